@@ -2,14 +2,14 @@
 
     replace -> implies -> exclude -> dedupe -> additional -> trigger
 
-Triggers and additional tags always come first; the other tags keep their order.
+Triggers come first, then additional tags; the other tags keep their order.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datasetkit.captions.caption import normal_form
@@ -68,11 +68,17 @@ class RuleHits:
 
 
 def apply(
-    rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str | None]
+    rules: RuleSet,
+    tags: Sequence[str],
+    *,
+    category: Callable[[str], str | None],
+    trigger: Collection[str] = (),
 ) -> RuleResult:
     """Apply the rules to the tags of a caption: triggers, additional tags, then the rest in order.
 
-    category: returns the category of a tag, None if unknown (`Vocabulary.category`). Globs, groups,
+    category: returns the category of a tag, None if unknown (`Vocabulary.category`). trigger: the
+    normal forms of the trigger that the caption may have already: rules without a trigger insert
+    additional tags behind it. Globs, groups,
     categories and implications never drop a leading tag. Replacements are one simultaneous pass:
     `a=b,b=a` swaps, and `a=b,b=c` turns `a` into `b`. So a second run changes nothing, unless
     replacements chain (`build` warns about that).
@@ -101,12 +107,21 @@ def apply(
             fired |= dict.fromkeys(reasons)
         else:
             kept.setdefault(form, tag)
+    at = 0 if rules.triggers else end_of(trigger, tuple(kept))
     fired |= {
         rule: None
-        for position, rule in enumerate(rules.leading)
+        for position, rule in enumerate(rules.leading, at)
         if tuple(tags[position : position + 1]) != (leading_tag(rule),)
     }
-    return RuleResult((*rules.leading_tags, *kept.values()), tuple(fired))
+    others = tuple(kept.values())
+    return RuleResult((*others[:at], *rules.leading_tags, *others[at:]), tuple(fired))
+
+
+def end_of(trigger: Collection[str], tags: Sequence[str]) -> int:
+    """Return the position behind the last trigger word of a caption, 0 if it has none. trigger: its
+    normal forms.
+    """
+    return max((at for at, tag in enumerate(tags, 1) if normal_form(tag) in trigger), default=0)
 
 
 def summary(

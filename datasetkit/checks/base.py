@@ -75,7 +75,8 @@ class CaptionFile:
 class CheckFolder:
     """One folder of images. repeats: from its name, 1 if it has none.
 
-    triggers: as given, from dsk.toml, or with `guessed` from the start of most captions.
+    triggers: as given, from dsk.toml, stored, or with `guessed` inferred from the captions.
+    possible_trigger: a word that may be the trigger, "" where the trigger is known.
     """
 
     name: str
@@ -83,6 +84,7 @@ class CheckFolder:
     repeats: int = 1
     triggers: tuple[str, ...] = ()
     guessed: bool = False
+    possible_trigger: str = ""
     is_reg: bool = False
     laid_out: bool = False
 
@@ -156,13 +158,15 @@ class CheckInput:
 class Finding:
     """One problem that a check found. path: the image or folder, for a caption its image.
 
-    weight: severity, to sort the findings of one check. subject: the tag, if it is about one.
+    weight: severity, to sort the findings of one check. subject: the tag, if it is about one. step:
+    what to do about it, if not that of its check.
     """
 
     path: Path
     reason: str
     weight: float = 0.0
     subject: str = ""
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckFinding:
-    """A finding and its check. fixed: --fix fixes it."""
+    """A finding and its check. fixed: --fix fixes it. step: if not that of its check."""
 
     check: str
     group: Group
@@ -197,3 +201,4 @@ class CheckFinding:
     weight: float
     subject: str = ""
     fixed: bool = False
+    step: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -15,8 +16,6 @@ from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 
 BOM: Final = "\ufeff"
-# A trigger is guessed if at least this many captions, and this share of the folder, begin with it.
-GUESS_LEAST, GUESS_SHARE = 3, 0.6
 
 
 def text_of(caption: CaptionFile) -> str:
@@ -109,6 +108,15 @@ def trigger_first(data: CheckInput) -> Iterator[Finding]:
         present = [normal_form(t) for t in item.folder.triggers if normal_form(t) in caption.forms]
         if list(dict.fromkeys(caption.forms))[: len(present)] != present:
             yield Finding(item.path, f"begins with {_quoted(caption.tags[: len(present)])}")
+    for folder in data.folders:
+        word = folder.possible_trigger
+        if word and not folder.triggers:
+            reason = (
+                f"`{display(word)}` is in all captions and not in the vocabulary, but not first: "
+                "it may be the trigger"
+            )
+            step = "dsk rules {folder} --trigger " + shlex.quote(word) + ", if it is the trigger"
+            yield Finding(folder.folder, reason, step=step)
 
 
 def trigger_number(data: CheckInput) -> Iterator[Finding]:
@@ -193,22 +201,6 @@ def stray(data: CheckInput) -> Iterator[Finding]:
         yield Finding(path, "has no image")
 
 
-def guess_triggers(captions: Sequence[CaptionFile]) -> tuple[str, ...]:
-    """Return the tags outside the vocabulary that most captions begin with: probably triggers."""
-    vocabulary = load()
-    triggers: list[str] = []
-    tag_lists = [caption.tags for caption in captions if caption.tags]
-    least = max(GUESS_LEAST, GUESS_SHARE * len(tag_lists))
-    while True:
-        at = len(triggers)
-        candidates = [tags[at] for tags in tag_lists if len(tags) > at]
-        forms = Counter(normal_form(tag) for tag in candidates if tag not in vocabulary)
-        form, n = next(iter(forms.most_common(1)), ("", 0))
-        if n < least or form in map(normal_form, triggers):
-            return tuple(triggers)
-        triggers.append(next(tag for tag in candidates if normal_form(tag) == form))
-
-
 def with_triggers_first(folder: CheckFolder, tags: Sequence[str]) -> tuple[str, ...]:
     """Move the triggers that a caption has to its front, each once."""
     present = {normal_form(tag) for tag in tags}
@@ -222,8 +214,9 @@ def _quoted(tags: Sequence[str]) -> str:
 
 
 _TRIGGERS = (
-    "the triggers: --trigger, else dsk.toml, else the tags outside the vocabulary that most "
-    "captions of a folder begin with"
+    "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside "
+    "the vocabulary that most captions of a folder begin with, else the concept in the name of the "
+    "folder, where most captions begin with it"
 )
 
 CHECKS: Final = (
@@ -310,7 +303,8 @@ CHECKS: Final = (
         "caption",
         "trigger not first",
         _TRIGGERS,
-        "another tag comes before a trigger",
+        "another tag comes before a trigger; or a word that is not in the vocabulary is in all of "
+        "4 or more captions, and no trigger is known",
         "dsk check {dataset} --fix",
         trigger_first,
         fix="moves the triggers of the caption to the front, in their order",

@@ -71,7 +71,8 @@ def plan_fixes(
     """
     checks_by_path: defaultdict[Path, list[str]] = defaultdict(list)
     for finding in findings:
-        if finding.check in (SUFFIX, ENCODING) or finding.check in _CAPTIONS:
+        fixable = finding.check in (SUFFIX, ENCODING) or finding.check in _CAPTIONS
+        if fixable and not finding.step:
             checks_by_path[finding.path].append(finding.check)
     items = {item.path: item for item in data.items}
     taken_names = set(items)

@@ -55,6 +55,7 @@ def find_all(data: CheckInput, checks: Sequence[Check]) -> tuple[CheckFinding, .
                 f.reason,
                 f.weight,
                 f.subject,
+                step=f.step,
             )
             for f in sorted(check.find(data), key=lambda f: -f.weight)
         )
@@ -85,9 +86,9 @@ def _summary(check: Check, findings: Sequence[CheckFinding]) -> CheckSummary:
         findings=len(findings),
         files=len({f.path for f in findings}),
         fixed=sum(f.fixed for f in findings),
-        fixable=len(findings) if check.fix else 0,
+        fixable=sum(not f.step for f in findings) if check.fix else 0,
         examples=_examples(findings),
-        step=check.step,
+        step=findings[0].step or check.step,
         folder=folder,
         out=outside_of(folder, root, check.name) if root is not None else None,
     )

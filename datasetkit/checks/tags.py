@@ -66,13 +66,16 @@ def redundant(data: CheckInput) -> Iterator[Finding]:
 
 
 def in_all(data: CheckInput) -> Iterator[Finding]:
+    vocabulary = load()
     for folder in data.folders:
         captions = [caption for item, caption in data.trained if item.folder == folder]
         if len(captions) < LEAST_CAPTIONS:
             continue
         triggers = {normal_form(trigger) for trigger in folder.triggers}
         shared = set.intersection(*(set(caption.forms) for caption in captions)) - triggers
-        for form in (form for form in dict.fromkeys(captions[0].forms) if form in shared):
+        # A word that no vocabulary has is more likely a trigger than one to exclude.
+        tags = {normal_form(tag) for tag in captions[0].tags if tag in vocabulary}
+        for form in (f for f in dict.fromkeys(captions[0].forms) if f in shared & tags):
             reason = (
                 f"`{display(form)}` is in all {len(captions)} captions: it becomes part of the "
                 "trigger"
@@ -132,7 +135,7 @@ CHECKS: Final = (
         "caption",
         "tag in all captions",
         "the captions of each training folder with 4 or more",
-        "a tag that is not a trigger is in all of them",
+        "a tag of the vocabulary that is not a trigger is in all of them",
         "exclude it if the trigger should mean it; else add images without it",
         in_all,
     ),

@@ -37,7 +37,7 @@ class CheckOptions(ScanOptions):
     trigger: Tags = option(
         (),
         "The words that lead every caption.",
-        shown="those of dsk.toml, else guessed",
+        shown="the known ones",
         change="the guess is wrong",
     )
     only: tuple[str, ...] = option(

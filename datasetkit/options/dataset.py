@@ -104,8 +104,8 @@ class ReportOptions(CheckedOptions):
     trigger: Tags = option(
         (),
         "The words that are counted as triggers.",
-        shown="those of dsk.toml",
-        change="there is no `dsk.toml`",
+        shown="the known ones",
+        change="the known trigger is wrong",
     )
     where: str = option(
         "",

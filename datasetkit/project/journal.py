@@ -27,7 +27,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,6 +124,7 @@ class Journal:
         *,
         generated: Sequence[str] = (),
         outputs: Sequence[Output] = (),
+        triggers: Mapping[Path, Sequence[str]] | None = None,
         reporter: Reporter = SILENT,
     ) -> int | None:
         """Check a plan, write it to the journal, and do it; return its number in the history, or
@@ -131,8 +132,9 @@ class Journal:
 
         generated: hashes of the captions in it that dsk itself made (see Store.generated).
         outputs: files in it that are dsk's own from then on, even if a later command completes the
-        plan. Raises PlanConflict before anything changed; StorageError with nothing changed, or
-        with the rest of the plan left for the next command to complete.
+        plan. triggers: of folders, stored until the command is undone. Raises PlanConflict before
+        anything changed; StorageError with nothing changed, or with the rest of the plan left for
+        the next command to complete.
         """
         # The order makes a kill harmless at any point:
         # 1. `check` refuses the plan as a whole, before anything is written.
@@ -142,8 +144,11 @@ class Journal:
         #    back: some files have their new names already, and a reader may have used them.
         operations = [with_temp(op) for op in check(plan)]
         if not operations:
+            self.store.put_triggers(triggers or {})
             return None
-        entry = self._begin(verb, title, operations, generated=generated, outputs=outputs)
+        entry = self._begin(
+            verb, title, operations, generated=generated, outputs=outputs, triggers=triggers
+        )
         self.edited += self._run(entry, operations, reporter)
         return entry
 
@@ -160,6 +165,7 @@ class Journal:
         undoes: int | None = None,
         generated: Sequence[str] = (),
         outputs: Sequence[Output] = (),
+        triggers: Mapping[Path, Sequence[str]] | None = None,
     ) -> int:
         with self.store.transaction() as database:
             cursor = database.execute(
@@ -175,6 +181,7 @@ class Journal:
                 "INSERT OR IGNORE INTO written VALUES (?)", [(h,) for h in generated]
             )
             self.store.insert_pending(outputs)
+            self.store.insert_triggers(triggers or {}, entry)
         return entry
 
     def _run(

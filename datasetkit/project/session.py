@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +64,7 @@ class Project:
         *,
         generated: Sequence[str] = (),
         outputs: Sequence[Output] = (),
+        triggers: Mapping[Path, Sequence[str]] | None = None,
     ) -> int | None:
         """Apply a plan and return its number in the history; in a dry run, only check it.
 
@@ -76,7 +77,13 @@ class Project:
             self.journal.check(plan)
             return None
         return self.journal.apply(
-            plan, verb, title, generated=generated, outputs=outputs, reporter=self.context.reporter
+            plan,
+            verb,
+            title,
+            generated=generated,
+            outputs=outputs,
+            triggers=triggers,
+            reporter=self.context.reporter,
         )
 
     def require_own(self, plan: Plan) -> None:

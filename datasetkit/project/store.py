@@ -9,6 +9,7 @@ Its tables:
   made       which image and settings each output was made from, so that it is not made twice
   looks      what near-duplicates are found by
   measures   detected faces and text, so that no image is searched twice
+  trigger_words  the trigger of each folder, with the journal entry that set it
   journal    each command (project/journal.py), with its operations in `ops`, its folders in `dirs`
 
 Paths are bytes relative to the project root, so that a moved project and any file name work. The
@@ -23,7 +24,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.records import Caption
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 STORE = Path(PROJECT, "store.sqlite")
 # The size of a pending output: a run is about to make it, or made it and was killed.
 _PENDING = -1
@@ -72,6 +73,8 @@ _ADDED = {
     "WITHOUT ROWID",
     4: "ALTER TABLE files ADD COLUMN stamp TEXT",
     5: "ALTER TABLE journal ADD COLUMN signature BLOB",
+    6: "CREATE TABLE trigger_words (id INTEGER PRIMARY KEY, folder BLOB, words TEXT, "
+    "entry INTEGER)",
 }
 # How the rollback journal of sqlite ends when it names another file, which sqlite would delete.
 _NAMES_A_FILE = bytes.fromhex("d9d505f920a163d7")
@@ -408,6 +411,60 @@ class Store:
             (json.dumps(list(hashes)),),
         )
         return {hashes[row[0]] for row in rows}
+
+    # ---- triggers
+
+    def insert_triggers(
+        self, triggers: Mapping[Path, Sequence[str]], entry: int | None = None
+    ) -> None:
+        """Record the triggers of folders, within a transaction that is open.
+
+        entry: the command that wrote them to captions; once it is undone they do not count.
+        """
+        rows = [
+            (self.key(folder), json.dumps(list(words)), entry) for folder, words in triggers.items()
+        ]
+        self.database.executemany(
+            "INSERT INTO trigger_words (folder, words, entry) VALUES (?, ?, ?)", rows
+        )
+
+    def put_triggers(self, triggers: Mapping[Path, Sequence[str]]) -> None:
+        """Record triggers that all captions have already, so that no command wrote them."""
+        stored = self.stored_triggers(self.root)
+        new = {
+            folder: words
+            for folder, words in triggers.items()
+            if stored.get(self.key(folder)) != json.dumps(list(words))
+        }
+        if new:
+            with self.transaction():
+                self.insert_triggers(new)
+
+    def triggers_of(self, entry: int) -> dict[Path, list[str]]:
+        """Return the triggers that an entry of the journal set, to set them again."""
+        rows = self.database.execute(
+            "SELECT folder, words FROM trigger_words WHERE entry = ?", (entry,)
+        )
+        return {self.path(folder): json.loads(words) for folder, words in rows}
+
+    @staticmethod
+    def stored_triggers(root: Path) -> dict[bytes, str]:
+        """Return the JSON list of trigger words by the key of the folder, as somebody stored it.
+
+        Reads the store on disk, also one that is open, and copies nothing.
+        """
+        if not has_store(root):
+            return {}
+        with _reading(root) as source:
+            tables = "SELECT 1 FROM sqlite_master WHERE name = 'trigger_words'"
+            if source.execute(tables).fetchone() is None:  # of an earlier version
+                return {}
+            rows = source.execute(
+                "SELECT folder, words FROM trigger_words LEFT JOIN journal ON "
+                "journal.id = trigger_words.entry WHERE entry IS NULL OR state IN ('open', 'done') "
+                "ORDER BY trigger_words.id"
+            )
+            return dict(rows)
 
     # ---- outputs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,9 +28,9 @@ from datasetkit.checks.caption_files import (
     stale_latents,
     strays,
 )
-from datasetkit.checks.captions import guess_triggers
 from datasetkit.checks.fixes import FixPlan, plan_fixes
 from datasetkit.checks.summary import CheckSummary, find_all, sheet_entries, summarize, table
+from datasetkit.checks.tags import LEAST_CAPTIONS
 from datasetkit.core.errors import ConfigError, Exit
 from datasetkit.core.files import (
     PROJECT,
@@ -43,6 +43,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset.layout_sources import layout_sources
+from datasetkit.dataset.trigger import KnownTrigger, known_triggers, possible_trigger
 from datasetkit.executors import local
 from datasetkit.images import contact_sheet, pixels
 from datasetkit.images.scan import Scan, scan
@@ -222,10 +223,17 @@ def gather(
         files = _files_beside(scanned, options.encoding)
         stray_captions += files.stray_captions
         latents += files.stale_latents
-        image_folder = _with_triggers(image_folder, files.captions.values())
-        folders.append(image_folder)
+        with_triggers = _with_triggers(image_folder, files.captions)
+        folders.extend(dict.fromkeys(with_triggers.values()) or (image_folder,))
         items += (
-            CheckImage(r.path, r.id, r.width, r.height, image_folder, files.captions[r.path])
+            CheckImage(
+                r.path,
+                r.id,
+                r.width,
+                r.height,
+                with_triggers[r.path.parent],
+                files.captions[r.path],
+            )
             for r in scanned.records
         )
     items, broken = _measured(items, _measures(checks, options), options, project)
@@ -275,11 +283,37 @@ def _measures(checks: Sequence[Check], options: CheckOptions) -> tuple[Measure, 
     )
 
 
-def _with_triggers(folder: CheckFolder, captions: Iterable[CaptionFile | None]) -> CheckFolder:
+def _with_triggers(
+    folder: CheckFolder, captions: Mapping[Path, CaptionFile | None]
+) -> dict[Path, CheckFolder]:
+    """Return the folder with its triggers, by the folder of the images. Subfolders with other
+    triggers are checked as folders of their own.
+    """
+    tags = {path: () if caption is None else caption.tags for path, caption in captions.items()}
+    subfolders = dict.fromkeys(path.parent for path in captions)
     if folder.triggers or folder.is_reg:
-        return folder
-    existing = [caption for caption in captions if caption is not None]
-    return replace(folder, triggers=guess_triggers(existing), guessed=True)
+        return dict.fromkeys(subfolders, folder)
+    triggers = known_triggers(tags, {})
+    if len({trigger.words for trigger in triggers.values()}) < 2:
+        trigger = next(iter(triggers.values()), KnownTrigger())
+        return dict.fromkeys(subfolders, _with_trigger(folder, trigger, list(tags.values())))
+    return {
+        path: _with_trigger(
+            replace(folder, name=path.name, folder=path),
+            trigger,
+            [each for image, each in tags.items() if image.parent == path],
+        )
+        for path, trigger in triggers.items()
+    }
+
+
+def _with_trigger(
+    folder: CheckFolder, trigger: KnownTrigger, captions: Sequence[Sequence[str]]
+) -> CheckFolder:
+    if trigger.words:
+        guessed = trigger.source in ("captions", "folder")
+        return replace(folder, triggers=trigger.words, guessed=guessed)
+    return replace(folder, possible_trigger=possible_trigger(captions, least=LEAST_CAPTIONS))
 
 
 def _measured(

@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from datasetkit.captions import vocabulary
-from datasetkit.captions.caption import normal_form
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
+from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.images.scan import scan
 from datasetkit.options.dataset import ExportOptions
 from datasetkit.options.declare import Option, by_name
-from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import SAVING, SECTIONS, TrainOptions
 from datasetkit.project.plans import Plan, WriteText
@@ -33,6 +31,7 @@ from datasetkit.verbs.shared.concept_folders import (
 )
 from datasetkit.verbs.shared.concept_images import no_usable_image
 from datasetkit.verbs.shared.recovery import recover_dataset
+from datasetkit.verbs.shared.triggers import concept_captions
 
 # The files of the formats that are written to one folder.
 _FILES = {
@@ -54,7 +53,8 @@ _IN_DATASET_TOML = frozenset({f.name for f in fields(DatasetSettings)} | {"train
 class ExportResult:
     """The files of an export, and how many leading tags are fixed (sd-scripts' keep_tokens).
 
-    changed: the files whose content is new.
+    changed: the files whose content is new. keep_tokens_lowered_by: the images whose captions lower
+    keep_tokens.
     """
 
     files: tuple[Path, ...]
@@ -63,6 +63,7 @@ class ExportResult:
     keep_tokens: int
     failed: tuple[Failed, ...]
     entry: int | None
+    keep_tokens_lowered_by: tuple[Path, ...] = ()
 
 
 # Export writes what sd-scripts needs to repeat the training of `dsk train` on the same folders:
@@ -72,8 +73,8 @@ class ExportResult:
 # 2. config.toml has the options of [train], except those of dataset.toml and those whose default
 #    in sd-scripts is the same: a short file shows what was chosen. `Option.section`, `off` and
 #    `needs` say which (options/declare.py).
-# 3. keep_tokens protects the triggers from shuffling; if nothing declares them, they are derived
-#    from the captions (`leading_fixed`).
+# 3. keep_tokens protects the triggers from shuffling (`dataset/keep_tokens.py`); the captions that
+#    lower it are named.
 def export(
     folder: Path, options: ExportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ExportResult:
@@ -93,12 +94,14 @@ def export(
     records = [record for _, record in train]
     if not records:
         raise no_usable_image(folder, failed)
-    keep = options.keep_tokens
-    if keep is None:
-        captions = [r.caption for r in records if r.caption is not None and r.caption.tags]
-        keep = leading_fixed(captions, _fixed_tags(config, sets))
+    kept = keep_tokens(
+        [concept_captions(c, [r for of, r in train if of is c], config) for c in sets.train],
+        given=options.keep_tokens,
+    )
+    for note in kept.notes:
+        context.reporter.warn(note)
     if options.format == "kohya":
-        files = _kohya_files(config, sets, records, keep, out, context.reporter)
+        files = _kohya_files(config, sets, records, kept.value, out, context.reporter)
     elif options.format == "imagefolder":
         files = _imagefolder_files(sets, [*train, *reg])
         _warn_of_split_names([*train, *reg], context.reporter)
@@ -108,7 +111,15 @@ def export(
         plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
-    return ExportResult(tuple(files), changed, len(records), keep, (*failed, *reg_failed), entry)
+    return ExportResult(
+        tuple(files),
+        changed,
+        len(records),
+        kept.value,
+        (*failed, *reg_failed),
+        entry,
+        kept.lowered_by,
+    )
 
 
 def _paths(format: str, sets: ConceptSets, out: Path) -> list[Path]:
@@ -286,40 +297,3 @@ def _is_written(name: str, declared: Option, train: TrainOptions) -> bool:
 def _below(folder: Path, out: Path) -> str:
     """Return a folder relative to the exported file, with slashes."""
     return Path(os.path.relpath(folder.absolute(), out.absolute())).as_posix()
-
-
-def _fixed_tags(config: Config, sets: ConceptSets) -> tuple[str, ...]:
-    """Return the triggers and additional tags that dsk.toml declares."""
-    tag = config.build(TagOptions, "tag", only_read=True)
-    return (
-        *sets.triggers,
-        *tag.trigger,
-        *tag.additional,
-        *(a for c in config.concepts for a in c.additional),
-    )
-
-
-def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> int:
-    """Return how many leading tags of all captions are fixed: declared triggers and additional
-    tags.
-
-    If none are declared, they are the common start of all captions (at least two), up to the last
-    tag that is not in the vocabulary: `sks, 1girl, solo` in all captions is one fixed tag.
-    """
-    if not captions:
-        return 0
-    forms = {normal_form(tag) for tag in declared}
-    shortest = min(len(c.tags) for c in captions)
-    first = [normal_form(tag) for tag in captions[0].tags]
-    n = 0
-    while n < shortest:
-        if forms:
-            fixed = all(normal_form(c.tags[n]) in forms for c in captions)
-        else:
-            fixed = len(captions) > 1 and all(normal_form(c.tags[n]) == first[n] for c in captions)
-        if not fixed:
-            break
-        n += 1
-    while n and not forms and first[n - 1] in vocabulary.load():
-        n -= 1
-    return n

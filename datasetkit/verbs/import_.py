@@ -10,10 +10,12 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, Skipped
 from datasetkit.dataset import imports
+from datasetkit.dataset.trigger import KnownTrigger, kept_first
 from datasetkit.images.scan import require_images
 from datasetkit.options.dataset import ImportOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project, recover_projects
 from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
+from datasetkit.verbs.shared.triggers import triggers_of
 
 KEPT, SAME = "its caption is kept", "its caption says the same"
 
@@ -53,7 +55,11 @@ def import_captions(
         if context.wait:  # the other run may have renamed images
             listing = require_images(folder, recursive=options.recursive)
         imported, problems = imports.plan_import(listing.images, options.source, meta=meta)
-        outcomes = [_decide(image, caption, options) for image, caption, _source in imported]
+        triggers = triggers_of({image: _caption(image) for image in listing.images})
+        outcomes = [
+            _decide(image, caption, options, triggers[image.parent])
+            for image, caption, _source in imported
+        ]
         title = f"{options.source} {display(folder.name)}"
         written = write_captions(project, outcomes, "import", title, decide=None)
     kept = sum(isinstance(o, Skipped) and o.reason == KEPT for o in written.outcomes)
@@ -62,13 +68,24 @@ def import_captions(
     return ImportResult(written.changes, kept, without, failed, written.entry)
 
 
-def _decide(image: Path, imported: Caption, options: ImportOptions) -> Outcome[Caption]:
-    """Decide between the caption of an image and the one that its sidecar gives."""
+def _caption(image: Path) -> Caption | None:
+    record = with_current_caption(ImageRecord(image, "", 0, 0))
+    return None if isinstance(record, Failed) else record.caption
+
+
+def _decide(
+    image: Path, imported: Caption, options: ImportOptions, trigger: KnownTrigger
+) -> Outcome[Caption]:
+    """Decide between the caption of an image and the one that its sidecar gives, which stands
+    behind the trigger.
+    """
     overwrites = options.existing == "overwrite"
     record = with_current_caption(ImageRecord(image, "", 0, 0), any_text=overwrites)
     if isinstance(record, Failed):
         return record
     before = record.caption
+    if before is not None:
+        imported = Caption(kept_first(trigger.forms, before.tags, imported.tags))
     if before is not None and before.tags and (options.existing == "skip" or before == imported):
         return Skipped(record, SAME if before == imported else KEPT)
     return Done(record, imported)

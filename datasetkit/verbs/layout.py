@@ -24,8 +24,10 @@ from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
+from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.layout import TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
+from datasetkit.dataset.trigger import stored_key
 from datasetkit.images.scan import Scan, require_folder, require_images, scan, sizes
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.toml import Config, find
@@ -54,11 +56,16 @@ from datasetkit.verbs.shared.laid_out import (
     lay_out,
     linkable,
 )
+from datasetkit.verbs.shared.triggers import concept_captions
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutResult:
-    """What layout did, or would do. concepts: (name, repeats); plan: of the repeats."""
+    """What layout did, or would do. concepts: (name, repeats); plan: of the repeats.
+
+    keep_tokens: how many leading tags of all captions are fixed; keep_tokens_lowered_by: the images
+    whose captions lower it.
+    """
 
     out: Path
     concepts: tuple[tuple[str, int], ...]
@@ -70,6 +77,8 @@ class LayoutResult:
     without_caption: tuple[Path, ...]
     entry: int | None
     warnings: tuple[str, ...] = ()
+    keep_tokens: int = 0
+    keep_tokens_lowered_by: tuple[Path, ...] = ()
 
 
 def parse_concept(text: str) -> ConceptSet:
@@ -137,7 +146,18 @@ def layout(
             )
             for c, p in zip(usable, plan.concepts, strict=True)
         ]
-        entry, changes, kept = lay_out(project, out / TRAIN, targets, verb="layout")
+        captions = [concept_captions(c, scans[c.name].records, config) for c in usable]
+        triggers = {
+            stored_key(target.folder): concept.trigger.words
+            for target, concept in zip(targets, captions, strict=True)
+            if concept.trigger.source in ("dsk.toml", "stored")
+        }
+        entry, changes, kept = lay_out(
+            project, out / TRAIN, targets, verb="layout", triggers=triggers
+        )
+    leading = keep_tokens(captions)
+    for note in leading.notes:
+        context.reporter.warn(note)
     return LayoutResult(
         out=out,
         concepts=tuple((p.name, p.repeats) for p in plan.concepts),
@@ -149,6 +169,8 @@ def layout(
         without_caption=_without_caption(scans.values()),
         entry=entry,
         warnings=misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
+        keep_tokens=leading.value,
+        keep_tokens_lowered_by=leading.lowered_by,
     )
 
 

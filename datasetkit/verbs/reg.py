@@ -141,13 +141,9 @@ def _derived_captions(
     """Return the caption texts: of the image's caption, else of the training captions in turn, with
     the class instead of the trigger.
     """
-    triggers = class_triggers(options.trigger, config)
-    captions = [
-        record.caption
-        for concept in train
-        for record in scan(concept.folder, project.store).records
-        if record.caption and record.caption.tags
-    ]
+    training = [r for concept in train for r in scan(concept.folder, project.store).records]
+    triggers = class_triggers(options.trigger, config, training)
+    captions = [r.caption for r in training if r.caption and r.caption.tags]
     texts: dict[Path, str] = {}
     for n, record in enumerate(records):
         caption = record.caption if record.caption is not None and record.caption.tags else None

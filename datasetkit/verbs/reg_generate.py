@@ -250,7 +250,9 @@ def _images(
         sizes = [options.size]
     prompts = [name]
     if options.from_captions:
-        prompts = _prompts(training.records, name, class_triggers(options.trigger, config))
+        prompts = _prompts(
+            training.records, name, class_triggers(options.trigger, config, training.records)
+        )
     return reg_prompts.images_to_generate(
         name, options.count, prompts, sizes or [rules.resolution], options.seed
     )

@@ -20,6 +20,7 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
 from datasetkit.verbs.shared.recovery import recover_dataset
+from datasetkit.verbs.shared.triggers import captions_of, triggers_of, words_of
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
@@ -69,7 +70,7 @@ def report(
                 hint=_FILTER_HINT,
             )
         raise DatasetError(f"{display(folder)} has no captions", hint="run dsk tag first")
-    triggers = options.trigger or sets.triggers
+    triggers = options.trigger or data.triggers
     frequency = reports.frequency(items, triggers, vocabulary.load())
     tables = {
         out / "tags.csv": reports.csv_text(frequency, excel=options.excel),
@@ -107,12 +108,13 @@ def _plain(cell: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _ReportInput:
-    """The captions of a report, and how many images it leaves out."""
+    """The captions of a report, their triggers, and how many images it leaves out."""
 
     items: list[CaptionedImage]
     failed: tuple[Failed, ...]
     without_caption: int
     left_out: int
+    triggers: tuple[str, ...]
 
 
 def _captioned(
@@ -122,9 +124,13 @@ def _captioned(
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
     images: list[ImageInConcept] = []
     failed: list[Failed] = []
+    triggers: dict[str, None] = {}
     for concept in sets:
         scanned = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
         failed.extend(scanned.failed)
+        triggers |= dict.fromkeys(
+            words_of(triggers_of(captions_of(scanned.records), concept.trigger))
+        )
         images.extend(
             ImageInConcept(record, concept.name, concept.repeats or 1) for record in scanned.records
         )
@@ -142,7 +148,11 @@ def _captioned(
         if (caption := image.record.caption) is not None and caption.tags
     ]
     return _ReportInput(
-        items, tuple(failed), len(selected) - len(items), len(images) - len(selected)
+        items,
+        tuple(failed),
+        len(selected) - len(items),
+        len(images) - len(selected),
+        tuple(triggers),
     )
 
 

@@ -7,7 +7,7 @@ writes it, and `dsk undo` reverts it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from datasetkit.captions.rules import (
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import RulesOptions, TagRules
 from datasetkit.project.session import (
@@ -37,6 +38,7 @@ from datasetkit.project.session import (
 )
 from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_tags
 from datasetkit.verbs.shared.caption_writes import write_captions
+from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
@@ -86,14 +88,25 @@ def rules(
 
         # 4. Decide: pure functions from records to outcomes.
         def decide(records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
-            outcomes, hits = apply_to_captions(records, rule_set, options)
+            outcomes, hits = apply_to_captions(records, rule_set, options, triggers)
             applied.update(hits)
             return outcomes
 
         # 5. One plan for all changes, over the texts that were read. In a dry run `apply` only
         #    checks it.
         applied: dict[Path, RuleResult] = {}
-        written = write_captions(project, decide(selected), "rules", title, decide=decide)
+        captions = captions_of(scanned.records)
+        triggers = triggers_of(captions)
+        written = write_captions(
+            project,
+            decide(selected),
+            "rules",
+            title,
+            decide=decide,
+            triggers=lambda after: triggers_to_store(
+                rule_set.triggers, captions, after, triggers, partial=bool(options.where)
+            ),
+        )
     # 6. The result: data only; the command line and the notebook format it.
     hits = summary(rule_set, list(applied.values()))
     warnings = (
@@ -133,9 +146,15 @@ def _select(
 
 
 def apply_to_captions(
-    records: Sequence[ImageRecord], rule_set: RuleSet, options: TagRules
+    records: Sequence[ImageRecord],
+    rule_set: RuleSet,
+    options: TagRules,
+    triggers: Mapping[Path, KnownTrigger],
 ) -> tuple[list[Outcome[Caption]], dict[Path, RuleResult]]:
-    """Apply rules to existing captions; return an outcome per image, and the rules that fired."""
+    """Apply rules to existing captions; return an outcome per image, and the rules that fired.
+
+    triggers: the trigger of each folder, before which nothing is inserted.
+    """
     outcomes: list[Outcome[Caption]] = []
     applied: dict[Path, RuleResult] = {}
     category = vocabulary.load().category
@@ -143,7 +162,8 @@ def apply_to_captions(
         if record.caption is None or not record.caption.tags:
             outcomes.append(Skipped(record, "it has no caption"))
             continue
-        result = apply(rule_set, record.caption.tags, category=category)
+        forms = triggers[record.path.parent].forms
+        result = apply(rule_set, record.caption.tags, category=category, trigger=forms)
         applied[record.path] = result
         if result.tags:
             outcomes.append(Done(record, Caption(written_tags(result.tags, options))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from datasetkit.core.files import (
     sweep,
 )
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import (
@@ -35,6 +36,7 @@ from datasetkit.verbs.shared.caption_rules import (
 )
 from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
 from datasetkit.verbs.shared.scoring import ScoringResult, TagDrift, TaggerUse
+from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
 from taggers.base import ResolvedTagger
 from taggers.selection import Thresholds, choose
 
@@ -101,7 +103,9 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
         scored = scoring.score(scanned.records, resolved, project, options)
         drift = scoring.drift(scanned.records, scored, project, options, thresholds)
         project.store.mark_used(scored.taggers[0].key)
-        decisions = _Decisions(scanned.records, scored, thresholds, rules, options)
+        before = captions_of(scanned.records)
+        triggers = triggers_of(before, ())
+        decisions = _Decisions(scanned.records, scored, thresholds, rules, options, triggers)
         written = write_captions(
             project,
             decisions.first(),
@@ -110,6 +114,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
             # A caption that somebody saves meanwhile is joined, or else kept: never replaced.
             decide=decisions.decide if options.existing in JOINED else None,
             is_generated=decisions.is_generated,
+            triggers=lambda after: triggers_to_store(rules.triggers, before, after, triggers),
         )
     # Without new captions no rule was applied, and "matched nothing" would mislead.
     applied = list(decisions.applied.values())
@@ -147,9 +152,10 @@ class _Decisions:
         thresholds: Thresholds,
         rules: RuleSet,
         options: TagOptions,
+        triggers: Mapping[Path, KnownTrigger],
     ) -> None:
         self._records, self._scored, self._thresholds = records, scored, thresholds
-        self._rules, self._options = rules, options
+        self._rules, self._options, self._triggers = rules, options, triggers
         self._by_dsk: set[Caption] = set()
         self.applied: dict[Path, RuleResult] = {}
         self.misnamed: dict[Path, tuple[Path, ...]] = {}
@@ -183,8 +189,9 @@ class _Decisions:
             chosen = choose(kept, self._scored.labels, self._thresholds)
             fired: list[RuleResult] = []
             by_person = is_by_person(record, self._by_dsk)
+            forms = self._triggers[record.path.parent].forms
             outcomes.append(
-                decide_caption(record, chosen, self._rules, self._options, by_person, fired)
+                decide_caption(record, chosen, self._rules, self._options, by_person, fired, forms)
             )
             self.applied.update((record.path, result) for result in fired)
         return outcomes

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasetkit.captions.caption import parse
 from datasetkit.core.errors import ConfigError, MissingExtra
 from datasetkit.core.records import Failed
+from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
 from datasetkit.dataset.repeats import Totals
+from datasetkit.dataset.trigger import known_trigger
 from datasetkit.options import toml
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.shared.concept_folders import declared_at
 from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
 from trainer.config import TranslatedConfig
@@ -42,7 +46,8 @@ class PlanTrainingResult:
     steps, epochs: of the whole run; totals: of an epoch. held_out: images that are validated, not
     trained. rates: part of the model -> learning rate, of the parts that are trained. memory_bytes:
     the sum of the estimate. model: None where the base is not a file that can be read now. ignored:
-    keys of sd-scripts' files without an effect here -> why.
+    keys of sd-scripts' files without an effect here -> why. keep_tokens_lowered_by: the images
+    whose captions do not begin with the trigger, which keep_tokens is to keep in place.
     """
 
     options: TrainOptions
@@ -59,6 +64,7 @@ class PlanTrainingResult:
     memory: MemoryEstimate
     memory_bytes: float
     ignored: Mapping[str, str]
+    keep_tokens_lowered_by: tuple[Path, ...] = ()
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -153,6 +159,8 @@ def _reported(
     largest = max((use.size for use in buckets), key=lambda size: size[0] * size[1])
     shapes = model_shapes.read(options.pretrained_model_name_or_path, options.vae)
     estimate = memory.estimate(options, largest, shapes)
+    kept = _keep_tokens(options, plan)
+    plan = replace(plan, notices=(*plan.notices, *kept.notes))
     return PlanTrainingResult(
         options=options,
         plan=plan,
@@ -170,7 +178,35 @@ def _reported(
         memory=estimate,
         memory_bytes=estimate.bytes,
         ignored=ignored,
+        keep_tokens_lowered_by=kept.lowered_by,
     )
+
+
+def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
+    """Return which captions do not begin with the trigger, where their order is not kept."""
+    concepts = []
+    for subset in plan.subsets:
+        order = subset.captions
+        if (
+            subset.is_reg
+            or order.keep_tokens_separator
+            or order.caption_prefix
+            or not (order.shuffle_caption or order.caption_tag_dropout_rate)
+        ):
+            continue
+        captions = {
+            image.path: parse(image.caption.split("\n")[0]).tags
+            for image in plan.images
+            if image.subset == subset and image.captioned == "written"
+        }
+        trigger = known_trigger(
+            subset.folder,
+            captions.values(),
+            declared=declared_at(subset.folder),
+            concept=subset.name,
+        )
+        concepts.append(ConceptCaptions(captions, trigger))
+    return keep_tokens(concepts, given=options.keep_tokens)
 
 
 def _rates(options: TrainOptions, *, two_encoders: bool) -> dict[str, float]:

@@ -7,8 +7,8 @@ import pytest
 from datasetkit import api
 from datasetkit.captions.contradictions import contradictions, load_contradictions
 from datasetkit.captions.vocabulary import load
-from datasetkit.checks.base import CaptionFile, CheckFolder
-from datasetkit.checks.captions import guess_triggers, with_triggers_first
+from datasetkit.checks.base import CheckFolder
+from datasetkit.checks.captions import with_triggers_first
 from tests.checks.folders import caption, findings, laid_out, names, sound, write_image
 
 
@@ -177,26 +177,6 @@ def test_the_side_car_of_another_image_is_its_own(imgs):
 
 # ---- triggers
 # --------------------------------------------------------------------------------------------------
-
-
-def written(text: str) -> CaptionFile:
-    return CaptionFile(path=None, data=text.encode(), tags=tuple(text.split(", ")))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("texts", "triggers"),
-    [
-        (["sks, 1girl", "sks, hat", "sks, smile"], ("sks",)),
-        (["sks, mrs x, hat", "sks, mrs x, smile", "sks, mrs x"], ("sks", "mrs x")),
-        (["sks, 1girl", "Sks, hat", "sks, smile", "1girl", "hat"], ("sks",)),  # 3 of 5 are 60 %
-        (["sks, 1girl", "sks, hat", "sks", "1girl", "hat", "smile"], ()),  # 3 of 6 are not
-        (["sks, 1girl", "sks, hat"], ()),  # two captions say nothing
-        (["1girl, sks", "1girl, sks", "1girl, sks"], ()),
-        ([], ()),
-    ],
-)
-def test_triggers_are_guessed_from_the_start_of_most_captions(texts, triggers):
-    assert guess_triggers([written(text) for text in texts]) == triggers
 
 
 def test_a_given_trigger_overrides_the_guess(imgs):

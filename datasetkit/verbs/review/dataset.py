@@ -15,6 +15,7 @@ from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.file_stamp import FileStamp, stamp_of
 from datasetkit.core.files import display, find_root, natural_key
 from datasetkit.core.records import Caption, Failed, ImageRecord
+from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import scan
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import Store
@@ -22,6 +23,7 @@ from datasetkit.verbs.review.images import ReviewImage, TagCodes
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
 from datasetkit.verbs.shared.image_facts import DatasetFacts, ImageFacts, below
 from datasetkit.verbs.shared.stored_scores import StoredScores
+from datasetkit.verbs.shared.triggers import triggers_of
 
 # How many changes the log keeps. A page that is further behind reloads everything.
 _LOG_LENGTH = 500
@@ -82,6 +84,7 @@ class ReviewDataset:
         # Of all paths that were ever listed, so that an image that comes back gets its id back.
         self._assigned_ids: dict[Path, int] = {}
         self._filter_cache: dict[str, tuple[int, list[int]]] = {}
+        self._triggers: tuple[int, dict[tuple[int, Path], KnownTrigger]] = (0, {})
 
     # ---- from the disk
 
@@ -194,6 +197,33 @@ class ReviewDataset:
 
     def _scores_of(self, content_id: str) -> Mapping[str, int]:
         return self._scores.by_form(content_id) if self._scores is not None else {}
+
+    def triggers(self) -> dict[tuple[int, Path], KnownTrigger]:
+        """Return the known trigger of each concept (by index) and folder of images."""
+        with self.lock:
+            version, triggers = self._triggers
+            if version != self.version:
+                triggers = self._read_triggers()
+                self._triggers = self.version, triggers
+            return triggers
+
+    def trigger_of(self, image: ReviewImage) -> KnownTrigger:
+        """Return the known trigger of the folder of an image."""
+        return self.triggers().get((image.concept, image.path.parent), KnownTrigger())
+
+    def forget_triggers(self) -> None:
+        """Read the triggers again when they are next asked for: a stored one has changed."""
+        self._triggers = (0, {})
+
+    def _read_triggers(self) -> dict[tuple[int, Path], KnownTrigger]:
+        captions: list[dict[Path, Caption | None]] = [{} for _ in self.sets]
+        for image in self._images.values():
+            captions[image.concept][image.path] = image.caption
+        return {
+            (index, folder): trigger
+            for index, concept in enumerate(self.sets)
+            for folder, trigger in triggers_of(captions[index], concept.trigger).items()
+        }
 
     def __len__(self) -> int:
         return len(self._images)

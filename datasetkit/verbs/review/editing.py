@@ -35,6 +35,7 @@ from datasetkit.verbs.review.dataset import ReviewDataset, Scope, require_presen
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.operations import OPERATIONS, EditPlan, OperationContext
 from datasetkit.verbs.review.progress import EditProgress
+from datasetkit.verbs.shared.triggers import triggers_to_store
 
 # The page's edits have this verb in the history, and the page undoes no other verb.
 VERB = "review"
@@ -158,15 +159,26 @@ class Editor:
         self.require_writable()
         self._require_folders(image.path for image, _ in edits.changes)
         self._require_seen([image for image, _ in edits.changes], version)
-        if not count:
+        triggers = self._triggers(edits)
+        if not count and not triggers:
             return EditResult(title, edits)
         with self._project() as project:
             plan = Plan(tuple(self._rewrites(edits.changes)))
-            entry = project.apply(plan, VERB, title, generated=edits.generated)
+            entry = project.apply(plan, VERB, title, generated=edits.generated, triggers=triggers)
+            self.dataset.forget_triggers()
+            if entry is None:
+                return EditResult(title, edits)
             self.dataset.read_generated(project.store, (after for _, after in edits.changes))
             ids = self.dataset.set_captions(edits.changes, external=False)
             self._after_new_operation(project)
         return EditResult(title, edits, entry, ids)
+
+    def _triggers(self, edits: EditPlan) -> dict[Path, tuple[str, ...]]:
+        """Return what is stored of the triggers that an edit sets or removes."""
+        triggers = {folder: t for (_, folder), t in self.dataset.triggers().items()}
+        before = {image.path: image.caption for image in self.dataset.all()}
+        after = {image.path: caption for image, caption in edits.changes}
+        return triggers_to_store(edits.trigger, before, after, triggers, partial=True)
 
     def _exclude(self, version: int, images: Sequence[ReviewImage], dry_run: bool) -> EditResult:
         """Move images and their companion files into the project folder."""
@@ -228,6 +240,7 @@ class Editor:
                 self._require_folders(step.src or step.dst for step in steps)
                 self._require_as_written(steps)
                 project.journal.undo()
+                self.dataset.forget_triggers()
                 result = self._load_result(project, newest.title, steps, undo=True)
                 self._redo.append(newest.id)
                 self._titles[newest.id] = newest.title
@@ -248,7 +261,9 @@ class Editor:
                 title = self._titles[undone]
                 steps = project.journal.operations(undone)
                 self._require_folders(step.src or step.dst for step in steps)
-                entry = project.apply(_redo_plan(steps), VERB, title)
+                triggers = project.store.triggers_of(undone)
+                entry = project.apply(_redo_plan(steps), VERB, title, triggers=triggers)
+                self.dataset.forget_triggers()
                 self._redo.pop()
                 result = self._load_result(project, title, steps, entry=entry)
                 self.refresh_undo(project)

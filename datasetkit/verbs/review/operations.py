@@ -24,6 +24,7 @@ from datasetkit.captions.selectors import Exact
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
 from datasetkit.core.records import Caption, Done
+from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.review.images import ReviewImage
@@ -45,7 +46,7 @@ class EditPlan:
 
     kept: how many images it leaves alone although they are in its scope, for `reason`. generated:
     hashes of the new captions that count as written by dsk. without_scores: how many images no
-    tagger has seen.
+    tagger has seen. trigger: the words that it puts first.
     """
 
     title: str
@@ -56,6 +57,7 @@ class EditPlan:
     generated: tuple[str, ...] = ()
     without_scores: int = 0
     warnings: tuple[str, ...] = ()
+    trigger: tuple[str, ...] = ()
 
     def tag_counts(self) -> tuple[int, int]:
         """Return how many tags are added and how many removed, over all captions."""
@@ -65,14 +67,14 @@ class EditPlan:
 
 @dataclass(slots=True)
 class OperationContext:
-    """What operations need to know of the dataset. decided: captions already computed for the
-    score slider, by image.
+    """What operations need to know of the dataset. trigger_of: returns the known trigger of the
+    folder of an image. decided: captions already computed for the score slider, by image.
     """
 
     vocabulary: Vocabulary
     scores: StoredScores
     options: Sequence[TagOptions]
-    triggers: Sequence[tuple[str, ...]]
+    trigger_of: Callable[[ReviewImage], KnownTrigger]
     generated: set[Caption]
     decided: dict[int, dict[tuple[object, ...], tuple[str, Caption | None]]] = field(
         default_factory=dict
@@ -85,13 +87,15 @@ PlanOperation = Callable[[OperationContext, Sequence[ReviewImage], Any], EditPla
 def by_rules(
     images: Sequence[ReviewImage],
     title: str,
-    rules: Callable[[ReviewImage], RuleSet],
+    rules: RuleSet,
     category: Callable[[str], str | None],
     among: Iterable[str] = (),
+    trigger_of: Callable[[ReviewImage], KnownTrigger] = lambda _: KnownTrigger(),
 ) -> EditPlan:
     """Apply rules to existing captions as `dsk rules` does; the other tags keep their order.
 
-    among: if given, only captions with one of these tags can change.
+    among: if given, only captions with one of these tags can change. trigger_of: the trigger of an
+    image, before which nothing is added.
     """
     forms = frozenset(map(normal_form, among))
     changes: list[tuple[ReviewImage, Caption]] = []
@@ -104,7 +108,8 @@ def by_rules(
         ):
             unchanged += 1
             continue
-        tags = apply(rules(image), image.caption.tags, category=category).tags
+        trigger_forms = trigger_of(image).forms
+        tags = apply(rules, image.caption.tags, category=category, trigger=trigger_forms).tags
         if tags == image.caption.tags:
             unchanged += 1
         elif not tags:
@@ -119,7 +124,7 @@ def remove(context: OperationContext, images: Sequence[ReviewImage], tags: objec
     names = _names(tags, "remove")
     rules = RuleSet(exclude=tuple((Exclude(name), Exact(normal_form(name))) for name in names))
     title = f"remove {', '.join(names)}"
-    return by_rules(images, title, lambda _: rules, context.vocabulary.category, names)
+    return by_rules(images, title, rules, context.vocabulary.category, names)
 
 
 def exclude(
@@ -129,7 +134,7 @@ def exclude(
     names = _names(selectors, "exclude")
     rules = build(exclude=names, vocabulary=context.vocabulary, groups=load_groups())
     title = f"exclude {', '.join(names)}"
-    return by_rules(images, title, lambda _: rules, context.vocabulary.category)
+    return by_rules(images, title, rules, context.vocabulary.category)
 
 
 def replace_tags(
@@ -151,23 +156,16 @@ def replace_tags(
     title = "replace " + ", ".join(f"{rule.old} with {rule.new}" for rule in rules)
     together = RuleSet(replace=tuple(rules))
     among = [rule.old for rule in rules]
-    return by_rules(images, title, lambda _: together, context.vocabulary.category, among)
+    return by_rules(images, title, together, context.vocabulary.category, among)
 
 
 def add(context: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:
-    """Add tags to every caption: at the front, but after the triggers that open it."""
+    """Add tags to every caption: behind the trigger, or at the front of a caption without it."""
     names = [_spelled(context, name, "added tag") for name in _names(tags, "add")]
-    rules_by_opening: dict[tuple[str, ...], RuleSet] = {}
-
-    def rules(image: ReviewImage) -> RuleSet:
-        opening = _opening(image, context.triggers[image.concept])
-        if opening not in rules_by_opening:
-            rules_by_opening[opening] = build(
-                opening, names, vocabulary=context.vocabulary, groups=load_groups()
-            )
-        return rules_by_opening[opening]
-
-    return by_rules(images, f"add {', '.join(names)}", rules, context.vocabulary.category)
+    rules = build(additional=names, vocabulary=context.vocabulary, groups=load_groups())
+    title = f"add {', '.join(names)}"
+    category = context.vocabulary.category
+    return by_rules(images, title, rules, category, trigger_of=context.trigger_of)
 
 
 def _spelled(context: OperationContext, name: str, what: str) -> str:
@@ -175,21 +173,13 @@ def _spelled(context: OperationContext, name: str, what: str) -> str:
     return context.vocabulary.spelling(writable(name, what)) or name
 
 
-def _opening(image: ReviewImage, triggers: Sequence[str]) -> tuple[str, ...]:
-    """Return the triggers at the start of a caption, as they are spelled there."""
-    forms = {normal_form(trigger) for trigger in triggers}
-    tags = image.caption.tags if image.caption is not None else ()
-    count = next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
-    return tags[:count]
-
-
 def trigger(context: OperationContext, images: Sequence[ReviewImage], names: object) -> EditPlan:
     """Put these words at the start of every caption, each exactly once."""
     words = _names(names, "trigger")
     rules = build(words, vocabulary=context.vocabulary, groups=load_groups())
     title = f"trigger {', '.join(words)}"
-    edits = by_rules(images, title, lambda _: rules, context.vocabulary.category)
-    return replace(edits, warnings=rules.warnings)
+    edits = by_rules(images, title, rules, context.vocabulary.category)
+    return replace(edits, warnings=rules.warnings, trigger=rules.triggers)
 
 
 def threshold(
@@ -254,7 +244,10 @@ def _tagged(
     cut_at = threshold_of(options, source.keys[0])
     cut = Thresholds(cut_at, options.character_threshold, options.mcut, options.rating)
     counted = kept.counted
+    forms = context.trigger_of(image).forms
+    existing = image.caption.tags if image.caption is not None else ()
     key = (
+        tuple(tag for tag in existing if normal_form(tag) in forms),
         int((counted >= threshold_steps(cut_at)).sum()),
         int((counted >= threshold_steps(options.character_threshold)).sum()),
         options.mcut,
@@ -269,6 +262,7 @@ def _tagged(
             replace(options, existing="overwrite"),
             False,
             applied,
+            forms,
         )
         cache[key] = ("", outcome.value) if isinstance(outcome, Done) else (NO_TAG_LEFT, None)
     return cache[key]

@@ -53,7 +53,7 @@ def load_editor(
             vocabulary.load(),
             dataset.scores,
             dataset.options,
-            [concept.trigger for concept in dataset.sets],
+            dataset.trigger_of,
             dataset.generated,
         )
         editor = Editor(dataset, operation_context, read_only=options.read_only)

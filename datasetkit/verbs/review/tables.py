@@ -145,7 +145,7 @@ class TagTables:
         return known
 
     def _categories(self, forms: Sequence[str]) -> list[object]:
-        triggers = {normal_form(tag) for concept in self.dataset.sets for tag in concept.trigger}
+        triggers = frozenset[str]().union(*(t.forms for t in self.dataset.triggers().values()))
         return [
             TRIGGER if form in triggers else self.vocabulary.category(form) or "" for form in forms
         ]

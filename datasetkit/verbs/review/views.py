@@ -53,7 +53,7 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
             for failed in dataset.failed[:_MAX_FAILED]
         ],
         "concepts": _concepts(dataset, images),
-        "trigger": list(dict.fromkeys(tag for concept in dataset.sets for tag in concept.trigger)),
+        "trigger": _trigger(dataset),
         "scores": bool(taggers),
         "tagger": " ".join(taggers[0]) if taggers else "",
         "threshold": threshold,
@@ -66,6 +66,18 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
     }
 
 
+def _trigger(dataset: ReviewDataset, concept: int | None = None) -> list[str]:
+    """Return the trigger words of one concept, by default of all."""
+    return list(
+        dict.fromkeys(
+            word
+            for (index, _), trigger in dataset.triggers().items()
+            for word in trigger.words
+            if concept in (None, index)
+        )
+    )
+
+
 def _concepts(dataset: ReviewDataset, images: Sequence[ReviewImage]) -> list[Json]:
     counts = [0] * len(dataset.sets)
     for image in images:
@@ -75,9 +87,9 @@ def _concepts(dataset: ReviewDataset, images: Sequence[ReviewImage]) -> list[Jso
             "name": concept.name,
             "repeats": concept.repeats,
             "images": count,
-            "trigger": list(concept.trigger),
+            "trigger": _trigger(dataset, index),
         }
-        for concept, count in zip(dataset.sets, counts, strict=True)
+        for index, (concept, count) in enumerate(zip(dataset.sets, counts, strict=True))
     ]
 
 
@@ -145,6 +157,7 @@ def image_details(
         "chars": facts.chars,
         "tokens": facts.tokens,
         "edited": facts.edited,
+        "trigger": list(dataset.trigger_of(image).words),
         "tags": [
             {
                 "tag": tag,
@@ -209,6 +222,7 @@ def edited(result: EditResult, dataset: ReviewDataset, editor: Editor, *, dry_ru
         "tags_removed": tags_removed,
         "without_scores": plan.without_scores,
         "warnings": list(plan.warnings),
+        "trigger": _trigger(dataset),
         "undo": editor.undo_title,
         "redo": editor.redo_title,
         "dry_run": dry_run,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from datasetkit.captions import vocabulary
@@ -12,11 +12,13 @@ from datasetkit.captions.rules import (
     RuleSet,
     apply,
     build,
+    end_of,
     escape_brackets,
     load_groups,
     load_implications,
 )
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, Skipped
+from datasetkit.dataset.trigger import kept_first
 from datasetkit.options.tag import TagOptions, TagRules
 from taggers.base import ScoredTag
 
@@ -65,22 +67,30 @@ def decide_caption(
     options: TagOptions,
     by_person: bool,
     applied: list[RuleResult],
+    trigger: Collection[str] = (),
 ) -> Outcome[Caption]:
     """Decide the caption of one image: new, joined with the existing one, or unchanged.
 
     by_person: the existing caption was written or edited by a person. applied: collects the rules
-    that fired.
+    that fired. trigger: the normal forms of the known trigger: without a trigger among the rules,
+    a caption that has it keeps it, at its place before what is added.
     """
     before = record.caption
     if by_person and options.existing == "skip":
         return Skipped(record, "its caption was edited by a person or by dsk rules")
     categories = {scored.name: scored.category for scored in chosen}
-    result = apply(rules, [scored.name for scored in chosen], category=categories.get)
+    forms = () if rules.triggers else trigger
+    existing = before.tags if before is not None else ()
+    joins = by_person and options.existing in JOINED
+    names = tuple(scored.name for scored in chosen)
+    names = names if joins else kept_first(forms, existing, names)
+    result = apply(rules, names, category=categories.get, trigger=forms)
     applied.append(result)
     tags = result.tags
-    if by_person and before is not None and options.existing in JOINED:
-        joined = (*before.tags, *tags) if options.existing == "append" else (*tags, *before.tags)
-        tags = apply(leading_rules(rules), dedupe(joined), category=categories.get).tags
+    if joins:
+        at = len(existing) if options.existing == "append" else end_of(forms, existing)
+        joined = dedupe((*existing[:at], *tags, *existing[at:]))
+        tags = apply(leading_rules(rules), joined, category=categories.get, trigger=forms).tags
     if not tags:
         return Skipped(
             record, "no tag reaches the threshold, and an empty caption would stop the trainers"

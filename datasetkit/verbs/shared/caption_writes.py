@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,13 @@ def write_captions(
     *,
     decide: Decide | None,
     is_generated: Callable[[Done[Caption]], bool] = lambda _: False,
+    triggers: Callable[[Mapping[Path, Caption]], Mapping[Path, Sequence[str]]] = lambda _: {},
 ) -> WrittenCaptions:
     """Write the decided captions that differ from the present ones, as one plan.
 
     A caption that was saved since it was read is decided again from its new text; if it changes
     once more, or without `decide`, it is kept and fails. is_generated: whether dsk wrote all of a
-    caption.
+    caption. triggers: the triggers to store once these captions are written.
     """
     by_path = {_path(outcome): outcome for outcome in outcomes}
     images = {caption_path(path): path for path in by_path}
@@ -65,7 +66,8 @@ def write_captions(
             if o.record.caption != o.value
         ]
         generated = [caption_hash(o.value) for o in done if is_generated(o)]
-        return project.apply(Plan(tuple(writes)), verb, title, generated=generated)
+        stored = triggers({o.record.path: o.value for o in done})
+        return project.apply(Plan(tuple(writes)), verb, title, generated=generated, triggers=stored)
 
     entry, kept = keep_edits(project, attempt, again=decide is not None)
     by_path |= {images[path]: kept_edit(images[path]) for path in kept if path in images}

@@ -21,7 +21,7 @@ from datasetkit.options.toml import Config, find
 @dataclass(frozen=True, slots=True)
 class ConceptSet:
     """The image folder of one concept. repeats: of a laid-out folder or from dsk.toml, None to be
-    planned.
+    planned. trigger: that dsk.toml declares; `dataset.trigger` knows the others.
     """
 
     name: str
@@ -42,10 +42,6 @@ class ConceptSets:
     reg: tuple[ConceptSet, ...] = ()
     origin: Literal["laid out", "dsk.toml", "folder"] = "folder"
     misread: tuple[layout.Misread, ...] = ()
-
-    @property
-    def triggers(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(t for concept in self.train for t in concept.trigger))
 
 
 def history_folder(folder: Path, out: Path) -> Path:
@@ -69,8 +65,8 @@ def find_sets(folder: Path, *, recursive: bool = False, to_write: bool = False) 
     if laid_out.concepts:
         reg_tree = layout.read_tree(reg) if reg.is_dir() else None
         return ConceptSets(
-            _of_tree(laid_out, _triggers(config)),
-            _of_tree(reg_tree, {}) if reg_tree else (),
+            _of_tree(laid_out, config),
+            _of_tree(reg_tree, None) if reg_tree else (),
             "laid out",
             (*laid_out.misread, *(reg_tree.misread if reg_tree else ())),
         )
@@ -94,23 +90,55 @@ def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
     """
     concepts = _concepts_at(config, folder)
     if len(concepts) != 1:
-        return ConceptSet(folder.resolve().name, folder, recursive=recursive)
+        trigger = declared_trigger(config)
+        return ConceptSet(folder.resolve().name, folder, None, trigger, recursive)
     concept = concepts[0]
-    return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger, recursive)
+    trigger = declared_trigger(config, concept)
+    return ConceptSet(concept_name(concept), folder, concept.repeats, trigger, recursive)
 
 
-def _of_tree(
-    tree: layout.ConceptFolders, triggers: dict[str, tuple[str, ...]]
-) -> tuple[ConceptSet, ...]:
+def _of_tree(tree: layout.ConceptFolders, config: Config | None) -> tuple[ConceptSet, ...]:
+    """Return the folders of a tree with images. config: None for a regularisation set, which has no
+    trigger.
+    """
+    by_name = {concept_name(c): c for c in config.concepts} if config is not None else {}
     return tuple(
-        ConceptSet(f.concept.name, f.path, f.concept.repeats, triggers.get(f.concept.name, ()))
+        ConceptSet(
+            f.concept.name,
+            f.path,
+            f.concept.repeats,
+            () if config is None else declared_trigger(config, by_name.get(f.concept.name)),
+        )
         for f in tree.concepts
         if list_images(f.path).images
     )
 
 
-def _triggers(config: Config) -> dict[str, tuple[str, ...]]:
-    return {concept_name(c): c.trigger for c in config.concepts}
+def declared_trigger(config: Config, concept: ConceptOptions | None = None) -> tuple[str, ...]:
+    """Return the trigger that dsk.toml gives a concept: its own, else that of [tag]."""
+    governing = config.for_concept(concept) if concept is not None else config
+    return governing.build(TagOptions, "tag", only_read=True).trigger
+
+
+def declared_at(folder: Path) -> tuple[str, ...]:
+    """Return the trigger that dsk.toml gives the images of a folder, raw, finished or laid out; ()
+    if several concepts share it.
+    """
+    config = find(folder)
+    concepts = _concepts_at(config, folder)
+    name = layout.parse(folder.resolve().name)
+    if not concepts and isinstance(name, layout.Concept):
+        concepts = [c for c in config.concepts if concept_name(c) == name.name]
+    if len(concepts) > 1:
+        return ()
+    return declared_trigger(config, concepts[0] if concepts else None)
+
+
+def declared_additional(config: Config, name: str) -> tuple[str, ...]:
+    """Return the additional tags that dsk.toml gives the concept of a name."""
+    concept = next((c for c in config.concepts if concept_name(c) == name), None)
+    governing = config.for_concept(concept) if concept is not None else config
+    return governing.build(TagOptions, "tag", only_read=True).additional
 
 
 def concept_name(concept: ConceptOptions) -> str:
@@ -125,7 +153,8 @@ def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
     root = config.root or Path()
     work = work_folder(config, concept)
     folder = work if work.is_dir() else root / concept.folder
-    return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger)
+    trigger = declared_trigger(config, concept)
+    return ConceptSet(concept_name(concept), folder, concept.repeats, trigger)
 
 
 def concept_of(config: Config, folder: Path) -> ConceptOptions | None:

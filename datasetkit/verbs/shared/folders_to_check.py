@@ -12,13 +12,12 @@ from datasetkit.core.files import MASKS, list_images
 from datasetkit.dataset import layout
 from datasetkit.dataset.layout import REG, TRAIN
 from datasetkit.images.scan import no_images, require_folder
-from datasetkit.options.run import ConceptOptions
-from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.verbs.shared.concept_folders import (
     ConceptSet,
     concept_name,
     concept_of,
+    declared_trigger,
     find_sets,
 )
 
@@ -98,7 +97,8 @@ def _laid_out(
     if not is_reg:
         by_name = {concept_name(concept): concept for concept in config.concepts}
         triggers = {
-            c.name: trigger or _trigger(config, by_name.get(c.name)) for c in trained.values()
+            c.name: trigger or declared_trigger(config, by_name.get(c.name))
+            for c in trained.values()
         }
     folders: list[CheckFolder] = []
     empty: list[Path] = []
@@ -145,14 +145,8 @@ def _beside(tree: Path) -> list[UnreachedFiles]:
 def _of_concept(concept: ConceptSet, config: Config, trigger: tuple[str, ...]) -> CheckFolder:
     triggers = trigger or concept.trigger
     if not triggers and config.root is not None:
-        triggers = _trigger(config, concept_of(config, concept.folder))
+        triggers = declared_trigger(config, concept_of(config, concept.folder))
     return CheckFolder(concept.name, concept.folder, concept.repeats or 1, triggers)
-
-
-def _trigger(config: Config, concept: ConceptOptions | None) -> tuple[str, ...]:
-    """Return the trigger that dsk.toml gives a concept: its own, else that of [tag]."""
-    governing = config.for_concept(concept) if concept is not None else config
-    return governing.build(TagOptions, "tag", only_read=True).trigger
 
 
 def _below(folder: Path) -> list[UnreachedFiles]:

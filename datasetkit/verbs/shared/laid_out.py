@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, find_root, list_images
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset.layout import REG, Concept, LayoutFolder
 from datasetkit.options.tag import TagOptions
@@ -20,6 +20,7 @@ from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes,
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store, StoredOutput, has_store
 from datasetkit.verbs.shared.concept_folders import ConceptSet
+from datasetkit.verbs.shared.triggers import captions_of, triggers_of, words_of
 
 
 def existing_reg(out: Path) -> list[ConceptSet]:
@@ -37,12 +38,17 @@ def existing_sets(root: Path) -> list[ConceptSet]:
     ]
 
 
-def class_triggers(given: tuple[str, ...], config: Config) -> tuple[str, ...]:
-    """Return the triggers that the class of a regularisation set replaces: given, of [tag], or of
-    the concepts. Raises ConfigError if there are none.
+def class_triggers(
+    given: tuple[str, ...], config: Config, records: Iterable[ImageRecord]
+) -> tuple[str, ...]:
+    """Return the triggers that the class of a regularisation set replaces: given, of [tag], of the
+    concepts, or those that a command set for the training images. Raises ConfigError without any.
     """
     triggers = given or config.build(TagOptions, "tag", only_read=True).trigger
     triggers = triggers or tuple(t for concept in config.concepts for t in concept.trigger)
+    if not triggers:
+        every = triggers_of(captions_of(records))
+        triggers = words_of({f: t for f, t in every.items() if t.source == "stored"})
     if not triggers:
         raise ConfigError(
             "no trigger for the class to replace", hint="--trigger NAME, or trigger in dsk.toml"
@@ -51,12 +57,17 @@ def class_triggers(given: tuple[str, ...], config: Config) -> tuple[str, ...]:
 
 
 def lay_out(
-    project: Project, root: Path, targets: Sequence[LayoutFolder], *, verb: str
+    project: Project,
+    root: Path,
+    targets: Sequence[LayoutFolder],
+    *,
+    verb: str,
+    triggers: Mapping[Path, Sequence[str]] | None = None,
 ) -> tuple[int | None, Plan, tuple[Failed, ...]]:
     """Rename folders whose repeats changed, and update their content to the targets.
 
-    Return the number in the history (None if nothing changed), the plan, and the captions that
-    somebody saved meanwhile, which are kept.
+    triggers: of the folders, to be stored. Return the number in the history (None if nothing
+    changed), the plan, and the captions that somebody saved meanwhile, which are kept.
     """
     renames = _renamed_folders(root, targets)
     title = ", ".join(display(t.folder.name) for t in targets)
@@ -72,7 +83,7 @@ def lay_out(
 
     def attempt(kept: Collection[Path], _: Collection[Path]) -> tuple[int | None, Plan]:
         fill = _plan_fill(project, root, targets, {}, verb, kept)
-        return project.apply(fill, verb, title), fill
+        return project.apply(fill, verb, title, triggers=triggers), fill
 
     (filled, fill), kept = keep_edits(project, attempt, again=False)
     entry = filled if filled is not None else renamed

@@ -1,0 +1,115 @@
+"""keep_tokens: how many leading tags of all captions are fixed, and which captions lower it.
+
+Trainers shuffle tags, except the first `keep_tokens` of every caption, which are the trigger. One
+caption that begins with something else lowers the number for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.captions.caption import normal_form
+from datasetkit.captions.vocabulary import load
+from datasetkit.core.files import display
+from datasetkit.dataset.trigger import SHARE, KnownTrigger, Tags
+
+# How many captions a line names.
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptCaptions:
+    """The captions of one concept, by image, without empty ones. additional: tags that follow the
+    trigger in each of them.
+    """
+
+    captions: Mapping[Path, Tags]
+    trigger: KnownTrigger
+    additional: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeepTokens:
+    """value: how many leading tags of all captions are fixed. lowered_by: the images whose captions
+    lower it; notes: one line about them for each concept.
+    """
+
+    value: int
+    lowered_by: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def keep_tokens(concepts: Sequence[ConceptCaptions], *, given: int | None = None) -> KeepTokens:
+    """Return how many leading tags are fixed: triggers and additional tags.
+
+    Without a trigger they are the common start of all captions (at least two), up to the last tag
+    that is not in the vocabulary: `sks, 1girl, solo` in all captions is one fixed tag. given: the
+    number that an option sets; the captions that do not begin with so many fixed tags are named.
+    """
+    concepts = [concept for concept in concepts if concept.captions]
+    forms = {normal_form(t) for c in concepts for t in (*c.trigger.words, *c.additional)}
+    if not forms:
+        value = _common_start([tags for c in concepts for tags in c.captions.values()])
+        return KeepTokens(value if given is None else given)
+    counts = [
+        {image: _leading(tags, forms) for image, tags in concept.captions.items()}
+        for concept in concepts
+    ]
+    usual = min(map(_usual, concepts, counts))
+    value = min(min(each.values()) for each in counts)
+    limit = usual if given is None else min(usual, given)
+    notes: list[str] = []
+    lowered_by: list[Path] = []
+    for concept, each in zip(concepts, counts, strict=True):
+        images = [image for image, n in each.items() if n < limit]
+        if images:
+            lowered_by += images
+            notes.append(_note(concept, images, usual, given))
+    return KeepTokens(value if given is None else given, tuple(lowered_by), tuple(notes))
+
+
+def _note(concept: ConceptCaptions, images: Sequence[Path], usual: int, given: int | None) -> str:
+    """Return the line about the captions of a concept that lower keep_tokens."""
+    words = display(", ".join((*concept.trigger.words, *concept.additional)[:usual]))
+    names = ", ".join(display(image.name) for image in images[:_SHOWN])
+    names += ", ..." if len(images) > _SHOWN else ""
+    of = f"{len(images):,} of {len(concept.captions):,} captions"
+    does = "does not begin" if len(images) == 1 else "do not begin"
+    effect = (
+        f"keep_tokens would be {usual} without {'it' if len(images) == 1 else 'them'}"
+        if given is None
+        else f"keep_tokens = {given} keeps another tag there"
+    )
+    return f"{of} {does} with {words} ({names}): {effect}"
+
+
+def _usual(concept: ConceptCaptions, counts: Mapping[Path, int]) -> int:
+    """Return how many fixed tags the captions of a concept begin with, without those that lower it:
+    as much of the trigger as one of them has, and the additional tags that most have.
+    """
+    best = min(max(counts.values()), len(concept.trigger.words))
+    ordered = sorted(counts.values(), reverse=True)
+    most = ordered[max(0, -int(-SHARE * len(ordered) // 1) - 1)]
+    return max(best, most)
+
+
+def _leading(tags: Tags, forms: set[str]) -> int:
+    return next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
+
+
+def _common_start(captions: Sequence[Tags]) -> int:
+    """Return the length of the common start of captions, up to the last tag outside of the
+    vocabulary.
+    """
+    if len(captions) < 2:
+        return 0
+    vocabulary = load()
+    n = 0
+    for at, column in enumerate(zip(*captions, strict=False), 1):
+        if len({normal_form(tag) for tag in column}) > 1:
+            break
+        if column[0] not in vocabulary:
+            n = at
+    return n

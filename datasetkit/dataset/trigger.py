@@ -1,0 +1,223 @@
+"""The trigger of a folder: the words that begin its captions and that a prompt will use.
+
+Everyone who needs it asks `known_trigger` or `known_triggers`. In this order it is:
+
+  1. the one that dsk.toml declares for the concept
+  2. the one that a command or the review page set last, stored in the project of the folder
+  3. the words outside the vocabulary that most captions begin with
+  4. the concept's name of a `<repeats>_<concept>` folder, where most captions begin with it
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from datasetkit.captions.caption import normal_form
+from datasetkit.captions.rulesets import writable
+from datasetkit.captions.vocabulary import load
+from datasetkit.core.errors import ConfigError, DskError
+from datasetkit.core.files import find_root
+from datasetkit.dataset import layout
+from datasetkit.project.store import Store
+
+# A trigger is inferred if at least this many captions, and this share of the folder, begin with it.
+LEAST, SHARE = 3, 0.6
+# Longer lists and words in a store were not written by dsk.
+_MAX_WORDS, _MAX_LENGTH = 20, 200
+# How many names a line about captions shows.
+_NAMES_SHOWN = 3
+
+Tags = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTrigger:
+    """The trigger words of a folder, and how they are known; "" if there are none."""
+
+    words: tuple[str, ...] = ()
+    source: Literal["", "dsk.toml", "stored", "captions", "folder"] = ""
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """Return the normal forms of the words."""
+        return frozenset(map(normal_form, self.words))
+
+
+def known_trigger(
+    folder: Path, captions: Iterable[Tags], *, declared: Tags = (), concept: str = ""
+) -> KnownTrigger:
+    """Return the trigger of a folder of images. declared: by dsk.toml. concept: the name that its
+    laid-out folder has or will have, by default that in the name of the folder.
+    """
+    stored = _stored([folder])[folder]
+    return _known(folder, [tags for tags in captions if tags], declared, stored, concept)
+
+
+def known_triggers(
+    captions: Mapping[Path, Tags], declared: Mapping[Path, Tags]
+) -> dict[Path, KnownTrigger]:
+    """Return the trigger of each folder of some images, from image -> tags. declared: the triggers
+    of folders that dsk.toml declares.
+
+    A folder with too few captions to infer its trigger has that of all of them.
+    """
+    by_folder: defaultdict[Path, list[Tags]] = defaultdict(list)
+    for image, tags in captions.items():
+        by_folder[image.parent].append(tags)
+    stored = _stored(by_folder)
+    triggers = {
+        folder: _known(
+            folder, [tags for tags in several if tags], declared.get(folder, ()), stored[folder]
+        )
+        for folder, several in by_folder.items()
+    }
+    if len(triggers) > 1 and not all(trigger.words for trigger in triggers.values()):
+        common = KnownTrigger(inferred(list(captions.values())), "captions")
+        for folder, trigger in triggers.items():
+            few = sum(bool(tags) for tags in by_folder[folder]) < LEAST
+            if not trigger.words and few and common.words and not is_reg(folder):
+                triggers[folder] = common
+    return triggers
+
+
+def _known(
+    folder: Path,
+    captions: Sequence[Tags],
+    declared: Tags,
+    stored: tuple[str, ...],
+    concept: str = "",
+) -> KnownTrigger:
+    if is_reg(folder):
+        return KnownTrigger(stored, "stored") if stored else KnownTrigger()
+    if declared:
+        return KnownTrigger(tuple(declared), "dsk.toml")
+    name = layout.parse(folder.resolve().name)
+    concept = concept or (name.name if isinstance(name, layout.Concept) else "")
+    other = _without_words_before(concept, inferred(captions))
+    # The images of a folder may have been exchanged, or its trigger renamed by another program.
+    if stored and (not other or not captions or any(has_one(stored, tags) for tags in captions)):
+        return KnownTrigger(stored, "stored")
+    if other:
+        return KnownTrigger(other, "captions")
+    if concept and _leads_most(concept, captions):
+        return KnownTrigger((concept,), "folder")
+    return KnownTrigger()
+
+
+def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
+    """Return the words outside the vocabulary that most captions begin with, in their order.
+
+    Another such word may stand before them in some captions: `hand, sks, 1girl`.
+    """
+    vocabulary = load()
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    spellings: dict[str, str] = {}
+    captions = [tags for tags in captions if tags]
+    for tags in captions:
+        seen: set[str] = set()
+        for at, tag in enumerate(tags):
+            form = normal_form(tag)
+            if tag in vocabulary or form in seen:
+                break
+            seen.add(form)
+            positions[form].append(at)
+            spellings.setdefault(form, tag)
+    least = max(LEAST, SHARE * len(captions))
+    usual = {form: sum(at) / len(at) for form, at in positions.items() if len(at) >= least}
+    return tuple(spellings[form] for form in sorted(usual, key=lambda form: usual[form]))
+
+
+def possible_trigger(captions: Sequence[Tags], *, least: int) -> str:
+    """Return a word that is probably the trigger although it does not come first: it is in every
+    caption and not in the vocabulary. "" if there is none, or fewer captions than `least`.
+    """
+    captions = [tags for tags in captions if tags]
+    if len(captions) < least:
+        return ""
+    vocabulary = load()
+    shared = set.intersection(*({normal_form(tag) for tag in tags} for tags in captions))
+    unknown = [tag for tag in captions[0] if normal_form(tag) in shared and tag not in vocabulary]
+    return unknown[0] if unknown else ""
+
+
+def is_reg(folder: Path) -> bool:
+    """Tell whether a folder is one of a regularisation set, which has no trigger."""
+    folder = folder.resolve()
+    return folder.parent.name == layout.REG and isinstance(
+        layout.parse(folder.name), layout.Concept
+    )
+
+
+def begins_with(words: Tags, tags: Tags) -> bool:
+    """Tell whether a caption begins with these words, in any spelling."""
+    return [normal_form(tag) for tag in tags[: len(words)]] == [normal_form(w) for w in words]
+
+
+def kept_first(forms: Collection[str], before: Tags, after: Tags) -> tuple[str, ...]:
+    """Return a new caption with the trigger words of the one that it replaces, at its front."""
+    words = tuple(dict.fromkeys(tag for tag in before if normal_form(tag) in forms))
+    return (
+        (*words, *(tag for tag in after if normal_form(tag) not in forms)) if words else (*after,)
+    )
+
+
+def has_one(words: Tags, tags: Tags) -> bool:
+    """Tell whether a caption has one of these words, in any spelling."""
+    return not {normal_form(word) for word in words}.isdisjoint(map(normal_form, tags))
+
+
+def _leads_most(name: str, captions: Sequence[Tags]) -> bool:
+    leading = sum(begins_with((name,), tags) for tags in captions)
+    return leading > 0 and leading >= SHARE * len(captions)
+
+
+def _without_words_before(concept: str, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out the words before the concept's name: it is the trigger, where it is among them."""
+    forms = [normal_form(word) for word in words]
+    form = normal_form(concept)
+    return words[forms.index(form) :] if form in forms else words
+
+
+# ---- in the store
+
+
+def stored_key(folder: Path) -> Path:
+    """Return the folder that a trigger is stored for: `train/8_sks` keeps it with other repeats."""
+    folder = folder.resolve()
+    name = layout.parse(folder.name)
+    return folder.with_name(name.name) if isinstance(name, layout.Concept) else folder
+
+
+def _stored(folders: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
+    """Return the stored trigger of each folder, from the store of its project."""
+    rows: dict[Path, Mapping[bytes, object]] = {}
+    stored: dict[Path, tuple[str, ...]] = {}
+    for folder in folders:
+        root = find_root(folder)
+        if root not in rows:
+            rows[root] = {}
+            with suppress(DskError):  # a store that cannot be read is reported where it is opened
+                rows[root] = Store.stored_triggers(root)
+        key = stored_key(folder)
+        relative = key.relative_to(root).as_posix() if key.is_relative_to(root) else str(key)
+        stored[folder] = _checked(rows[root].get(relative.encode("utf-8", "surrogateescape")))
+    return stored
+
+
+def _checked(text: object) -> tuple[str, ...]:
+    """Return the words of a stored trigger; () for what dsk cannot have written."""
+    try:
+        words = json.loads(text) if isinstance(text, str) else []
+        if not isinstance(words, list) or len(words) > _MAX_WORDS:
+            return ()
+        if not all(isinstance(word, str) and len(word) <= _MAX_LENGTH for word in words):
+            return ()
+        return tuple(dict.fromkeys(writable(word, "trigger") for word in words))
+    except (ValueError, RecursionError, ConfigError):
+        return ()
