@@ -210,6 +210,7 @@ class ResolvedTagger:
 
     identity, pr_threshold: see `Tagger`. fetch: downloads the model files that are missing; it is
     called once, before any process opens the tagger. notice: a warning to show now, or "".
+    fallback: why `auto` chose this one in the place of WD14, and what to do; "" if it did not.
     """
 
     identity: Identity
@@ -217,6 +218,7 @@ class ResolvedTagger:
     fetch: Callable[[], None]
     notice: str = ""
     pr_threshold: float | None = None
+    fallback: str = ""
 
 
 def steps(scores: ArrayLike) -> NDArray[np.int64]:

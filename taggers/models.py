@@ -19,6 +19,8 @@ from taggers.labels import CSV_FILE
 
 MODEL_FILE, LABEL_FILE = "model.onnx", CSV_FILE
 DEFAULT = "wd-swinv2-v3"
+# The name that means any WD14 tagger: the default one.
+WD14 = "wd14"
 
 # Name, repository, pinned revision, and the threshold where the model's card reports precision =
 # recall (-: it reports none).
@@ -106,6 +108,7 @@ def find(name: str) -> HubModel:
 
     Raises ConfigError for any other text, with the nearest name.
     """
+    name = DEFAULT if name == WD14 else name
     if name in MODELS:
         return MODELS[name]
     match = _REPO.fullmatch(name)

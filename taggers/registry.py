@@ -30,7 +30,7 @@ TAGGERS: dict[str, str] = {
 
 def names() -> tuple[str, ...]:
     """Return the values of `--tagger`, besides owner/repo[@revision]."""
-    return (AUTO, *TAGGERS)
+    return (AUTO, models.WD14, *TAGGERS)
 
 
 def open_tagger(
@@ -38,8 +38,8 @@ def open_tagger(
 ) -> Tagger:
     """Find a tagger, download the files that are missing, and load it."""
     tagger = resolve(name, options, reporter)
-    if tagger.notice:
-        reporter.warn(tagger.notice)
+    for warning in filter(None, (tagger.notice, tagger.fallback)):
+        reporter.warn(warning)
     tagger.fetch()
     return tagger.open()
 
@@ -51,8 +51,9 @@ def resolve(
     the store.
 
     "auto" is the default WD14 model if it is cached or can be downloaded (which happens here), else
-    `basic` with a notice. A named tagger has no fallback: ModelFileError or MissingExtra (exit 12)
-    if it is not available, ConfigError for an unknown name.
+    `basic` with a notice; "wd14" is the same model without the fallback. A named tagger has no
+    fallback: ModelFileError or MissingExtra (exit 12) if it is not available, ConfigError for an
+    unknown name.
     """
     options = options or TaggerOptions()
     require_known(name)
@@ -93,6 +94,8 @@ def _require_options_of_basic(options: TaggerOptions) -> None:
         )
 
 
+# Who runs `dsk tag` without a connection wants captions at once, so `auto` does not fail. But
+# nobody should believe that they are WD14's: the commands say so first and last.
 def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
     if options.model_dir is not None:
         return _named(LOCAL, options, reporter)
@@ -103,9 +106,10 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
         if options.provider not in (AUTO, "cpu") or not options.exact:
             raise  # basic cannot replace it: it does not have these options
         command = models.MODELS[models.DEFAULT].command
-        return _with_notice(
+        return replace(
             _named(BASIC, options, reporter),
-            f"{reason.message}; tagging with basic instead (`{command}` downloads it)",
+            notice="tagging with the fallback basic, not WD14",
+            fallback=f"{reason.message}; `{command}` downloads it",
         )
     return _named(models.DEFAULT, options, reporter)
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from datasetkit.verbs.shared.scoring import TaggerUse
     from datasetkit.verbs.tag import TagResult
 
+# The last line of a command that tagged with `basic` because `auto` found nothing better.
+FALLBACK = "tagged with the fallback basic, not WD14; `--tagger wd14` stops instead"
+
 
 def rename(result: RenameResult, dry_run: bool) -> None:
     moves = result.plan.moves
@@ -136,6 +139,8 @@ def tag(result: TagResult, dry_run: bool) -> None:
     for text in result.warnings:
         warn(text)
     problems(result.report.failed)
+    if result.fallback:
+        say(FALLBACK, "yellow")
 
 
 def _reasons(what: str, skipped: Sequence[Skipped]) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from datasetkit.cli import show_dataset, show_images, show_prepare
 from datasetkit.cli.console import counted, remark, say, table, warn
 from datasetkit.cli.show import from_here
+from datasetkit.cli.show_prepare import FALLBACK
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display
 
@@ -78,6 +79,8 @@ def run(result: RunResult, dry_run: bool) -> None:
         )
     if result.unforeseen:
         say(f"cannot be predicted before those steps are run: {', '.join(result.unforeseen)}")
+    if result.fallback:
+        say(FALLBACK, "yellow")
 
 
 def undo(result: UndoResult, dry_run: bool) -> None:

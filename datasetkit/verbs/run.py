@@ -33,7 +33,7 @@ from datasetkit.verbs.reg import reg, require_class
 from datasetkit.verbs.rename import rename
 from datasetkit.verbs.report import report
 from datasetkit.verbs.resize import resize
-from datasetkit.verbs.shared import schema_file
+from datasetkit.verbs.shared import schema_file, scoring
 from datasetkit.verbs.shared.caption_rules import build_rule_set
 from datasetkit.verbs.shared.concept_folders import (
     IMAGE_STEPS,
@@ -44,7 +44,8 @@ from datasetkit.verbs.shared.concept_folders import (
 )
 from datasetkit.verbs.shared.faces import require_detector
 from datasetkit.verbs.shared.recovery import recover_dataset
-from datasetkit.verbs.tag import tag
+from datasetkit.verbs.tag import TagResult, tag
+from taggers import registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,14 @@ class RunResult:
     an earlier step.
 
     strays: work folders without a concept, left by a concept that was renamed or removed.
+    fallback: `auto` found no WD14 model and chose basic.
     """
 
     root: Path
     steps: tuple[RunStepResult, ...]
     unforeseen: tuple[str, ...] = ()
     strays: tuple[Path, ...] = ()
+    fallback: bool = False
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -105,6 +108,8 @@ def run(
     with _inside(root):
         recover_dataset(root, context)
         _require_all(config, options.steps, context)
+        if "tag" in options.steps and _tags_with_fallback(config):
+            context.reporter.warn("tag will use the fallback basic: no WD14 model was found")
         if not context.dry_run:
             schema_file.refresh(root)
         for step in STEPS:
@@ -121,7 +126,8 @@ def run(
                 if each is not None:
                     each(result)
         strays = _strays(config, options)
-    return RunResult(root, tuple(done), tuple(unforeseen), strays)
+    fallback = any(isinstance(s.result, TagResult) and s.result.fallback for s in done)
+    return RunResult(root, tuple(done), tuple(unforeseen), strays, fallback)
 
 
 def _outside(config: Config, root: Path, steps: Sequence[str]) -> tuple[str, ...]:
@@ -186,6 +192,13 @@ def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> N
             require_images(folder, recursive=reading.recursive, follow_links=reading.follow_links)
     if "cutout" in steps and not context.dry_run:
         require_installed(config.build(CutoutOptions, "cutout"))
+
+
+def _tags_with_fallback(config: Config) -> bool:
+    """Tell whether `auto` finds no WD14 model. Raises MissingExtra and ModelFileError, as tag."""
+    each = [config.for_concept(c).build(TagOptions, "tag") for c in config.concepts]
+    choices = {o.tagger: o for o in each if o.tagger == registry.AUTO}
+    return any(t.fallback for o in choices.values() for t in scoring.resolve(o))
 
 
 def _check_concepts(config: Config, *, with_rules: bool) -> None:

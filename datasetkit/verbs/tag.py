@@ -48,7 +48,8 @@ class TagResult:
     report: one outcome per image; Done has the caption. changes: new and changed captions. hits:
     the hits of each rule. inferred: images that a model was run on; the others had stored scores.
     keep_tokens: how many leading tags are fixed (triggers and additional), for the trainer's option
-    of that name. taggers: the taggers, with their devices. drift: the tags that a faster precision
+    of that name. taggers: the taggers, with their devices. fallback: `auto` found no WD14 model and
+    chose basic. drift: the tags that a faster precision
     or decoding changed.
     """
 
@@ -56,6 +57,7 @@ class TagResult:
     tagger: str
     taggers: tuple[TaggerUse, ...]
     notice: str
+    fallback: bool
     changes: tuple[CaptionChange, ...]
     hits: tuple[RuleHits, ...]
     warnings: tuple[str, ...]
@@ -87,8 +89,9 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     resolved = scoring.resolve(options)
     notice = "; ".join(dict.fromkeys(tagger.notice for tagger in resolved if tagger.notice))
-    if notice:
-        context.reporter.warn(notice)
+    fallback = next((tagger.fallback for tagger in resolved if tagger.fallback), "")
+    for warning in filter(None, (notice, fallback)):
+        context.reporter.warn(warning)
     thresholds = thresholds_of(options, resolved)
     with open_project(folder, context) as project:
         if context.wait:  # the other run may have renamed images
@@ -124,6 +127,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
         tagger=" ".join(used.key for used in scored.taggers),
         taggers=scored.taggers,
         notice=notice,
+        fallback=bool(fallback),
         changes=written.changes,
         hits=hits,
         warnings=(

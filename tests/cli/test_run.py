@@ -328,10 +328,10 @@ def test_a_step_is_named_before_its_warnings_and_no_warning_is_repeated(dsk, pro
     message = dsk("run", "--dry-run").out
     assert (
         message.index("== tag Sks")
-        < message.index("tagging with basic instead")
+        < message.index("tagging with the fallback basic")
         < message.index("== tag more")
     )
-    assert message.count("tagging with basic instead") == 1
+    assert message.count("tagging with the fallback basic") == 1
 
 
 def test_a_run_reports_the_images_renamed_with_their_sources(dsk, project):

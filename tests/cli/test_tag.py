@@ -26,11 +26,11 @@ def test_the_fallback_is_announced_on_stderr_and_in_json(dsk, here):
     images(here / "imgs")
     ended = dsk(*EXACT, "--json")
     assert (
-        "tagging with basic instead" in ended.err
+        "tagging with the fallback basic" in ended.err
         and "dsk models download wd-swinv2-v3" in ended.err
     )
-    assert any("tagging with basic instead" in text for text in ended.json["warnings"])
-    assert "tagging with basic instead" in ended.result["notice"]
+    assert any("tagging with the fallback basic" in text for text in ended.json["warnings"])
+    assert "tagging with the fallback basic" in ended.result["notice"]
 
 
 def test_brighter_images_get_other_tags_in_the_order_of_their_scores(dsk, here):

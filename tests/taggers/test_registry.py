@@ -84,12 +84,12 @@ def test_auto_is_the_default_model_if_it_is_cached(cache):
 def test_auto_without_a_connection_is_basic_with_the_reason_and_the_fix(cache):
     found = resolve("auto", CPU)
     assert found.identity.name == "basic"
-    assert "cannot fetch" in found.notice
-    assert f"dsk models download {DEFAULT}" in found.notice
+    assert "cannot fetch" in found.fallback
+    assert f"dsk models download {DEFAULT}" in found.fallback
     assert "fallback" in found.notice
     heard = Heard()
     open_tagger("auto", CPU, heard)
-    assert heard.warnings == [found.notice]
+    assert heard.warnings == [found.notice, found.fallback]
 
 
 def test_auto_does_not_take_damaged_weights_for_missing_ones(cache):
@@ -116,7 +116,7 @@ def test_named_tagger_never_falls_back(cache, name):
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("wd-vit-3", "wd-vit-v3"), ("basik", "basic"), ("wd14", None), ("a/b@c/d", None), ("", None)],
+    [("wd-vit-3", "wd-vit-v3"), ("basik", "basic"), ("xyzzy", None), ("a/b@c/d", None), ("", None)],
 )
 def test_unknown_name_is_a_usage_error_with_the_nearest(cache, name, nearest):
     with pytest.raises(ConfigError) as caught:

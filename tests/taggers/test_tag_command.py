@@ -98,7 +98,7 @@ def test_captions_of_the_fallback_are_replaced_once_the_model_is_cached(
     cache, v3_models, folder, capsys
 ):
     assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
-    assert "tagging with basic instead" in capsys.readouterr().err
+    assert "tagging with the fallback basic" in capsys.readouterr().err
     fallback = captions(folder)
     plant(cache, "wd-swinv2-v3", v3_models["small"], V3_LABELS.read_bytes())
     assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE

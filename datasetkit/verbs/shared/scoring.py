@@ -119,7 +119,9 @@ def names(options: TagOptions) -> tuple[str, ...]:
             "--threshold pr: each tagger has its own value",
             hint="use a number for several taggers, e.g. 0.35",
         )
-    model = models.MODELS.get(selected[0])
+    model = (
+        models.find(selected[0]) if selected[0] == models.WD14 else models.MODELS.get(selected[0])
+    )
     if options.threshold == "pr" and (
         selected[0] == registry.BASIC or (model and model.pr_threshold is None)
     ):
@@ -246,7 +248,7 @@ def _score(
     stage = TagStage(resolved, options.max_pixels)
     with batches.opened(stage) as worker:
         tagger = worker.tagger
-        if tagger.notice and tagger.notice not in resolved.notice:
+        if tagger.notice and tagger.notice not in resolved.notice and not resolved.fallback:
             project.context.reporter.warn(tagger.notice)
         store.put_labels(key, tagger.labels.pairs())
         stage = replace(stage, batch_size=tagger.batch_size)
