@@ -75,9 +75,9 @@ class TagOptions(TagRules):
 
     tagger: str = option(
         "auto",
-        "auto: WD14, or `basic` when offline; wd14: no fallback. A name from `dsk models list`, or a hub repository: "
-        "owner/repo, with an optional /folder and @revision. Several, comma-separated, are "
-        "combined.",
+        "auto: WD14, or `basic` when offline; wd14: no fallback. A name from `dsk models list`, or "
+        "a hub repository: owner/repo, with an optional /folder and @revision. Several, "
+        "comma-separated, are combined.",
         group="Tagger",
         change="another tagger knows your images better",
     )
