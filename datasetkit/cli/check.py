@@ -48,6 +48,7 @@ def check(
         raise ConfigError(
             f"--as {as_} checks nothing", hint="leave out --fix, --strict and --sheet, or --as"
         )
+    folder = opt.folder_of(folder)
     options = opt.options(folder, "check", given)
     if as_ is not None:
         run.verb(

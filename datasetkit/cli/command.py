@@ -100,7 +100,7 @@ def _with_options(
     """Return the function with a parameter for each option in the place of `given`."""
     # Here, so that `dsk --help` does not load them.
     from datasetkit.options.declare import READING, declared
-    from datasetkit.options.toml import options_class
+    from datasetkit.options.toml import forget_named, options_class
 
     options = [
         d
@@ -118,7 +118,10 @@ def _with_options(
 
     def run(**values: Any) -> None:
         given = {name: _parsed(d, values.pop(name)) for name, d in names.items()}
-        function(given=given, **values)
+        try:
+            function(given=given, **values)
+        finally:
+            forget_named()
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {}

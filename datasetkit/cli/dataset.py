@@ -18,7 +18,7 @@ DataSet = Annotated[
     Path,
     typer.Argument(
         metavar="DIR",
-        help="A folder of images, a laid-out dataset, or the folder of a dsk.toml.",
+        help="A folder of images, a laid-out dataset, a dsk.toml, or its folder.",
     ),
 ]
 
@@ -45,6 +45,7 @@ def plan_repeats(
     """
     from datasetkit.cli import run, show_dataset
 
+    folder = opt.folder_of(folder)
     options = opt.plan_options(folder, given)
     run.verb(
         "plan-repeats",
@@ -125,7 +126,7 @@ def reg_generate(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="The dataset (with train/ in it), or the folder of a dsk.toml."
+            metavar="DIR", help="The dataset (with train/ in it), a dsk.toml, or its folder."
         ),
     ] = Path(),
     *,
@@ -142,6 +143,7 @@ def reg_generate(
     """
     from datasetkit.cli import run, show_dataset
 
+    folder = opt.folder_of(folder)
     options = opt.options(folder, "reg-generate", given)
     run.verb(
         "reg generate",
@@ -168,6 +170,7 @@ def report(
     """
     from datasetkit.cli import run, show_dataset
 
+    folder = opt.folder_of(folder)
     options = opt.options(folder, "report", given)
     run.verb(
         "report",
@@ -194,6 +197,7 @@ def export(
     """
     from datasetkit.cli import run, show_dataset
 
+    folder = opt.folder_of(folder)
     options = opt.options(folder, "export", given)
     run.verb(
         "export",

@@ -76,10 +76,23 @@ def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     """Build a verb's options: default < the dsk.toml that governs the folder < what was given
     (None: not given).
     """
+    from datasetkit.cli import console
     from datasetkit.options import toml  # here, so that --help need not load it
 
     name_settings(folder)
-    return toml.find(folder).build(toml.options_class(verb), verb, given)
+    config, cls = toml.find(folder), toml.options_class(verb)
+    built: Any = config.build(cls, verb, given)
+    if config.is_named:
+        for line in config.outside_lines(cls, verb):
+            console.warn(line)
+    return built
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder of a dataset; a dsk.toml stands for its folder, and counts as named."""
+    from datasetkit.options import toml  # here, so that --help need not load it
+
+    return toml.folder_of(path)
 
 
 def name_settings(folder: Path) -> None:

@@ -140,7 +140,7 @@ def scores(
     run.look("scores", lambda api: api.scores(image, options), show_prepare.scores, json)
 
 
-@command(app, panel=PANEL, table="rules", without=("workers", "max_pixels"))
+@command(app, panel=PANEL, table="rules", without=("workers",))
 def rules(
     folder: Annotated[
         Path,

@@ -27,7 +27,7 @@ def review(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="A folder of images, a laid-out dataset, or that of a dsk.toml."
+            metavar="DIR", help="A folder of images, a laid-out dataset, a dsk.toml, or its folder."
         ),
     ] = Path(),
     *,
@@ -41,6 +41,7 @@ def review(
 
     Example: dsk review ./imgs
     """
+    folder = opt.folder_of(folder)
     options = opt.options(folder, "review", given)
     from datasetkit import api
     from datasetkit.cli import console

@@ -54,7 +54,8 @@ class Option:
     which it has a meaning, () for all. path: what kind of path it is; one that is written counts
     from a found dsk.toml only within the folder of that file. imports_code: its value may be an
     import path; a file may name classes of these packages, others need --allow-import.
-    counts_from: where the option may be set, if not in any dsk.toml. literal: a list of name=value,
+    counts_from: where the option may be set, if not in any dsk.toml. is_limit: it protects the
+    machine; a file that is only found may lower it, not raise it. literal: a list of name=value,
     each value a Python literal. needs: the option without which it does nothing. applies: when a
     new value takes effect in a training run.
 
@@ -84,6 +85,7 @@ class Option:
     path: PathKind = ""
     imports_code: tuple[str, ...] = ()
     counts_from: CountsFrom = "any file"
+    is_limit: bool = False
     literal: bool = False
     applies: Applies = "at start"
     panel: Panel = "What you want"

@@ -62,5 +62,6 @@ class ReviewOptions(CheckedOptions):
         panel="How it runs",
         range=(1, 2**31),
         unit="pixels",
+        is_limit=True,
         change="you trust an image of more than 64 megapixels",
     )

@@ -141,6 +141,31 @@ class Config:
             options, **{key: _seen_from_here(self.root / value) for key, value in paths.items()}
         )  # type: ignore[type-var]
 
+    def refuse_imports(self, cls: type, name: str, *, hint: str) -> None:
+        """Raise ConfigError for an import path of a table that leads to an unknown package."""
+        where = f"{display(self._shown())} [{name}]"
+        trust.refuse_imports(cls, self.table(name), where=where, hint=hint)
+
+    def outside_lines(self, cls: type, name: str) -> tuple[str, ...]:
+        """Return a line for each place outside of the file's folder that its options of a table,
+        or its concepts, name.
+        """
+        if self.root is None:
+            return ()
+        paths = {
+            f"[{name}] {option}": path
+            for option, path in trust.outside(cls, self.table(name), self.root).items()
+        }
+        paths |= {
+            f"[[concept]] folder {c.folder}": Path(self.root, c.folder).resolve()
+            for c in self.concepts
+            if trust.is_outside(self.root / c.folder, self.root)
+        }
+        return tuple(
+            f"{display(what)} lies outside of {display(self.root)}: {display(path)}"
+            for what, path in paths.items()
+        )
+
     def require_inside(self, path: Path, what: str, hint: str) -> None:
         """Raise ConfigError for a path that a file that was only found makes dsk write to, outside
         of its folder. what: the key with its value; hint: what to type, before the path.
@@ -284,12 +309,32 @@ def load(path: Path) -> Config:
     return config
 
 
+# The dsk.toml that stood for its folder on the command line: at most one.
+_NAMED: Final[set[Path]] = set()
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder that an argument of the command line means. A dsk.toml stands for its
+    folder, and counts as named by the user until `forget_named`.
+    """
+    if path.suffix != ".toml" or not path.is_file():
+        return path
+    _require_name(path)
+    _NAMED.add(path.resolve())
+    return path.parent
+
+
+def forget_named() -> None:
+    """End the command whose file `folder_of` was given."""
+    _NAMED.clear()
+
+
 def find(folder: Path) -> Config:
     """Return the dsk.toml of the folder or its nearest ancestor; an empty Config where there is
-    none. It was not named, see `Config.is_named`.
+    none. It was named only if `folder_of` was given it, see `Config.is_named`.
     """
     path = find_path(folder)
-    return Config() if path is None else replace(load(path), is_named=False)
+    return Config() if path is None else replace(load(path), is_named=path in _NAMED)
 
 
 def find_path(folder: Path) -> Path | None:
@@ -303,9 +348,13 @@ def named_or_found(path: Path) -> Config:
     """Return the dsk.toml that a path names, or the one that governs the folder that it names."""
     if not path.is_file():
         return find(path)
+    _require_name(path)
+    return load(path)
+
+
+def _require_name(path: Path) -> None:
     if path.name != CONFIG_NAME:
         raise ConfigError(
             f"{display(path)} is not called {CONFIG_NAME}",
             hint=f"give each project its folder with a {CONFIG_NAME}",
         )
-    return load(path)

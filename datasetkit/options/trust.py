@@ -34,13 +34,19 @@ def refuse_found(
     cls: type, table: Mapping[str, Any], root: Path, *, where: str, verb: str, file: str
 ) -> None:
     """Raise ConfigError for options that count only from a file that is named: paths that are
-    written outside of `root`, links resolved, and those declared so.
+    written outside of `root`, links resolved, limits that are raised, and those declared so.
     """
     for d in _set(cls, table):
         value = table[d.name]
         if d.about.counts_from == "named file" and value != d.default:
             raise ConfigError(
                 f"{where}: {d.name} does not count from a file that is only found",
+                hint=_hint(d, value, verb, file),
+            )
+        if d.about.is_limit and isinstance(value, int) and value > d.default:
+            raise ConfigError(
+                f"{where}: {d.name} = {value:,} is above {d.default:,}, and a file that is only "
+                "found may only lower it",
                 hint=_hint(d, value, verb, file),
             )
         if (path := _outside(d, value, root)) is not None:
@@ -62,8 +68,9 @@ def is_outside(path: Path, root: Path) -> bool:
     return not path.resolve().is_relative_to(root.resolve())
 
 
-def refuse_imports(cls: type, table: Mapping[str, Any], *, where: str) -> None:
+def refuse_imports(cls: type, table: Mapping[str, Any], *, where: str, hint: str = "") -> None:
     """Raise ConfigError for an import path of a class that is in none of the known packages."""
+    hint = hint or "add --allow-import if you trust it"
     for d in _set(cls, table):
         packages = d.about.imports_code
         if not packages or not isinstance(value := table[d.name], str):
@@ -76,8 +83,7 @@ def refuse_imports(cls: type, table: Mapping[str, Any], *, where: str) -> None:
         if len(parts) > 1 and not is_known:
             raise ConfigError(
                 f"{where}: {d.name} = {display(value)} would import code that dsk does not know",
-                hint="add --allow-import if you trust it; without it a file may name classes of "
-                + ", ".join(packages),
+                hint=f"{hint}; without it a file may name classes of " + ", ".join(packages),
             )
 
 

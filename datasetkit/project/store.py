@@ -43,6 +43,8 @@ from datasetkit.core.records import Caption
 
 SCHEMA_VERSION = 6
 STORE = Path(PROJECT, "store.sqlite")
+# The vocabulary of the largest tagger takes half a megabyte.
+_MOST_LABEL_BYTES = 16_000_000
 # The size of a pending output: a run is about to make it, or made it and was killed.
 _PENDING = -1
 _SCHEMA = """
@@ -311,8 +313,7 @@ class Store:
     def labels(self, model: str) -> list[list[str]] | None:
         """Return the `[name, category]` of each score of a model, or None."""
         row = self.database.execute("SELECT labels FROM models WHERE key = ?", (model,)).fetchone()
-        labels: list[list[str]] | None = json.loads(zlib.decompress(row[0])) if row else None
-        return labels
+        return _unpacked_labels(row[0]) if row else None
 
     def models(self) -> list[tuple[str, list[list[str]]]]:
         """Return (key, labels) of every model with stored scores, the one used last first."""
@@ -532,6 +533,32 @@ def is_inside(key: object) -> bool:
     """Tell whether a key is of a path below the project root."""
     path = stored_path(key)
     return path is not None and not path.anchor
+
+
+def _unpacked_labels(blob: object) -> list[list[str]]:
+    """Return the labels that `put_labels` stored. Raises StorageError for anything else, and for
+    more than `_MOST_LABEL_BYTES`, whatever that would unpack to.
+    """
+    try:
+        if not isinstance(blob, bytes):
+            raise ValueError("not packed")
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(blob, _MOST_LABEL_BYTES)
+        if unpacker.unconsumed_tail:
+            raise ValueError(f"more than {_MOST_LABEL_BYTES:,} bytes")
+        labels = json.loads(text)
+        if not isinstance(labels, list) or not all(map(_is_label, labels)):
+            raise ValueError("not a list of names and categories")
+    except (ValueError, zlib.error, RecursionError) as error:
+        raise StorageError(
+            f"the labels of a tagger in {display(STORE)} are damaged: {error}",
+            hint="delete .dsk/store.sqlite*: only cached scores and undo are lost",
+        ) from error
+    return labels
+
+
+def _is_label(row: object) -> bool:
+    return isinstance(row, list) and len(row) == 2 and all(isinstance(part, str) for part in row)
 
 
 def _refuse_foreign_journal(path: Path) -> None:

@@ -5,13 +5,15 @@ for all of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from datasetkit.checks.base import ImageMeasures, ImageRegion, Measure
+from datasetkit.core.errors import StorageError
 from datasetkit.core.records import ImageRecord
 from datasetkit.images import near_duplicates, pixels
 from datasetkit.vision import blur
@@ -161,8 +163,12 @@ def pack_looks(measures: ImageMeasures) -> bytes:
 
 def unpack_looks(row: bytes) -> ImageMeasures:
     """Decode a row of `pack_looks`."""
-    form, frames, orientation, revealed, hidden, blurred, look = json.loads(row)
-    return ImageMeasures(form, frames, orientation, revealed, hidden, blurred, bytes.fromhex(look))
+    with _damaged_rows():
+        form, frames, orientation, revealed, hidden, blurred, look = json.loads(row)
+        return ImageMeasures(
+            str(form), int(frames), int(orientation), float(revealed), str(hidden),
+            float(blurred), bytes.fromhex(look),
+        )  # fmt: skip
 
 
 def pack_regions(regions: Sequence[ImageRegion]) -> bytes:
@@ -172,4 +178,17 @@ def pack_regions(regions: Sequence[ImageRegion]) -> bytes:
 
 def unpack_regions(row: bytes) -> tuple[ImageRegion, ...]:
     """Decode a row of `pack_regions`."""
-    return tuple(ImageRegion(*values) for values in json.loads(row))
+    with _damaged_rows():
+        return tuple(ImageRegion(*map(float, values)) for values in json.loads(row))
+
+
+@contextmanager
+def _damaged_rows() -> Iterator[None]:
+    """Turn what a row that dsk did not write leads to into a StorageError."""
+    try:
+        yield
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StorageError(
+            f"the project's store has damaged measurements: {error}",
+            hint="delete .dsk/store.sqlite*: only cached scores and undo are lost",
+        ) from error

@@ -208,6 +208,12 @@ def _kohya_files(
     reporter: Reporter,
 ) -> dict[Path, str]:
     """Return the text of `dataset.toml` and `config.toml` for sd-scripts."""
+    # Whoever trains with the exported file has named it: it must not hold what was only found.
+    config.refuse_imports(
+        TrainOptions,
+        "train",
+        hint="take it out of [train] and write it into the exported config.toml if you trust it",
+    )
     train = config.build(TrainOptions, "train", {"keep_tokens": keep_tokens}, only_read=True)
     if train.masked_loss and (
         sets.reg or not all(mask_path(record.path).is_file() for record in records)

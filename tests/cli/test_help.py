@@ -138,7 +138,7 @@ SPELT = {"source": "from", "class_name": "class"}
 # What only one of the two has.
 ONLY_FILE = {
     "reg": {"folder"},
-    "rules": {"workers", "max_pixels"},
+    "rules": {"workers"},
     "layout": {"images", "kind"},
     "rename": {"prefix"},
 }

@@ -9,6 +9,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import tracemalloc
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -500,3 +502,35 @@ def test_the_project_folder_is_for_its_user_or_group(folder, existing, wanted, d
         (downloaded / ".dsk").chmod(existing)
     write(downloaded, "a.txt", "x\n")
     assert stat.S_IMODE((downloaded / ".dsk").stat().st_mode) == wanted
+
+
+LABELS = {
+    "bomb": zlib.compress(b" " * 300_000_000),
+    "nested": zlib.compress(b"[" * 100_000),
+    "no list": zlib.compress(b'{"a": 1}'),
+    "no names": zlib.compress(b"[[1, 2]]"),
+    "not packed": b"\0" * 100,
+    "text": "labels",
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_in_a_store_cost_little_and_are_checked(name, downloaded, state, dsk):  # noqa: F811
+    assert dsk("tag", "downloaded", "--tagger", "basic", "--existing", "overwrite").code == 0
+    with sqlite3.connect(downloaded / ".dsk" / "store.sqlite") as database:
+        database.execute("UPDATE models SET labels = ?", (LABELS[name],))
+    tracemalloc.start()
+    ended = dsk("scores", "downloaded/a1.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ended.code == 13 and "delete .dsk/store.sqlite" in ended.err
+    assert peak < 60_000_000
+
+
+@pytest.mark.parametrize("row", [b"[", b"[[1]]", b"[[[]]]", b'["x"]', b"[" * 100_000, b"{}"])
+def test_measurements_in_a_store_are_checked(row, downloaded, state, dsk):  # noqa: F811
+    assert dsk("check", "downloaded").code == 0
+    with sqlite3.connect(downloaded / ".dsk" / "store.sqlite") as database:
+        assert database.execute("UPDATE measures SET row = ?", (row,)).rowcount
+    ended = dsk("check", "downloaded")
+    assert ended.code == 13 and "delete .dsk/store.sqlite" in ended.err

@@ -200,6 +200,53 @@ def test_places_that_are_only_read_count_from_a_found_file(downloaded):
     assert options.sample_prompts == "../home/prompts.txt"
 
 
+NAMED = {
+    "check": ("check", "{}", "--fix"),
+    "report": ("report", "{}"),
+    "export": ("export", "{}"),
+}
+
+
+@pytest.mark.parametrize("verb", NAMED)
+def test_a_command_on_a_dataset_takes_a_named_file_and_shows_its_places(
+    dsk, here, downloaded, verb
+):
+    images(here / "home" / "private")
+    (here / "home" / "private" / "a1.txt").write_text("sks, sks, 1girl\n")
+    out = {"check": "csv = '../home/x.csv'", "report": "out = '../home/x'",
+           "export": "out = '../home/x'"}.get(verb, "")  # fmt: skip
+    settings(downloaded, f"[{verb}]\n{out}\n[[concept]]\nfolder = '../home/private'\n")
+    if out:
+        assert dsk(*(word.format("downloaded") for word in NAMED[verb])).code == 2
+    ended = dsk(*(word.format("downloaded/dsk.toml") for word in NAMED[verb]))
+    assert ended.code == 0, ended.err
+    assert f"lies outside of {downloaded}: {here / 'home' / 'private'}" in ended.err
+    if out:
+        assert f"lies outside of {downloaded}: {here / 'home' / 'x'}" in ended.err
+        assert list((here / "home").glob("x*"))
+    if verb == "check":
+        assert (here / "home" / "private" / "a1.txt").read_text() == "sks, 1girl\n"
+    assert not toml.find(downloaded).is_named  # only for that one command
+
+
+def test_review_takes_a_named_file(here, downloaded, monkeypatch, dsk):
+    images(here / "home" / "private")
+    settings(downloaded, "[[concept]]\nfolder = '../home/private'\n")
+    seen = []
+    monkeypatch.setattr(
+        api, "review", lambda folder, *a, **k: seen.append((folder, toml.find(folder).is_named))
+    )
+    assert dsk("review", "downloaded/dsk.toml", "--no-open").code == 0
+    assert dsk("review", "downloaded", "--no-open").code == 0
+    assert seen == [(Path("downloaded"), True), (Path("downloaded"), False)]
+
+
+def test_a_file_of_another_name_is_refused(dsk, downloaded):
+    (downloaded / "other.toml").write_text("")
+    ended = dsk("check", "downloaded/other.toml")
+    assert ended.code == 2 and "is not called dsk.toml" in ended.err
+
+
 # ---- who may open the review page
 
 
@@ -264,6 +311,11 @@ def test_a_file_imports_no_code_that_is_not_known(dsk, here, downloaded, package
         ("optimizer_type", "prodigyplus.ProdigyPlusScheduleFree"),
         ("lr_scheduler_type", "OneCycleLR"),
         ("lr_scheduler_type", "torch.optim.lr_scheduler.CosineAnnealingLR"),
+        ("lr_scheduler_type", "cosine_annealing_warmup.CosineAnnealingWarmupRestarts"),
+        (
+            "lr_scheduler_type",
+            "LoraEasyCustomOptimizer.CosineAnnealingWarmRestarts.CosineAnnealingWarmRestarts",
+        ),
     ],
 )
 def test_classes_of_known_packages_count_from_a_file(downloaded, option, path):
@@ -290,6 +342,54 @@ def test_what_is_imported_must_be_an_optimizer_or_a_schedule():
         )
     with pytest.raises(ConfigError, match="has no scheduler Popen"):
         build_scheduler.of_class(torch.optim.SGD([weight], lr=1.0), "subprocess.Popen", {})
+
+
+@pytest.mark.parametrize("option", ["optimizer_type", "lr_scheduler_type"])
+@pytest.mark.parametrize("path", IMPORTS)
+def test_an_export_hands_no_unknown_import_path_on(dsk, here, downloaded, option, path):
+    settings(downloaded, f"[train]\n{option} = '{path}'\n")
+    for folder in ("downloaded", "downloaded/dsk.toml"):  # whoever trains with it names config.toml
+        ended = dsk("export", folder)
+        assert ended.code == 2 and f"{option} = {path}" in ended.err, folder
+        assert "exported config.toml" in ended.err and "--allow-import" not in ended.err
+    assert not (downloaded / "config.toml").exists()
+
+
+def test_an_export_hands_known_classes_on(dsk, downloaded):
+    settings(downloaded, "[train]\noptimizer_type = 'prodigyplus.ProdigyPlusScheduleFree'\n")
+    assert dsk("export", "downloaded").code == 0
+    assert "prodigyplus.ProdigyPlusScheduleFree" in (downloaded / "config.toml").read_text()
+
+
+# ---- limits that protect the machine
+
+
+LIMITS = [(table, d) for table, d in OPTIONS if d.about.is_limit]
+LIMITED = {
+    "tag": ("tag", "downloaded", "--dry-run"),
+    "rules": ("rules", "downloaded", "--exclude", "lips", "--dry-run"),
+    "check": ("check", "downloaded"),
+    "resize": ("resize", "downloaded", "--dry-run"),
+}
+
+
+@pytest.mark.parametrize(("table", "d"), LIMITS, ids=ids(LIMITS))
+def test_a_found_file_may_lower_a_limit_and_not_raise_it(downloaded, table, d):
+    path = settings(downloaded, f"[{table}]\n{d.name} = {d.default + 1}\n")
+    with pytest.raises(ConfigError, match="may only lower it") as refused:
+        toml.find(downloaded).build(CLASSES[table], table)
+    assert f"dsk {table} {d.switch} {d.default + 1}" in refused.value.hint
+    assert toml.load(path).build(CLASSES[table], table).max_pixels == d.default + 1
+    settings(downloaded, f"[{table}]\n{d.name} = {d.default - 1}\n")
+    assert toml.find(downloaded).build(CLASSES[table], table).max_pixels == d.default - 1
+
+
+@pytest.mark.parametrize("table", LIMITED)
+def test_what_the_hint_says_to_type_raises_the_limit(dsk, downloaded, table):
+    settings(downloaded, f"[{table}]\nmax_pixels = 1_000_000_000\n")
+    ended = dsk(*LIMITED[table])
+    assert ended.code == 2 and "--max-pixels 1000000000" in ended.err
+    assert dsk(*LIMITED[table], "--max-pixels", 1_000_000_000).code == 0
 
 
 # ---- the file in force is named
