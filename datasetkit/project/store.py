@@ -537,7 +537,7 @@ def is_inside(key: object) -> bool:
 
 def _unpacked_labels(blob: object) -> list[list[str]]:
     """Return the labels that `put_labels` stored. Raises StorageError for anything else, and for
-    more than `_MOST_LABEL_BYTES`, whatever that would unpack to.
+    more than `_MOST_LABEL_BYTES`.
     """
     try:
         if not isinstance(blob, bytes):
