@@ -480,8 +480,8 @@ def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
 # Options whose value is a text and neither a path nor the name of a class. A new one has to be
 # declared as a path (`path=...`), as code (`imports_code=...`), or to be added here.
 TEXTS = set(
-    "additional allow_host bg caption_prefix caption_suffix class_name detector exclude host "
-    "keep_tokens_separator lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps model "
+    "additional allow_host bg caption_prefix caption_suffix class_name detector encoding exclude "
+    "host keep_tokens_separator lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps model "
     "name negative network_args only optimizer_args output_name prefix provider replace revision "
     "secondary_separator skip tagger training_comment trigger where".split()
 )
