@@ -22,13 +22,13 @@ _MARKS: Final = (
 def decode_utf8(data: bytes) -> str | None:
     """Decode UTF-8, with or without a byte-order mark; None for anything else.
 
-    A text with null characters is UTF-16 or UTF-32 without a mark.
+    A text with many null characters is UTF-16 or UTF-32 without a mark.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    return None if "\0" in text else text
+    return None if _is_wide(data) else text
 
 
 def decode_other(data: bytes, encoding: str = "") -> str | None:
@@ -42,7 +42,11 @@ def decode_other(data: bytes, encoding: str = "") -> str | None:
         text = data.decode(name)
     except (UnicodeError, ValueError):
         return None
-    return None if "\0" in text else text.removeprefix("\ufeff")
+    return None if _is_wide(text.encode("utf-8", "replace")) else text.removeprefix("\ufeff")
+
+
+def _is_wide(data: bytes) -> bool:
+    return data.count(0) > len(data) // 4
 
 
 def marked_encoding(data: bytes) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from datasetkit.captions.caption import dedupe, file_text, parse
+from datasetkit.captions.side_car_tags import unescape, without_namespace
 from datasetkit.checks.base import CaptionFile, CheckFinding, CheckFolder, CheckImage, CheckInput
 from datasetkit.checks.caption_files import files_of_same_tags
 from datasetkit.checks.captions import with_triggers_first
@@ -31,11 +32,23 @@ def _deduped(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
 SUFFIX: Final = "suffix"
 ENCODING: Final = "caption-unreadable"
 NAME: Final = "caption-name"
+
+
+def _unescaped(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
+    return tuple(map(unescape, tags))
+
+
+def _bare(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
+    return tuple(map(without_namespace, tags))
+
+
 # The tags of a caption after each fix. Parsing has already joined the lines and dropped the marks.
 _CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Sequence[str]], _Tags]]] = {
     "bom": _unchanged,
     "lines": _unchanged,
     NAME: _unchanged,
+    "entities": _unescaped,
+    "namespace": _bare,
     "tag-twice": _deduped,
     "trigger-twice": with_triggers_first,
     "trigger-first": with_triggers_first,

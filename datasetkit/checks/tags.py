@@ -9,6 +9,12 @@ from typing import Final
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.contradictions import contradictions, load_contradictions
 from datasetkit.captions.implications import close_chains, load_implications
+from datasetkit.captions.side_car_tags import (
+    DROPPED,
+    split_namespace,
+    unescape,
+    without_namespace,
+)
 from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import CaptionFile, Check, CheckImage, CheckInput, Finding
 from datasetkit.checks.captions import leading
@@ -43,6 +49,35 @@ def unknown(data: CheckInput) -> Iterator[Finding]:
                 len(holders[form]),
                 display(form),
             )
+
+
+def entities(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
+        for tag in caption.tags:
+            if (text := unescape(tag)) != tag:
+                reason = f"`{display(tag)}` has an HTML entity: `{display(text)}`"
+                yield Finding(item.path, reason, 1.0, display(tag))
+
+
+def namespace(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
+        for tag in caption.tags:
+            if (name := without_namespace(tag)) != tag:
+                reason = f"`{display(tag)}` has a namespace, which is trained as a word"
+                yield Finding(item.path, reason, 1.0, display(name))
+
+
+def origin(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
+        for tag in caption.tags:
+            prefix, name = split_namespace(tag, DROPPED)
+            if prefix and name:
+                yield Finding(
+                    item.path,
+                    f"`{display(tag)}` says where the image comes from, not what it shows",
+                    1.0,
+                    display(f"{prefix}:*"),
+                )
 
 
 def contradictory(data: CheckInput) -> Iterator[Finding]:
@@ -110,6 +145,35 @@ CHECKS: Final = (
         "it is not one of them; for the 40 most common ones the nearest tag is named",
         "dsk rules {folder} --replace old=new, or keep your own word",
         unknown,
+    ),
+    Check(
+        "entities",
+        "caption",
+        "HTML entities",
+        "each tag",
+        "a character of a web page such as `&gt;` or `&#039;`",
+        "dsk check {folder} --fix",
+        entities,
+        fix="writes the character",
+    ),
+    Check(
+        "namespace",
+        "caption",
+        "tags with a namespace",
+        "each tag, against the namespaces of boorus and hydrus",
+        "`character:`, `copyright:`, `series:`, `general:` and the like before the tag",
+        "dsk check {folder} --fix",
+        namespace,
+        fix="removes the namespace",
+    ),
+    Check(
+        "origin",
+        "caption",
+        "tags of the image's origin",
+        "each tag, against the namespaces of boorus and hydrus",
+        "`artist:`, `rating:`, `year:`, `filename:` and the like before the tag",
+        "dsk rules {folder} --exclude 'artist:*', or keep it if you train it",
+        origin,
     ),
     Check(
         "contradiction",

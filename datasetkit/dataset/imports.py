@@ -1,5 +1,5 @@
-"""Imports: read captions from the side-cars of other tools (gallery-dl, hydrus, booru dumps,
-sd-scripts).
+"""Imports: read captions from the side-cars of other tools (gallery-dl, Grabber, hydrus, booru
+dumps, sd-scripts).
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import dedupe, parse, spell
+from datasetkit.captions.encodings import decode_other, decode_utf8
+from datasetkit.captions.side_car_tags import BARE, DROPPED, split_namespace, unescape
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display, read_regular
 from datasetkit.core.records import Caption, Failed
@@ -22,8 +25,6 @@ from datasetkit.core.records import Caption, Failed
 MAX_SIDECAR: Final = 4_000_000
 MAX_META: Final = 400_000_000
 
-# The category of a booru -> the namespace of hydrus.
-_AS_NAMESPACE: Final = {"artist": "creator", "copyright": "series"}
 # The order of the categories of a booru in a caption; others are not imported.
 _CATEGORIES: Final = ("character", "copyright", "person", "species", "general")
 _GENERAL: Final = "general"
@@ -46,22 +47,8 @@ class TagSyntax:
     respell: replace underscores by spaces, except in kaomoji.
     """
 
-    bare: frozenset[str] = frozenset({"character", "series", "person", "species"})
-    dropped: frozenset[str] = frozenset(
-        {
-            "creator",
-            "rating",
-            "title",
-            "page",
-            "chapter",
-            "volume",
-            "studio",
-            "medium",
-            "meta",
-            "source",
-            "site",
-        }
-    )
+    bare: frozenset[str] = BARE
+    dropped: frozenset[str] = DROPPED
     respell: bool = True
 
 
@@ -70,10 +57,21 @@ DEFAULT: Final = TagSyntax()
 
 
 def parse_lines(text: str, reading: TagSyntax = DEFAULT) -> Caption:
-    """Parse one tag per line with hydrus namespaces: the `image.jpg.txt` of gallery-dl and
+    """Parse one tag per line with namespaces: the `image.jpg.txt` of gallery-dl, Grabber and
     hydrus.
     """
     return _caption(_without_namespaces(parse(text).tags, reading), reading)
+
+
+def parse_words(text: str, reading: TagSyntax = DEFAULT) -> Caption:
+    """Parse the tags that Grabber saves: separated by commas, by line breaks, or by spaces.
+
+    A line without commas is split at its spaces if its words are spelled as a booru spells tags:
+    with underscores, with namespaces, or at least half of them tags of the vocabulary.
+    """
+    lines = text.replace("\ufeff", "").splitlines()
+    tags = (tag for line in lines for tag in _words(line.strip()))
+    return _caption(_without_namespaces(tags, reading), reading)
 
 
 def parse_caption(text: str, reading: TagSyntax = DEFAULT) -> Caption:
@@ -144,8 +142,9 @@ _CAPTION: Final[SideCar] = (_instead(".caption"), parse_caption)
 # used. In `auto` the JSON of a post comes first, as it has categories, and `.caption` last.
 KINDS: Final[Mapping[str, tuple[SideCar, ...]]] = {
     "auto": (*_POSTS, _HYDRUS, _CAPTION),
-    "gallery-dl": (*_POSTS, (_beside(".txt"), parse_caption)),
-    "hydrus": (_HYDRUS,),
+    "gallery-dl": (*_POSTS, _HYDRUS),
+    "grabber": ((_beside(".txt"), parse_words), (_instead(".txt"), parse_words)),
+    "hydrus": (_HYDRUS, (_instead(".txt"), parse_lines)),
     "caption": (_CAPTION,),
     "meta": (),
 }
@@ -158,11 +157,13 @@ def plan_import(
     meta: Path | None = None,
     folder: Path | None = None,
     reading: TagSyntax = DEFAULT,
+    encoding: str = "",
 ) -> tuple[list[ImportedCaption], list[Failed]]:
     """Read the captions that other tools wrote for these images; nothing is written.
 
     meta: sd-scripts' metadata file, used for images without a side-car; its keys are full paths, or
-    paths below `folder` (default: the folder of the file). Returns the captions in the order of the
+    paths below `folder` (default: the folder of the file). encoding: of files that are not UTF-8.
+    Returns the captions in the order of the
     images, and the failures; an image without a side-car is in neither. Raises ConfigError for an
     unknown kind, and for `meta` without its file.
     """
@@ -173,26 +174,26 @@ def plan_import(
     captions: dict[Path, ImportedCaption] = {}
     failed: list[Failed] = []
     for image in images:
-        result = _from_sidecar(image, KINDS[kind], reading)
+        result = _from_sidecar(image, KINDS[kind], reading, encoding)
         if isinstance(result, Failed):
             failed.append(result)
         elif result is not None:
             captions[image] = result
     if meta is not None and kind in ("auto", "meta"):
-        from_meta, problems = _from_meta(images, meta, folder or meta.parent, reading)
+        from_meta, problems = _from_meta(images, meta, folder or meta.parent, reading, encoding)
         captions = from_meta | captions
         failed += problems
     return [captions[image] for image in images if image in captions], failed
 
 
 def _from_sidecar(
-    image: Path, side_cars: Iterable[SideCar], reading: TagSyntax
+    image: Path, side_cars: Iterable[SideCar], reading: TagSyntax, encoding: str
 ) -> ImportedCaption | Failed | None:
     """Read the first side-car that exists; None if there is none."""
     for path_of, parser in side_cars:
         source = path_of(image)
         try:
-            text = _text(source, MAX_SIDECAR)
+            text = _text(source, MAX_SIDECAR, encoding)
             if text is None:
                 continue
             caption = parser(text, reading)
@@ -207,11 +208,11 @@ def _from_sidecar(
 
 
 def _from_meta(
-    images: Sequence[Path], meta: Path, folder: Path, reading: TagSyntax
+    images: Sequence[Path], meta: Path, folder: Path, reading: TagSyntax, encoding: str
 ) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
     """Read the captions of a metadata file; return them by image, and the problems."""
     try:
-        text = _text(meta, MAX_META)
+        text = _text(meta, MAX_META, encoding)
         if text is None:
             return {}, [Failed(meta, "does not exist")]
         entries = parse_meta(text, reading)
@@ -249,9 +250,9 @@ def _match_entries(
     return matched
 
 
-def _text(source: Path, limit: int) -> str | None:
+def _text(source: Path, limit: int, encoding: str) -> str | None:
     """Read a text file; None if there is none. Raises InputError for a link, a huge file, or text
-    that is not UTF-8.
+    that is neither UTF-8 nor in `encoding`, and has no byte-order mark.
     """
     try:
         data = read_regular(source, limit=limit)
@@ -261,10 +262,11 @@ def _text(source: Path, limit: int) -> str | None:
         raise InputError(f"cannot be read: {error.strerror}") from error
     if data is None:
         return None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError("is not UTF-8 text", hint="save it as UTF-8") from None
+    text = decode_utf8(data)
+    text = decode_other(data, encoding) if text is None else text
+    if text is None:
+        raise InputError("is not UTF-8 text", hint="name its encoding, e.g. --encoding cp1252")
+    return text
 
 
 def _below(image: Path, folder: Path) -> list[str]:
@@ -305,8 +307,7 @@ def _json_object(text: str) -> dict[str, object]:
 
 def _of_category(post: Mapping[str, object], category: str, reading: TagSyntax) -> list[str]:
     """Return the tags of one category of a post, if it is imported."""
-    namespace = _AS_NAMESPACE.get(category, category)
-    if category != _GENERAL and namespace not in reading.bare:
+    if category not in reading.bare:
         return []
     by_category = post.get("tags")
     values = [(key, post.get(key)) for key in (f"tags_{category}", f"tag_string_{category}")]
@@ -337,19 +338,28 @@ def _name(item: object) -> str:
 def _without_namespaces(tags: Iterable[str], reading: TagSyntax) -> Iterator[str]:
     """Remove known namespaces, or drop their tags."""
     for tag in tags:
-        namespace, colon, name = tag.partition(":")
-        namespace = namespace.strip().casefold()
-        if tag.startswith("::"):  # hydrus writes a tag that begins with a colon like this
-            yield tag[1:]
-        elif not colon or namespace not in reading.bare | reading.dropped:
-            yield tag
-        elif namespace in reading.bare:
-            yield name.strip()
+        namespace, name = split_namespace(tag, reading.bare | reading.dropped)
+        if namespace not in reading.dropped:
+            yield name
+
+
+def _words(line: str) -> Sequence[str]:
+    """Return the tags of one line."""
+    words = line.split()
+    if "," in line or len(words) < 2:
+        return parse(line).tags
+    known = vocabulary.load()
+    looks_like_tags = any("_" in word or split_namespace(word)[0] for word in words) or 2 * sum(
+        word in known for word in words
+    ) >= len(words)
+    return words if looks_like_tags and line not in known else [line]
 
 
 def _caption(tags: Iterable[str], reading: TagSyntax) -> Caption:
-    """Make a caption: respelled, without repeated tags, in order; a comma in a tag splits it."""
-    pieces = (piece for tag in tags for piece in parse(tag).tags)
+    """Make a caption: without HTML entities, respelled, without repeated tags, in order; a comma
+    in a tag splits it.
+    """
+    pieces = (piece for tag in tags for piece in parse(unescape(tag)).tags)
     spelled = (spell(piece) if reading.respell else piece for piece in pieces)
     # Parse again: an underscore at the end of a piece has become a space.
     return Caption(dedupe(tag for piece in spelled for tag in parse(piece).tags))

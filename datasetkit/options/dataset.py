@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datasetkit.captions import filters
+from datasetkit.captions.encodings import require_text_encoding
 from datasetkit.options.declare import MANY, CheckedOptions, check, option
 from datasetkit.options.scan import Tags
 
@@ -169,7 +170,7 @@ class ExportOptions(CheckedOptions):
 class ImportOptions(CheckedOptions):
     """`dsk import`: captions from other tools' side-cars."""
 
-    source: Literal["auto", "gallery-dl", "hydrus", "caption", "meta"] = option(
+    source: Literal["auto", "gallery-dl", "grabber", "hydrus", "caption", "meta"] = option(
         "auto",
         "Whose side-cars to read.",
         group="Import",
@@ -188,9 +189,19 @@ class ImportOptions(CheckedOptions):
         "What to do with captions that exist.",
         change="they must be replaced",
     )
+    encoding: str = option(
+        "",
+        "The encoding of side-cars that are not UTF-8.",
+        shown="none",
+        change="a program saved them as e.g. cp1252 or gbk",
+    )
     recursive: bool = option(
         False,
         "Go into subfolders.",
         change="images are in subfolders",
         flags=("--recursive/--no-recursive", "-r"),
     )
+
+    def __post_init__(self) -> None:
+        check(self)
+        require_text_encoding(self.encoding)

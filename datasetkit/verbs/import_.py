@@ -7,9 +7,10 @@ from pathlib import Path
 
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import display
+from datasetkit.core.files import caption_path, display
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, Skipped
 from datasetkit.dataset import imports
+from datasetkit.dataset.imports import ImportedCaption
 from datasetkit.dataset.trigger import KnownTrigger, kept_first
 from datasetkit.images.scan import require_images
 from datasetkit.options.dataset import ImportOptions
@@ -54,12 +55,11 @@ def import_captions(
     with open_project(folder, context) as project:
         if context.wait:  # the other run may have renamed images
             listing = require_images(folder, recursive=options.recursive)
-        imported, problems = imports.plan_import(listing.images, options.source, meta=meta)
+        imported, problems = imports.plan_import(
+            listing.images, options.source, meta=meta, encoding=options.encoding
+        )
         triggers = triggers_of({image: _caption(image) for image in listing.images})
-        outcomes = [
-            _decide(image, caption, options, triggers[image.parent])
-            for image, caption, _source in imported
-        ]
+        outcomes = [_decide(i, options, triggers[i.image.parent]) for i in imported]
         title = f"{options.source} {display(folder.name)}"
         written = write_captions(project, outcomes, "import", title, decide=None)
     kept = sum(isinstance(o, Skipped) and o.reason == KEPT for o in written.outcomes)
@@ -74,18 +74,25 @@ def _caption(image: Path) -> Caption | None:
 
 
 def _decide(
-    image: Path, imported: Caption, options: ImportOptions, trigger: KnownTrigger
+    imported: ImportedCaption, options: ImportOptions, trigger: KnownTrigger
 ) -> Outcome[Caption]:
     """Decide between the caption of an image and the one that its sidecar gives, which stands
     behind the trigger.
+
+    The sidecar of some tools has the name of the caption. With commas it counts as a caption.
     """
+    image, caption, source = imported
+    is_caption = source == caption_path(image)
     overwrites = options.existing == "overwrite"
-    record = with_current_caption(ImageRecord(image, "", 0, 0), any_text=overwrites)
+    record = with_current_caption(ImageRecord(image, "", 0, 0), any_text=overwrites or is_caption)
     if isinstance(record, Failed):
         return record
     before = record.caption
-    if before is not None:
-        imported = Caption(kept_first(trigger.forms, before.tags, imported.tags))
-    if before is not None and before.tags and (options.existing == "skip" or before == imported):
-        return Skipped(record, SAME if before == imported else KEPT)
-    return Done(record, imported)
+    is_sidecar = is_caption and b"," not in (record.caption_data or b"")
+    if before is not None and not is_sidecar:
+        caption = Caption(kept_first(trigger.forms, before.tags, caption.tags))
+    if before == caption:
+        return Skipped(record, SAME)
+    if before is not None and before.tags and not (overwrites or is_sidecar):
+        return Skipped(record, KEPT)
+    return Done(record, caption)

@@ -79,6 +79,13 @@ CASES = {
         "gone.txt",
     ),
     "unknown": (says("b", "sks, 1girl, long hiar"), says("b", "sks, 1girl, Long_Hair"), "b.png"),
+    "entities": (says("b", "sks, &gt;_&lt;"), says("b", "sks, b&w, >_<"), "b.png"),
+    "namespace": (
+        says("b", "sks, character:rem"),
+        says("b", "sks, re:zero, general: a text, :d"),
+        "b.png",
+    ),
+    "origin": (says("b", "sks, artist:ixy"), says("b", "sks, foo:bar, character:x"), "b.png"),
     "contradiction": (
         says("b", "sks, 1girl, solo, 2girls"),
         says("b", "sks, 2girls, multiple girls"),
