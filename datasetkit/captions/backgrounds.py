@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from datasetkit.captions.caption import normal_form
+from datasetkit.captions.grammar import is_group
 from datasetkit.captions.selectors import load_groups
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.errors import ConfigError
@@ -59,6 +60,7 @@ def reworded(tags: Sequence[str], name: str) -> tuple[str, ...]:
 
     Every tag of the group @background is removed. The new tags take the position of the first
     removed one, else the end. A first tag that is not in the vocabulary is a trigger and is kept.
+    So are wildcards.
     """
     group, vocabulary = load_groups()["background"], load()
     new = (f"{name} background", PLAIN)
@@ -67,8 +69,8 @@ def reworded(tags: Sequence[str], name: str) -> tuple[str, ...]:
     position: int | None = None
     for n, tag in enumerate(tags):
         form = normal_form(tag)
-        is_trigger = n == 0 and tag not in vocabulary
-        if not is_trigger and (form in forms or group.matches(form, vocabulary.category(tag))):
+        is_kept = (n == 0 and tag not in vocabulary) or is_group(tag)
+        if not is_kept and (form in forms or group.matches(form, vocabulary.category(tag))):
             position = len(kept) if position is None else position
         else:
             kept.append(tag)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from datasetkit.captions.caption import SEPARATOR, normal_form
+from datasetkit.captions.caption import normal_form
 from datasetkit.captions.filters import And, Compare, Flag, Match, Node, Not, Or, Text, Wildcard
+from datasetkit.captions.grammar import SEPARATOR
 
 # Scores are compared as whole multiples of 1e-4, as they are stored.
 SCORE_STEPS = 10_000

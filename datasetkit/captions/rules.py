@@ -2,7 +2,9 @@
 
     replace -> implies -> exclude -> dedupe -> additional -> trigger
 
-Triggers come first, then additional tags; the other tags keep their order.
+Triggers come first, then additional tags; the other tags keep their order. `apply` works on the
+tags of a tagger. `apply_to` works on a caption that exists: it changes what a rule matches, and
+nothing else of its text.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from datasetkit.captions.caption import normal_form
+from datasetkit.captions.caption import name_in, normal_form, tag_form, with_entries
+from datasetkit.captions.grammar import PLAIN, Entry, is_group
 from datasetkit.captions.implications import load_implications
 from datasetkit.captions.rulesets import (
     Additional,
@@ -25,8 +28,15 @@ from datasetkit.captions.rulesets import (
     build,
     leading_tag,
 )
-from datasetkit.captions.selectors import CATEGORY_PREFIX, Group, load_groups, parse_selector
+from datasetkit.captions.selectors import (
+    CATEGORY_PREFIX,
+    Exact,
+    Group,
+    load_groups,
+    parse_selector,
+)
 from datasetkit.captions.vocabulary import Vocabulary, load
+from datasetkit.core.records import Caption, CaptionSyntax
 from datasetkit.core.suggest import nearest
 
 __all__ = [
@@ -41,6 +51,7 @@ __all__ = [
     "RuleSet",
     "Trigger",
     "apply",
+    "apply_to",
     "build",
     "escape_brackets",
     "load_groups",
@@ -52,10 +63,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """The tags of a caption after the rules, and the rules that changed something in it."""
+    """A caption after the rules, and the rules that changed something in it."""
 
-    tags: tuple[str, ...]
+    caption: Caption
     fired: tuple[Rule, ...]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.caption.tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +89,7 @@ def apply(
     category: Callable[[str], str | None],
     trigger: Collection[str] = (),
 ) -> RuleResult:
-    """Apply the rules to the tags of a caption: triggers, additional tags, then the rest in order.
+    """Apply the rules to tags: triggers, additional tags, then the rest in order, each tag once.
 
     category: returns the category of a tag, None if unknown (`Vocabulary.category`). trigger: the
     normal forms of the trigger that the caption may have already: rules without a trigger insert
@@ -83,45 +98,168 @@ def apply(
     `a=b,b=a` swaps, and `a=b,b=c` turns `a` into `b`. So a second run changes nothing, unless
     replacements chain (`build` warns about that).
     """
+    line = _Line(rules, tags, PLAIN, category, trigger)
+    entries = line.entries(once=True)
+    return RuleResult(Caption(tuple(tag for _, tag in entries)), tuple(line.fired))
+
+
+def apply_to(
+    rules: RuleSet,
+    caption: Caption,
+    *,
+    category: Callable[[str], str | None],
+    trigger: Collection[str] = (),
+) -> RuleResult:
+    """Apply the rules to a caption, to each of its lines where lines are separate captions.
+
+    category, trigger: as for `apply`. What no rule matches is not rewritten, repetitions included.
+    Wildcards are left alone, unless an exclusion or a replacement writes all of one. A trigger
+    inside a wildcard or a sentence is not written again.
+    """
     fired: dict[Rule, None] = {}
-    rest: list[tuple[str, str]] = []
-    for tag in tags:
-        form = normal_form(tag)
-        replace = rules.replaces.get(form)
-        if replace is not None:
-            fired[replace] = None
-            form, tag = normal_form(replace.new), replace.new
-        rest.append((form, tag))
-    present = {form for form, _ in rest} | rules.leading_forms
-    kept: dict[str, str] = {}
-    for form, tag in rest:
-        if form in rules.leading_forms:
-            continue
-        # Several rules may drop one tag: count all of them, or one would seem to match nothing.
+
+    def change(tags: tuple[str, ...]) -> list[Entry]:
+        line = _Line(rules, tags, caption.syntax, category, trigger)
+        entries = line.entries(once=False)
+        fired.update(line.fired)
+        return entries
+
+    after = with_entries(caption, change)
+    return RuleResult(after if after != caption else caption, tuple(fired))
+
+
+class _Line:
+    """The rules on one line of tags. fired: the rules that changed something."""
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        tags: Sequence[str],
+        syntax: CaptionSyntax,
+        category: Callable[[str], str | None],
+        trigger: Collection[str],
+    ) -> None:
+        self.rules, self.tags, self.syntax, self.category = rules, tags, syntax, category
+        self.fired: dict[Rule, None] = {}
+        self.leading = self._leading()
+        # Behind these tags the others of `leading` are inserted.
+        self.trigger = {
+            normal_form(rule.name)
+            for rule in rules.leading
+            if isinstance(rule, Trigger) and rule not in self.leading
+        }
+        if not rules.triggers:
+            self.trigger |= set(trigger)
+
+    def _leading(self) -> list[Trigger | Additional]:
+        """Return the leading rules whose tag is to be written: not a trigger that stands inside a
+        wildcard or a sentence.
+        """
+        forms = {tag_form(tag, self.syntax) for tag in self.tags}
+        return [
+            rule
+            for rule in self.rules.leading
+            if isinstance(rule, Additional)
+            or normal_form(rule.name) in forms
+            or not name_in(rule.name, self.tags, self.syntax)
+        ]
+
+    def entries(self, *, once: bool) -> list[Entry]:
+        """Return the tags that remain, with the numbers of those that stay where they are.
+
+        once: drop repeated tags; else only those that a rule wrote.
+        """
+        replaced = [self._replaced(tag) for tag in self.tags]
+        leading_forms = {normal_form(leading_tag(rule)) for rule in self.leading}
+        present = {form for form, _, _ in replaced} | self.rules.leading_forms
+        is_new: dict[str, bool] = {}  # form -> whether a rule wrote the tag
+        rest: list[tuple[int, str, str]] = []
+        remaining: list[str] = []  # the forms of all tags that are not dropped
+        for n, (form, tag, matched) in enumerate(replaced):
+            if form in leading_forms:
+                remaining.append(form)
+                continue
+            if self._drops(form, tag, present):
+                continue
+            if form in is_new and (once or matched or is_new[form]):
+                continue
+            is_new[form] = matched or is_new.get(form, False)
+            remaining.append(form)
+            rest.append((n, form, tag))
+        at = max(
+            (n for n, (_, form, tag) in enumerate(rest, 1) if self._ends(form, tag)), default=0
+        )
+        kept: list[Entry] = [(n, tag) for n, _, tag in rest]
+        forms = [form for form, _, _ in replaced]
+        after = kept[at - 1][0] if at else None
+        return [*kept[:at], *self._leading_entries(at, after, forms, remaining), *kept[at:]]
+
+    def _replaced(self, tag: str) -> tuple[str, str, bool]:
+        """Return the form and the text of a tag after the replacements, and whether one matched."""
+        form = tag_form(tag, self.syntax)
+        replace = self.rules.replaces.get(form)
+        if replace is None:
+            return form, tag, False
+        self.fired[replace] = None
+        return normal_form(replace.new), replace.new, True
+
+    def _ends(self, form: str, tag: str) -> bool:
+        """Tell whether a tag is of the trigger, or a wildcard that has it."""
+        if form in self.trigger:
+            return True
+        return is_group(tag, self.syntax) and any(
+            name_in(name, [tag], self.syntax) for name in self.trigger
+        )
+
+    def _leading_entries(
+        self, at: int, after: int | None, forms: Sequence[str], remaining: Sequence[str]
+    ) -> list[Entry]:
+        """Return the entries of the leading tags, which begin at the position `at`; those that are
+        there already keep their place. after: the number of the tag before them.
+        """
+        entries: list[Entry] = []
+        for n, rule in enumerate(self.leading, at):
+            name = leading_tag(rule)
+            form = normal_form(name)
+            previous = entries[-1][0] if entries else after
+            is_in_place = list(remaining[n : n + 1]) == [form] and (previous is not None or n == 0)
+            number = forms.index(form) if is_in_place else None
+            in_order = number is not None and (previous is None or number > previous)
+            weighted = in_order and self.syntax.weighted_captions
+            text = self.tags[number] if weighted and number is not None else name
+            entries.append((number if in_order else None, text))
+            is_as_written = list(self.tags[n : n + 1]) == [name] or weighted
+            if not is_as_written or forms.count(form) > 1:
+                self.fired[rule] = None
+        return entries
+
+    def _drops(self, form: str, tag: str, present: set[str]) -> bool:
+        """Tell whether rules drop a tag. Several may: count all of them, or one would seem to match
+        nothing.
+        """
         reasons: list[Rule] = []
-        if form in rules.implied_by:
-            reasons += (rule for other, rule in rules.implied_by[form] if other in present)
-        if rules.exclude:
-            reasons += _excluding(rules, form, tag, category)
-        if reasons:
-            fired |= dict.fromkeys(reasons)
+        if is_group(tag, self.syntax):
+            reasons += [
+                rule
+                for rule, selector in self.rules.exclude
+                if isinstance(selector, Exact) and selector.form == form
+            ]
         else:
-            kept.setdefault(form, tag)
-    at = 0 if rules.triggers else end_of(trigger, tuple(kept))
-    fired |= {
-        rule: None
-        for position, rule in enumerate(rules.leading, at)
-        if tuple(tags[position : position + 1]) != (leading_tag(rule),)
-    }
-    others = tuple(kept.values())
-    return RuleResult((*others[:at], *rules.leading_tags, *others[at:]), tuple(fired))
+            if form in self.rules.implied_by:
+                reasons += [r for other, r in self.rules.implied_by[form] if other in present]
+            if self.rules.exclude:
+                reasons += _excluding(self.rules, form, tag, self.category)
+        self.fired |= dict.fromkeys(reasons)
+        return bool(reasons)
 
 
-def end_of(trigger: Collection[str], tags: Sequence[str]) -> int:
+def end_of(trigger: Collection[str], tags: Sequence[str], syntax: CaptionSyntax = PLAIN) -> int:
     """Return the position behind the last trigger word of a caption, 0 if it has none. trigger: its
     normal forms.
     """
-    return max((at for at, tag in enumerate(tags, 1) if normal_form(tag) in trigger), default=0)
+    return max(
+        (at for at, tag in enumerate(tags, 1) if tag_form(tag, syntax) in trigger), default=0
+    )
 
 
 def summary(

@@ -188,7 +188,7 @@ def writable(tag: str, what: str) -> str:
     )
     if (
         invisible
-        or parse(tag).tags != (tag,)
+        or parse(f"{tag}, {tag}").tags != (tag, tag)
         or tag[0] in _JOINERS
         or tag[-1] in _JOINERS
         or not normal_form(tag)

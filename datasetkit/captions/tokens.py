@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from datasetkit.captions import grammar
 from datasetkit.core.errors import ModelFileError
+from datasetkit.core.records import Caption
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,6 +54,23 @@ def count(text: str) -> int:
 
 
 @lru_cache(maxsize=1 << 16)
+def count_caption(caption: Caption) -> int:
+    """Return the number of tokens that a caption can have in training: of its longest line, with
+    the longest option of each wildcard, without weights and without what separates kept tags.
+    """
+    syntax, text = caption.syntax, caption.text()
+    if syntax.keep_tokens_separator.strip():
+        text = text.replace(syntax.keep_tokens_separator.strip(), grammar.SEPARATOR)
+    texts = text.split("\n") if syntax.enable_wildcard else [text]
+    if syntax.enable_wildcard:
+        texts = [
+            grammar.choose_wildcards(t, lambda options: max(options, key=count)) for t in texts
+        ]
+    if syntax.weighted_captions:
+        texts = [grammar.unweighted(t) for t in texts]
+    return max(map(count, texts))
+
+
 def _count_word(word: str) -> int:
     return len(_encode(word))
 

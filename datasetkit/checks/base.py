@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.captions.caption import normal_form
-from datasetkit.core.records import Failed
+from datasetkit.captions.caption import lines_of, parse, tag_form, with_source
+from datasetkit.captions.grammar import PLAIN, is_group
+from datasetkit.core.records import Caption, CaptionSyntax, Failed
 from datasetkit.dataset.buckets import BucketRules
 from datasetkit.dataset.layout import Misread
 from datasetkit.options.check import CheckOptions
@@ -64,11 +65,36 @@ class CaptionFile:
     others: tuple[Path, ...] = ()
     fault: str = ""
     converted: str = ""
+    syntax: CaptionSyntax = PLAIN
 
     @property
     def forms(self) -> tuple[str, ...]:
         """Return the normal forms of the tags, in order."""
-        return tuple(map(normal_form, self.tags))
+        return tuple(tag_form(tag, self.syntax) for tag in self.tags)
+
+    @property
+    def caption(self) -> Caption:
+        """Return the caption with its text; a file that is not UTF-8 has none."""
+        text = self.data.decode("utf-8", "replace")
+        return with_source(parse(text, self.syntax), text)
+
+    @property
+    def lines(self) -> tuple[tuple[str, ...], ...]:
+        """Return the tags of each line where lines are separate captions, else all tags as one."""
+        return lines_of(self.caption) if self.syntax.enable_wildcard else (self.tags,)
+
+    @property
+    def line_forms(self) -> tuple[tuple[str, ...], ...]:
+        """Return the normal forms of each of `lines`, without its wildcards."""
+        return tuple(
+            tuple(tag_form(tag, self.syntax) for tag in line if not is_group(tag, self.syntax))
+            for line in self.lines
+        )
+
+    @property
+    def all_forms(self) -> frozenset[str]:
+        """Return the normal forms of all tags that are not wildcards."""
+        return frozenset(form for line in self.line_forms for form in line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def read_caption_file(image: Path, files: Sequence[Path], encoding: str = "") ->
         return CaptionFile(path, data or b"", (), proper, tuple(others), error.message, converted)
     if data is None or caption is None:  # removed meanwhile
         return None
-    return CaptionFile(path, data, caption.tags, proper, tuple(others))
+    return CaptionFile(path, data, caption.tags, proper, tuple(others), syntax=caption.syntax)
 
 
 def files_of_same_tags(caption: CaptionFile) -> dict[Path, bytes]:
@@ -67,10 +67,10 @@ def files_of_same_tags(caption: CaptionFile) -> dict[Path, bytes]:
     for path in caption.others:
         try:
             data = read_regular(path, limit=MAX_CAPTION_BYTES)
-            other = decode_caption(path, data)
+            other = decode_caption(path, data, caption.syntax)
         except InputError:
             continue
-        if data is not None and other is not None and other.tags == caption.tags:
+        if data is not None and other == caption.caption:
             same[path] = data
     return same
 

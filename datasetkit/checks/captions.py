@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from datasetkit.captions import tokens
-from datasetkit.captions.caption import normal_form, read_caption
+from datasetkit.captions import grammar, tokens
+from datasetkit.captions.caption import laid_out, name_in, normal_form, read_caption, tag_form
+from datasetkit.captions.caption import repeated as again
+from datasetkit.captions.grammar import BOM, PLAIN, is_group
+from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.vocabulary import Vocabulary, load
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CaptionFile, Check, CheckFolder, CheckImage, CheckInput, Finding
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
-
-BOM: Final = "\ufeff"
+from datasetkit.core.records import Caption, CaptionSyntax
 
 
 def text_of(caption: CaptionFile) -> str:
@@ -66,7 +68,7 @@ def bom(data: CheckInput) -> Iterator[Finding]:
 def lines(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
         number = sum(bool(line.replace(BOM, "").strip()) for line in text_of(caption).splitlines())
-        if number > 1:
+        if number > 1 and not caption.syntax.enable_wildcard:
             yield Finding(item.path, f"has {number} lines; trainers read only the first", number)
 
 
@@ -88,26 +90,32 @@ def name(data: CheckInput) -> Iterator[Finding]:
 
 def trigger_missing(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.trained:
-        absent = [t for t in item.folder.triggers if normal_form(t) not in caption.forms]
+        absent = [
+            trigger
+            for trigger in item.folder.triggers
+            if not all(name_in(trigger, line, caption.syntax) for line in caption.lines if line)
+        ]
         if absent:
             yield Finding(item.path, f"is missing {_quoted(absent)}", len(absent))
 
 
 def trigger_twice(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.trained:
-        counts = Counter(caption.forms)
+        counts = [Counter(tag_form(tag, caption.syntax) for tag in line) for line in caption.lines]
         for trigger in item.folder.triggers:
-            if counts[normal_form(trigger)] > 1:
-                yield Finding(
-                    item.path, f"has {_quoted([trigger])} {counts[normal_form(trigger)]} times"
-                )
+            times = max((count[normal_form(trigger)] for count in counts), default=0)
+            if times > 1:
+                yield Finding(item.path, f"has {_quoted([trigger])} {times} times")
 
 
 def trigger_first(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.trained:
-        present = [normal_form(t) for t in item.folder.triggers if normal_form(t) in caption.forms]
-        if list(dict.fromkeys(caption.forms))[: len(present)] != present:
-            yield Finding(item.path, f"begins with {_quoted(caption.tags[: len(present)])}")
+        for line in caption.lines:
+            forms = [tag_form(tag, caption.syntax) for tag in line]
+            present = [normal_form(t) for t in item.folder.triggers if normal_form(t) in forms]
+            if list(dict.fromkeys(forms))[: len(present)] != present:
+                yield Finding(item.path, f"begins with {_quoted(line[: len(present)])}")
+                break
     for folder in data.folders:
         word = folder.possible_trigger
         if word and not folder.triggers:
@@ -144,7 +152,7 @@ def leading(item: CheckImage, caption: CaptionFile, vocabulary: Vocabulary) -> i
     triggers = {normal_form(t) for t in item.folder.triggers}
     n = 0
     for tag, form in zip(caption.tags, caption.forms, strict=True):
-        if form not in triggers and tag in vocabulary:
+        if form not in triggers and (form in vocabulary or is_group(tag, caption.syntax)):
             break
         n += 1
     return n
@@ -153,15 +161,49 @@ def leading(item: CheckImage, caption: CaptionFile, vocabulary: Vocabulary) -> i
 def repeated(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
         triggers = {normal_form(t) for t in item.folder.triggers}
-        counts = Counter(caption.forms)
-        twice = [form for form, n in counts.items() if n > 1 and form not in triggers]
+        twice = dict.fromkeys(
+            form
+            for line in caption.lines
+            for n in again(line, caption.syntax)
+            if (form := tag_form(line[n], caption.syntax)) not in triggers
+        )
         if twice:
-            yield Finding(item.path, f"has {_quoted(twice)} more than once", len(twice))
+            yield Finding(item.path, f"has {_quoted(list(twice))} more than once", len(twice))
+
+
+def separator(data: CheckInput) -> Iterator[Finding]:
+    vocabulary = load()
+    for item, caption in data.captioned:
+        character = other_separator(caption.tags, vocabulary)
+        if character:
+            shown = "spaces" if character == " " else f"`{character}`"
+            reason = f"its tags are separated by {shown}: they are read as one tag"
+            yield Finding(item.path, reason)
+
+
+def prompt_syntax(data: CheckInput) -> Iterator[Finding]:
+    vocabulary = load()
+    for item, caption in data.captioned:
+        parts = [
+            part
+            for tag in caption.tags
+            if tag not in vocabulary and (part := grammar.prompt_syntax(tag, caption.syntax))
+        ]
+        if parts:
+            yield Finding(item.path, f"has {_quoted(parts)}", len(parts))
+
+
+def underscores(data: CheckInput) -> Iterator[Finding]:
+    vocabulary = load()
+    for item, caption in data.captioned:
+        tags = [tag for tag in caption.tags if has_underscores(tag, vocabulary)]
+        if tags:
+            yield Finding(item.path, f"has {_quoted(tags)}", len(tags))
 
 
 def long(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
-        number = tokens.count(", ".join(caption.tags))
+        number = tokens.count_caption(caption.caption)
         if number > data.max_tokens:
             enough = next((limit for limit in tokens.LIMITS if number <= limit), None)
             step = (
@@ -183,13 +225,14 @@ def differs(data: CheckInput) -> Iterator[Finding]:
         if source is None or not source.is_file() or item.folder.is_reg:
             continue
         try:
-            theirs = read_caption(source)
+            theirs = read_caption(source, item.caption.syntax if item.caption else None)
         except DskError:
             yield Finding(
                 item.path, f"the caption of its source {display(source.name)} cannot be read"
             )
             continue
-        if (theirs.tags if theirs else ()) != (item.caption.tags if item.caption else ()):
+        expected = laid_out(theirs) if theirs and theirs.tags else Caption(())
+        if expected != (item.caption.caption if item.caption else Caption(())):
             yield Finding(
                 item.path,
                 f"differs from the caption of its source in {display(source.parent.name)}",
@@ -201,12 +244,18 @@ def stray(data: CheckInput) -> Iterator[Finding]:
         yield Finding(path, "has no image")
 
 
-def with_triggers_first(folder: CheckFolder, tags: Sequence[str]) -> tuple[str, ...]:
-    """Move the triggers that a caption has to its front, each once."""
-    present = {normal_form(tag) for tag in tags}
-    triggers = tuple(trigger for trigger in folder.triggers if normal_form(trigger) in present)
-    forms = {normal_form(trigger) for trigger in triggers}
-    return triggers + tuple(tag for tag in tags if normal_form(tag) not in forms)
+def with_triggers_first(
+    folder: CheckFolder, tags: Sequence[str], syntax: CaptionSyntax = PLAIN
+) -> tuple[str, ...]:
+    """Move the triggers that a line has to its front, each once."""
+    forms = [tag_form(tag, syntax) for tag in tags]
+    triggers = {form: t for t in folder.triggers if (form := normal_form(t)) in forms}
+    if forms[: len(triggers)] == list(triggers):  # only repeated
+        leading = tuple(tags[: len(triggers)])
+    else:
+        leading = tuple(triggers.values())
+    rest = zip(tags, forms, strict=True)
+    return leading + tuple(tag for tag, form in rest if form not in triggers)
 
 
 def _quoted(tags: Sequence[str]) -> str:
@@ -327,6 +376,35 @@ CHECKS: Final = (
         "dsk check {dataset} --fix",
         repeated,
         fix="keeps the first",
+    ),
+    Check(
+        "separator",
+        "caption",
+        "another separator than a comma",
+        "the parts of a tag at `，`, `、`, `;` and `|`; the words of a caption without a comma",
+        "two or more are tags of the vocabulary (beside `，` or `、` one is enough)",
+        "dsk rules {folder} --split, or for `，` and `、` dsk check {folder} --fix",
+        separator,
+        fix="replaces `，` and `、` by commas",
+    ),
+    Check(
+        "underscores",
+        "caption",
+        "tags with underscores",
+        "each tag as it is written",
+        "a tag of the vocabulary has `_` where taggers and base models have spaces",
+        "dsk rules {folder} --underscores-to-spaces",
+        underscores,
+    ),
+    Check(
+        "prompt-syntax",
+        "caption",
+        "syntax of prompts",
+        "each tag as it is written",
+        "`(tag:1.2)`, `(tag)` or `[tag]` without [train] weighted_captions, `<lora:...>`, `BREAK`: "
+        "they are trained as words",
+        "remove it; for weights: weighted_captions = true in [train]",
+        prompt_syntax,
     ),
     Check(
         "tokens",

@@ -8,8 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from datasetkit.captions.caption import dedupe, file_text, parse
+from datasetkit.captions.caption import (
+    file_text,
+    laid_out_text,
+    parse,
+    repeated,
+    with_entries,
+    with_source,
+    with_tags,
+)
+from datasetkit.captions.grammar import BOM, Entry
+from datasetkit.captions.separators import at_wide_commas
 from datasetkit.captions.side_car_tags import unescape, without_namespace
+from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import CaptionFile, CheckFinding, CheckFolder, CheckImage, CheckInput
 from datasetkit.checks.caption_files import files_of_same_tags
 from datasetkit.checks.captions import with_triggers_first
@@ -18,15 +29,34 @@ from datasetkit.core.files import caption_path
 from datasetkit.core.records import Caption
 from datasetkit.project.plans import FileOp, Move, Plan, WriteText
 
-_Tags = tuple[str, ...]
+
+def _unchanged(folder: CheckFolder, caption: Caption) -> Caption:
+    return caption
 
 
-def _unchanged(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
-    return tuple(tags)
+def _without_marks(folder: CheckFolder, caption: Caption) -> Caption:
+    return with_source(caption, (caption.source or "").replace(BOM, ""))
 
 
-def _deduped(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
-    return dedupe(tags)
+def _on_one_line(folder: CheckFolder, caption: Caption) -> Caption:
+    text = laid_out_text(caption)
+    return with_source(parse(text, caption.syntax), text)
+
+
+def _deduped(folder: CheckFolder, caption: Caption) -> Caption:
+    def change(tags: tuple[str, ...]) -> list[Entry]:
+        again = repeated(tags, caption.syntax)
+        return [(n, tag) for n, tag in enumerate(tags) if n not in again]
+
+    return with_entries(caption, change)
+
+
+def _triggers_first(folder: CheckFolder, caption: Caption) -> Caption:
+    return with_tags(caption, lambda tags: with_triggers_first(folder, tags, caption.syntax))
+
+
+def _with_commas(folder: CheckFolder, caption: Caption) -> Caption:
+    return at_wide_commas(caption, load())
 
 
 SUFFIX: Final = "suffix"
@@ -34,24 +64,25 @@ ENCODING: Final = "caption-unreadable"
 NAME: Final = "caption-name"
 
 
-def _unescaped(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
-    return tuple(map(unescape, tags))
+def _unescaped(folder: CheckFolder, caption: Caption) -> Caption:
+    return with_entries(caption, lambda tags: list(enumerate(map(unescape, tags))))
 
 
-def _bare(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
-    return tuple(map(without_namespace, tags))
+def _bare(folder: CheckFolder, caption: Caption) -> Caption:
+    return with_entries(caption, lambda tags: list(enumerate(map(without_namespace, tags))))
 
 
-# The tags of a caption after each fix. Parsing has already joined the lines and dropped the marks.
-_CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Sequence[str]], _Tags]]] = {
-    "bom": _unchanged,
-    "lines": _unchanged,
+# What each fix does to a caption; the rest of its text is not changed.
+_CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Caption], Caption]]] = {
+    "bom": _without_marks,
+    "lines": _on_one_line,
     NAME: _unchanged,
+    "separator": _with_commas,
     "entities": _unescaped,
     "namespace": _bare,
     "tag-twice": _deduped,
-    "trigger-twice": with_triggers_first,
-    "trigger-first": with_triggers_first,
+    "trigger-twice": _triggers_first,
+    "trigger-first": _triggers_first,
 }
 # What gallery-dl and hydrus append to the full name of an image.
 _SIDE_CARS: Final = (".txt", ".caption", ".json")
@@ -138,22 +169,26 @@ def _fix_caption(
         return _convert(item, caption, checks)
     done: list[str] = []
     discarded: dict[Path, bytes] = {}
-    tags: Sequence[str] = caption.tags
+    before = after = caption.caption
     for check in checks:
         if check == NAME:
             discarded = {} if caption.proper else {caption.path: caption.data}
             discarded |= files_of_same_tags(caption)
             if not discarded or not caption.tags:
                 continue
-        tags = _CAPTIONS[check](item.folder, tags)
+        new = _CAPTIONS[check](item.folder, after)
+        if check == "separator" and new == after:
+            continue  # spaces: they need a decision
+        after = new
         done.append(check)
     # A misnamed caption is rewritten under its proper name only if that fix was selected.
-    if not done or not tags or not (caption.proper or NAME in done):
+    if not done or not after.tags or not (caption.proper or NAME in done):
         return [], [], {}
-    text = file_text(Caption(tuple(tags)))
+    if caption.proper and file_text(after) == file_text(before):
+        return done, [], discarded
     # `a.TXT` is the same file as `a.txt` on a disk that ignores case.
     over = caption.data if caption.proper or caption_path(item.path).exists() else None
-    return done, [WriteText(caption_path(item.path), text, over)], discarded
+    return done, [WriteText(caption_path(item.path), file_text(after), over)], discarded
 
 
 def _convert(

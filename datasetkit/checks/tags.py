@@ -8,6 +8,7 @@ from typing import Final
 
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.contradictions import contradictions, load_contradictions
+from datasetkit.captions.grammar import is_group, is_prose
 from datasetkit.captions.implications import close_chains, load_implications
 from datasetkit.captions.side_car_tags import (
     DROPPED,
@@ -35,8 +36,12 @@ def unknown(data: CheckInput) -> Iterator[Finding]:
         front = leading(item, caption, vocabulary)
         triggers = {normal_form(trigger) for trigger in item.folder.triggers}
         # Unknown tags at the front are triggers, or reported by `trigger-number`.
+        if is_prose(caption.tags):
+            continue
         for tag, form in list(zip(caption.tags, caption.forms, strict=True))[front:]:
-            if form not in triggers and tag not in vocabulary and len(tag.split()) <= _TAG_WORDS:
+            if form in triggers or form in vocabulary or is_group(tag, caption.syntax):
+                continue
+            if len(tag.split()) <= _TAG_WORDS:
                 holders[form].append((item, tag))
     most_common = sorted(holders, key=lambda form: (-len(holders[form]), form))
     for rank, form in enumerate(most_common):
@@ -83,7 +88,10 @@ def origin(data: CheckInput) -> Iterator[Finding]:
 def contradictory(data: CheckInput) -> Iterator[Finding]:
     table = load_contradictions()
     for item, caption in data.trained:
-        for pair in contradictions(frozenset(caption.forms), table):
+        pairs = (
+            pair for forms in caption.line_forms for pair in contradictions(frozenset(forms), table)
+        )
+        for pair in dict.fromkeys(pairs):
             yield Finding(item.path, f"`{pair[0]}` and `{pair[1]}`", 1.0, " + ".join(pair))
 
 
@@ -92,12 +100,16 @@ def redundant(data: CheckInput) -> Iterator[Finding]:
     for tag, general in close_chains(load_implications("common")):
         generals[normal_form(tag)].append(normal_form(general))
     for item, caption in data.trained:
-        forms = set(caption.forms)
-        for form in caption.forms:
-            for general in generals.get(form, ()):
-                if general in forms:
-                    reason = f"`{display(general)}` is redundant with `{display(form)}`"
-                    yield Finding(item.path, reason, 1.0, display(general))
+        pairs = (
+            (general, form)
+            for forms in caption.line_forms
+            for form in forms
+            for general in generals.get(form, ())
+            if general in forms
+        )
+        for general, form in dict.fromkeys(pairs):
+            reason = f"`{display(general)}` is redundant with `{display(form)}`"
+            yield Finding(item.path, reason, 1.0, display(general))
 
 
 def in_all(data: CheckInput) -> Iterator[Finding]:
@@ -107,10 +119,11 @@ def in_all(data: CheckInput) -> Iterator[Finding]:
         if len(captions) < LEAST_CAPTIONS:
             continue
         triggers = {normal_form(trigger) for trigger in folder.triggers}
-        shared = set.intersection(*(set(caption.forms) for caption in captions)) - triggers
+        shared = frozenset.intersection(*(caption.all_forms for caption in captions)) - triggers
         # A word that no vocabulary has is more likely a trigger than one to exclude.
-        tags = {normal_form(tag) for tag in captions[0].tags if tag in vocabulary}
-        for form in (f for f in dict.fromkeys(captions[0].forms) if f in shared & tags):
+        for form in (
+            f for f in dict.fromkeys(captions[0].forms) if f in shared and f in vocabulary
+        ):
             reason = (
                 f"`{display(form)}` is in all {len(captions)} captions: it becomes part of the "
                 "trigger"
@@ -122,8 +135,8 @@ def singleton(data: CheckInput) -> Iterator[Finding]:
     first: dict[str, tuple[CheckImage, CaptionFile]] = {}
     counts: Counter[str] = Counter()
     for item, caption in data.trained:
-        counts.update(set(caption.forms))
-        for form in caption.forms:
+        counts.update(caption.all_forms)
+        for form in (form for forms in caption.line_forms for form in forms):
             first.setdefault(form, (item, caption))
     if len(data.trained) < LEAST_CAPTIONS:
         return

@@ -5,6 +5,7 @@ the command runs or its help is asked for.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -28,6 +29,8 @@ _PATHS = {
     "input file": "FILE", "output file": "FILE", "input folder": "DIR", "output folder": "DIR",
     "model": "MODEL",
 }  # fmt: skip
+# Commas of any script between the words of a list, but not those inside a wildcard.
+_COMMA = re.compile(r"[,，、](?![^{}]*\})")
 
 
 def command(
@@ -177,7 +180,7 @@ def _parsed(d: DeclaredOption, value: Any) -> Any:
     if value is None or not isinstance(value, str):
         return value
     if d.kinds == (tuple[str, ...],):
-        return [word for piece in value.split(",") if (word := piece.strip())]
+        return [word for piece in _COMMA.split(value) if (word := piece.strip())]
     if d.kinds == (tuple[int, int],):
         return _size(d.name, value)
     if len(d.kinds) > 1 and value not in d.choices:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from datasetkit.cli.command import HOW
+from datasetkit.core.files import config_path
 
 Folder = Annotated[
     Path,
@@ -100,8 +101,7 @@ def name_settings(folder: Path) -> None:
     nor is in.
     """
     from datasetkit.cli import console
-    from datasetkit.options import toml
 
-    path = toml.find_path(folder)
+    path = config_path(folder)
     if path is not None and path.parent not in (folder.resolve(), Path.cwd()):
         console.remark(f"settings: {path}")

@@ -98,6 +98,12 @@ def layout(result: LayoutResult, dry_run: bool) -> None:
         )
     for text in result.warnings:
         warn(text)
+    if result.joined_lines:
+        files = first([display(p.name) for p in result.joined_lines])
+        warn(
+            f"{counted(len(result.joined_lines), 'caption')} had several lines ({files}), now one: "
+            "trainers read only the first; with enable_wildcard = true in [train] lines stay lines"
+        )
     problems(result.failed)
 
 

@@ -28,6 +28,7 @@ CAPTION_SUFFIX = ".txt"
 # Masks are in a subfolder beside the images, which no trainer scans.
 MASKS = "masks"
 PROJECT = ".dsk"
+CONFIG_NAME = "dsk.toml"
 TEMP_PREFIX, TEMP_SUFFIX = ".dsk-", ".tmp"
 MAX_CAPTION_BYTES = 1_000_000
 
@@ -428,12 +429,19 @@ def share_with_group(path: Path) -> None:
             path.chmod(0o660)
 
 
+def config_path(folder: Path) -> Path | None:
+    """Return the path of the dsk.toml that governs a folder, None where there is none."""
+    folder = folder.resolve()
+    candidates = (parent / CONFIG_NAME for parent in (folder, *folder.parents))
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def find_root(folder: Path) -> Path:
     """Return the project root: the nearest folder upward with a `dsk.toml` or a `.dsk/`, else
     `folder` itself.
     """
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):
-        if (candidate / "dsk.toml").is_file() or (candidate / PROJECT).is_dir():
+        if (candidate / CONFIG_NAME).is_file() or (candidate / PROJECT).is_dir():
             return candidate
     return folder

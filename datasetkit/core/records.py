@@ -11,16 +11,42 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionSyntax:
+    """What the options of `[train]` say about the text of captions, under their own names."""
+
+    keep_tokens_separator: str = ""
+    secondary_separator: str = ""
+    enable_wildcard: bool = False
+    weighted_captions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
-    """The tags of one image, in order."""
+    """The tags of one image, in order.
+
+    marks: the boundaries that are not commas, as (number of tags before it, its text): `|||`, and
+    line breaks where lines are separate captions. syntax: how the text was parsed. source: the text
+    that was read, None for a caption that was made from tags. Neither counts in a comparison.
+    """
 
     tags: tuple[str, ...]
+    marks: tuple[tuple[int, str], ...] = field(default=(), repr=False)
+    syntax: CaptionSyntax = field(default=CaptionSyntax(), compare=False, repr=False)
+    source: str | None = field(default=None, compare=False, repr=False)
 
     def text(self) -> str:
-        """Return the caption as one line without its newline: tags joined by a comma and a
-        space.
+        """Return the caption as one line without its newline: tags joined by a comma and a space,
+        or by their marks.
         """
-        return ", ".join(self.tags)
+        if not self.marks:
+            return ", ".join(self.tags)
+        marks = dict(self.marks)
+        parts = [marks.get(0, "")]
+        for n, tag in enumerate(self.tags):
+            if n:
+                parts.append(marks.get(n, ", "))
+            parts.append(tag)
+        return "".join((*parts, marks.get(len(self.tags), "") if self.tags else ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from datasetkit.captions.caption import normal_form
+from datasetkit.captions import grammar
+from datasetkit.captions.caption import (
+    laid_out_text,
+    normal_form,
+    tag_form,
+    with_source,
+    with_tags,
+)
 from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
 
@@ -112,7 +119,21 @@ def difference(record: Mapping[str, Any], settings: RegSettings) -> str:
 def reclassed(caption: Caption, triggers: Sequence[str], class_name: str) -> Caption:
     """Replace the triggers of a training caption by the class, at its start."""
     removed = {normal_form(trigger) for trigger in triggers} | {normal_form(class_name)}
-    return Caption((class_name, *(tag for tag in caption.tags if normal_form(tag) not in removed)))
+
+    def change(tags: tuple[str, ...]) -> tuple[str, ...]:
+        rest = (tag for tag in tags if tag_form(tag, caption.syntax) not in removed)
+        return (class_name, *rest)
+
+    after = with_tags(caption, change)
+    return after if after.source is None else with_source(after, laid_out_text(after))
+
+
+def as_prompt(caption: Caption) -> str:
+    """Return a caption as a prompt: its first line, with the first option of each wildcard."""
+    if not caption.syntax.enable_wildcard:
+        return caption.text()
+    first = caption.text().split("\n")[0]
+    return grammar.choose_wildcards(first, lambda options: options[0])
 
 
 def images_to_generate(

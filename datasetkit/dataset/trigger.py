@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasetkit.captions.caption import normal_form
+from datasetkit.captions.grammar import is_group
 from datasetkit.captions.rulesets import writable
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.errors import ConfigError, DskError
@@ -123,7 +124,7 @@ def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
         seen: set[str] = set()
         for at, tag in enumerate(tags):
             form = normal_form(tag)
-            if tag in vocabulary or form in seen:
+            if tag in vocabulary or form in seen or is_group(tag):
                 break
             seen.add(form)
             positions[form].append(at)

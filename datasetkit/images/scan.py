@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption, read_caption_data
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import (
@@ -22,7 +23,7 @@ from datasetkit.core.files import (
     reading,
 )
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.records import CaptionSyntax, Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.project.store import FileFacts, Store
@@ -121,6 +122,7 @@ def scan(
     records: list[ImageRecord] = []
     failed = list(listing.failed)
     owners: dict[Path, Path] = {}
+    syntaxes: dict[Path, CaptionSyntax] = {}
     for path, file_facts in zip(listing.images, facts, strict=True):
         try:
             if captions and (owner := owners.setdefault(caption_path(path), path)) != path:
@@ -128,22 +130,31 @@ def scan(
             if isinstance(file_facts, Failed):
                 failed.append(file_facts)
                 continue
+            if captions and path.parent not in syntaxes:
+                syntaxes[path.parent] = syntax_of(path.parent)
             data = read_caption_data(path) if captions else None
             record = ImageRecord(path, file_facts.id, file_facts.width, file_facts.height)
-            records.append(with_caption(record, data, any_text=any_text))
+            syntax = syntaxes.get(path.parent)
+            records.append(with_caption(record, data, syntax, any_text=any_text))
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
     return Scan(folder, tuple(records), tuple(failed))
 
 
-def with_caption(record: ImageRecord, data: bytes | None, *, any_text: bool) -> ImageRecord:
+def with_caption(
+    record: ImageRecord,
+    data: bytes | None,
+    syntax: CaptionSyntax | None = None,
+    *,
+    any_text: bool,
+) -> ImageRecord:
     """Return a record with the caption that the bytes of its file hold.
 
-    Raises InputError if they are not UTF-8; with `any_text` this becomes `caption_fault`.
+    syntax: how to parse it; None: as the dsk.toml that governs its folder says. Raises InputError if they are not UTF-8; with `any_text` this becomes `caption_fault`.
     """
     caption, fault = None, None
     try:
-        caption = decode_caption(caption_path(record.path), data)
+        caption = decode_caption(caption_path(record.path), data, syntax)
     except InputError as error:
         if not any_text:
             raise

@@ -55,6 +55,18 @@ class TagRules(ScanOptions):
 class RulesOptions(TagRules):
     """`dsk rules`: what is done to the captions that exist."""
 
+    split: bool = option(
+        False,
+        "Split captions whose tags are separated by spaces, `;`, `|`, `，` or `、`, before the "
+        "other rules; `long_hair` becomes `long hair` where spaces separate.",
+        change="`dsk check` finds another separator than a comma",
+    )
+    underscores_to_spaces: bool = option(
+        False,
+        "Write the tags of the vocabulary with spaces instead of underscores.",
+        change="`dsk check` finds tags with underscores",
+    )
+
     where: str = option(
         "",
         "Only images that pass a filter, e.g. `tag:lips AND NOT score:<0.4`.",

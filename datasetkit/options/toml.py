@@ -16,14 +16,13 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 from datasetkit.captions import filters
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import display
+from datasetkit.core.files import CONFIG_NAME, config_path, display
 from datasetkit.core.suggest import did_you_mean
 from datasetkit.options import trust
 from datasetkit.options.declare import by_name, declared, type_name
 from datasetkit.options.run import ConceptOptions
 
 Options = TypeVar("Options")
-CONFIG_NAME: Final = "dsk.toml"
 
 # The tables of dsk.toml with their options classes, which are imported when they are asked for.
 # `concept`, a list of tables, stands apart.
@@ -333,15 +332,8 @@ def find(folder: Path) -> Config:
     """Return the dsk.toml of the folder or its nearest ancestor; an empty Config where there is
     none. It was named only if `folder_of` was given it, see `Config.is_named`.
     """
-    path = find_path(folder)
+    path = config_path(folder)
     return Config() if path is None else replace(load(path), is_named=path in _NAMED)
-
-
-def find_path(folder: Path) -> Path | None:
-    """Return the path of the dsk.toml that governs a folder, None where there is none."""
-    folder = folder.resolve()
-    candidates = (parent / CONFIG_NAME for parent in (folder, *folder.parents))
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def named_or_found(path: Path) -> Config:

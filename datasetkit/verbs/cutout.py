@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.captions import backgrounds
+from datasetkit.captions.caption import with_tags
 from datasetkit.core.files import mask_path
 from datasetkit.core.records import Caption, RunReport
 from datasetkit.images.scan import Scan
@@ -128,7 +129,8 @@ def _spec(images: Scan, out: Path, options: CutoutOptions) -> OutputSpec:
 
 
 def _with_background(caption: Caption, *, options: CutoutOptions, image: str) -> Caption:
-    return Caption(backgrounds.reworded(caption.tags, background_name(options.bg, image)))
+    name = background_name(options.bg, image)
+    return with_tags(caption, lambda tags: backgrounds.reworded(tags, name))
 
 
 def background_name(bg: str, image: str) -> str:

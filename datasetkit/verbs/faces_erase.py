@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
-from datasetkit.captions.rules import RuleSet, apply, build, load_groups
+from datasetkit.captions.rules import RuleSet, apply_to, build, load_groups
 from datasetkit.core.files import mask_path
 from datasetkit.core.records import Caption
 from datasetkit.options.images import FacesOptions
@@ -86,4 +86,4 @@ def _reword(boxes: FaceBoxes) -> Reword:
 
 
 def _without_tags(caption: Caption, *, rules: RuleSet) -> Caption:
-    return Caption(apply(rules, caption.tags, category=vocabulary.load().category).tags)
+    return apply_to(rules, caption, category=vocabulary.load().category).caption

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display
+from datasetkit.core.files import CONFIG_NAME, display
 from datasetkit.images.scan import require_folder
-from datasetkit.options.toml import CONFIG_NAME
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_unrecovered
 from datasetkit.verbs.shared import schema_file

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions.caption import file_text
+from datasetkit.captions.caption import has_joined_lines, laid_out_text
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import (
@@ -64,7 +64,7 @@ class LayoutResult:
     """What layout did, or would do. concepts: (name, repeats); plan: of the repeats.
 
     keep_tokens: how many leading tags of all captions are fixed; keep_tokens_lowered_by: the images
-    whose captions lower it.
+    whose captions lower it. joined_lines: those whose caption has several lines that became one.
     """
 
     out: Path
@@ -79,6 +79,7 @@ class LayoutResult:
     warnings: tuple[str, ...] = ()
     keep_tokens: int = 0
     keep_tokens_lowered_by: tuple[Path, ...] = ()
+    joined_lines: tuple[Path, ...] = ()
 
 
 def parse_concept(text: str) -> ConceptSet:
@@ -171,6 +172,12 @@ def layout(
         warnings=misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
         keep_tokens=leading.value,
         keep_tokens_lowered_by=leading.lowered_by,
+        joined_lines=tuple(
+            record.path
+            for scanned in scans.values()
+            for record in scanned.records
+            if record.caption is not None and has_joined_lines(record.caption)
+        ),
     )
 
 
@@ -260,7 +267,7 @@ def _sources(records: Sequence[ImageRecord], links: frozenset[Path]) -> tuple[La
     return tuple(
         LayoutImage(
             r.path,
-            file_text(r.caption) if r.caption is not None and r.caption.tags else None,
+            laid_out_text(r.caption) if r.caption is not None and r.caption.tags else None,
             next((path for path in siblings[r.path] if _is_mask(path)), None),
             link=r.path in links,
         )

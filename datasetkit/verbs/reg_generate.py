@@ -266,7 +266,7 @@ def _prompts(records: Sequence[ImageRecord], name: str, triggers: tuple[str, ...
             "the training folders have no captions for prompts",
             hint="run dsk tag, then dsk layout",
         )
-    return [reg_prompts.reclassed(caption, triggers, name).text() for caption in captions]
+    return [reg_prompts.as_prompt(reg_prompts.reclassed(c, triggers, name)) for c in captions]
 
 
 def _existing_folder(root: Path, name: str) -> Path | None:

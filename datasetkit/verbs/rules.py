@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions import vocabulary
+from datasetkit.captions import separators, vocabulary
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import (
@@ -19,7 +19,7 @@ from datasetkit.captions.rules import (
     RuleHits,
     RuleResult,
     RuleSet,
-    apply,
+    apply_to,
     load_groups,
     summary,
 )
@@ -28,7 +28,7 @@ from datasetkit.core.files import display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import Scan, require_images, scan
-from datasetkit.options.tag import RulesOptions, TagRules
+from datasetkit.options.tag import RulesOptions
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
@@ -36,7 +36,7 @@ from datasetkit.project.session import (
     open_project,
     recover_projects,
 )
-from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_tags
+from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_caption
 from datasetkit.verbs.shared.caption_writes import write_captions
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
@@ -71,7 +71,7 @@ def rules(
     """
     # 1. Everything that can be wrong with the options, before any work.
     rule_set = build_rule_set(options)
-    if not rule_set and not options.escape_brackets:
+    if not (rule_set or options.escape_brackets or options.split or options.underscores_to_spaces):
         raise ConfigError(
             "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
         )
@@ -148,7 +148,7 @@ def _select(
 def apply_to_captions(
     records: Sequence[ImageRecord],
     rule_set: RuleSet,
-    options: TagRules,
+    options: RulesOptions,
     triggers: Mapping[Path, KnownTrigger],
 ) -> tuple[list[Outcome[Caption]], dict[Path, RuleResult]]:
     """Apply rules to existing captions; return an outcome per image, and the rules that fired.
@@ -157,16 +157,21 @@ def apply_to_captions(
     """
     outcomes: list[Outcome[Caption]] = []
     applied: dict[Path, RuleResult] = {}
-    category = vocabulary.load().category
+    words = vocabulary.load()
     for record in records:
         if record.caption is None or not record.caption.tags:
             outcomes.append(Skipped(record, "it has no caption"))
             continue
+        before = record.caption
+        if options.split:
+            before = separators.at_any(before, words)
+        if options.underscores_to_spaces:
+            before = separators.without_underscores(before, words)
         forms = triggers[record.path.parent].forms
-        result = apply(rule_set, record.caption.tags, category=category, trigger=forms)
+        result = apply_to(rule_set, before, category=words.category, trigger=forms)
         applied[record.path] = result
         if result.tags:
-            outcomes.append(Done(record, Caption(written_tags(result.tags, options))))
+            outcomes.append(Done(record, written_caption(result.caption, options)))
         else:
             outcomes.append(Skipped(record, NO_TAG_LEFT))
     return outcomes, applied

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import display, list_images
+from datasetkit.core.files import CONFIG_NAME, display, list_images
 from datasetkit.core.records import Failed, RunReport
 from datasetkit.dataset.layout import TRAIN, Concept, folder_name
 from datasetkit.dataset.naming import fold
@@ -22,7 +22,7 @@ from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions
 from datasetkit.options.reg import RegOptions
 from datasetkit.options.run import STEPS, ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
-from datasetkit.options.toml import CONFIG_NAME, Config, load, options_class
+from datasetkit.options.toml import Config, load, options_class
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
 from datasetkit.verbs.export import export

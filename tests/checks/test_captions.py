@@ -72,6 +72,17 @@ CASES = {
         says("b", "sks, hat, ^_^, ^ ^"),
         "b.png",
     ),
+    "separator": (
+        says("b", "sks，1girl，hat"),
+        says("b", "sks, a hat, worn by 1girl"),
+        "b.png",
+    ),
+    "underscores": (says("b", "sks, long_hair"), says("b", "sks_x, long hair, ^_^"), "b.png"),
+    "prompt-syntax": (
+        says("b", "sks, (long hair:1.2), hat"),
+        says("b", "sks, fate (series), (o)_(o), :("),
+        "b.png",
+    ),
     "tokens": (says("b", LONG), says("b", ", ".join(["sks", *["hat"] * 37])), "b.png"),
     "caption-stray": (
         lambda f: caption(f / "gone.png", "sks"),

@@ -94,7 +94,7 @@ def test_without_fix_nothing_is_changed(imgs):
 def test_only_the_selected_checks_are_fixed(imgs):
     spoil(imgs)
     api.check(imgs, api.CheckOptions(only=("bom",)), fix=True)
-    assert text(imgs, "a") == b"sks, 1girl, smile\n"
+    assert text(imgs, "a") == b"sks, 1girl\r\nsmile\r\n"
     assert text(imgs, "b") == b"1girl, sks, hat, SKS, Hat\n"
     assert (imgs / "c.caption").exists()
 

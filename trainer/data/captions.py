@@ -1,20 +1,17 @@
-"""Captions in training: shuffling, dropout, wildcards and kept tags, drawn for each sample."""
+"""Captions in training: shuffling, dropout, wildcards and kept tags, drawn for each sample.
+
+`datasetkit/captions/grammar.py` says what the text means.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
-from datasetkit.captions.caption import SEPARATOR
+from datasetkit.captions.grammar import SEPARATOR, choose_wildcards, comma_tags, kept_and_free
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.ranges import in_range
-
-# A wildcard is `{a|b|c}`; `{{` and `}}` are literal braces, replaced while wildcards are searched.
-_WILDCARD: Final = re.compile(r"\{([^{}]+)\}")
-_OPEN_BRACE, _CLOSE_BRACE = "\ue000", "\ue001"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +81,7 @@ def sample(
     if _dropped(options, epoch, random):
         return ""
     if options.enable_wildcard:
-        caption = _wildcards(caption, random.choice)
+        caption = choose_wildcards(caption, random.choice)
     first, free, last = _parts(caption, options)
     if progress is not None and options.token_warmup_step:
         free = free[: warmup_tags(len(free), options, *progress)]
@@ -101,7 +98,7 @@ def longest(caption: str, options: CaptionOptions, length: Callable[[str], int])
     for line in caption.split("\n"):
         text = with_affixes(line, options)
         if options.enable_wildcard:
-            text = _wildcards(text, lambda choices: max(choices, key=length))
+            text = choose_wildcards(text, lambda choices: max(choices, key=length))
         first, free, last = _parts(text, options)
         texts.append(_joined([*first, *free, *last], options))
     return max(texts, key=length)
@@ -132,13 +129,6 @@ def _dropped(options: CaptionOptions, epoch: int, random: Random) -> bool:
     return every > 0 and epoch % every == 0
 
 
-def _wildcards(caption: str, choose: Callable[[list[str]], str]) -> str:
-    """Replace each wildcard by one of its options, from left to right."""
-    escaped = caption.replace("{{", _OPEN_BRACE).replace("}}", _CLOSE_BRACE)
-    chosen = _WILDCARD.sub(lambda match: choose(match[1].split("|")), escaped)
-    return chosen.replace(_OPEN_BRACE, "{").replace(_CLOSE_BRACE, "}")
-
-
 def _joined(tags: list[str], options: CaptionOptions) -> str:
     text = f"{SEPARATOR} ".join(tags)
     return (
@@ -150,14 +140,9 @@ def _joined(tags: list[str], options: CaptionOptions) -> str:
 
 def _parts(caption: str, options: CaptionOptions) -> tuple[list[str], list[str], list[str]]:
     """Split a caption into kept, free and kept tags."""
-    separator = options.keep_tokens_separator
-    if separator and separator in caption:
-        first, _, rest = caption.partition(separator)
-        free, _, last = rest.partition(separator)
-        return _tags(first), _tags(free), _tags(last)
-    tags = _tags(caption)
+    parts = kept_and_free(caption, options.keep_tokens_separator)
+    if parts is not None:
+        first, free, last = map(comma_tags, parts)
+        return first, free, last
+    tags = comma_tags(caption)
     return tags[: options.keep_tokens], tags[options.keep_tokens :], []
-
-
-def _tags(text: str) -> list[str]:
-    return [tag for piece in text.split(SEPARATOR) if (tag := piece.strip())]

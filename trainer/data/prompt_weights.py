@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from datasetkit.captions.grammar import WEIGHT, characters
+
 # `(` multiplies by this factor, `[` divides by it.
 STEP: Final = 1.1
-_EXPLICIT: Final = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
+_EXPLICIT: Final = re.compile(WEIGHT + "$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def parse(caption: str) -> WeightedCaption:
     def multiply(start: int, factor: float) -> None:
         weights[start:] = [weight * factor for weight in weights[start:]]
 
-    for character, escaped in _characters(caption):
+    for character, escaped in characters(caption):
         if not escaped and character in opened:
             opened[character].append(len(text))
         elif not escaped and character == ")" and opened["("]:
@@ -51,16 +52,3 @@ def parse(caption: str) -> WeightedCaption:
         for start in opened[bracket]:
             multiply(start, factor)
     return WeightedCaption("".join(text), tuple(weights))
-
-
-def _characters(caption: str) -> Iterator[tuple[str, bool]]:
-    """Yield each character, and whether a backslash escapes it."""
-    characters = iter(caption)
-    for character in characters:
-        after = next(characters, "") if character == "\\" else ""
-        if after and after in "()[]\\":
-            yield after, True
-            continue
-        yield character, False
-        if after:
-            yield after, False

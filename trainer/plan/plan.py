@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.captions.caption import decode_caption, parse
+from datasetkit.captions.caption import decode_caption
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.files import (
@@ -25,7 +25,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.ranges import one_of
-from datasetkit.core.records import Failed
+from datasetkit.core.records import CaptionSyntax, Failed
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
 from datasetkit.dataset.layout import REG
@@ -338,13 +338,8 @@ def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
     both = data is not None and other.is_file()
     if data is None:
         source, data = other, read_regular(other, limit=_LONGEST)
-    caption = decode_caption(source, data)
-    if caption is None or data is None:
-        return None, both
-    if not lines:
-        return caption.text(), both
-    each = (parse(line).text() for line in data.decode("utf-8-sig").splitlines())
-    return "\n".join(text for text in each if text), both
+    caption = decode_caption(source, data, CaptionSyntax(enable_wildcard=lines))
+    return (None if caption is None else caption.text()), both
 
 
 def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions import tokens
-from datasetkit.captions.caption import read_caption
+from datasetkit.captions.caption import laid_out, read_caption
 from datasetkit.core.errors import DskError
-from datasetkit.core.records import Caption
+from datasetkit.core.records import Caption, CaptionSyntax
 from datasetkit.dataset.buckets import Size
 from datasetkit.dataset.layout_sources import layout_sources
 from trainer.data import captions, prompt_weights
@@ -136,9 +136,8 @@ def _differs(image: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
     if source is None or not source.is_file():
         return None
     try:
-        original = read_caption(source) or Caption(())
+        syntax = CaptionSyntax(enable_wildcard=image.subset.captions.enable_wildcard)
+        original = laid_out(read_caption(source, syntax) or Caption(()))
     except DskError:  # unreadable, so it differs
         return True
-    return original.text() != (
-        image.caption.replace("\n", ", ") if image.captioned == "written" else ""
-    )
+    return original.text() != (image.caption if image.captioned == "written" else "")

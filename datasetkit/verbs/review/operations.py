@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
-from datasetkit.captions.caption import normal_form, parse
+from datasetkit.captions.caption import lines_of, normal_form, parse, with_source, with_tags
 from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.grammar import is_group
 from datasetkit.captions.rules import (
     Exclude,
     Replace,
     RuleResult,
     RuleSet,
-    apply,
+    apply_to,
     build,
     load_groups,
 )
 from datasetkit.captions.rulesets import writable
 from datasetkit.captions.selectors import Exact
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
 from datasetkit.core.records import Caption, Done
@@ -109,13 +111,14 @@ def by_rules(
             unchanged += 1
             continue
         trigger_forms = trigger_of(image).forms
-        tags = apply(rules, image.caption.tags, category=category, trigger=trigger_forms).tags
-        if tags == image.caption.tags:
+        result = apply_to(rules, image.caption, category=category, trigger=trigger_forms)
+        after = result.caption
+        if after == image.caption:
             unchanged += 1
-        elif not tags:
+        elif not after.tags:
             kept += 1
         else:
-            changes.append((image, Caption(tags)))
+            changes.append((image, after))
     return EditPlan(title, tuple(changes), unchanged, kept, NO_TAG_LEFT if kept else "")
 
 
@@ -279,17 +282,32 @@ def edit(image: ReviewImage, text: object) -> EditPlan:
     """Write one caption as it was typed."""
     if not is_text(text):
         raise InputError("caption must be text")
-    caption = parse(text)
+    caption = _typed(image, text)
     if not caption.tags:
         raise InputError(
             "an empty caption would stop the trainers", hint="add a tag, or exclude the image"
         )
     before = set(() if image.caption is None else image.caption.tags)
     for tag in caption.tags:
-        if tag not in before:
+        if tag not in before and not is_group(tag, caption.syntax):
             writable(tag, "edited tag")
     same = caption == image.caption
     return EditPlan(f"edit {image.name}", () if same else ((image, caption),), int(same))
+
+
+def _typed(image: ReviewImage, text: str) -> Caption:
+    """Return the caption of a typed text. The spaces and line ends of the file stay where only tags
+    were added or removed.
+    """
+    text = text.strip()
+    typed = with_source(parse(text, syntax_of(image.path.parent)), f"{text}\n")
+    if image.caption is None or not image.caption.tags:
+        return typed
+    lines = list(lines_of(typed))
+    if len(lines) != len(lines_of(image.caption)):
+        return typed
+    edited = with_tags(image.caption, lambda tags: lines.pop(0) if tags and lines else tags)
+    return edited if edited == typed else typed
 
 
 def is_text(value: object) -> TypeGuard[str]:

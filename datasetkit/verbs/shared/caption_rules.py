@@ -6,11 +6,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from datasetkit.captions import vocabulary
-from datasetkit.captions.caption import dedupe
+from datasetkit.captions.caption import (
+    laid_out_text,
+    normal_form,
+    tag_form,
+    with_entries,
+    with_source,
+)
+from datasetkit.captions.grammar import Entry, ends_as_sentence
 from datasetkit.captions.rules import (
     RuleResult,
     RuleSet,
     apply,
+    apply_to,
     build,
     end_of,
     escape_brackets,
@@ -47,9 +55,40 @@ def leading_rules(rules: RuleSet) -> RuleSet:
     return replace(rules, exclude=(), replace=(), implies=())
 
 
-def written_tags(tags: Sequence[str], options: TagRules) -> tuple[str, ...]:
-    """Return tags as they are written to the file: brackets escaped if requested."""
-    return escape_brackets(tags) if options.escape_brackets else tuple(tags)
+def written_caption(caption: Caption, options: TagRules) -> Caption:
+    """Return a caption as it is written to the file: brackets escaped if requested."""
+    if not options.escape_brackets:
+        return caption
+    return with_entries(caption, lambda tags: list(enumerate(escape_brackets(tags))))
+
+
+def joined(
+    before: Caption,
+    tags: Sequence[str],
+    *,
+    at_end: bool,
+    rules: RuleSet,
+    trigger: Collection[str],
+) -> Caption:
+    """Return a caption with new tags at its end, or behind its trigger. Its own tags, wildcards and
+    sentences are not changed; of a tag that both have the first one is kept. trigger: its normal
+    forms.
+    """
+
+    def change(line: tuple[str, ...]) -> list[Entry]:
+        forms = [tag_form(tag, before.syntax) for tag in line]
+        existing: list[Entry] = list(enumerate(line))
+        at = len(line) if at_end else end_of(trigger, line, before.syntax)
+        present = forms if ends_as_sentence(line) else forms[:at]
+        new: list[Entry] = [(None, tag) for tag in tags if normal_form(tag) not in present]
+        added = {normal_form(tag) for _, tag in new}
+        rest = zip(existing[at:], forms[at:], strict=True)
+        return [*existing[:at], *new, *(entry for entry, form in rest if form not in added)]
+
+    on_one_line = with_source(before, laid_out_text(before))
+    category = vocabulary.load().category
+    after = with_entries(on_one_line, change)
+    return apply_to(leading_rules(rules), after, category=category, trigger=trigger).caption
 
 
 def is_by_person(record: ImageRecord, by_dsk: set[Caption]) -> bool:
@@ -86,13 +125,12 @@ def decide_caption(
     names = names if joins else kept_first(forms, existing, names)
     result = apply(rules, names, category=categories.get, trigger=forms)
     applied.append(result)
-    tags = result.tags
-    if joins:
-        at = len(existing) if options.existing == "append" else end_of(forms, existing)
-        joined = dedupe((*existing[:at], *tags, *existing[at:]))
-        tags = apply(leading_rules(rules), joined, category=categories.get, trigger=forms).tags
-    if not tags:
+    caption = result.caption
+    if joins and before is not None:
+        at_end = options.existing == "append"
+        caption = joined(before, caption.tags, at_end=at_end, rules=rules, trigger=forms)
+    if not caption.tags:
         return Skipped(
             record, "no tag reaches the threshold, and an empty caption would stop the trainers"
         )
-    return Done(record, Caption(written_tags(tags, options)))
+    return Done(record, written_caption(caption, options))

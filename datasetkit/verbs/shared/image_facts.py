@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from datasetkit.captions import tokens
-from datasetkit.captions.caption import normal_form
+from datasetkit.captions.caption import forms_of
 from datasetkit.captions.predicates import folded
 from datasetkit.core.records import Caption, ImageRecord
 
@@ -47,7 +47,7 @@ class ImageFacts:
     @cached_property
     def in_order(self) -> tuple[str, ...]:
         """The normal forms of the tags, in the order of the caption."""
-        return tuple(map(normal_form, self._tags))
+        return () if self.record.caption is None else forms_of(self.record.caption)
 
     @cached_property
     def forms(self) -> Collection[str]:
@@ -75,11 +75,11 @@ class ImageFacts:
 
     @cached_property
     def chars(self) -> int:
-        return len(", ".join(self._tags))
+        return 0 if self.record.caption is None else len(self.record.caption.text())
 
     @cached_property
     def tokens(self) -> int:
-        return tokens.count(", ".join(self._tags)) if self._tags else 0
+        return 0 if self.record.caption is None else tokens.count_caption(self.record.caption)
 
     @property
     def scores(self) -> Mapping[str, int]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasetkit.core.files import PROJECT, make_project_folder, write_atomic
+from datasetkit.core.files import CONFIG_NAME, PROJECT, make_project_folder, write_atomic
 from datasetkit.options.schema import SHIPPED
-from datasetkit.options.toml import CONFIG_NAME
 
 # A path beside the dsk.toml, so that it works without a network and moves with the project.
 LINE = f"#:schema {PROJECT}/{SHIPPED.name}"

@@ -13,6 +13,34 @@ export function formatTags(tags: readonly string[]): string {
   return tags.join(", ");
 }
 
+/**
+ * Remove a tag from the text of a caption. What separates the others stays: `|||`, a line break.
+ * `tags` are those of the caption, in order, as the server found them.
+ */
+export function withoutTag(caption: string, tags: readonly string[], tag: string): string {
+  let text = "";
+  let gap = "";
+  let end = 0;
+  for (const name of tags) {
+    const start = caption.indexOf(name, end);
+    if (start < 0) return formatTags(tags.filter((other) => other !== tag));
+    const between = caption.slice(end, start);
+    gap = isComma(gap) ? between || gap : gap;
+    end = start + name.length;
+    if (name === tag) continue;
+    text += (text === "" && isComma(gap) ? "" : gap) + name;
+    gap = "";
+  }
+  const rest = caption.slice(end);
+  gap = isComma(gap) ? rest : gap + rest;
+  return (text + (isComma(gap) ? "" : gap)).trim();
+}
+
+/** Whether a text between tags says no more than that they are two. */
+function isComma(gap: string): boolean {
+  return /^[\s,]*$/.test(gap) && !gap.includes("\n");
+}
+
 /** Normalize a tag for comparison, close to the server's rule, which decides. */
 export function normalizeTag(tag: string): string {
   return tag

@@ -1,7 +1,7 @@
 /** What the page does: keys and buttons call these methods; they call the server and set state. */
 
-import { type Api, ApiError, type EditResult, type Operation, type Scope } from "./api";
-import { formatTags } from "./captions";
+import { type Api, ApiError, type EditResult, type Image, type Operation, type Scope } from "./api";
+import { formatTags, withoutTag } from "./captions";
 import { and } from "./filters";
 import { commonAspect } from "./geometry";
 import { Listing, WINDOW } from "./listing";
@@ -429,8 +429,7 @@ export class Review {
     return ids.length ? this.apply({ drop: true }, { in: "ids", ids }) : Promise.resolve(false);
   }
 
-  saveCaption(id: number, hash: string, tags: readonly string[]): Promise<boolean> {
-    const text = formatTags(tags);
+  saveCaption(id: number, hash: string, text: string): Promise<boolean> {
     return this.enqueue(
       (version, newHash) => this.api.caption(version, id, newHash ?? hash, text),
       id,
@@ -439,23 +438,25 @@ export class Review {
 
   /** Append tags to a caption, as it is after the edits before this one. */
   addTags(id: number, tags: readonly string[]): Promise<boolean> {
-    return this.editTags(id, (before) => [...before, ...tags]);
+    return this.editText(id, ({ caption }) => formatTags(caption ? [caption, ...tags] : tags));
   }
 
   removeTagFromImage(id: number, tag: string): Promise<boolean> {
-    return this.editTags(id, (before) => before.filter((other) => other !== tag));
+    return this.editText(id, ({ caption, tags }) =>
+      withoutTag(
+        caption ?? "",
+        tags.map((row) => row.tag),
+        tag,
+      ),
+    );
   }
 
-  private editTags(
-    id: number,
-    edit: (before: readonly string[]) => readonly string[],
-  ): Promise<boolean> {
+  private editText(id: number, edit: (image: Image) => string): Promise<boolean> {
     return this.enqueue(async (version) => {
       const loaded = this.state.image;
       const isCurrent = loaded?.id === id && loaded.version === this.state.version;
       const image = isCurrent ? loaded : await this.api.image(id);
-      const tags = edit(image.tags.map(({ tag }) => tag));
-      return this.api.caption(version, id, image.hash, formatTags(tags));
+      return this.api.caption(version, id, image.hash, edit(image));
     }, id);
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { diffTags, normalizeTag, formatTags, parseTags } from "../src/captions";
+import { diffTags, normalizeTag, formatTags, parseTags, withoutTag } from "../src/captions";
 
 describe("parseTags", () => {
   test("commas and line breaks separate tags, and white space collapses", () => {
@@ -49,5 +49,20 @@ describe("diffTags", () => {
     expect(entries.filter((entry) => entry.change !== "removed").map((entry) => entry.tag)).toEqual(
       after,
     );
+  });
+});
+
+describe("a tag is removed from the text", () => {
+  test.each([
+    ["a, b, c", ["a", "b", "c"], "a", "b, c"],
+    ["a, b, c", ["a", "b", "c"], "b", "a, c"],
+    ["a, b, c", ["a", "b", "c"], "c", "a, b"],
+    ["sylvie ||| solo, smile", ["sylvie", "solo", "smile"], "solo", "sylvie ||| smile"],
+    ["sylvie, 1girl ||| solo", ["sylvie", "1girl", "solo"], "1girl", "sylvie ||| solo"],
+    ["{a, b|a}, a, 1,000 c", ["{a, b|a}", "a", "1,000 c"], "a", "{a, b|a}, 1,000 c"],
+    ["a, b\nc, d", ["a", "b", "c", "d"], "b", "a\nc, d"],
+    ["a, b\nc, d", ["a", "b", "c", "d"], "c", "a, b\nd"],
+  ])("%j without %j", (text, tags, tag, expected) => {
+    expect(withoutTag(text, tags, tag)).toBe(expected);
   });
 });

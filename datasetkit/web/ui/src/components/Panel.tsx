@@ -81,7 +81,7 @@ function Caption({ id, image }: CaptionProps) {
   };
   const save = (text: string, hash: string) => {
     stopEditing();
-    void review.saveCaption(id, hash, parseTags(text));
+    void review.saveCaption(id, hash, text);
   };
   return (
     <>

@@ -1,0 +1,384 @@
+r"""The grammar of captions: where a text has tags, and how it is changed without touching the rest.
+
+One grammar for all that reads, edits and trains captions:
+
+- commas and line breaks separate tags. A comma inside `{a, b|c}`, between digits (`1,000`), or
+  after a backslash does not.
+- `{a|b}` is a wildcard, one piece: rules, dedupe and checks leave it alone. `{{` and `}}` are
+  braces.
+- `keep_tokens_separator` and `secondary_separator` are boundaries, not parts of tags.
+- With `enable_wildcard` each line is a caption of its own.
+- With `weighted_captions` tags are compared without `(tag:1.2)`, `(tag)` and `[tag]`.
+
+The trainer splits at every comma, as sd-scripts does (`comma_tags`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+from datasetkit.core.records import CaptionSyntax
+
+SEPARATOR: Final = ","
+BOM: Final = "\ufeff"
+PLAIN: Final = CaptionSyntax()
+# What is stripped from a tag: white space as `str.isspace` knows it, and byte-order marks.
+_BLANK: Final = (
+    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
+    + "".join(map(chr, range(0x2000, 0x200B)))
+    + BOM
+)
+_LINE_BREAK: Final = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+_SPACES: Final = re.compile(r"\s+")
+# Digits after a comma that begin a tag of their own: `2023,1girl`, `solo_2022,2023`.
+_TAG_OF_DIGITS: Final = re.compile(
+    r"(?:\d+\+?(?:girl|boy|other|koma)|(?:19|20)\d\d(?!\d)|\d+(?:s|d|:))", re.IGNORECASE
+)
+# A wildcard as the trainer replaces it; `{{` and `}}` are replaced by these characters meanwhile.
+_WILDCARD: Final = re.compile(r"\{([^{}]+)\}")
+_OPEN_BRACE, _CLOSE_BRACE = "\ue000", "\ue001"
+# The number of a weight, before the closing bracket.
+WEIGHT: Final = r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*"
+_WEIGHTED: Final = re.compile(rf"(?<!\\)\(((?:\\.|[^()\\])*?){WEIGHT}\)")
+_EXTRA_NETWORK: Final = re.compile(r"<(?:lora|lyco|hypernet|embedding|ti)\b[^<>]*>", re.IGNORECASE)
+_BREAK: Final = re.compile(r"\bBREAK\b")
+_WRAPPED: Final = re.compile(r"\(+[^()\[\]]*[^\W_][^()\[\]]*\)+|\[+[^()\[\]]*[^\W_][^()\[\]]*\]+")
+# A caption with one of these is prose: its commas are punctuation, and its words may repeat.
+_FULL_STOP: Final = re.compile(r"(?:\w{2}[)\"'”’»\]]?[.!?]|[。！？])[)\"'”’»\]]*$")
+_ARTICLE: Final = re.compile(r"^(?:an?|the|and|this|there) ", re.IGNORECASE)
+_SENTENCE_WORDS: Final = 6
+# Weights of longer tags are not looked for.
+_LONGEST_TAG: Final = 500
+
+Span = tuple[int, int]
+# A tag of a changed caption: the number of the tag that it was, None for a new one, and its text.
+Entry = tuple[int | None, str]
+
+
+# ---- from text to tags
+# --------------------------------------------------------------------------------------------------
+
+
+def spans(text: str, syntax: CaptionSyntax = PLAIN) -> list[Span]:
+    """Return where each tag of a text starts and ends, without the spaces around it."""
+    protected = _protected(text, syntax)
+    found: list[Span] = []
+    start = at = 0
+    for match in _separators(syntax).finditer(text):
+        while at < len(protected) and protected[at][1] <= match.start():
+            at += 1
+        inside = at < len(protected) and protected[at][0] <= match.start()
+        if inside or not _splits(text, match, syntax):
+            continue
+        _add_span(text, start, match.start(), found)
+        start = match.end()
+    _add_span(text, start, len(text), found)
+    return found
+
+
+def _add_span(text: str, start: int, end: int, found: list[Span]) -> None:
+    piece = text[start:end]
+    left = piece.lstrip(_BLANK)
+    if left:
+        start = end - len(left)
+        found.append((start, start + len(left.rstrip(_BLANK))))
+
+
+@lru_cache(maxsize=64)
+def _separators(syntax: CaptionSyntax) -> re.Pattern[str]:
+    words = [word.strip() for word in (syntax.keep_tokens_separator, syntax.secondary_separator)]
+    escaped = [re.escape(word) for word in sorted(words, key=len, reverse=True) if word]
+    return re.compile("|".join([*escaped, SEPARATOR, _LINE_BREAK.pattern]))
+
+
+def _splits(text: str, separator: re.Match[str], syntax: CaptionSyntax) -> bool:
+    """Tell whether a comma or a line break separates tags: not after a backslash, and not within a
+    number.
+    """
+    at = separator.start()
+    is_comma = separator[0] == SEPARATOR
+    if not is_comma and (syntax.enable_wildcard or not _LINE_BREAK.fullmatch(separator[0])):
+        return True
+    before = text[max(0, at - 64) : at]
+    behind = before.rstrip(_BLANK)
+    if (len(behind) - len(behind.rstrip("\\"))) % 2:
+        return False
+    if is_comma and before[-1:].isdigit() and text[at + 1 : at + 2].isdigit():
+        return _TAG_OF_DIGITS.match(text, at + 1) is not None
+    return True
+
+
+def _protected(text: str, syntax: CaptionSyntax) -> list[Span]:
+    """Return the outermost groups, in order: inside them nothing separates tags."""
+    groups = _brace_groups(text, syntax) if "{" in text else []
+    if syntax.weighted_captions and ("(" in text or "[" in text):
+        groups = sorted([*groups, *_bracket_groups(text, syntax)])
+    outermost: list[Span] = []
+    for start, end in groups:
+        if not outermost or start >= outermost[-1][1]:
+            outermost.append((start, end))
+    return outermost
+
+
+def _brace_groups(text: str, syntax: CaptionSyntax) -> list[Span]:
+    """Return the groups `{...}` by their start."""
+    pairs = _pairs(text, r"[{}]", "{}", syntax)
+    groups: list[Span] = []
+    skipped = -1
+    for start in sorted(pairs):
+        end = pairs[start]
+        if start == skipped:
+            continue
+        if pairs.get(start + 1) == end - 1:  # `{{...}}` are braces, no group
+            skipped = start + 1
+        elif end > start + 1:
+            groups.append((start, end + 1))
+    return groups
+
+
+def _bracket_groups(text: str, syntax: CaptionSyntax) -> list[Span]:
+    pairs = _pairs(text, r"\\.|[()]", "()", syntax) | _pairs(text, r"\\.|[\[\]]", "[]", syntax)
+    return [(start, end + 1) for start, end in pairs.items()]
+
+
+def _pairs(text: str, pattern: str, brackets: str, syntax: CaptionSyntax) -> dict[int, int]:
+    """Return opening -> closing bracket; one that has no partner is text. Where lines are captions
+    of their own, the partner is in the same line.
+    """
+    opened: list[int] = []
+    pairs: dict[int, int] = {}
+    if syntax.enable_wildcard:
+        pattern = f"{pattern}|{_LINE_BREAK.pattern}"
+    for match in re.finditer(pattern, text):
+        if match[0] == brackets[0]:
+            opened.append(match.start())
+        elif match[0] == brackets[1]:
+            if opened:
+                pairs[opened.pop()] = match.start()
+        elif not match[0].startswith("\\"):
+            opened.clear()
+    return pairs
+
+
+def tag_text(raw: str) -> str:
+    """Return a tag as it is compared and shown: one space between words, no byte-order marks."""
+    return _SPACES.sub(" ", raw.replace(BOM, "")).strip()
+
+
+def is_group(tag: str, syntax: CaptionSyntax = PLAIN) -> bool:
+    """Tell whether a tag is or has a wildcard, or is a weight over several tags: it is left alone
+    by everything but a rule that writes all of it.
+    """
+    if "{" in tag and _brace_groups(tag, syntax):
+        return True
+    if not syntax.weighted_captions or not ("(" in tag or "[" in tag):
+        return False
+    groups = _bracket_groups(tag, syntax) if SEPARATOR in tag else []
+    return any(SEPARATOR in tag[start:end] for start, end in groups)
+
+
+def is_prose(tags: Sequence[str]) -> bool:
+    """Tell whether the tags of a caption are the parts of sentences: the last one ends like a
+    sentence, or one is as long as a sentence or begins with an article.
+    """
+    return ends_as_sentence(tags) or any(
+        "{" not in tag and (begins_as_sentence(tag) or len(tag.split(" ")) >= _SENTENCE_WORDS)
+        for tag in tags
+    )
+
+
+def ends_as_sentence(tags: Sequence[str]) -> bool:
+    """Tell whether the last tag ends with a full stop."""
+    stop = _FULL_STOP.search(tags[-1]) if tags else None
+    return stop is not None and (len(tags) > 1 or " " in tags[-1] or not stop[0].isascii())
+
+
+def begins_as_sentence(tag: str) -> bool:
+    """Tell whether a tag begins with an article, or the like."""
+    return _ARTICLE.match(tag) is not None
+
+
+def marks(text: str, tags: Sequence[Span], syntax: CaptionSyntax) -> tuple[tuple[int, str], ...]:
+    """Return the boundaries between tags that are not commas, see `Caption.marks`."""
+    special = _special(syntax)
+    if special is None:
+        return ()
+    found: list[tuple[int, str]] = []
+    for n, gap in enumerate(gaps(text, tags)):
+        if special.search(gap):
+            found += [(n, mark)] if (mark := _mark(gap, n in (0, len(tags)))) else []
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _special(syntax: CaptionSyntax) -> re.Pattern[str] | None:
+    words = [
+        re.escape(word.strip())
+        for word in (syntax.keep_tokens_separator, syntax.secondary_separator)
+        if word.strip()
+    ]
+    if syntax.enable_wildcard:
+        words.append(_LINE_BREAK.pattern)
+    return re.compile("|".join(words)) if words else None
+
+
+def _mark(gap: str, at_edge: bool) -> str:
+    lines = [_SPACES.sub(" ", line) for line in _LINE_BREAK.split(gap.replace(BOM, ""))]
+    if len(lines) == 1:
+        return lines[0]
+    first, last = lines[0].strip(" ,"), lines[-1].strip(" ,")
+    if at_edge:
+        return " ".join(part for part in (line.strip(" ,") for line in lines) if part)
+    return (f" {first}" if first else "") + "\n" + (f"{last} " if last else "")
+
+
+def gaps(text: str, tags: Sequence[Span]) -> list[str]:
+    """Return what is before, between and after the tags: one more than there are tags."""
+    ends = [0, *(end for _, end in tags)]
+    starts = [*(start for start, _ in tags), len(text)]
+    return [text[end:start] for end, start in zip(ends, starts, strict=True)]
+
+
+# ---- changing a text
+# --------------------------------------------------------------------------------------------------
+
+
+def rewrite(text: str, entries: Sequence[Entry], syntax: CaptionSyntax = PLAIN) -> str:
+    """Return a text with other tags. What belongs to the tags that are kept, and what separates
+    them, is not changed.
+
+    entries: the tags of the new text. The numbers of tags that are kept must increase; a tag that
+    moves is a new one.
+    """
+    tags = spans(text, syntax)
+    between = gaps(text, tags)
+    if not tags and not entries:
+        return text
+    keep = syntax.keep_tokens_separator.strip()
+    keeps_first = bool(entries) and entries[0][0] == 0
+    parts = [between[0] if keeps_first or not (keep and keep in between[0]) else ""]
+    last = -1
+    for n, (source, tag) in enumerate(entries):
+        if source is None:
+            parts += [f"{SEPARATOR} ", tag] if n else [tag]
+            continue
+        raw = text[slice(*tags[source])]
+        passed = between[last + 1 : source + 1]
+        if last >= 0:
+            parts.append(_strongest(passed, syntax))
+        else:
+            kept = [gap for gap in passed if keep and keep in gap and not keeps_first]
+            if n:
+                parts.append(f" {kept[0].lstrip(_BLANK)}" if kept else f"{SEPARATOR} ")
+            elif kept:
+                parts.append(kept[0].lstrip(_BLANK + SEPARATOR))
+        parts.append(raw if tag == tag_text(raw) else tag)
+        last = source
+    kept = [gap for gap in between[last + 1 : -1] if keep and keep in gap and last >= 0]
+    parts += [kept[0].rstrip(_BLANK + SEPARATOR)] if kept else []
+    return "".join((*parts, between[-1] if tags else ""))
+
+
+def _strongest(between: Sequence[str], syntax: CaptionSyntax) -> str:
+    """Return the boundary that remains where tags between boundaries were removed."""
+    keep = syntax.keep_tokens_separator.strip()
+
+    def rank(gap: str) -> int:
+        if keep and keep in gap:
+            return 3
+        if _LINE_BREAK.search(gap):
+            return 2
+        return SEPARATOR in gap
+
+    return max(between, key=rank)
+
+
+def lines(text: str) -> list[tuple[str, str]]:
+    """Split a text into lines, each with the line break behind it."""
+    split: list[tuple[str, str]] = []
+    start = 0
+    for match in _LINE_BREAK.finditer(text):
+        split.append((text[start : match.start()], match[0]))
+        start = match.end()
+    return [*split, (text[start:], "")] if start < len(text) else split
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether a text has nothing but white space and byte-order marks."""
+    return not text.strip(_BLANK)
+
+
+# ---- weights and other syntax of prompts
+# --------------------------------------------------------------------------------------------------
+
+
+def without_weights(tag: str) -> str:
+    r"""Return a tag without `(tag:1.2)`, `(tag)` and `[tag]`; `\(` and `fate (series)` stay."""
+    if len(tag) > _LONGEST_TAG:
+        return tag
+    before = None
+    while before != tag:
+        before, tag = tag, _WEIGHTED.sub(r"\1", tag, count=1)
+    while tag[:1] in ("(", "[") and (0, len(tag)) in _bracket_groups(tag, PLAIN):
+        tag = tag[1:-1].strip()
+    return tag
+
+
+def unweighted(text: str) -> str:
+    """Return a whole caption without the brackets and numbers of weights."""
+    text = _WEIGHTED.sub(r"\1", text)
+    return "".join(
+        character
+        for character, is_escaped in characters(text)
+        if is_escaped or character not in "()[]"
+    )
+
+
+def prompt_syntax(tag: str, syntax: CaptionSyntax = PLAIN) -> str:
+    """Return the part of a tag that only prompts understand, "" if it has none."""
+    match = _EXTRA_NETWORK.search(tag) or _BREAK.search(tag)
+    if match is None and not syntax.weighted_captions:
+        shown = tag[:_LONGEST_TAG]
+        match = _WEIGHTED.search(shown) or _WRAPPED.fullmatch(shown)
+    return match[0] if match else ""
+
+
+# ---- what the trainer does
+# --------------------------------------------------------------------------------------------------
+
+
+def choose_wildcards(caption: str, choose: Callable[[list[str]], str]) -> str:
+    """Replace each wildcard by one of its options, from left to right."""
+    escaped = caption.replace("{{", _OPEN_BRACE).replace("}}", _CLOSE_BRACE)
+    chosen = _WILDCARD.sub(lambda match: choose(match[1].split("|")), escaped)
+    return chosen.replace(_OPEN_BRACE, "{").replace(_CLOSE_BRACE, "}")
+
+
+def kept_and_free(caption: str, separator: str) -> tuple[str, str, str] | None:
+    """Split a caption into kept | free | kept; None where it has no such separator."""
+    if not separator or separator not in caption:
+        return None
+    first, _, rest = caption.partition(separator)
+    free, _, last = rest.partition(separator)
+    return first, free, last
+
+
+def comma_tags(text: str) -> list[str]:
+    """Return the tags between all commas, as sd-scripts splits them for shuffling."""
+    return [tag for piece in text.split(SEPARATOR) if (tag := piece.strip())]
+
+
+def characters(caption: str) -> Iterator[tuple[str, bool]]:
+    """Yield each character of a weighted caption, and whether a backslash escapes it."""
+    remaining = iter(caption)
+    for character in remaining:
+        after = next(remaining, "") if character == "\\" else ""
+        if after and after in "()[]\\":
+            yield after, True
+            continue
+        yield character, False
+        if after:
+            yield after, False
