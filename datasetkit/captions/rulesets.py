@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 from datasetkit.captions.caption import normal_form, parse
 from datasetkit.captions.implications import close_chains
@@ -17,55 +18,53 @@ _JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True, slots=True)
-class Exclude:
+class _Written:
+    """A rule that prints as it is written: its kind, then its fields with `between` between."""
+
+    between: ClassVar[str] = " "
+
+    def __str__(self) -> str:
+        values = (getattr(self, about.name) for about in fields(self))
+        return f"{type(self).__name__.lower()} {self.between.join(values)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exclude(_Written):
     """Drop the tags that a selector matches. selector: as it was written, e.g. `*_hair`."""
 
     selector: str
 
-    def __str__(self) -> str:
-        return f"exclude {self.selector}"
-
 
 @dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(_Written):
     """Replace one tag by another."""
 
+    between: ClassVar[str] = "="
     old: str
     new: str
 
-    def __str__(self) -> str:
-        return f"replace {self.old}={self.new}"
-
 
 @dataclass(frozen=True, slots=True)
-class Additional:
+class Additional(_Written):
     """Add a tag to every caption, after the triggers."""
 
     tag: str
 
-    def __str__(self) -> str:
-        return f"additional {self.tag}"
-
 
 @dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(_Written):
     """Begin every caption with the name of the subject."""
 
     name: str
 
-    def __str__(self) -> str:
-        return f"trigger {self.name}"
-
 
 @dataclass(frozen=True, slots=True)
-class Implies:
+class Implies(_Written):
     """Drop `implied` from captions with `tag`, which makes it redundant."""
 
+    between: ClassVar[str] = " -> "
     tag: str
     implied: str
-
-    def __str__(self) -> str:
-        return f"implies {self.tag} -> {self.implied}"
 
 
 Rule = Exclude | Replace | Additional | Trigger | Implies

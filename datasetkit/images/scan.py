@@ -150,7 +150,8 @@ def with_caption(
 ) -> ImageRecord:
     """Return a record with the caption that the bytes of its file hold.
 
-    syntax: how to parse it; None: as the dsk.toml that governs its folder says. Raises InputError if they are not UTF-8; with `any_text` this becomes `caption_fault`.
+    syntax: how to parse it; None: as the dsk.toml that governs its folder says. Raises InputError
+    if they are not UTF-8; with `any_text` this becomes `caption_fault`.
     """
     caption, fault = None, None
     try:

@@ -369,8 +369,7 @@ class TrainOptions(CheckedOptions):
     enable_wildcard: bool = option(
         False,
         "Each sample picks one of `{a|b|c}`, and one line of a multi-line caption; "
-        "`{{` and `}}` are braces. `dsk layout` joins lines: `{one caption|another}` "
-        "says the same in one.",
+        "`{{` and `}}` are braces.",
         change="you have several wordings of a caption",
         section=DATASET,
         level="subset",
