@@ -124,7 +124,7 @@ def test_check_finds_and_fixes_what_an_import_left(here, dsk):
     assert [f["check"] for f in before["findings"]] == ["entities", "namespace", "origin"]
     dsk("check", "d", *checks, "--fix")
     assert caption.read_text(encoding="utf-8") == (
-        "sks, rem, girls' frontline, artist:ixy, re:zero, general: a text\n"
+        "sks, rem, girls' frontline, artist:ixy, re:zero, general: a text"
     )
     step = next(s["step"] for s in before["summaries"] if s["check"] == "origin")
     assert "--exclude 'artist:*'" in step
