@@ -100,6 +100,11 @@ def train(
         run = setup.assemble(options, plan, parts, reporter=reporter)
         facts = resume_facts(options, plan)
         start = _restore(run, folder, name, facts, reporter) if resume else 0
+        if not resume and (step := resumable_step(options, plan)) is not None:
+            reporter.warn(
+                f"{display(folder)} has a training state of step {step:,}: --resume would go on "
+                "from it; this run starts at step 1"
+            )
         _encode(run, folder, reporter)
         return _train(run, folder, name, start, facts, prompts, reporter)
 
@@ -175,6 +180,14 @@ def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]
         "steps": plan.steps,
         "processes": plan.batch_settings.processes,
     }
+
+
+def resumable_step(options: TrainOptions, plan: TrainingPlan) -> int | None:
+    """Return the step of the newest complete state that this run could resume, None without one."""
+    state = training_state.newest(Path(options.output_dir), output_name(options, plan))
+    if state is None or not training_state.fits(state, resume_facts(options, plan)):
+        return None
+    return state.step
 
 
 def _restore(

@@ -17,6 +17,7 @@ import typer
 import typer.main
 
 from datasetkit import __version__
+from datasetkit.cli import interruption
 from datasetkit.cli.command import CommandGroup
 from datasetkit.core.errors import DskError, Exit
 from datasetkit.core.files import storage_error
@@ -110,10 +111,11 @@ def run(arguments: list[str]) -> int:
     hint.
     """
     register_commands()
+    interruption.forget()
     try:
         # Commands return nothing; the value is the code of an Exit that was raised.
         code = app(args=arguments, prog_name="dsk", standalone_mode=False) or Exit.DONE
-        return _interrupted() if code == Exit.INTERRUPTED else int(code)
+        return _interrupted(arguments) if code == Exit.INTERRUPTED else int(code)
     except SystemExit as ended:
         return (
             _reader_left()
@@ -125,9 +127,9 @@ def run(arguments: list[str]) -> int:
     except DskError as error:
         return _complain(error.message, error.hint, error.exit_code)
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(arguments)
     except Terminated:
-        return _complain("terminated", "run the same command again to continue", Exit.TERMINATED)
+        return _complain("terminated", _after(arguments), Exit.TERMINATED)
     except sqlite3.Error as error:
         return _complain(
             f"cannot use the project's store: {error}",
@@ -162,8 +164,13 @@ def _reader_left() -> int:
     return Exit.DONE
 
 
-def _interrupted() -> int:
-    return _complain("interrupted", "run the same command again to continue", Exit.INTERRUPTED)
+def _interrupted(arguments: list[str]) -> int:
+    return _complain("interrupted", _after(arguments), Exit.INTERRUPTED)
+
+
+def _after(arguments: list[str]) -> str:
+    """Return what an interrupted command has left, and what to do next."""
+    return interruption.hint(arguments, commands())
 
 
 def _complain(message: str, hint: str, code: Exit) -> int:

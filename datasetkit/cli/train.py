@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from datasetkit.cli import interruption
 from datasetkit.cli import options as opt
 from datasetkit.cli.command import HOW, command
 from datasetkit.cli.main import app
 
 if TYPE_CHECKING:
     from datasetkit.api import RunContext
-    from datasetkit.verbs.train import TrainResult
+    from datasetkit.verbs.train import PlanTrainingResult, TrainResult
 
 PANEL = "Train"
 
@@ -88,7 +91,21 @@ def train(
         )
         if not json:
             show_train.plan(plan, context.dry_run)
+        interruption.ask_when_interrupted(partial(_after_interruption, plan))
         result: TrainResult = api.train(plan, context, resume=resume)
         return result
 
     run.verb("train", plan_and_train, show_train.trained, json, dry_run, wait)
+
+
+def _after_interruption(plan: PlanTrainingResult, arguments: Sequence[str]) -> str:
+    """Return what an interrupted training left: the state that --resume goes on from, if any."""
+    if "--dry-run" in arguments:
+        return ""
+    from datasetkit.verbs.train import saved_step
+
+    step = saved_step(plan)
+    if step is not None:
+        return f"{interruption.typed(arguments, '--resume')} goes on from step {step:,}"
+    what = "no training state was saved yet" if plan.options.save_state else "save_state is off"
+    return f"{what}: the same command starts again at step 1"

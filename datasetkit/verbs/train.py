@@ -272,3 +272,12 @@ def is_first_failure() -> bool:
     from trainer import device  # here: it loads torch
 
     return device.is_first_failure()
+
+
+def saved_step(plan: PlanTrainingResult) -> int | None:
+    """Return the optimizer step of the newest training state that a run of this plan would resume,
+    None if there is none.
+    """
+    from trainer.run import resumable_step
+
+    return resumable_step(plan.options, plan.plan)

@@ -161,6 +161,12 @@ def read(folder: Path) -> TrainingState:
     return TrainingState(folder, int(state["step"]), state["facts"])
 
 
+def fits(state: TrainingState, facts: Mapping[str, object]) -> bool:
+    """Tell whether a run with these facts could resume a state."""
+    now = json.loads(json.dumps(dict(facts)))
+    return all(now.get(key) == state.facts.get(key) for key in {*now, *state.facts})
+
+
 @torch.no_grad()
 def restore(setup: TrainingSetup, state: TrainingState, facts: Mapping[str, object]) -> None:
     """Restore weights, optimizer and LR schedule. Raises ConfigError if the run has other facts."""

@@ -1,0 +1,78 @@
+"""What a command that was interrupted has left behind, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+
+# What the same command does after an interruption. A plan is either not begun, or the next command
+# completes it; stages keep each finished image, scores and measurements are stored in batches.
+_STAGE = "finished images are kept; the same command makes the others"
+_PLAN = "the same command starts again, and first completes what is half done"
+_NOTHING = "nothing was changed; the same command starts again"
+_AFTER = {
+    "init": _PLAN,
+    "rename": _PLAN,
+    "rules": _PLAN,
+    "layout": _PLAN,
+    "reg": _PLAN,
+    "report": _PLAN,
+    "export": _PLAN,
+    "import": _PLAN,
+    "resize": _STAGE,
+    "cutout": _STAGE,
+    "faces crop": _STAGE,
+    "faces erase": _STAGE,
+    "reg generate": "finished images are kept; the same command generates the others",
+    "tag": "scores are stored, captions are written at the end; the same command scores the others",
+    "check": "measurements are stored; the same command measures the other images",
+    "faces list": "faces that were found are stored; the same command searches the other images",
+    "run": "finished steps and images are kept; the same command does the rest",
+    "review": "edits are kept as they were made; the same command opens the page again",
+    "models download": "what was downloaded is kept; the same command downloads the rest",
+    # A second undo would undo one command more.
+    "undo": "dsk history shows what is undone; the next command completes a half-done undo",
+    "train": _NOTHING,  # before there is a plan
+    "history": "dsk history shows what is still half done",
+    "plan-repeats": _PLAN,
+    "scores": _NOTHING,
+    "doctor": _NOTHING,
+    "models list": _NOTHING,
+    "models where": _NOTHING,
+    "rules groups": _NOTHING,
+}
+# Asked after an interruption; it knows more than the table, "" where it does not.
+_details: list[Callable[[Sequence[str]], str]] = []
+
+
+def ask_when_interrupted(describe: Callable[[Sequence[str]], str]) -> None:
+    """Let a command that has begun say itself what an interruption leaves.
+
+    describe: is given the command line, without `dsk`.
+    """
+    _details[:] = [describe]
+
+
+def forget() -> None:
+    """Forget what an earlier command had to say."""
+    _details.clear()
+
+
+def hint(arguments: Sequence[str], commands: Collection[str]) -> str:
+    """Return what the interrupted command line has left, and what to do next."""
+    for describe in _details:
+        with suppress(Exception):  # a hint must not become an error
+            if text := describe(arguments):
+                return text
+    words = [word for word in arguments if not word.startswith("-")]
+    names = (" ".join(words[:2]), *words[:1])
+    name = next((name for name in names if name in commands), "")
+    if "--dry-run" in arguments:
+        return _NOTHING
+    return _AFTER.get(name, _NOTHING)
+
+
+def typed(arguments: Sequence[str], *more: str) -> str:
+    """Return a command line as one would type it, with more options."""
+    return shlex.join(["dsk", *arguments, *(word for word in more if word not in arguments)])
