@@ -314,14 +314,14 @@ class Journal:
         The store's list of folders is not signed: outside of the project only those count that
         a signed operation needed.
         """
-        needed: set[Path] = set()
-        if self.is_signed(entry):
-            parents = {op.dst.parent for op in self.operations(entry)}
-            needed = {path for parent in parents for path in (parent, *parent.parents)}
         rows = self.store.database.execute(
             "SELECT path FROM dirs WHERE entry = ? ORDER BY n DESC", (entry,)
-        )
-        for (key,) in rows.fetchall():
+        ).fetchall()
+        needed: set[Path] = set()
+        if rows and self.is_signed(entry):
+            parents = {op.dst.parent for op in self.operations(entry)}
+            needed = {path for parent in parents for path in (parent, *parent.parents)}
+        for (key,) in rows:
             with suppress(OSError, InputError):
                 folder = self.store.path(key, signed=True)
                 if folder in needed or self.stays_inside((key,)):
@@ -612,7 +612,12 @@ class Journal:
         return int(row[0])
 
     def undo(
-        self, entry: int | None = None, *, partial: bool = False, dry_run: bool = False
+        self,
+        entry: int | None = None,
+        *,
+        partial: bool = False,
+        dry_run: bool = False,
+        reporter: Reporter = SILENT,
     ) -> UndoResult:
         """Undo the newest command, or every command down to and including `entry`, newest
         first.
@@ -637,7 +642,8 @@ class Journal:
             operations, first = (first or self._inverse(target, PlannedState())[0]), None
             operations = [with_temp(op) for op in operations]
             title = f"undo {target.verb} {target.title}".strip()
-            self._run(self._begin("undo", title, operations, undoes=target.id), operations)
+            undo = self._begin("undo", title, operations, undoes=target.id)
+            self._run(undo, operations, reporter)
         return UndoResult(tuple(entries), tuple(refused))
 
     def _undoable(self, entry: int | None) -> list[JournalEntry]:

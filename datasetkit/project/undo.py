@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasetkit.core.files import IMAGE_SUFFIXES, MASKS, display
@@ -58,9 +61,11 @@ def inverse(
     with_companions: files that were added beside a renamed image get its old name, too.
     """
     freed = {op.dst for op in done}
+    companions = _Companions(freed)
+    trashed: Counter[str] = Counter()
     operations: list[JournalOperation] = []
     problems: list[str] = []
-    for n, op in enumerate(reversed(done)):
+    for op in reversed(done):
         problem = _changed_since(op, planned) or _taken_again(op, freed, planned, root)
         if problem:
             problems.append(problem)
@@ -69,9 +74,12 @@ def inverse(
         elif op.kind == "move" and op.src is not None:
             operations.append(JournalOperation("move", op.dst, op.src, temp=op.dst))
             if with_companions:
-                operations.extend(_companions(op.src, op.dst, freed))
+                operations.extend(companions.moves(op.src, op.dst))
         else:
-            goal = trash / str(n) / op.dst.name
+            # A folder for all files of different names: thousands of folders would take minutes.
+            key = unicodedata.normalize("NFC", op.dst.name).casefold()
+            goal = trash / str(trashed[key]) / op.dst.name
+            trashed[key] += 1
             operations.append(JournalOperation("move", op.dst, goal))
     return operations, problems
 
@@ -95,31 +103,45 @@ def _taken_again(op: JournalOperation, freed: set[Path], planned: PlannedState, 
     return f"{display(os.path.relpath(op.src, root))} is taken again"
 
 
-def _companions(old: Path, new: Path, freed: set[Path]) -> Iterator[JournalOperation]:
-    """Yield the moves of captions, masks and side-cars that were added beside a renamed image.
+@dataclass(frozen=True, slots=True)
+class _Companions:
+    """The files that may belong to renamed images, of each folder, which is listed once.
 
     freed: files that the undo moves anyway.
     """
-    if new.suffix.lower() not in IMAGE_SUFFIXES:
-        return
-    for folder, goal in (
-        (new.parent, old.parent),
-        (new.parent / MASKS, old.parent / MASKS),
-    ):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS
-            name = None if is_image or path in freed else _companion_name(path, old, new)
-            if name is not None and not os.path.lexists(goal / name):
-                yield JournalOperation("move", path, goal / name)
 
+    freed: set[Path]
+    _by_folder: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
 
-def _companion_name(path: Path, old: Path, new: Path) -> str | None:
-    """Return the name that a companion of the image `new` has beside `old`; None for other files.
+    def moves(self, old: Path, new: Path) -> Iterator[JournalOperation]:
+        """Yield the moves of captions, masks and sidecars that were added beside the image `new`,
+        which gets its name `old` back.
+        """
+        if new.suffix.lower() not in IMAGE_SUFFIXES:
+            return
+        for folder, goal in ((new.parent, old.parent), (new.parent / MASKS, old.parent / MASKS)):
+            files = self._files(folder)
+            # `a.txt` belongs to the stem, `a.jpg.txt` to the whole name.
+            moved = {path: f"{old.stem}{path.suffix}" for path in files.get(new.stem, ())}
+            moved |= {
+                path: f"{old.name}{path.name.removeprefix(new.name)}"
+                for path in files.get(f"{new.name}.", ())
+                if path not in moved
+            }
+            for path, name in sorted(moved.items()):
+                if not os.path.lexists(goal / name):
+                    yield JournalOperation("move", path, goal / name)
 
-    A companion has the image's stem (`a.txt`), or its whole name (`a.jpg.txt`).
-    """
-    if path.stem == new.stem:
-        return f"{old.stem}{path.suffix}"
-    if path.name.startswith(f"{new.name}."):
-        return f"{old.name}{path.name.removeprefix(new.name)}"
-    return None
+    def _files(self, folder: Path) -> dict[str, list[Path]]:
+        """Return the files of a folder by stem, and by each part of the name up to a dot."""
+        if folder not in self._by_folder:
+            index = self._by_folder[folder] = {}
+            for name in os.listdir(folder) if folder.is_dir() else ():
+                path = folder / name
+                is_image = path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS
+                if is_image or path in self.freed:
+                    continue
+                index.setdefault(path.stem, []).append(path)
+                for dot in (n for n, character in enumerate(name) if character == "."):
+                    index.setdefault(name[: dot + 1], []).append(path)
+        return self._by_folder[folder]

@@ -26,4 +26,6 @@ def undo(
         completed = {recovered.undoes for recovered in project.recovered if recovered.undoes}
         if completed and entry is None:
             return UndoResult(tuple(e for e in project.journal.history() if e.id in completed), ())
-        return project.journal.undo(entry, partial=partial, dry_run=context.dry_run)
+        return project.journal.undo(
+            entry, partial=partial, dry_run=context.dry_run, reporter=context.reporter
+        )

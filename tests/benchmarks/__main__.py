@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import check, cutout, faces, images, resize, review, tag, train
+from tests.benchmarks import check, cutout, faces, images, resize, review, tag, train, undo
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.model import TINY, Vit
 
-NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review")
+NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review", "undo")
 # The model takes half a second an image, so five rounds on all of them would last half an hour.
 RESIZED, TAGGED, CHECKED, CUT, FACED, ROUNDS = 200, 60, 60, 16, 60, 5
 # What is cut out was shrunk before: sides of about a third of a camera's. Of more images some
@@ -25,6 +25,7 @@ CUT_SHRINK = 3
 # A round of training is five runs, some of half a minute, some of more than one.
 TRAINED = 3
 REVIEWED = 3
+UNDONE, QUICK_UNDONE = 3, 50
 QUICK_IMAGES, QUICK_SHRINK = 2, 2
 QUICK_WALL = 300
 _SIZES = {1: "6-12 megapixels", CUT_SHRINK: "0.7-1.3 megapixels", QUICK_SHRINK: "a smoke run"}
@@ -41,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             flush=True,
         )
         for name in (asked.name,) if asked.name else NAMES:
-            if name == "review":
-                print(_reviewed(asked, work), flush=True)
+            if name in ("review", "undo"):
+                print((_reviewed if name == "review" else _undone)(asked, work), flush=True)
                 continue
             for one in (
                 _trained(asked, work) if name == "train" else (_measured(name, asked, work),)
@@ -91,6 +92,13 @@ def _reviewed(asked: argparse.Namespace, work: Path) -> str:
     return review.table(
         f"review: {count:,} images, {rounds} rounds", review.measure(work, count, rounds)
     )
+
+
+def _undone(asked: argparse.Namespace, work: Path) -> str:
+    count = QUICK_UNDONE if asked.quick else asked.images or undo.IMAGES
+    rounds = 1 if asked.quick else min(asked.rounds, UNDONE)
+    title = f"undo: {count:,} images with captions, {rounds} rounds"
+    return undo.table(title, undo.measure(work, count, rounds))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.benchmarks import check, faces, images, resize, review, tag
+from tests.benchmarks import check, faces, images, resize, review, tag, undo
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import Cost, python, rows, run
 
@@ -93,3 +93,12 @@ def test_the_command_uses_the_review_page_and_prints_a_table(capsys, tmp_path):
 def test_faces_are_measured_beside_a_plain_loop(made, tmp_path):
     measured = {row.way: row for row in faces.measure(made, tmp_path, 1)}
     assert set(measured) == {faces.BASELINE, faces.OURS}
+
+
+def test_the_undo_of_a_command_costs_about_as_much_as_the_command(tmp_path):
+    pairs = undo.measure(tmp_path, 300, 1)
+    assert [pair.command for pair in pairs] == ["rename", "rules", "layout"]
+    assert all(0 < pair.synced < pair.seconds for pair in pairs)
+    # Generous: a quadratic undo of 300 images took five times as long as the command.
+    assert all(pair.undo < 3 * pair.cpu for pair in pairs)
+    assert "| rename |" in undo.table("undo", pairs)
