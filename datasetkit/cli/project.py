@@ -21,7 +21,13 @@ def init(
         str,
         typer.Option(metavar="DIR", help="The folder of raw images, as seen from the project."),
     ] = "images",
-    trigger: Annotated[str, typer.Option(help="The trigger word of the first concept.")] = "",
+    trigger: Annotated[
+        str,
+        typer.Option(
+            help="The trigger of the first concept; without it dsk asks for it, where it can.",
+            show_default=False,
+        ),
+    ] = "",
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -32,6 +38,8 @@ def init(
     """
     from datasetkit.cli import run, show_project
 
+    if not trigger and not json:
+        trigger = show_project.ask_trigger(images)
     run.verb(
         "init",
         lambda api, context: api.init(folder, images, trigger, context),

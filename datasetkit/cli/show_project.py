@@ -47,7 +47,23 @@ _STEPS: dict[str, Callable[[Any, bool], None]] = {
 
 def init(result: InitResult, dry_run: bool) -> None:
     verb = "would write" if dry_run else "wrote"
-    say(f"{verb} {from_here(result.path)}: edit it, then dsk run dsk.toml")
+    edit = f"its trigger is {display(', '.join(result.trigger))}; edit it"
+    if not result.trigger:
+        edit = 'write the subject\'s trigger into its line `# trigger = ["NAME"]`'
+    say(f"{verb} {from_here(result.path)}: {edit}, then dsk run dsk.toml")
+
+
+def ask_trigger(images: str) -> str:
+    """Ask a person for the trigger; "" where nobody can answer."""
+    if not sys.stdin.isatty():
+        return ""
+    from datasetkit.verbs.init import suggested_trigger
+
+    suggested = suggested_trigger(images)
+    question = "trigger: a word without a meaning that stands for the subject (Enter for none)"
+    if suggested:
+        question = "trigger: a word without a meaning that stands for the subject"
+    return str(typer.prompt(question, default=suggested, show_default=bool(suggested), err=True))
 
 
 def step_begins(step: str, concept: str) -> None:

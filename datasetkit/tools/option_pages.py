@@ -50,7 +50,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--fix": "the findings are what `--fix` can fix, in bold above",
     "--as": "`sd-scripts`: see what this trainer would read",
     "--images": "your images are in another folder",
-    "--trigger": "the trigger is not the folder's name",
+    "--trigger": "always, when you train a subject",
     "--to": "more than the last command must be undone",
     "--recover": "a command stops because another one was interrupted here",
     "--forget": "you do not want what the interrupted command would do",

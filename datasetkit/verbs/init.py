@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.core.errors import InputError
+from datasetkit.captions.rulesets import writable
+from datasetkit.captions.vocabulary import load
+from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import CONFIG_NAME, display
+from datasetkit.dataset import layout
 from datasetkit.images.scan import require_folder
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_unrecovered
@@ -26,7 +30,7 @@ work = "work"                # resized images and their captions: work/<concept>
 [[concept]]                  # one table per subject or style
 name = "{name}"              # the folder becomes train/<repeats>_{name}
 folder = "{images}"        # your images
-trigger = ["{trigger}"]      # first in every caption
+{trigger}
 # Tags that the trigger should absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
 exclude = []
 
@@ -63,29 +67,74 @@ max_train_epochs = 10
 """
 
 
+_TRIGGER = "trigger = [{words}]      # first in every caption"
+_NO_TRIGGER = """\
+# Fill in a word without a meaning, which will be first in every caption; leave it out for a style.
+# trigger = ["NAME"]"""
+# Words of folder names that say nothing about the subject.
+_GENERIC = re.compile(
+    "(?:img|image|pic(?:ture)?|photo|foto|screenshot|download|dataset|set|input|source|output|in|out"
+    "|folder|file|crop|frame|document|train|reg)s?|data|training|raw|src|new|old|my|the|work|tmp"
+    "|temp|test|cropped|resized|desktop|bilder|图片|照片|图像|素材|数据集|训练集|画像|写真|фото|картинки"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """The dsk.toml that init wrote."""
+    """The dsk.toml that init wrote. trigger: in it, () where a person has to fill it in."""
 
     path: Path
     entry: int | None
+    trigger: tuple[str, ...] = ()
+
+
+def suggested_trigger(images: str) -> str:
+    """Return the subject's name in the name of a folder, "" for one such as `images`."""
+    name = _concept(images)
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    if not words or any(map(_GENERIC.fullmatch, words)) or name in load():
+        return ""
+    try:
+        return writable(name, "trigger")
+    except ConfigError:
+        return ""
+
+
+def _concept(images: str) -> str:
+    """Return the name of a folder, without its repeats."""
+    parsed = layout.parse(Path(images).name)
+    return parsed.name if isinstance(parsed, layout.Concept) else Path(images).name
 
 
 def init(
     folder: Path, images: str, trigger: str, context: RunContext = DEFAULT_CONTEXT
 ) -> InitResult:
-    """Write a commented dsk.toml. Raises InputError if there is one already."""
+    """Write a commented dsk.toml. Raises InputError if there is one already.
+
+    trigger: one or several words, comma-separated; "" to take it from the folder's name, or else to
+    leave it to be filled in.
+    """
     path = require_folder(folder, hint="create the folder first") / CONFIG_NAME
     if path.exists():
         raise InputError(
             f"{display(path)} already exists", hint="edit it, or choose another folder"
         )
-    name = trigger or Path(images).name or "concept"
-    quoted = {
-        k: v.replace("\\", "\\\\").replace('"', '\\"')
-        for k, v in {"name": name, "images": images, "trigger": trigger or name}.items()
-    }
-    text = schema_file.LINE + "\n" + _TEMPLATE.format(**quoted)
+    words = tuple(word for text in trigger.split(",") if (word := text.strip()))
+    words = words or tuple(filter(None, (suggested_trigger(images),)))
+    name = words[0] if words else _concept(images)
+    if not isinstance(layout.parse(f"1_{name}"), layout.Concept):
+        name = "concept"
+    text = (
+        schema_file.LINE
+        + "\n"
+        + _TEMPLATE.format(
+            name=_quoted(name),
+            images=_quoted(images),
+            trigger=_TRIGGER.format(words=", ".join(f'"{_quoted(word)}"' for word in words))
+            if words
+            else _NO_TRIGGER,
+        )
+    )
     with open_unrecovered(folder, context) as project:
         if project.journal.open_entries():
             context.reporter.warn(
@@ -94,4 +143,9 @@ def init(
         entry = project.apply(Plan((WriteText(path, text, None),)), "init", CONFIG_NAME)
         if not context.dry_run:
             schema_file.place(folder)
-    return InitResult(path, entry)
+    return InitResult(path, entry, words)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it stands within the quotes of TOML."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -39,6 +39,7 @@ from datasetkit.verbs.shared.concept_folders import (
     IMAGE_STEPS,
     StepFolders,
     concept_name,
+    declared_trigger,
     step_folders,
     work_folder,
 )
@@ -112,6 +113,8 @@ def run(
             context.reporter.warn("tag will use the fallback basic: no WD14 model was found")
         if not context.dry_run:
             schema_file.refresh(root)
+        for line in _without_trigger(config) if "tag" in options.steps else ():
+            context.reporter.warn(line)
         for step in STEPS:
             if step not in options.steps:
                 continue
@@ -145,6 +148,16 @@ def _outside(config: Config, root: Path, steps: Sequence[str]) -> tuple[str, ...
         }
     return tuple(
         f"{name} lies outside of {display(root)}: {display(path)}" for name, path in paths.items()
+    )
+
+
+def _without_trigger(config: Config) -> tuple[str, ...]:
+    """Return a line for each concept whose captions would begin with no trigger."""
+    return tuple(
+        f"{display(concept_name(c))} has no trigger: for a subject write a line "
+        f'`trigger = ["NAME"]` under [[concept]] in {CONFIG_NAME}, and run it again'
+        for c in config.concepts
+        if not declared_trigger(config, c)
     )
 
 

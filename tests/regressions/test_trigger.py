@@ -4,11 +4,13 @@ for it, and the captions that lower keep_tokens are named.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sqlite3
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -432,3 +434,62 @@ def test_a_folder_that_cannot_be_written_is_still_checked(dsk, here):
         assert findings(dsk, "photos", only="trigger-first,trigger-missing") == []
     finally:
         folder.chmod(0o755)
+
+
+# ---- dsk init
+
+
+def concept_in(here: Path) -> Any:
+    return tomllib.loads((here / "dsk.toml").read_text("utf-8"))["concept"][0]
+
+
+@pytest.mark.parametrize(
+    "name", ["pictures", "Photos", "imgs2", "my_images", "raw-photos", "10_images", "图片", "2024"]
+)
+def test_init_does_not_make_a_folder_word_the_trigger(name, dsk, here):
+    ended = dsk("init", "--images", name)
+    assert "trigger" not in concept_in(here) and '# trigger = ["NAME"]' in ended.out
+    assert '# trigger = ["NAME"]' in (here / "dsk.toml").read_text("utf-8")
+    for n in range(2):
+        write_image(here / name / f"{n}.png", n, (64, 64))
+    toml = (here / "dsk.toml").read_text("utf-8").replace('tagger = "auto"', 'tagger = "basic"')
+    (here / "dsk.toml").write_text(toml, "utf-8")
+    ended = dsk("run")
+    assert ended.code == 0 and 'write a line `trigger = ["NAME"]` under [[concept]]' in said(ended)
+    toml = toml.replace('# trigger = ["NAME"]', 'trigger = ["sylvie"]')
+    (here / "dsk.toml").write_text(toml, "utf-8")
+    ended = dsk("run")
+    assert ended.code == 0 and "has no trigger" not in said(ended)
+    assert all(text.startswith("sylvie, ") for text in captions(next((here / "work").iterdir())))
+
+
+@pytest.mark.parametrize(
+    ("images", "trigger"),
+    [("photos/MikamiYua", "MikamiYua"), ("10_sks girl", "sks girl"), ("张娜英", "张娜英")],
+)
+def test_init_takes_a_name_that_means_something(images, trigger, dsk, here):
+    assert f"its trigger is {trigger}" in dsk("init", "--images", images).out
+    assert concept_in(here)["trigger"] == [trigger]
+
+
+def test_init_takes_several_triggers(dsk, here):
+    dsk("init", "--trigger", "sylvie, the woman")
+    assert concept_in(here)["trigger"] == ["sylvie", "the woman"]
+    assert concept_in(here)["name"] == "sylvie"
+
+
+def test_init_does_not_take_a_tag_of_the_vocabulary_for_a_name(dsk, here):
+    dsk("init", "--images", "hatsune miku")
+    assert "trigger" not in concept_in(here)
+
+
+@pytest.mark.parametrize(("typed", "trigger"), [("Sylvie\n", ["Sylvie"]), ("\n", None)])
+def test_init_asks_on_a_terminal(typed, trigger, dsk, here, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    ended = dsk("init", "--images", "pictures")
+    assert "a word without a meaning" in ended.err
+    assert concept_in(here).get("trigger") == trigger
