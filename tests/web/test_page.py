@@ -26,7 +26,7 @@ if real.find() is None:
         "no Chromium is installed: apt-get install chromium (or Chrome)", allow_module_level=True
     )
 
-from playwright.sync_api import Browser, Page, Route, expect  # noqa: E402
+from playwright.sync_api import Browser, Locator, Page, Route, expect  # noqa: E402
 
 from tests.web.client import run_server  # noqa: E402
 
@@ -225,6 +225,169 @@ def test_the_file_that_starts_a_browser_leads_to_the_page_once(chromium, folder,
         )
         page.context.close()
         other.context.close()
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=re.compile(name))
+
+
+def test_several_tags_are_selected_and_removed_at_once(page, folder):
+    # The order: solo 3, long hair 4, lips 2, smile 2, ...
+    rows = page.locator(".tag-row")
+    rows.filter(has_text="lips").click()
+    expect(button(page, "^Remove")).to_have_accessible_name("Remove from 2 Del")
+    rows.filter(has_text="nose").click(modifiers=["Control"])
+    expect(rows.and_(page.locator(".selected"))).to_have_count(2)
+    expect(button(page, "^Remove")).to_have_accessible_name("Remove 2 tags from 3 Del")
+    expect(button(page, "^Replace")).to_have_accessible_name("Replace 2 tags r")
+    page.locator("#tags").focus()
+    press(page, "Delete")
+    toast(page, "lips, nose (3 captions)")
+    assert captions(folder)["p00000"] == "sylvie, solo, smile"
+    assert captions(folder)["p00003"] == "solo, long hair"
+    press(page, "u")
+    toast(page, "Undone")
+
+    # By keys: a range, and a filter for any of them.
+    press(page, "l", "Home", "Shift+ArrowDown", "Enter")
+    expect(page.locator("#filter")).to_have_value('(tag:"long hair" OR tag:"solo")')
+    press(page, "Escape", "Home", "Control+a")
+    expect(button(page, "^Remove")).to_contain_text(re.compile(r"Remove \d tags"))
+    press(page, "Escape")
+    expect(page.locator(".tag-row.selected")).to_have_count(0)
+
+
+def test_several_tags_are_merged_into_one(page, folder):
+    rows = page.locator(".tag-row")
+    rows.filter(has_text="smile").click()
+    rows.filter(has_text="grin").click(modifiers=["Control"])
+    button(page, "^Replace").click()
+    page.keyboard.type("happy")
+    expect(page.locator(".dry-run").first).to_have_text("4 captions would change")
+    press(page, "Enter")
+    toast(page, "happy")
+    assert captions(folder)["p00004"] == "long hair, happy"
+
+
+def test_a_group_of_tags_is_removed_in_one_step(page, folder):
+    press(page, "f")
+    page.keyboard.type("@face")
+    press(page, "Enter")
+    expect(button(page, "^Remove")).to_have_accessible_name("Remove @face from 3 Del")
+    expect(button(page, "^@face")).to_have_attribute("aria-pressed", "true")
+    press(page, "Delete")
+    toast(page, "@face (3 captions)")
+    left = " ".join(captions(folder).values())
+    assert not re.search("lips|eyes|nose", left)
+    assert "smile" in left
+    press(page, "u")
+    toast(page, "Undone")
+    # With the mouse.
+    button(page, "^@face").click()
+    button(page, "^Remove").click()
+    toast(page, "@face (3 captions)")
+
+
+def test_buttons_say_how_many_images_they_edit(page):
+    expect(button(page, "^Add to")).to_have_accessible_name("Add to all 6 A")
+    filter_by(page, "tag:solo", 4)
+    expect(button(page, "^Add to")).to_have_accessible_name("Add to 4 A")
+    press(page, "Space")
+    expect(button(page, "^Add to")).to_have_accessible_name("Add to 1 A")
+    expect(button(page, "^Cut by score")).to_be_visible()
+    for name in ("Near-duplicates", "Caption", "Shortcuts"):
+        expect(page.get_by_role("banner").get_by_text(name)).to_be_visible()
+
+
+def test_translations_are_readable_and_the_list_can_be_made_wider(chromium, folder):
+    words = "ein einfarbiger Hintergrund, auf dem nichts weiter zu sehen ist"
+    (folder / "translations.csv").write_text(
+        f'tag,translation\nlong hair,"{words}"\n', encoding="utf-8"
+    )
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
+        name = page.locator(".tag-row .name").filter(has_text="long hair")
+        tag, translation = name.locator(".category"), name.locator(".translation")
+        above, below = tag.bounding_box(), translation.bounding_box()
+        assert above is not None and below is not None
+        assert below["y"] >= above["y"] + above["height"] - 1
+        assert below["width"] > 100
+        border = page.get_by_role("separator")
+        box = border.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 4, 300)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 254, 300)
+        page.mouse.up()
+        wide = page.locator(".sidebar").bounding_box()
+        assert wide is not None and wide["width"] > 500
+        assert translation.evaluate("(e) => e.scrollWidth <= e.clientWidth"), "not cut off"
+        page.reload()
+        page.wait_for_selector(".cell img")
+        again = page.locator(".sidebar").bounding_box()
+        assert again is not None and again["width"] == wide["width"]
+        border.focus()
+        press(page, "Home")
+        narrow = page.locator(".sidebar").bounding_box()
+        assert narrow is not None and narrow["width"] < 230
+        page.context.close()
+
+
+def test_near_duplicates_are_kept_with_one_key_and_offered_again_by_undo(page, folder):
+    before = captions(folder)
+    press(page, "g")
+    expect(page.locator(".near-duplicates li")).to_have_count(2)
+    expect(page.locator(".view-bar")).to_contain_text("copies of one image")
+    press(page, "b")
+    toast(page, "Kept all 2")
+    expect(page.locator(".near-duplicates li")).to_have_count(0)
+    press(page, "u")
+    expect(page.locator(".near-duplicates li")).to_have_count(2)
+    button(page, "^Keep both").click()
+    expect(page.locator(".near-duplicates li")).to_have_count(0)
+    press(page, "g", "g")
+    button(page, "^Offer 1 kept group again").click()
+    expect(page.locator(".near-duplicates li")).to_have_count(2)
+    assert captions(folder) == before
+
+
+def test_a_long_edit_shows_its_progress_at_the_top(page, folder):
+    held: list[Route] = []
+
+    def progress(route: Route) -> None:
+        route.fulfill(json={"label": "writing", "done": 1204, "total": 4118})
+
+    page.route("**/api/progress", progress)
+    page.route("**/api/apply", held.append)
+    press(page, "f")
+    page.keyboard.type("lips")
+    press(page, "Enter", "Delete")
+    bar = page.locator(".edit-progress")
+    expect(bar).to_contain_text("Writing 1,204 of 4,118 captions")
+    box = bar.bounding_box()
+    assert box is not None
+    held[0].continue_()
+    assert box["y"] < 44
+    assert abs(box["x"] + box["width"] / 2 - real.WINDOW["width"] / 2) < 2
+    toast(page, "lips")
+    expect(bar).to_have_count(0)
+
+
+def test_the_score_bar_fits_a_small_window(chromium, tmp_path):
+    folder = datasets.many(tmp_path / "set", 4, captions=False)
+    datasets.scored(folder)
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
+        page.set_viewport_size({"width": 900, "height": 700})
+        press(page, "c")
+        bar = page.get_by_role("form", name="Cut by score")
+        expect(bar.locator(".dry-run")).to_contain_text("would change")
+        apply, cancel = (bar.get_by_role("button", name=n).bounding_box() for n in ("Apply", "Ca"))
+        assert apply is not None and cancel is not None
+        assert apply["y"] == cancel["y"], "on one line"
+        whole = bar.bounding_box()
+        assert whole is not None and whole["height"] < 150
+        page.context.close()
 
 
 def test_letters_in_a_text_field_are_no_shortcuts(page, folder):
@@ -432,6 +595,7 @@ def test_axe_finds_no_serious_problem(chromium, folder, scheme, width):
         page.evaluate(AXE.read_text(encoding="utf-8"))
         views: list[tuple[str, tuple[str, ...]]] = [
             ("grid", ("Space",)),
+            ("several tags", ("l", "Shift+ArrowDown", "p")),
             ("an image, its comparison", ("Enter", "d")),
             ("a caption as text", ("e",)),
             ("an image again", ("Escape", "Escape")),

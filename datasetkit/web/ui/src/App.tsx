@@ -6,13 +6,13 @@ import { type Action, bindingFor, isTextField } from "./keys";
 import { ReviewContext, useReview, useReviewState } from "./components/context";
 import { Dialogs } from "./components/Dialogs";
 import { EditBars } from "./components/EditBars";
+import { EditProgress } from "./components/EditProgress";
 import { Grid } from "./components/Grid";
 import { ImageView } from "./components/ImageView";
 import { NearDuplicatesView } from "./components/NearDuplicatesView";
-import { Outliers } from "./components/Outliers";
 import { Panel } from "./components/Panel";
+import { Sidebar } from "./components/Sidebar";
 import { StatusBar } from "./components/StatusBar";
-import { TagList } from "./components/TagList";
 import { Toasts } from "./components/Toasts";
 import { TopBar } from "./components/TopBar";
 import type { Review } from "./review";
@@ -33,7 +33,6 @@ function Page() {
   const review = useReview();
   const fatal = useReviewState((state) => state.fatal);
   const view = useReviewState((state) => state.view);
-  const sidebar = useReviewState((state) => state.sidebar);
   const panelOpen = useReviewState((state) => state.panelOpen);
   const loaded = useReviewState((state) => state.session !== null);
 
@@ -63,27 +62,7 @@ function Page() {
   return (
     <div className={hasPanel ? "page with-panel" : "page"}>
       <TopBar toggleTheme={() => toggleTheme(review)} />
-      <nav className="sidebar" aria-label={sidebar === "tags" ? "Tags" : "Outliers"}>
-        <div className="tabs" role="group" aria-label="List">
-          <button
-            type="button"
-            className="plain"
-            aria-pressed={sidebar === "tags"}
-            onClick={() => review.store.set({ sidebar: "tags" })}
-          >
-            Tags
-          </button>
-          <button
-            type="button"
-            className="plain"
-            aria-pressed={sidebar === "outliers"}
-            onClick={() => void review.openOutliers()}
-          >
-            Outliers <kbd>o</kbd>
-          </button>
-        </div>
-        {sidebar === "tags" ? <TagList /> : <Outliers />}
-      </nav>
+      <Sidebar />
       <main className="content">
         <EditBars />
         {view === "grid" ? <Grid /> : view === "image" ? <ImageView /> : <NearDuplicatesView />}
@@ -91,6 +70,7 @@ function Page() {
       </main>
       {hasPanel ? <Panel withImage={view === "grid"} /> : null}
       <StatusBar />
+      <EditProgress />
       <Dialogs />
     </div>
   );

@@ -100,6 +100,16 @@ export interface TagColumns {
   readonly category: readonly string[];
   readonly translation: readonly string[];
   readonly spellings: readonly number[];
+  readonly groups: TagGroups;
+}
+
+/** Groups such as `@face` that have a tag in scope. */
+export interface TagGroups {
+  readonly name: readonly string[];
+  /** How many images in scope have a tag of the group. */
+  readonly images: readonly number[];
+  /** Which rows of the tags belong to the group. */
+  readonly rows: readonly (readonly number[])[];
 }
 
 export interface Completions {
@@ -124,6 +134,17 @@ export interface NearDuplicates {
   readonly done: number;
   readonly total: number;
   readonly groups: readonly (readonly number[])[];
+  /** Which groups have two copies of one image; the others differ somewhere. */
+  readonly copies: readonly boolean[];
+  /** How many groups are not offered, because all their images are kept. */
+  readonly kept: number;
+}
+
+/** How far the running edit is; total 0: nothing is reported. */
+export interface Progress {
+  readonly label: string;
+  readonly done: number;
+  readonly total: number;
 }
 
 export interface Changes {
@@ -137,6 +158,7 @@ export interface Changes {
 
 export type Operation =
   | { readonly remove: readonly string[] }
+  | { readonly exclude: readonly string[] }
   | { readonly replace: readonly (readonly [string, string])[] }
   | { readonly add: readonly string[] }
   | { readonly trigger: readonly string[] }
@@ -201,6 +223,9 @@ export interface Api {
   complete(query: string, limit: number, signal?: AbortSignal): Promise<Completions>;
   outliers(scope: Scope, share: number, signal?: AbortSignal): Promise<OutlierColumns>;
   nearDuplicates(): Promise<NearDuplicates>;
+  /** Keep all images of a group, or offer the group again; without ids, all groups. */
+  keep(keep: boolean, ids?: readonly number[]): Promise<NearDuplicates>;
+  progress(): Promise<Progress>;
   changes(since: number): Promise<Changes>;
   apply(version: number, scope: Scope, operation: Operation): Promise<EditResult>;
   dryRun(
@@ -270,6 +295,8 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
     complete: (q, limit, signal) => get(`api/complete?${query({ q, limit })}`, signal),
     outliers: (scope, share, signal) => post("api/outliers", { scope, share }, signal),
     nearDuplicates: () => get("api/near-duplicates"),
+    keep: (keep, ids) => post("api/keep", ids ? { keep, ids } : { keep }),
+    progress: () => get("api/progress"),
     changes: (since) => get(`api/changes?${query({ since })}`),
     apply: (version, scope, operation) =>
       post("api/apply", { version, scope, dry_run: false, do: operation }),

@@ -5,8 +5,15 @@ export function hasTag(tag: string): string {
   return `tag:"${tag.replace(/[\\"*?]/g, "\\$&")}"`;
 }
 
-export function withoutTag(tag: string): string {
-  return `NOT ${hasTag(tag)}`;
+/** A term that matches images with any of these tags. */
+export function hasAny(tags: readonly string[]): string {
+  const terms = tags.map(hasTag);
+  return terms.length === 1 ? (terms[0] ?? "") : `(${terms.join(" OR ")})`;
+}
+
+/** A term that matches images with none of these tags. */
+export function hasNone(tags: readonly string[]): string {
+  return `NOT ${hasAny(tags)}`;
 }
 
 /** Add a term to a filter, or remove it if it is there. */
@@ -24,5 +31,16 @@ export function toggleTerm(filter: string, term: string): string {
 export function and(filter: string, term: string): string {
   const current = filter.trim();
   if (current === "") return term;
-  return /\bor\b/i.test(current) ? `(${current}) AND ${term}` : `${current} AND ${term}`;
+  return hasOr(current) ? `(${current}) AND ${term}` : `${current} AND ${term}`;
+}
+
+/** Whether an OR stands outside of brackets and quotes. */
+function hasOr(filter: string): boolean {
+  let depth = 0;
+  for (const [piece] of filter.matchAll(/"(?:\\.|[^"\\])*"|[()]|[^\s()"]+/g)) {
+    if (piece === "(") depth += 1;
+    else if (piece === ")") depth -= 1;
+    else if (depth === 0 && piece.toLowerCase() === "or") return true;
+  }
+  return false;
 }

@@ -85,10 +85,13 @@ export const LIST_KEYS: readonly ListKeys[] = [
   {
     where: "Tags",
     rows: [
-      ["↑ ↓", "move"],
-      ["Enter", "show the images with the tag"],
-      ["Shift Enter", "show the images without it"],
-      ["Del", "remove the tag from all images in scope"],
+      ["↑ ↓", "move; with Shift, select several"],
+      ["Space", "select or deselect"],
+      ["Ctrl A", "select all tags that the search shows"],
+      ["Enter", "show the images with the tags"],
+      ["Shift Enter", "show the images without them"],
+      ["Del", "remove the tags from all images in scope"],
+      ["@face Enter", "in the search: select a group"],
     ],
   },
   {
@@ -104,6 +107,7 @@ export const LIST_KEYS: readonly ListKeys[] = [
     where: "Near-duplicates",
     rows: [
       ["1 to 9", "keep that image, exclude the others"],
+      ["b", "keep both, or all: not offered again"],
       ["← →", "previous or next group"],
     ],
   },

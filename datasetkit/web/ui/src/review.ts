@@ -1,6 +1,15 @@
 /** What the page does: keys and buttons call these methods; they call the server and set state. */
 
-import { type Api, ApiError, type EditResult, type Image, type Operation, type Scope } from "./api";
+import {
+  type Api,
+  ApiError,
+  type EditResult,
+  type Image,
+  type NearDuplicates,
+  type Operation,
+  type Progress,
+  type Scope,
+} from "./api";
 import { formatTags, withoutTag } from "./captions";
 import { and } from "./filters";
 import { commonAspect } from "./geometry";
@@ -8,11 +17,14 @@ import { Listing, WINDOW } from "./listing";
 import { all, extend, NO_SELECTION, toggle } from "./selection";
 import {
   type EditBar,
+  groupFor,
   INITIAL_STATE,
   narrowestScope,
   nextScope,
+  removal,
   type ScopeName,
   type State,
+  targetTags,
   type Toast,
 } from "./state";
 import { Store } from "./store";
@@ -21,6 +33,9 @@ import { Store } from "./store";
 const LOAD_DELAY = 60;
 /** Milliseconds between two polls for changes by other programs. */
 const POLL_INTERVAL = 2000;
+/** Milliseconds after which a running edit shows its progress, and how often it is asked for. */
+const PROGRESS_DELAY = 250;
+const PROGRESS_INTERVAL = 150;
 /** The server's limit for one request. */
 const MAX_NEAR_DUPLICATES = 20_000;
 
@@ -35,6 +50,8 @@ export class Review {
   private loadTimer: ReturnType<typeof setTimeout> | undefined;
   /** Resolves when the grid shows what the filter box says. An edit of the scope waits for it. */
   private listLoaded: Promise<void> = Promise.resolve();
+  /** The near-duplicates that were kept by the last action. */
+  private keptLast: readonly number[] | null = null;
   /** The scope whose outliers are listed. */
   private outliersScope: Scope = { in: "all" };
 
@@ -324,11 +341,73 @@ export class Review {
     const signal = this.newSignal("tags");
     try {
       const tags = await this.api.tags(this.scope, signal);
-      const { tag } = this.state;
-      this.store.set({ tags, tag: tag !== null && tags.tag.includes(tag) ? tag : null });
+      const { tag, tagSelection } = this.state;
+      const listed = new Set(tags.tag);
+      const ids = new Set([...tagSelection.ids].filter((name) => listed.has(name)));
+      const whole = ids.size === tagSelection.ids.size;
+      this.store.set({
+        tags,
+        tag: tag !== null && listed.has(tag) ? tag : null,
+        tagSelection: whole ? tagSelection : { ids, anchor: -1 },
+        tagGroup: whole ? this.state.tagGroup : null,
+      });
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  // -- selecting tags
+
+  /** Move the cursor of the tag list in an order of tags; extending: select up to there. */
+  moveToTag(order: readonly string[], index: number, extending = false): void {
+    const tag = order[index];
+    if (tag === undefined) return;
+    const { tagSelection } = this.state;
+    const from = Math.max(0, order.indexOf(this.state.tag ?? ""));
+    this.store.set({
+      tag,
+      tagSelection: extending ? extend(tagSelection, order, from, index) : NO_SELECTION,
+      tagGroup: null,
+    });
+  }
+
+  /**
+   * Select or deselect one more tag. The first click with Ctrl also selects the tag under the
+   * cursor, as file managers do.
+   */
+  toggleTag(order: readonly string[], index: number, withCursor = false): void {
+    const tag = order[index];
+    if (tag === undefined) return;
+    const at = order.indexOf(this.state.tag ?? "");
+    const begun =
+      withCursor && this.state.tagSelection.ids.size === 0 && at >= 0 && at !== index
+        ? toggle<string>(NO_SELECTION, order, at)
+        : this.state.tagSelection;
+    this.store.set({ tag, tagSelection: toggle(begun, order, index), tagGroup: null });
+  }
+
+  selectAllTags(order: readonly string[]): void {
+    this.store.set({ tagSelection: all(order), tagGroup: null });
+  }
+
+  /** Select the tags of a group in scope, or of none; false if no tag of it is in scope. */
+  selectTagGroup(name: string | null): boolean {
+    const { tags } = this.state;
+    const row = name === null || tags === null ? -1 : tags.groups.name.indexOf(name);
+    const rows = tags?.groups.rows[row];
+    if (!tags || !rows?.length) {
+      this.store.set({ tagSelection: NO_SELECTION, tagGroup: null });
+      return false;
+    }
+    const ids = new Set(rows.map((at) => tags.tag[at] ?? ""));
+    this.store.set({ tagSelection: { ids, anchor: -1 }, tagGroup: name, tag: [...ids][0] ?? null });
+    return true;
+  }
+
+  /** Select the group that a search such as `@fa` names. */
+  selectSearchedGroup(query: string): boolean {
+    const { tags } = this.state;
+    return this.selectTagGroup(tags?.groups.name[tags ? groupFor(tags.groups, query) : -1] ?? null);
   }
 
   openOutliers(): Promise<void> {
@@ -371,18 +450,62 @@ export class Review {
           },
         ]),
       );
-      const { groups, done, total } = nearDuplicates;
-      const wanted = of === undefined ? -1 : groups.findIndex((group) => group.includes(of));
-      const group =
-        wanted >= 0 ? wanted : Math.max(0, Math.min(this.state.group, groups.length - 1));
-      this.store.set({ nearDuplicates, groupImages, group });
-      if (done < total) {
+      this.showGroups(nearDuplicates, of, groupImages);
+      if (nearDuplicates.done < nearDuplicates.total) {
         setTimeout(() => {
           if (this.state.view === "near-duplicates") void this.showNearDuplicates();
         }, 1000);
       }
     } catch (error) {
       this.fail(error);
+    }
+  }
+
+  /** Show groups: that of an image, else the one that was shown, wherever it is now. */
+  private showGroups(
+    nearDuplicates: NearDuplicates,
+    of?: number,
+    groupImages = this.state.groupImages,
+  ): void {
+    const { groups } = nearDuplicates;
+    const shown = this.state.nearDuplicates?.groups[this.state.group] ?? [];
+    const isShown = (group: readonly number[]) =>
+      of === undefined
+        ? shown.length > 0 && shown.every((id) => group.includes(id))
+        : group.includes(of);
+    const found = groups.findIndex(isShown);
+    const group = found >= 0 ? found : Math.max(0, Math.min(this.state.group, groups.length - 1));
+    this.store.set({ nearDuplicates, groupImages, group });
+  }
+
+  /** Keep all images of the current group: it is not offered again. */
+  async keepAll(): Promise<void> {
+    const ids = this.state.nearDuplicates?.groups[this.state.group];
+    if (this.state.session?.read_only) return this.warnReadOnly();
+    if (!ids || !(await this.keep(true, ids))) return;
+    this.keptLast = ids;
+    this.toast({
+      message: `Kept all ${ids.length}.`,
+      detail: "The group is not offered again.",
+      kind: "done",
+      undo: true,
+    });
+  }
+
+  /** Offer all groups again of which all images were kept. */
+  async offerKeptAgain(): Promise<void> {
+    this.keptLast = null;
+    await this.keep(false);
+  }
+
+  private async keep(keep: boolean, ids?: readonly number[]): Promise<boolean> {
+    try {
+      // Back to the group that is offered again.
+      this.showGroups(await this.api.keep(keep, ids), keep ? undefined : ids?.[0]);
+      return true;
+    } catch (error) {
+      this.fail(error);
+      return false;
     }
   }
 
@@ -417,8 +540,10 @@ export class Review {
     return filterProblem !== null && scope === "filtered" ? null : this.scope;
   }
 
-  removeTag(tag: string): Promise<boolean> {
-    return this.apply({ remove: [tag] });
+  /** Remove the selected tags, or the one under the cursor, from the scope. */
+  removeTags(): Promise<boolean> {
+    const operation = removal(this.state);
+    return operation === null ? Promise.resolve(false) : this.apply(operation);
   }
 
   exclude(): Promise<boolean> {
@@ -460,7 +585,14 @@ export class Review {
     }, id);
   }
 
+  /** Undo the last edit; of near-duplicates that were just kept, that. */
   undo(): Promise<boolean> {
+    const { keptLast } = this;
+    if (keptLast) {
+      this.keptLast = null;
+      this.store.set({ toasts: this.state.toasts.filter((toast) => toast.kind !== "done") });
+      return this.keep(false, keptLast);
+    }
     return this.enqueue((version) => this.api.undo(version), undefined, "Undone");
   }
 
@@ -476,6 +608,8 @@ export class Review {
         return false;
       }
       this.store.set({ saving: true });
+      this.keptLast = null;
+      const stop = this.watchProgress();
       try {
         await this.afterEdit(await edit(this.state.version), done);
         return true;
@@ -486,11 +620,28 @@ export class Review {
         else this.fail(error);
         return false;
       } finally {
-        this.store.set({ saving: false });
+        stop();
+        this.store.set({ saving: false, progress: null });
       }
     });
     this.queue = run;
     return run;
+  }
+
+  /** Ask for the progress of an edit that takes longer than a moment; the result stops it. */
+  private watchProgress(): () => void {
+    let stopped = false;
+    const ask = async () => {
+      const progress = await this.api.progress().catch(() => null);
+      if (stopped) return;
+      if (progress) this.store.set({ progress });
+      timer = setTimeout(() => void ask(), PROGRESS_INTERVAL);
+    };
+    let timer = setTimeout(() => void ask(), PROGRESS_DELAY);
+    return () => {
+      stopped = true;
+      clearTimeout(timer);
+    };
   }
 
   private showConflict(error: ApiError, edit: Edit, image?: number): void {
@@ -533,7 +684,7 @@ export class Review {
   // -- bars, dialogs, messages
 
   openEditBar(editBar: EditBar): void {
-    if (editBar === "replace" && this.state.tag === null) {
+    if (editBar === "replace" && targetTags(this.state).length === 0) {
       this.warn("No tag is selected.", "Press l and select one in the tag list.");
     } else {
       this.store.set({ editBar });
@@ -551,7 +702,10 @@ export class Review {
 
   /** No single image is under the cursor in a group of near-duplicates. */
   warnNoCursor(): void {
-    this.warn("No image is selected.", "Press a number to keep one, or g to return to the images.");
+    this.warn(
+      "No image is selected.",
+      "Press a number to keep one, b to keep all, or g to return to the images.",
+    );
   }
 
   private warn(message: string, detail: string): void {
@@ -584,6 +738,12 @@ export class Review {
 /** The offset of the window that contains an index. */
 function windowOf(index: number): number {
   return Math.floor(index / WINDOW) * WINDOW;
+}
+
+export function progressText({ label, done, total }: Progress): string {
+  if (total === 0) return "Writing…";
+  const verb = label === "" ? "Writing" : `${label[0]?.toUpperCase() ?? ""}${label.slice(1)}`;
+  return `${verb} ${done.toLocaleString("en")} of ${plural(total, "caption")}`;
 }
 
 export function plural(count: number, noun: string): string {

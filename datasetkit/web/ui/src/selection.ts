@@ -1,15 +1,21 @@
-/** The selected images: a set of image ids, and the anchor from which Shift extends it. */
+/**
+ * A selection of images (by id) or of tags (by name), and the anchor from which Shift extends it.
+ */
 
-export interface Selection {
-  readonly ids: ReadonlySet<number>;
+export interface Selection<Id = number> {
+  readonly ids: ReadonlySet<Id>;
   /** Where a range starts: an index into the current order, or -1. */
   readonly anchor: number;
 }
 
-export const NO_SELECTION: Selection = { ids: new Set(), anchor: -1 };
+export const NO_SELECTION: Selection<never> = { ids: new Set<never>(), anchor: -1 };
 
-/** Select or deselect one image, and make it the anchor. */
-export function toggle(selection: Selection, order: ArrayLike<number>, index: number): Selection {
+/** Select or deselect one item, and make it the anchor. */
+export function toggle<Id>(
+  selection: Selection<Id>,
+  order: ArrayLike<Id>,
+  index: number,
+): Selection<Id> {
   const id = order[index];
   if (id === undefined) return selection;
   const ids = new Set(selection.ids);
@@ -18,12 +24,12 @@ export function toggle(selection: Selection, order: ArrayLike<number>, index: nu
 }
 
 /** Select from the anchor to an index; what the previous range selected beyond it is deselected. */
-export function extend(
-  selection: Selection,
-  order: ArrayLike<number>,
+export function extend<Id>(
+  selection: Selection<Id>,
+  order: ArrayLike<Id>,
   from: number,
   to: number,
-): Selection {
+): Selection<Id> {
   const anchor = selection.anchor < 0 ? from : selection.anchor;
   const ids = new Set(selection.ids);
   for (const id of idsBetween(order, anchor, from)) ids.delete(id);
@@ -31,11 +37,11 @@ export function extend(
   return { ids, anchor };
 }
 
-export function all(order: ArrayLike<number>): Selection {
+export function all<Id>(order: ArrayLike<Id>): Selection<Id> {
   return { ids: new Set(Array.from(order)), anchor: 0 };
 }
 
-function idsBetween(order: ArrayLike<number>, a: number, b: number): number[] {
+function idsBetween<Id>(order: ArrayLike<Id>, a: number, b: number): Id[] {
   const [low, high] = a < b ? [a, b] : [b, a];
   if (low < 0) return [];
   return Array.from({ length: high - low + 1 }, (_, offset) => order[low + offset]).filter(

@@ -4,9 +4,12 @@ import type {
   CaptionConflict,
   Image,
   NearDuplicates,
+  Operation,
   OutlierColumns,
+  Progress,
   Session,
   TagColumns,
+  TagGroups,
 } from "./api";
 import type { Listing } from "./listing";
 import { NO_SELECTION, type Selection } from "./selection";
@@ -57,6 +60,8 @@ export interface State {
   readonly undo: string | null;
   readonly redo: string | null;
   readonly saving: boolean;
+  /** Of an edit that takes longer than a moment. */
+  readonly progress: Progress | null;
 
   readonly filter: string;
   readonly filterProblem: FilterProblem | null;
@@ -85,7 +90,12 @@ export interface State {
   readonly tags: TagColumns | null;
   readonly tagQuery: string;
   readonly sort: SortKey;
+  /** The tag under the cursor. */
   readonly tag: string | null;
+  /** Tags that were selected together; empty: the tag under the cursor counts. */
+  readonly tagSelection: Selection<string>;
+  /** The group whose tags are selected, e.g. `@face`. */
+  readonly tagGroup: string | null;
   readonly outliers: OutlierColumns | null;
   readonly share: number;
   readonly nearDuplicates: NearDuplicates | null;
@@ -104,6 +114,7 @@ export const INITIAL_STATE: State = {
   undo: null,
   redo: null,
   saving: false,
+  progress: null,
   filter: "",
   filterProblem: null,
   listing: null,
@@ -128,6 +139,8 @@ export const INITIAL_STATE: State = {
   tagQuery: "",
   sort: "count",
   tag: null,
+  tagSelection: NO_SELECTION,
+  tagGroup: null,
   outliers: null,
   share: 0.8,
   nearDuplicates: null,
@@ -151,16 +164,51 @@ export function nextScope(scope: ScopeName, filter: string, selected: number): S
   return scopes[(scopes.indexOf(scope) + 1) % scopes.length] ?? "all";
 }
 
-/** The rows of the tag list that match a query, sorted: indices into the columns. */
+/** The tags that an edit of the tag list is about, e.g. for Del. */
+export function targetTags(state: Pick<State, "tag" | "tagSelection">): readonly string[] {
+  if (state.tagSelection.ids.size > 0) return [...state.tagSelection.ids];
+  return state.tag === null ? [] : [state.tag];
+}
+
+/** The operation that removes them: a group as a whole, else tag by tag. */
+export function removal(state: Pick<State, "tag" | "tagSelection" | "tagGroup">): Operation | null {
+  if (state.tagGroup !== null) return { exclude: [state.tagGroup] };
+  const remove = targetTags(state);
+  return remove.length ? { remove } : null;
+}
+
+/** The first group whose name begins with a query such as `@fa`: its index, or -1. */
+export function groupFor(groups: TagGroups, query: string): number {
+  const wanted = query.trim().toLowerCase();
+  return wanted.startsWith("@") ? groups.name.findIndex((name) => name.startsWith(wanted)) : -1;
+}
+
+/** How many images an edit of a scope applies to. */
+export function scopeSize(
+  state: Pick<State, "scope" | "images" | "listing" | "selection" | "filter">,
+): number {
+  if (state.scope === "selected") return state.selection.ids.size;
+  const filtered = state.scope === "filtered" && state.filter.trim() !== "";
+  return filtered ? (state.listing?.total ?? 0) : state.images;
+}
+
+/**
+ * The rows of the tag list that match a query, sorted: indices into the columns. A query such as
+ * `@face` matches the tags of the group.
+ */
 export function sortedTags(tags: TagColumns, sort: SortKey, query: string): readonly number[] {
   const wanted = query.trim().toLowerCase().replaceAll("_", " ");
   const rows = tags.tag.map((_, row) => row);
   const name = (row: number): string => (tags.tag[row] ?? "").toLowerCase().replaceAll("_", " ");
   const translation = (row: number): string => (tags.translation[row] ?? "").toLowerCase();
+  const members = new Set(tags.groups.rows[groupFor(tags.groups, query)]);
   const matches =
     wanted === ""
       ? rows
-      : rows.filter((row) => name(row).includes(wanted) || translation(row).includes(wanted));
+      : rows.filter(
+          (row) =>
+            name(row).includes(wanted) || translation(row).includes(wanted) || members.has(row),
+        );
   // A tag typed in full comes first, however rare it is. Triggers come next: they belong in every
   // caption and must not be lost.
   const isPinned = (row: number): boolean =>

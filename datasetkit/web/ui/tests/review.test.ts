@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Api, EditResult, Image, ImageColumns, Operation, Scope, Session } from "../src/api";
 import { ApiError } from "../src/api";
-import { Review } from "../src/review";
+import { progressText, Review } from "../src/review";
 
 const SESSION: Session = {
   token: "t",
@@ -115,11 +115,22 @@ function fakeApi(
         category: ["general"],
         translation: [""],
         spellings: [1],
+        groups: { name: ["@face"], images: [2], rows: [[0]] },
       }),
     complete: () => Promise.resolve({ tag: [], category: [], count: [], translation: [] }),
     outliers: () =>
       Promise.resolve({ version: 1, images: 3, tag: [], count: [], missing: [], where: [] }),
-    nearDuplicates: () => Promise.resolve({ version: 1, done: 3, total: 3, groups: [[1, 2, 3]] }),
+    nearDuplicates: () =>
+      Promise.resolve({
+        version: 1,
+        done: 3,
+        total: 3,
+        groups: [[1, 2, 3]],
+        copies: [true],
+        kept: 0,
+      }),
+    keep: () => Promise.resolve({ version: 1, done: 3, total: 3, groups: [], copies: [], kept: 1 }),
+    progress: () => Promise.resolve({ label: "", done: 0, total: 0 }),
     changes: (since) =>
       Promise.resolve({
         version: since,
@@ -152,7 +163,11 @@ describe("edits", () => {
   test("edits run one by one, each with the version that the previous one returned", async () => {
     const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
     const review = await started(api);
-    await Promise.all([review.removeTag("lips"), review.removeTag("nose"), review.undo()]);
+    await Promise.all([
+      review.apply({ remove: ["lips"] }),
+      review.apply({ remove: ["nose"] }),
+      review.undo(),
+    ]);
     expect(sent.map(({ version }) => version)).toEqual([1, 2, 3]);
     expect(review.store.get().version).toBe(4);
   });
@@ -160,14 +175,14 @@ describe("edits", () => {
   test("an edit applies to the scope that the page shows", async () => {
     const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
     const review = await started(api);
-    await review.removeTag("lips");
+    await review.apply({ remove: ["lips"] });
     await review.setFilter("tag:lips");
-    await review.removeTag("lips");
+    await review.apply({ remove: ["lips"] });
     review.toggleSelected(1);
     expect(review.store.get().scope).toBe("selected");
-    await review.removeTag("lips");
+    await review.apply({ remove: ["lips"] });
     review.cycleScope();
-    await review.removeTag("lips");
+    await review.apply({ remove: ["lips"] });
     expect(sent.map(({ scope }) => scope)).toEqual([
       { in: "all" },
       { in: "where", where: "tag:lips" },
@@ -187,7 +202,7 @@ describe("edits", () => {
         : Promise.resolve(edited(version + 1)),
     );
     const review = await started(api);
-    expect(await review.removeTag("lips")).toBe(false);
+    expect(await review.apply({ remove: ["lips"] })).toBe(false);
     expect(review.store.get().conflict).toMatchObject({ captions: conflicts, count: 1 });
     expect(sent).toHaveLength(1);
     review.store.get().conflict?.applyAnyway();
@@ -204,8 +219,8 @@ describe("edits", () => {
         : Promise.resolve(edited(version + 1)),
     );
     const review = await started(api);
-    expect(await review.removeTag("lips")).toBe(false);
-    expect(await review.removeTag("lips")).toBe(true);
+    expect(await review.apply({ remove: ["lips"] })).toBe(false);
+    expect(await review.apply({ remove: ["lips"] })).toBe(true);
     expect(review.store.get().toasts.map((toast) => toast.kind)).toEqual(["error", "done"]);
   });
 
@@ -214,7 +229,7 @@ describe("edits", () => {
       session: () => Promise.resolve({ ...SESSION, read_only: true }),
     });
     const review = await started(api);
-    await review.removeTag("lips");
+    await review.apply({ remove: ["lips"] });
     expect(sent).toEqual([]);
     expect(review.store.get().toasts).toHaveLength(1);
   });
@@ -233,7 +248,7 @@ describe("edits", () => {
   test("undo right after an edit reverts that edit, not the one before", async () => {
     const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
     const review = await started(api);
-    await Promise.all([review.removeTag("lips"), review.undo()]);
+    await Promise.all([review.apply({ remove: ["lips"] }), review.undo()]);
     expect(sent.map(({ operation }) => operation)).toEqual([{ remove: ["lips"] }, undefined]);
   });
 
@@ -245,8 +260,8 @@ describe("edits", () => {
           : Promise.resolve(images()),
     });
     const review = await started(api);
-    await Promise.all([review.setFilter("tag:lips"), review.removeTag("lips")]);
-    await Promise.all([review.setFilter("("), review.removeTag("lips")]);
+    await Promise.all([review.setFilter("tag:lips"), review.apply({ remove: ["lips"] })]);
+    await Promise.all([review.setFilter("("), review.apply({ remove: ["lips"] })]);
     expect(sent.map(({ scope }) => scope)).toEqual([{ in: "where", where: "tag:lips" }]);
     expect(review.store.get().toasts.at(-1)).toMatchObject({
       kind: "error",
@@ -286,7 +301,7 @@ describe("edits", () => {
   test("an edit that finishes does not close the text field", async () => {
     const { api } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
     const review = await started(api);
-    const removed = review.removeTag("lips");
+    const removed = review.apply({ remove: ["lips"] });
     review.store.set({ editing: "text" });
     await removed;
     expect(review.store.get().editing).toBe("text");
@@ -297,7 +312,7 @@ describe("edits", () => {
       Promise.resolve(edited(version, { changed: 0, ids: [] })),
     );
     const review = await started(api);
-    await review.removeTag("lips");
+    await review.apply({ remove: ["lips"] });
     expect(review.store.get().toasts[0]).toMatchObject({
       message: "Nothing to change.",
       undo: false,
@@ -313,6 +328,191 @@ describe("edits", () => {
       scope: { in: "ids", ids: [1, 3] },
       operation: { drop: true },
     });
+  });
+});
+
+describe("tags", () => {
+  const order = ["lips", "nose", "smile", "solo"];
+  const many = {
+    version: 1,
+    images: 3,
+    tag: order,
+    count: [2, 2, 1, 3],
+    total: [2, 2, 1, 3],
+    score: [null, null, null, null],
+    category: ["", "", "", ""],
+    translation: ["", "", "", ""],
+    spellings: [1, 1, 1, 1],
+    groups: { name: ["@face"], images: [2], rows: [[0, 1]] },
+  };
+  const withTags = () => {
+    let tags = many;
+    const fake = fakeApi(({ version }) => Promise.resolve(edited(version + 1)), {
+      tags: () => Promise.resolve(tags),
+    });
+    const only = (names: readonly string[]) => {
+      tags = { ...many, tag: names as string[] };
+    };
+    return { ...fake, only };
+  };
+
+  test("Shift selects a range, Ctrl single tags, and one removal takes them all", async () => {
+    const { api, sent } = withTags();
+    const review = await started(api);
+    review.moveToTag(order, 1);
+    review.moveToTag(order, 3, true);
+    expect([...review.store.get().tagSelection.ids]).toEqual(["nose", "smile", "solo"]);
+    review.moveToTag(order, 2, true);
+    review.toggleTag(order, 0);
+    await review.removeTags();
+    expect(sent[0]?.operation).toEqual({ remove: ["nose", "smile", "lips"] });
+  });
+
+  test("the first click with Ctrl keeps the tag under the cursor, Space does not add it", async () => {
+    const { api } = withTags();
+    const review = await started(api);
+    review.moveToTag(order, 1);
+    review.toggleTag(order, 3, true);
+    expect([...review.store.get().tagSelection.ids]).toEqual(["nose", "solo"]);
+    review.moveToTag(order, 0);
+    expect(review.store.get().tagSelection.ids.size).toBe(0);
+    review.toggleTag(order, 0);
+    review.moveToTag(order, 0);
+    review.selectAllTags(order);
+    expect(review.store.get().tagSelection.ids.size).toBe(4);
+  });
+
+  test("a group is removed in one operation, unless a tag of it was deselected", async () => {
+    const { api, sent } = withTags();
+    const review = await started(api);
+    expect(review.selectSearchedGroup("@fa")).toBe(true);
+    expect([...review.store.get().tagSelection.ids]).toEqual(["lips", "nose"]);
+    await review.removeTags();
+    review.selectTagGroup("@face");
+    review.toggleTag(order, 0);
+    await review.removeTags();
+    expect(sent.map(({ operation }) => operation)).toEqual([
+      { exclude: ["@face"] },
+      { remove: ["nose"] },
+    ]);
+    expect(review.selectTagGroup("@hair")).toBe(false);
+    expect(review.selectSearchedGroup("lips")).toBe(false);
+  });
+
+  test("removed tags are no longer selected", async () => {
+    const { api, only } = withTags();
+    const review = await started(api);
+    review.selectTagGroup("@face");
+    only(["nose", "solo"]);
+    await review.removeTags();
+    expect([...review.store.get().tagSelection.ids]).toEqual(["nose"]);
+    expect(review.store.get().tagGroup).toBeNull();
+  });
+});
+
+describe("near-duplicates", () => {
+  const near = { version: 1, done: 3, total: 3, copies: [true, false], kept: 0 };
+  const kept = { ...near, groups: [[3, 4]], copies: [false], kept: 1 };
+
+  test("keeping all of a group is taken back by undo, and by nothing else after an edit", async () => {
+    const asked: unknown[] = [];
+    const both = { ...near, groups: [[1, 2], [3, 4]] }; // prettier-ignore
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)), {
+      nearDuplicates: () => Promise.resolve(both),
+      keep: (keep, ids) => {
+        asked.push([keep, ids]);
+        return Promise.resolve(keep ? kept : both);
+      },
+    });
+    const review = await started(api);
+    await review.showNearDuplicates();
+    await review.keepAll();
+    expect(review.store.get().nearDuplicates?.groups).toEqual([[3, 4]]);
+    expect(review.store.get().toasts.at(-1)).toMatchObject({ message: "Kept all 2.", undo: true });
+    await review.undo();
+    expect(review.store.get().group).toBe(0);
+    expect(sent).toEqual([]);
+    await review.keepAll();
+    await review.apply({ remove: ["lips"] });
+    await review.undo();
+    expect(sent).toHaveLength(2);
+    await review.offerKeptAgain();
+    expect(asked).toEqual([
+      [true, [1, 2]],
+      [false, [1, 2]],
+      [true, [1, 2]],
+      [false, undefined],
+    ]);
+  });
+
+  test("the group on the screen stays there when others come before it", async () => {
+    let groups = [[3, 4]];
+    const { api } = fakeApi(() => Promise.reject(new Error("no edit")), {
+      nearDuplicates: () => Promise.resolve({ ...near, groups }),
+    });
+    const review = await started(api);
+    await review.showNearDuplicates();
+    groups = [
+      [1, 2],
+      [3, 4, 5],
+    ];
+    await review.showNearDuplicates();
+    expect(review.store.get().group).toBe(1);
+    await review.showNearDuplicates(2);
+    expect(review.store.get().group).toBe(0);
+  });
+
+  test("a read-only page keeps nothing", async () => {
+    const { api } = fakeApi(() => Promise.reject(new Error("no edit")), {
+      session: () => Promise.resolve({ ...SESSION, read_only: true }),
+      keep: () => Promise.reject(new Error("not asked")),
+    });
+    const review = await started(api);
+    await review.showNearDuplicates();
+    await review.keepAll();
+    expect(review.store.get().toasts.at(-1)?.message).toContain("read-only");
+  });
+});
+
+describe("progress", () => {
+  test("is shown while an edit takes longer than a moment, and then no more", async () => {
+    let finish: (result: EditResult) => void = () => undefined;
+    let done = 0;
+    const { api } = fakeApi(() => new Promise((resolve) => (finish = resolve)), {
+      progress: () => Promise.resolve({ label: "writing", done: (done += 1000), total: 4118 }),
+    });
+    const review = await started(api);
+    const edit = review.apply({ remove: ["lips"] });
+    await vi.advanceTimersByTimeAsync(100);
+    expect(review.store.get().progress).toBeNull();
+    await vi.advanceTimersByTimeAsync(200);
+    expect(review.store.get().progress?.done).toBe(1000);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(review.store.get().progress?.done).toBe(2000);
+    finish(edited(2));
+    await edit;
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(review.store.get().progress).toBeNull();
+    expect(done).toBe(2000);
+  });
+
+  test("a server that cannot say it does no harm", async () => {
+    let finish: (result: EditResult) => void = () => undefined;
+    const { api } = fakeApi(() => new Promise((resolve) => (finish = resolve)), {
+      progress: () => Promise.reject(new ApiError(0, "no answer")),
+    });
+    const review = await started(api);
+    const edit = review.apply({ remove: ["lips"] });
+    await vi.advanceTimersByTimeAsync(1000);
+    finish(edited(2));
+    expect(await edit).toBe(true);
+  });
+
+  test("says what is done to how many captions", () => {
+    expect(progressText({ label: "writing", done: 1204, total: 4118 })).toBe(
+      "Writing 1,204 of 4,118 captions",
+    );
+    expect(progressText({ label: "", done: 0, total: 0 })).toBe("Writing…");
   });
 });
 
@@ -344,7 +544,7 @@ describe("filter", () => {
     const review = await started(api);
     review.moveTo(2);
     total = 1;
-    await review.removeTag("lips");
+    await review.apply({ remove: ["lips"] });
     expect(review.store.get().cursor).toBe(0);
   });
 });

@@ -1,6 +1,17 @@
 import { describe, expect, test } from "vitest";
 import type { TagColumns } from "../src/api";
-import { narrowestScope, nextScope, sortedTags } from "../src/state";
+import type { Listing } from "../src/listing";
+import { NO_SELECTION } from "../src/selection";
+import {
+  groupFor,
+  INITIAL_STATE,
+  narrowestScope,
+  nextScope,
+  removal,
+  scopeSize,
+  sortedTags,
+  targetTags,
+} from "../src/state";
 
 describe("scope", () => {
   test("cycles through the scopes that are not empty", () => {
@@ -18,6 +29,40 @@ describe("scope", () => {
   });
 });
 
+describe("what the tag list edits", () => {
+  const nothing = { tag: null, tagSelection: NO_SELECTION, tagGroup: null };
+  const several = { ids: new Set(["lips", "nose"]), anchor: 0 };
+
+  test("the tag under the cursor, unless several are selected", () => {
+    expect(removal(nothing)).toBeNull();
+    expect(removal({ ...nothing, tag: "smile" })).toEqual({ remove: ["smile"] });
+    expect(removal({ ...nothing, tag: "smile", tagSelection: several })).toEqual({
+      remove: ["lips", "nose"],
+    });
+    expect(targetTags({ tag: "smile", tagSelection: several })).toEqual(["lips", "nose"]);
+  });
+
+  test("a group is removed as a group", () => {
+    expect(removal({ tag: "lips", tagSelection: several, tagGroup: "@face" })).toEqual({
+      exclude: ["@face"],
+    });
+  });
+
+  test("the scope has as many images as its chip says", () => {
+    const state = {
+      ...INITIAL_STATE,
+      images: 60,
+      filter: "tag:a",
+      listing: { total: 15 } as Listing,
+      selection: { ids: new Set([1, 2]), anchor: 0 },
+    };
+    expect(scopeSize({ ...state, scope: "all" })).toBe(60);
+    expect(scopeSize({ ...state, scope: "filtered" })).toBe(15);
+    expect(scopeSize({ ...state, scope: "selected" })).toBe(2);
+    expect(scopeSize({ ...state, scope: "filtered", filter: " " })).toBe(60);
+  });
+});
+
 describe("sortedTags", () => {
   const tags: TagColumns = {
     version: 1,
@@ -29,6 +74,7 @@ describe("sortedTags", () => {
     category: ["general", "trigger", "general", "general"],
     translation: ["Lächeln", "", "lange Haare", "Lippen"],
     spellings: [1, 1, 1, 1],
+    groups: { name: ["@eyes", "@face"], images: [0, 3], rows: [[], [0, 3]] },
   };
   const names = (...args: [Parameters<typeof sortedTags>[1], string]) =>
     sortedTags(tags, ...args).map((at) => tags.tag[at]);
@@ -46,6 +92,14 @@ describe("sortedTags", () => {
     expect(names("count", "zebra")).toEqual([]);
     expect(names("count", "l")).toEqual(["sylvie", "smile", "long hair", "lips"]);
     expect(names("count", "lips")).toEqual(["lips"]);
+  });
+
+  test("a query such as @face shows the tags of the group", () => {
+    expect(names("count", "@face")).toEqual(["smile", "lips"]);
+    expect(names("count", "@fa")).toEqual(["smile", "lips"]);
+    expect(names("count", "@nothing")).toEqual([]);
+    expect(groupFor(tags.groups, "@f")).toBe(1);
+    expect(groupFor(tags.groups, "face")).toBe(-1);
   });
 
   test("a tag that equals the query comes before those that contain it", () => {

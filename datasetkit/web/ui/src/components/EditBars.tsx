@@ -4,6 +4,7 @@ import { type FormEvent, type ReactNode, useEffect, useState } from "react";
 import { ApiError, type EditResult, type Operation } from "../api";
 import { parseTags } from "../captions";
 import { plural, type Review } from "../review";
+import { targetTags } from "../state";
 import { useReview, useReviewState } from "./context";
 import { TagInput } from "./TagInput";
 
@@ -21,10 +22,12 @@ export function EditBars() {
 type DryRun = { readonly result: EditResult } | { readonly error: string } | null;
 
 /** What an operation would do to the scope. */
-function useDryRun(operation: Operation | null): DryRun {
+export function useDryRun(operation: Operation | null): DryRun {
   const review = useReview();
   const scope = useReviewState((state) => state.scope);
   const version = useReviewState((state) => state.version);
+  const selection = useReviewState((state) => state.selection.ids);
+  const where = useReviewState((state) => state.listing?.where ?? "");
   const [dryRun, setDryRun] = useState<DryRun>(null);
   // As text: the operation is a new object at each render.
   const json = JSON.stringify(operation);
@@ -45,11 +48,17 @@ function useDryRun(operation: Operation | null): DryRun {
       clearTimeout(timer);
       request.abort();
     };
-  }, [review, json, scope, version]);
+  }, [review, json, scope, selection, where, version]);
   return dryRun;
 }
 
-function DryRunCount({ dryRun }: { readonly dryRun: DryRun }) {
+interface DryRunCountProps {
+  readonly dryRun: DryRun;
+  /** Also count the tags that would be added and removed. */
+  readonly withTags?: boolean;
+}
+
+function DryRunCount({ dryRun, withTags = false }: DryRunCountProps) {
   if (dryRun === null) return <span className="dry-run muted" />;
   if ("error" in dryRun) {
     return (
@@ -58,11 +67,18 @@ function DryRunCount({ dryRun }: { readonly dryRun: DryRun }) {
       </span>
     );
   }
-  const { changed, kept, reason } = dryRun.result;
+  const { changed, kept, reason, tags_added: added, tags_removed: removed } = dryRun.result;
   return (
     <span className="dry-run" role="status" title={reason}>
       <b>{plural(changed, "caption")}</b> would change
       {kept ? <span className="muted">, {kept.toLocaleString("en")} skipped</span> : null}
+      {withTags && changed ? (
+        <span>
+          {": "}
+          <span className="added">+{added.toLocaleString("en")}</span>{" "}
+          <span className="removed">−{removed.toLocaleString("en")}</span> tags
+        </span>
+      ) : null}
     </span>
   );
 }
@@ -85,14 +101,14 @@ function useApply(): (operation: Operation | null) => void {
 function Buttons({ submit }: { readonly submit: string }) {
   const review = useReview();
   return (
-    <>
+    <span className="buttons">
       <button type="submit" className="primary">
         {submit} <kbd>Enter</kbd>
       </button>
       <button type="button" className="plain" onClick={() => close(review)}>
         Cancel <kbd>Esc</kbd>
       </button>
-    </>
+    </span>
   );
 }
 
@@ -142,19 +158,27 @@ function TagBar(props: TagBarProps) {
 
 function ReplaceBar() {
   const tag = useReviewState((state) => state.tag);
-  if (tag === null) return null;
+  const tagSelection = useReviewState((state) => state.tagSelection);
+  const targets = targetTags({ tag, tagSelection });
+  const [first] = targets;
+  if (first === undefined) return null;
+  const what = targets.length === 1 ? first : plural(targets.length, "tag");
   return (
     <TagBar
       name="Replace a tag"
       text={
         <>
-          Replace <b className="tag">{tag}</b> with
+          Replace{" "}
+          <b className="tag" title={targets.join(", ")}>
+            {what}
+          </b>{" "}
+          with
         </>
       }
-      label={`Replace ${tag} with`}
+      label={`Replace ${what} with`}
       placeholder="another tag; if the caption has it already, they merge"
       submit="Replace"
-      operation={(tags) => ({ replace: [[tag, tags[0] ?? ""]] })}
+      operation={(tags) => ({ replace: targets.map((old) => [old, tags[0] ?? ""]) })}
     />
   );
 }
@@ -197,7 +221,7 @@ function NoScoresBar() {
   return (
     <form
       className="edit-bar"
-      aria-label="Scores"
+      aria-label="Cut by score"
       onSubmit={onSubmit(() => close(review))}
       onKeyDown={(event) => event.key === "Escape" && close(review)}
     >
@@ -222,11 +246,10 @@ function ThresholdBar() {
   const dryRun = useDryRun(operation);
   const apply = useApply();
   const submit = onSubmit(() => apply(operation));
-  const result = dryRun && "result" in dryRun ? dryRun.result : null;
   return (
     <form
       className="edit-bar"
-      aria-label="Scores"
+      aria-label="Cut by score"
       onSubmit={submit}
       onKeyDown={(event) => event.key === "Escape" && close(review)}
     >
@@ -252,14 +275,7 @@ function ThresholdBar() {
         />
         also captions edited by hand
       </label>
-      <DryRunCount dryRun={dryRun} />
-      {result ? (
-        <span className="dry-run">
-          <span className="added">+{result.tags_added.toLocaleString("en")}</span>{" "}
-          <span className="removed">−{result.tags_removed.toLocaleString("en")}</span>
-          <span className="muted"> tags</span>
-        </span>
-      ) : null}
+      <DryRunCount dryRun={dryRun} withTags />
       <Buttons submit="Apply" />
     </form>
   );

@@ -28,6 +28,7 @@ export function NearDuplicatesView() {
     if (key === "ArrowRight" || key === "ArrowDown") goTo(group + 1);
     else if (key === "ArrowLeft" || key === "ArrowUp") goTo(group - 1);
     else if (/^[1-9]$/.test(key)) void review.keepOne(Number(key));
+    else if (key === "b") void review.keepAll();
     else if (key === "Escape") back();
     else return;
     event.preventDefault();
@@ -53,8 +54,28 @@ export function NearDuplicatesView() {
             ? `group ${(group + 1).toLocaleString("en")} of ${count.toLocaleString("en")}`
             : ""}
           {comparing ? ` (${progressOf(nearDuplicates)})` : ""}
+          {count ? (
+            <span className="badge">
+              {nearDuplicates?.copies[group] ? "copies of one image" : "differ in a part"}
+            </span>
+          ) : null}
         </span>
         <span className="buttons">
+          {readOnly || !count ? null : (
+            <button type="button" onClick={() => void review.keepAll()}>
+              {ids.length === 2 ? "Keep both" : `Keep all ${ids.length}`} <kbd>b</kbd>
+            </button>
+          )}
+          {readOnly || !nearDuplicates?.kept ? null : (
+            <button
+              type="button"
+              className="plain"
+              title="Groups of which you keep all images are not offered"
+              onClick={() => void review.offerKeptAgain()}
+            >
+              Offer {plural(nearDuplicates.kept, "kept group")} again
+            </button>
+          )}
           <button
             type="button"
             className="plain icon-only"
@@ -81,7 +102,9 @@ export function NearDuplicatesView() {
           <p className="muted">
             {comparing
               ? "They appear here as they are found."
-              : `${plural(nearDuplicates.total, "image")} compared.`}
+              : nearDuplicates.kept
+                ? `${plural(nearDuplicates.total, "image")} compared; you keep all of the others.`
+                : `${plural(nearDuplicates.total, "image")} compared.`}
           </p>
         </div>
       ) : (

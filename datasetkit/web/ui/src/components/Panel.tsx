@@ -122,10 +122,10 @@ function CaptionActions() {
       {readOnly ? null : (
         <>
           <button type="button" aria-pressed={editing === "tag"} onClick={() => toggle("tag")}>
-            Add <kbd>a</kbd>
+            Add a tag <kbd>a</kbd>
           </button>
           <button type="button" aria-pressed={editing === "text"} onClick={() => toggle("text")}>
-            Edit <kbd>e</kbd>
+            Edit text <kbd>e</kbd>
           </button>
           <button type="button" onClick={() => void review.exclude()}>
             Exclude <kbd>x</kbd>
@@ -282,8 +282,10 @@ function ImageTags({ image, tags, remove, readOnly }: ImageTagsProps) {
           className={row === active ? "image-tag active" : "image-tag"}
           onClick={() => setCursor(row)}
         >
-          <span className={`category ${tag.category ?? ""}`}>{tag.tag}</span>
-          <span className="translation">{tag.translation ?? ""}</span>
+          <span className="name">
+            <span className={`category ${tag.category ?? ""}`}>{tag.tag}</span>
+            {tag.translation ? <span className="translation">{tag.translation}</span> : null}
+          </span>
           <span className="number muted">{tag.score === null ? "" : tag.score.toFixed(2)}</span>
           {readOnly ? null : (
             // Not a button: screen readers do not announce one inside an option. The key is Del.

@@ -7,7 +7,6 @@ export function StatusBar() {
   const review = useReview();
   const session = useReviewState((state) => state.session);
   const images = useReviewState((state) => state.images);
-  const saving = useReviewState((state) => state.saving);
   const online = useReviewState((state) => state.online);
   const externalChanges = useReviewState((state) => state.externalChanges);
   if (!session) return null;
@@ -41,7 +40,6 @@ export function StatusBar() {
         {!online ? (
           <b className="error-text">dsk review does not respond; captions are safe on disk</b>
         ) : null}
-        {saving ? "saving…" : null}
         {externalChanges.length ? (
           <>
             <b>Changed on disk:</b> {externalChanges.join(" · ")}

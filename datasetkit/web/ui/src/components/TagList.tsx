@@ -1,15 +1,28 @@
 /** The tags of the images in scope, with counts, scores and translations. */
 
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, memo, useEffect, useMemo, useRef } from "react";
+import {
+  type KeyboardEvent,
+  memo,
+  type MouseEvent,
+  useCallback,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+} from "react";
 import type { TagColumns } from "../api";
-import { hasTag, toggleTerm, withoutTag } from "../filters";
+import { hasAny, hasNone, toggleTerm } from "../filters";
 import { moveOf, step } from "../geometry";
 import { plural } from "../review";
-import { sortedTags, type SortKey } from "../state";
+import { NO_SELECTION } from "../selection";
+import { removal, scopeSize, sortedTags, type SortKey, targetTags } from "../state";
 import { useReview, useReviewState } from "./context";
+import { useDryRun } from "./EditBars";
 
+/** Rows with a translation below the tag are higher. */
 const ROW_HEIGHT = 26;
+const TRANSLATED_ROW_HEIGHT = 42;
 const COLUMNS: readonly (readonly [SortKey, string, string])[] = [
   ["tag", "Tag", "Sort by name"],
   ["count", "Scope", "Sort by images in scope"],
@@ -23,9 +36,13 @@ export function TagList() {
   const query = useReviewState((state) => state.tagQuery);
   const sort = useReviewState((state) => state.sort);
   const tag = useReviewState((state) => state.tag);
-  const filter = useReviewState((state) => state.filter);
+  const selection = useReviewState((state) => state.tagSelection.ids);
+  const rowHeight = useReviewState((state) =>
+    state.session?.translations ? TRANSLATED_ROW_HEIGHT : ROW_HEIGHT,
+  );
   const frame = useRef<HTMLDivElement>(null);
   const order = useMemo(() => (tags ? sortedTags(tags, sort, query) : []), [tags, sort, query]);
+  const names = useMemo(() => order.map((row) => tags?.tag[row] ?? ""), [tags, order]);
   const selected = tags ? order.findIndex((row) => tags.tag[row] === tag) : -1;
   // After a tag is removed, the cursor is on the one that followed it.
   const lastCursor = useRef(0);
@@ -36,9 +53,10 @@ export function TagList() {
   const rows = useVirtualizer({
     count: order.length,
     getScrollElement: () => frame.current,
-    estimateSize: () => ROW_HEIGHT,
+    estimateSize: () => rowHeight,
     overscan: 4,
   });
+  useLayoutEffect(() => rows.measure(), [rows, rowHeight]);
   useEffect(() => {
     if (cursor >= 0) rows.scrollToIndex(cursor);
   }, [rows, cursor]);
@@ -46,23 +64,37 @@ export function TagList() {
     if (current !== review.store.get().tag) review.store.set({ tag: current });
   }, [review, current, tag]);
 
-  const show = (name: string, without: boolean) =>
-    void review.setFilter(toggleTerm(filter, without ? withoutTag(name) : hasTag(name)));
+  const show = useCallback(
+    (tagsToShow: readonly string[], without: boolean) =>
+      void review.setFilter(
+        toggleTerm(review.store.get().filter, (without ? hasNone : hasAny)(tagsToShow)),
+      ),
+    [review],
+  );
+  const click = useCallback(
+    (index: number, event: MouseEvent) => {
+      if (event.ctrlKey || event.metaKey) review.toggleTag(names, index, true);
+      else review.moveToTag(names, index, event.shiftKey);
+    },
+    [review, names],
+  );
   const onKeyDown = (event: KeyboardEvent) => {
-    const move = moveOf(event.key);
+    const { key } = event;
+    const move = moveOf(key);
     if (move && move !== "left" && move !== "right") {
-      const page = Math.max(
-        1,
-        Math.floor((frame.current?.clientHeight ?? ROW_HEIGHT) / ROW_HEIGHT),
-      );
-      const row = order[step(cursor, move, order.length, 1, page)];
-      if (tags && row !== undefined) review.store.set({ tag: tags.tag[row] ?? null });
-    } else if ((event.key === "Delete" || event.key === "Backspace") && current !== null) {
-      void review.removeTag(current);
-    } else if (event.key === "Enter" && current !== null) {
-      show(current, event.shiftKey);
-    } else if (event.key === "Escape") {
-      if (query) review.store.set({ tagQuery: "" });
+      const page = Math.max(1, Math.floor((frame.current?.clientHeight ?? rowHeight) / rowHeight));
+      review.moveToTag(names, step(cursor, move, order.length, 1, page), event.shiftKey);
+    } else if (key === " ") {
+      review.toggleTag(names, cursor);
+    } else if (key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) {
+      review.selectAllTags(names);
+    } else if ((key === "Delete" || key === "Backspace") && current !== null) {
+      void review.removeTags();
+    } else if (key === "Enter" && current !== null) {
+      show(targetTags(review.store.get()), event.shiftKey);
+    } else if (key === "Escape") {
+      if (selection.size > 0) review.selectTagGroup(null);
+      else if (query) review.store.set({ tagQuery: "" });
       else if (!review.clear()) document.getElementById("images")?.focus();
     } else {
       return;
@@ -85,18 +117,27 @@ export function TagList() {
           onChange={(event) => {
             // The first match becomes the selected tag.
             lastCursor.current = 0;
-            review.store.set({ tagQuery: event.target.value, tag: null });
+            review.store.set({
+              tagQuery: event.target.value,
+              tag: null,
+              tagSelection: NO_SELECTION,
+              tagGroup: null,
+            });
           }}
           onKeyDown={(event) => {
             if (event.key === "Escape" && query) review.store.set({ tagQuery: "" });
             else if (!["Enter", "ArrowDown", "Escape"].includes(event.key)) return;
-            else document.getElementById("tags")?.focus();
+            else {
+              if (event.key !== "Escape") review.selectSearchedGroup(query);
+              document.getElementById("tags")?.focus();
+            }
             event.preventDefault();
             event.stopPropagation();
           }}
         />
         {query === "" ? <kbd aria-hidden="true">f</kbd> : null}
       </div>
+      <Groups />
       <div className="tag-header" role="group" aria-label="Sort order">
         {COLUMNS.map(([key, label, title]) => (
           <button
@@ -117,6 +158,7 @@ export function TagList() {
         className="tags"
         role="listbox"
         aria-label="Tags in scope"
+        aria-multiselectable="true"
         tabIndex={0}
         aria-activedescendant={
           rows.getVirtualItems().some((item) => item.index === cursor) ? `tag-${cursor}` : undefined
@@ -136,16 +178,50 @@ export function TagList() {
                     index={item.index}
                     count={order.length}
                     top={item.start}
+                    height={rowHeight}
                     active={item.index === cursor}
-                    select={(name) => review.store.set({ tag: name })}
+                    selected={
+                      selection.size > 0
+                        ? selection.has(names[item.index] ?? "")
+                        : item.index === cursor
+                    }
+                    several={selection.size > 0}
+                    click={click}
                     show={show}
                   />
                 ))
             : null}
         </div>
       </div>
-      <TagActions tag={current} />
+      <TagActions />
     </>
+  );
+}
+
+/** The groups of tags in scope: one click selects the tags of a group. */
+function Groups() {
+  const review = useReview();
+  const groups = useReviewState((state) => state.tags?.groups ?? null);
+  const selected = useReviewState((state) => state.tagGroup);
+  if (!groups || groups.name.length === 0) return null;
+  return (
+    <div className="tag-groups" role="group" aria-label="Groups of tags">
+      {groups.name.map((name, row) => (
+        <button
+          key={name}
+          type="button"
+          className="plain"
+          aria-pressed={name === selected}
+          title={`Select the tags of ${name}: ${plural(groups.images[row] ?? 0, "image")} in scope`}
+          onClick={() => {
+            review.selectTagGroup(name === selected ? null : name);
+            document.getElementById("tags")?.focus();
+          }}
+        >
+          {name} <span className="number">{(groups.images[row] ?? 0).toLocaleString("en")}</span>
+        </button>
+      ))}
+    </div>
   );
 }
 
@@ -169,33 +245,36 @@ interface TagRowProps {
   readonly index: number;
   readonly count: number;
   readonly top: number;
+  readonly height: number;
   readonly active: boolean;
-  readonly select: (tag: string) => void;
-  readonly show: (tag: string, without: boolean) => void;
+  readonly selected: boolean;
+  /** Whether several tags are selected together. */
+  readonly several: boolean;
+  readonly click: (index: number, event: MouseEvent) => void;
+  readonly show: (tags: readonly string[], without: boolean) => void;
 }
 
 const TagRow = memo(
-  function TagRow({ tags, row, index, count, top, active, select, show }: TagRowProps) {
+  function TagRow(props: TagRowProps) {
+    const { tags, row, index, count, top, height, active, selected, several, click, show } = props;
     const name = tags.tag[row] ?? "";
     const score = tags.score[row] ?? null;
     const category = tags.category[row] ?? "";
     const translation = tags.translation[row] ?? "";
     const spellings = tags.spellings[row] ?? 1;
+    const title = [name, translation, spellings > 1 ? `spelled in ${spellings} ways` : ""];
     return (
       <div
         id={`tag-${index}`}
         role="option"
-        aria-selected={active}
+        aria-selected={selected}
         aria-posinset={index + 1}
         aria-setsize={count}
-        className={active ? "tag-row active" : "tag-row"}
-        style={{ transform: `translateY(${top}px)` }}
-        title={spellings > 1 ? `${name}: spelled in ${spellings} ways` : name}
-        onClick={(event) => {
-          select(name);
-          if (event.ctrlKey || event.metaKey) show(name, event.shiftKey);
-        }}
-        onDoubleClick={(event) => show(name, event.shiftKey)}
+        className={`tag-row${active ? " active" : ""}${selected && several ? " selected" : ""}`}
+        style={{ transform: `translateY(${top}px)`, height }}
+        title={title.filter((part) => part !== "").join(": ")}
+        onClick={(event) => click(index, event)}
+        onDoubleClick={(event) => show([name], event.shiftKey)}
       >
         <span className="name">
           <span className={`category ${category}`}>{name}</span>
@@ -212,31 +291,30 @@ const TagRow = memo(
     a.row === b.row &&
     a.index === b.index &&
     a.top === b.top &&
+    a.height === b.height &&
     a.active === b.active &&
+    a.selected === b.selected &&
+    a.several === b.several &&
     a.count === b.count &&
+    a.click === b.click &&
     a.show === b.show,
 );
 
-/** Buttons for the mouse, labeled with their shortcuts. */
-function TagActions({ tag }: { readonly tag: string | null }) {
+/** Buttons for the mouse, labeled with what they apply to and with their shortcuts. */
+function TagActions() {
   const review = useReview();
   const readOnly = useReviewState((state) => state.session?.read_only ?? false);
   const trigger = useReviewState((state) => state.session?.trigger ?? NO_TRIGGER);
+  const scope = useReviewState((state) => state.scope);
+  const size = useReviewState(scopeSize);
   if (readOnly) return null;
   return (
     <div className="tag-actions" role="group" aria-label="Edit all captions in scope">
-      <button
-        type="button"
-        disabled={tag === null}
-        onClick={() => tag !== null && void review.removeTag(tag)}
-      >
-        Remove <kbd>Del</kbd>
-      </button>
-      <button type="button" disabled={tag === null} onClick={() => review.openEditBar("replace")}>
-        Replace <kbd>r</kbd>
-      </button>
+      <RemoveButton />
+      <ReplaceButton />
       <button type="button" onClick={() => review.openEditBar("add")}>
-        Add <kbd>A</kbd>
+        Add to {scope === "all" ? "all " : ""}
+        {size.toLocaleString("en")} <kbd>A</kbd>
       </button>
       <button
         type="button"
@@ -246,9 +324,46 @@ function TagActions({ tag }: { readonly tag: string | null }) {
         Trigger <kbd>t</kbd>
       </button>
       <button type="button" onClick={() => review.openEditBar("scores")}>
-        Scores <kbd>c</kbd>
+        Cut by score <kbd>c</kbd>
       </button>
     </div>
+  );
+}
+
+/** Says what it removes, and from how many images. */
+function RemoveButton() {
+  const review = useReview();
+  const tags = useReviewState((state) => state.tags);
+  const tag = useReviewState((state) => state.tag);
+  const tagSelection = useReviewState((state) => state.tagSelection);
+  const tagGroup = useReviewState((state) => state.tagGroup);
+  const targets = targetTags({ tag, tagSelection });
+  // The list knows how many images have one tag; how many have one of several, only the server.
+  const [only] = targets;
+  const one = targets.length === 1 && tagGroup === null;
+  const dryRun = useDryRun(one ? null : removal({ tag, tagSelection, tagGroup }));
+  const count = one
+    ? (tags?.count[tags.tag.indexOf(only ?? "")] ?? null)
+    : dryRun && "result" in dryRun
+      ? dryRun.result.changed
+      : null;
+  const what =
+    tagGroup ?? (targets.length > 1 ? `${targets.length.toLocaleString("en")} tags` : "");
+  const from = count === null || targets.length === 0 ? "" : `from ${count.toLocaleString("en")}`;
+  return (
+    <button type="button" disabled={targets.length === 0} onClick={() => void review.removeTags()}>
+      {["Remove", what, from].filter((part) => part !== "").join(" ")} <kbd>Del</kbd>
+    </button>
+  );
+}
+
+function ReplaceButton() {
+  const review = useReview();
+  const count = useReviewState((state) => targetTags(state).length);
+  return (
+    <button type="button" disabled={count === 0} onClick={() => review.openEditBar("replace")}>
+      Replace{count > 1 ? ` ${count.toLocaleString("en")} tags` : ""} <kbd>r</kbd>
+    </button>
   );
 }
 

@@ -52,9 +52,8 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
         )}
         <button
           type="button"
-          className="plain icon-only"
-          title="Near-duplicates (g)"
-          aria-label="Near-duplicates"
+          className="plain"
+          title="Near-duplicates side by side (g)"
           aria-pressed={view === "near-duplicates"}
           onClick={() =>
             view === "near-duplicates"
@@ -62,17 +61,19 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
               : void review.showNearDuplicates()
           }
         >
-          <Icon name="nearDuplicates" />
+          <Icon name="nearDuplicates" />{" "}
+          <span className="word">
+            Near-duplicates <kbd>g</kbd>
+          </span>
         </button>
         <button
           type="button"
-          className="plain icon-only"
-          title="Caption panel"
-          aria-label="Caption panel"
+          className="plain"
+          title="Show or hide the caption of the image under the cursor"
           aria-pressed={panelOpen}
           onClick={() => review.store.set({ panelOpen: !panelOpen })}
         >
-          <Icon name="panel" />
+          <Icon name="panel" /> <span className="word">Caption</span>
         </button>
         <button
           type="button"
@@ -88,7 +89,7 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
           title="Keyboard shortcuts (?)"
           onClick={() => review.store.set({ shortcutsOpen: true })}
         >
-          Shortcuts <kbd>?</kbd>
+          <span className="word">Shortcuts</span> <kbd>?</kbd>
         </button>
       </div>
     </header>
