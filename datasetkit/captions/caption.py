@@ -63,6 +63,16 @@ def forms_of(caption: Caption) -> tuple[str, ...]:
     return tuple(tag_form(tag, caption.syntax) for tag in caption.tags)
 
 
+def bare_tags(caption: Caption) -> tuple[str, ...]:
+    """Return the tags of a caption without their weights."""
+    if not caption.syntax.weighted_captions:
+        return caption.tags
+    return tuple(
+        tag if is_group(tag, caption.syntax) else grammar.without_weights(tag)
+        for tag in caption.tags
+    )
+
+
 def parse(text: str, syntax: CaptionSyntax = PLAIN) -> Caption:
     """Parse a caption; see `captions/grammar.py`.
 
@@ -177,13 +187,11 @@ def laid_out_text(caption: Caption) -> str:
     """Return the text of a caption for trainers, which read only the first line: without
     byte-order marks, and as one line unless lines are separate captions.
     """
-    text = (caption.source if caption.source is not None else caption.text()).replace(
-        grammar.BOM, ""
-    )
+    text = file_text(caption).replace(grammar.BOM, "")
     filled = [line for line, _ in grammar.lines(text) if not grammar.is_blank(line)]
     is_first = bool(filled) and not grammar.is_blank(grammar.lines(text)[0][0])
     if (len(filled) == 1 and is_first) or caption.syntax.enable_wildcard:
-        return text if text.endswith("\n") else text + "\n"
+        return text
     return joined_lines(filled) + "\n"
 
 

@@ -10,7 +10,7 @@ One grammar for all that reads, edits and trains captions:
 - With `enable_wildcard` each line is a caption of its own.
 - With `weighted_captions` tags are compared without `(tag:1.2)`, `(tag)` and `[tag]`.
 
-The trainer splits at every comma, as sd-scripts does (`comma_tags`).
+The trainer expands wildcards first and splits what is left (`comma_tags`).
 """
 
 from __future__ import annotations
@@ -367,8 +367,26 @@ def kept_and_free(caption: str, separator: str) -> tuple[str, str, str] | None:
 
 
 def comma_tags(text: str) -> list[str]:
-    """Return the tags between all commas, as sd-scripts splits them for shuffling."""
-    return [tag for piece in text.split(SEPARATOR) if (tag := piece.strip())]
+    """Return the tags that the trainer shuffles and drops: those between commas, as in sd-scripts.
+
+    What sd-scripts would tear stays whole: `1,000 people`, `red\\, white`. Without a space beside it,
+    such a comma separates tags: `2023,1000`.
+    """
+    pieces: list[str] = []
+    start = 0
+    for match in re.finditer(SEPARATOR, text):
+        if _splits(text, match, PLAIN) or not _in_phrase(text, start, match.start()):
+            pieces.append(text[start : match.start()])
+            start = match.end()
+    pieces.append(text[start:])
+    return [tag for piece in pieces if (tag := piece.strip())]
+
+
+def _in_phrase(text: str, start: int, at: int) -> bool:
+    """Tell whether there is a space between the words before or after a comma."""
+    end = text.find(SEPARATOR, at + 1)
+    after = text[at + 1 : end if end >= 0 else len(text)]
+    return " " in text[start:at].strip() or " " in after.rstrip()
 
 
 def characters(caption: str) -> Iterator[tuple[str, bool]]:

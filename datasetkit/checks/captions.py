@@ -10,7 +10,7 @@ from typing import Final
 from datasetkit.captions import grammar, tokens
 from datasetkit.captions.caption import laid_out, name_in, normal_form, read_caption, tag_form
 from datasetkit.captions.caption import repeated as again
-from datasetkit.captions.grammar import BOM, PLAIN, is_group
+from datasetkit.captions.grammar import BOM, PLAIN, is_group, is_prose
 from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.vocabulary import Vocabulary, load
 from datasetkit.checks import sd_scripts
@@ -134,6 +134,7 @@ def trigger_number(data: CheckInput) -> Iterator[Finding]:
             (item, leading(item, caption, vocabulary))
             for item, caption in data.trained
             if item.folder == folder
+            and not is_prose(caption.tags)
             and caption.forms[: len(folder.triggers)] == tuple(map(normal_form, folder.triggers))
         ]
         usual = Counter(n for _, n in counts).most_common(1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
+from datasetkit.captions.caption import bare_tags
 from datasetkit.core.errors import DatasetError
 from datasetkit.core.files import display, find_root, read_existing
 from datasetkit.core.progress import Reporter
@@ -141,7 +142,7 @@ def _captioned(
             image.concept,
             image.repeats,
             image.record.path,
-            caption.tags,
+            bare_tags(caption),
             _scores(image.record.id, models, store),
         )
         for image in selected

@@ -285,7 +285,7 @@ def test_other_tags_keep_their_text():
 @pytest.mark.parametrize(
     ("text", "syntax", "expected"),
     [
-        ("a ,b", KEEP, "a ,b\n"),
+        ("a ,b", KEEP, "a ,b"),
         ("\ufeffa, b\r\n", KEEP, "a, b\r\n"),
         ("a\nb\n", KEEP, "a, b\n"),
         ("a,\r\nb,", KEEP, "a, b\n"),

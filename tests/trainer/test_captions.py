@@ -82,6 +82,13 @@ def test_every_third_epoch_has_no_captions():
     ]
 
 
+def test_a_number_or_an_escaped_comma_is_not_torn():
+    options = CaptionOptions(shuffle_caption=True)
+    for text in samples("a crowd of 1,000 people, red\\, white, 10,5 km", options, 50):
+        assert "a crowd of 1,000 people" in text and "red\\, white" in text and "10,5 km" in text
+    assert sample("2023,1girl,solo", CaptionOptions(), 1, Random(0)) == "2023, 1girl, solo"
+
+
 def test_caption_without_tags_stays_empty():
     options = CaptionOptions(shuffle_caption=True, keep_tokens=2, caption_tag_dropout_rate=0.5)
     assert sample(" , ", options, 1, Random(0)) == ""

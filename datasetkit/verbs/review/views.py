@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datasetkit import __version__
-from datasetkit.captions.caption import normal_form
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.filters import FilterError, parse, show
 from datasetkit.captions.predicates import SCORE_STEPS
@@ -161,11 +160,13 @@ def image_details(
         "tags": [
             {
                 "tag": tag,
-                "score": _score(facts.scores.get(normal_form(tag))),
+                "score": _score(facts.scores.get(form)),
                 "category": context.vocabulary.category(tag),
-                "translation": translations.of(normal_form(tag)),
+                "translation": translations.of(form),
             }
-            for tag in (caption.tags if caption is not None else ())
+            for tag, form in zip(
+                caption.tags if caption is not None else (), facts.in_order, strict=True
+            )
         ],
         "other_tags": _other_tags(image, context.vocabulary),
         "tagger": None
