@@ -369,8 +369,8 @@ def kept_and_free(caption: str, separator: str) -> tuple[str, str, str] | None:
 def comma_tags(text: str) -> list[str]:
     """Return the tags that the trainer shuffles and drops: those between commas, as in sd-scripts.
 
-    What sd-scripts would tear stays whole: `1,000 people`, `red\\, white`. Without a space beside it,
-    such a comma separates tags: `2023,1000`.
+    Numbers and escaped commas that sd-scripts would tear stay whole (`1,000 people`). Without a
+    space beside it, such a comma separates tags (`2023,1000`).
     """
     pieces: list[str] = []
     start = 0
