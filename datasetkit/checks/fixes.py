@@ -186,9 +186,14 @@ def _fix_caption(
         return [], [], {}
     if caption.proper and file_text(after) == file_text(before):
         return done, [], discarded
+    return done, [_rewrite(item, caption, file_text(after))], discarded
+
+
+def _rewrite(item: CheckImage, caption: CaptionFile, text: str) -> WriteText:
+    path = caption_path(item.path)
     # `a.TXT` is the same file as `a.txt` on a disk that ignores case.
-    over = caption.data if caption.proper or caption_path(item.path).exists() else None
-    return done, [WriteText(caption_path(item.path), file_text(after), over)], discarded
+    over = caption.data if caption.proper or path.exists() else None
+    return WriteText(path, text, over)
 
 
 def _convert(
@@ -201,7 +206,7 @@ def _convert(
         return [], [], {}
     if caption.proper or NAME not in checks:
         return [ENCODING], [WriteText(caption.path, caption.converted, caption.data)], {}
-    write = WriteText(caption_path(item.path), caption.converted, None)
+    write = _rewrite(item, caption, caption.converted)
     return [ENCODING, NAME], [write], {caption.path: caption.data}
 
 

@@ -170,6 +170,7 @@ def reg_generate(result: RegGenerateResult, dry_run: bool) -> None:
             f"- {result.count - result.used} of {images(result.count)} are never used: an "
             f"epoch takes {result.used}"
         )
+    problems(result.failed)
 
 
 def report(result: ReportResult, dry_run: bool) -> None:

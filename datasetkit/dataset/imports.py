@@ -64,13 +64,13 @@ def parse_lines(text: str, reading: TagSyntax = DEFAULT) -> Caption:
 
 
 def parse_words(text: str, reading: TagSyntax = DEFAULT) -> Caption:
-    """Parse the tags that Grabber saves: separated by commas, by line breaks, or by spaces.
-
-    A line without commas is split at its spaces if its words are spelled as a booru spells tags:
-    with underscores, with namespaces, or at least half of them tags of the vocabulary.
+    """Parse the tags that Grabber and gallery-dl save: separated by commas, by line breaks, or all
+    in one line by spaces, as boorus spell them.
     """
-    lines = text.replace("\ufeff", "").splitlines()
-    tags = (tag for line in lines for tag in _words(line.strip()))
+    tags = parse(text).tags
+    words = text.split()
+    if len(tags) == 1 and _are_tags(words) and tags[0] not in vocabulary.load():
+        tags = tuple(words)
     return _caption(_without_namespaces(tags, reading), reading)
 
 
@@ -135,16 +135,17 @@ _POSTS: Final[tuple[SideCar, ...]] = (
     (_beside(".json"), parse_post),
     (_instead(".json"), parse_post),
 )
-_HYDRUS: Final[SideCar] = (_beside(".txt"), parse_lines)
+_LINES: Final[SideCar] = (_beside(".txt"), parse_lines)
+_WORDS: Final[SideCar] = (_beside(".txt"), parse_words)
 _CAPTION: Final[SideCar] = (_instead(".caption"), parse_caption)
 
 # For each kind the possible side-cars of an image with their parsers; the first that exists is
 # used. In `auto` the JSON of a post comes first, as it has categories, and `.caption` last.
 KINDS: Final[Mapping[str, tuple[SideCar, ...]]] = {
-    "auto": (*_POSTS, _HYDRUS, _CAPTION),
-    "gallery-dl": (*_POSTS, _HYDRUS),
-    "grabber": ((_beside(".txt"), parse_words), (_instead(".txt"), parse_words)),
-    "hydrus": (_HYDRUS, (_instead(".txt"), parse_lines)),
+    "auto": (*_POSTS, _WORDS, _CAPTION),
+    "gallery-dl": (*_POSTS, _WORDS),
+    "grabber": (_WORDS, (_instead(".txt"), parse_words)),
+    "hydrus": (_LINES, (_instead(".txt"), parse_lines)),
     "caption": (_CAPTION,),
     "meta": (),
 }
@@ -343,16 +344,14 @@ def _without_namespaces(tags: Iterable[str], reading: TagSyntax) -> Iterator[str
             yield name
 
 
-def _words(line: str) -> Sequence[str]:
-    """Return the tags of one line."""
-    words = line.split()
-    if "," in line or len(words) < 2:
-        return parse(line).tags
+def _are_tags(words: Sequence[str]) -> bool:
+    """Tell whether the words of a line are tags, and not a text: one has an underscore, two have a
+    namespace, or at least half are in the vocabulary.
+    """
     known = vocabulary.load()
-    looks_like_tags = any("_" in word or split_namespace(word)[0] for word in words) or 2 * sum(
-        word in known for word in words
-    ) >= len(words)
-    return words if looks_like_tags and line not in known else [line]
+    namespaces = sum(bool(split_namespace(word)[0]) for word in words)
+    in_vocabulary = sum(word in known for word in words)
+    return any("_" in w for w in words) or namespaces > 1 or 2 * in_vocabulary >= len(words)
 
 
 def _caption(tags: Iterable[str], reading: TagSyntax) -> Caption:

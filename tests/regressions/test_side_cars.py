@@ -70,6 +70,10 @@ def test_entities_become_characters(escaped, text):
         (GRABBER, MIKU),
         ("character:hatsune_miku artist:ixy ^_^", ("hatsune miku", "^_^")),
         ("long hair", ("long hair",)),
+        ("red hat\nblue hat smile\n1girl", ("red hat", "blue hat smile", "1girl")),
+        ("character:hatsune miku\n1girl", ("hatsune miku", "1girl")),
+        ("character:hatsune miku", ("hatsune miku",)),
+        ("character:rem artist:ixy solo", ("rem", "solo")),
         ("a photo of sylvie in the garden", ("a photo of sylvie in the garden",)),
     ],
 )

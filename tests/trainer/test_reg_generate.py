@@ -270,3 +270,16 @@ def test_the_command_draws_and_says_what(here, capsys):
     assert run([*line[:-2], "--size", "big"]) == 2
     assert "write 512 or 512x768" in capsys.readouterr().err
     assert run(["reg", "nowhere", "--class", "1girl"]) == 10  # the other command is still there
+
+
+def test_a_caption_that_is_written_while_images_are_generated_is_kept_and_named(here):
+    first = api.generate_reg(here / "ds", options(count=2))
+    image = first.generated[1]
+    image.unlink()
+    image.with_suffix(".txt").write_text("MY PRECIOUS EDIT\n", encoding="utf-8")
+    again = api.generate_reg(here / "ds", options(count=2))
+    assert again.generated == (image,)
+    assert [failed.path for failed in again.failed] == [image.with_suffix(".txt")]
+    assert image.with_suffix(".txt").read_text(encoding="utf-8") == "MY PRECIOUS EDIT\n"
+    api.undo(here / "ds")
+    assert image.with_suffix(".txt").read_text(encoding="utf-8") == "MY PRECIOUS EDIT\n"
