@@ -11,7 +11,7 @@ from typing import Any, Final
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
 from datasetkit.core.suggest import did_you_mean
-from datasetkit.dataset.layout import TRAIN
+from datasetkit.dataset import layout
 from datasetkit.options import trust
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.declare import by_name
@@ -157,7 +157,7 @@ def data_folder(folder: Path, config: Config) -> Path:
     """Return the laid-out dataset of a folder: for a project the output of `dsk layout`, else the
     folder itself.
     """
-    if config.root == folder.resolve() and not (folder / TRAIN).is_dir():
+    if config.root == folder.resolve() and layout.dataset_roots(folder)[0] == folder:
         return Path(config.build(LayoutOptions, "layout", only_read=True).out)
     return folder
 

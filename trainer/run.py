@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, require_writable, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
+from datasetkit.dataset.naming import existing_name_fault, name_fault, require_names
 from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.locks import lock
@@ -112,10 +112,14 @@ def train(
 def output_name(options: TrainOptions, plan: TrainingPlan) -> str:
     """Return the name of the LoRA's files: output_name, else the name of the first concept."""
     name = options.output_name or plan.subsets[0].name or "lora"
-    if re.search(r"[\\/\0]", name) or name in (".", ".."):
+    fault = existing_name_fault(name)
+    if options.output_name:
+        fault = name_fault(name)
+        require_names(Path(options.output_dir))
+    if fault is not None:
         raise InputError(
-            f"output_name = {display(name)} is not a file name",
-            hint="give a name without slashes",
+            f"output_name = {display(name)} is not a file name: it {fault}",
+            hint="give another name, such as my-lora",
         )
     return name
 

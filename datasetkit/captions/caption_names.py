@@ -7,21 +7,20 @@ another name. dsk reads and writes `<stem>.txt` only; `dsk check --fix` gives th
 from __future__ import annotations
 
 import shlex
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datasetkit.core.files import caption_path, display, reading
+from datasetkit.core.files import caption_path, display, fold, reading
 
-_SUFFIXES = frozenset({".txt", ".caption", ".captions", ".text"})
+CAPTION_SUFFIXES = frozenset({".txt", ".caption", ".captions", ".text"})
 # How many names a message has.
 _SHOWN = 3
 
 
 def is_caption_name(path: Path) -> bool:
     """Tell whether a file may be a caption, by its suffix."""
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in CAPTION_SUFFIXES and not path.name.startswith(".")
 
 
 def caption_files(images: Sequence[Path], files: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
@@ -37,14 +36,14 @@ def caption_files(images: Sequence[Path], files: Iterable[Path]) -> dict[Path, t
             names[name].append(image)
     folded: defaultdict[str, list[Path]] = defaultdict(list)
     for name, owners in names.items():
-        folded[_fold(name)] += owners
+        folded[fold(name)] += owners
     captions: defaultdict[Path, list[Path]] = defaultdict(list)
     for path in filter(is_caption_name, files):
         base = _without_suffixes(path)
         # `a.txt` beside a.jpg and a.jpg.txt: the proper caption of one image is no other's.
         exact = [i for i in names.get(base, ()) if path == caption_path(i)]
         if path not in proper:
-            exact = names.get(path.stem) or names.get(base) or folded.get(_fold(base), [])
+            exact = names.get(path.stem) or names.get(base) or folded.get(fold(base), [])
         for image in dict.fromkeys(exact):
             captions[image].append(path)
     return {
@@ -92,10 +91,6 @@ def _warning(folder: Path, captions: Sequence[Path]) -> str:
 def _without_suffixes(path: Path) -> str:
     """Return a name without its suffix, also without a second one: `1.txt.txt` -> `1`."""
     base = path.stem
-    while Path(base).suffix.lower() in _SUFFIXES:
+    while Path(base).suffix.lower() in CAPTION_SUFFIXES:
         base = Path(base).stem
     return base
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from datasetkit.captions.caption import lines_of, parse, tag_form, with_source
 from datasetkit.captions.grammar import PLAIN, is_group
-from datasetkit.core.records import Caption, CaptionSyntax, Failed
+from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
 from datasetkit.dataset.buckets import BucketRules
 from datasetkit.dataset.layout import Misread
 from datasetkit.options.check import CheckOptions
@@ -143,11 +143,12 @@ class UnreachedFiles:
 class CheckInput:
     """The data that the checks examine.
 
-    failed: images that cannot be used. misread: folders that are not concepts, with their parent.
-    astray: files that trainers do not find. strays: captions without an image. latents: cached
-    latents without an image, or older than it, with the reason. empty: concept folders without
-    images. sources: laid-out image -> the image that it links to. digests: hashes the pixels of
-    images; each needs a full decode.
+    failed: images that cannot be used. left_out: files that are not read, or not images.
+    same_names: image -> an earlier image of the folder with its name but for the suffix. misread:
+    folders that are not concepts, with their parent. astray: files that trainers do not find.
+    strays: captions without an image. latents: cached latents without an image, or older than it,
+    with the reason. empty: concept folders without images. sources: laid-out image -> the image
+    that it links to. digests: hashes the pixels of images; each needs a full decode.
     """
 
     folder: Path
@@ -157,6 +158,8 @@ class CheckInput:
     folders: tuple[CheckFolder, ...]
     items: tuple[CheckImage, ...]
     failed: tuple[Failed, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    same_names: Mapping[Path, Path] = field(default_factory=dict)
     misread: tuple[tuple[Path, Misread], ...] = ()
     astray: tuple[UnreachedFiles, ...] = ()
     strays: tuple[Path, ...] = ()

@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption
-from datasetkit.captions.caption_names import is_caption_name
 from datasetkit.captions.encodings import decode_other
 from datasetkit.checks.base import CaptionFile
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import (
-    MAX_CAPTION_BYTES,
-    caption_path,
-    read_regular,
-    reading,
-)
+from datasetkit.core.files import MAX_CAPTION_BYTES, caption_path, read_regular
+from datasetkit.images.listing import Listing
 
 # What sd-scripts appends to the stem of an image: a size and the kind of model (strategy_sd.py), or
 # the outputs of the encoder.
@@ -32,13 +27,10 @@ class FolderContents:
     latents: tuple[Path, ...]
 
 
-def read_folder(folder: Path) -> FolderContents:
-    """List the caption files of a folder, under any name, and its cached latents."""
-    with reading(folder):
-        paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    captions = tuple(path for path in paths if is_caption_name(path) and not path.is_dir())
-    latents = tuple(path for path in paths if path.suffix == ".npz" and path.is_file())
-    return FolderContents(captions, latents)
+def read_folder(listing: Listing) -> FolderContents:
+    """Return the caption files of a folder, under any name, and its cached latents."""
+    latents = tuple(p for p in sorted(listing.other) if p.suffix == ".npz" and p.is_file())
+    return FolderContents(tuple(sorted(listing.captions)), latents)
 
 
 def read_caption_file(image: Path, files: Sequence[Path], encoding: str = "") -> CaptionFile | None:
@@ -76,11 +68,14 @@ def files_of_same_tags(caption: CaptionFile) -> dict[Path, bytes]:
 
 
 def strays(
-    beside: FolderContents, claimed: Iterable[Path], images: Iterable[Path]
+    beside: FolderContents, claimed: Iterable[Path], owners: Iterable[Path]
 ) -> tuple[Path, ...]:
-    """Return the caption files without an image. images: all image files, readable or not."""
-    claimed = {*claimed, *map(caption_path, images)}
-    return tuple(path for path in beside.captions if path not in claimed)
+    """Return the caption files without an owner.
+
+    owners: all files that may have a caption: images, readable or not, and those that are left out.
+    """
+    claimed, names = set(claimed), {name for p in owners for name in (p.stem, p.name)}
+    return tuple(p for p in beside.captions if p not in claimed and p.stem not in names)
 
 
 def stale_latents(beside: FolderContents, images: Sequence[Path]) -> tuple[tuple[Path, str], ...]:

@@ -430,8 +430,8 @@ CHECKS: Final = (
         "caption",
         "caption without an image",
         "the stems of `.txt` and `.caption` files",
-        "no image has that stem",
-        "rename or remove it",
+        "no image has that stem, nor a file that is left out, such as a HEIC or a video",
+        "give it the name of its image, or move it to another folder",
         stray,
     ),
 )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.vocabulary import load
-from datasetkit.checks.base import Check, CheckImage, CheckInput, Finding
-from datasetkit.core.files import caption_path, display
+from datasetkit.checks.base import Check, CheckInput, Finding
+from datasetkit.core.files import display
 from datasetkit.dataset.layout import Concept, parse
 from datasetkit.dataset.repeats import balance_reg, reg_samples
 
@@ -44,15 +42,10 @@ def empty(data: CheckInput) -> Iterator[Finding]:
 
 
 def same_stem(data: CheckInput) -> Iterator[Finding]:
-    owners: defaultdict[Path, list[CheckImage]] = defaultdict(list)
-    for item in data.items:
-        owners[caption_path(item.path)].append(item)
-    for first, *others in owners.values():
-        for item in others:
-            yield Finding(
-                item.path,
-                f"shares its caption and its cached latents with {display(first.path.name)}",
-            )
+    for image, owner in data.same_names.items():
+        yield Finding(
+            image, f"shares its caption and its cached latents with {display(owner.name)}"
+        )
 
 
 def ordinary_name(data: CheckInput) -> Iterator[Finding]:
@@ -144,8 +137,8 @@ CHECKS: Final = (
         "same-stem",
         "folder",
         "two images of one name",
-        "the stems of the images of a folder",
-        "`a.jpg` beside `a.png`",
+        "the names of the images of a folder without their suffixes, as dsk layout compares them",
+        "`a.jpg` beside `a.png`, `B.jpg` beside `b.jpg`, `é` as one character or as two",
         "dsk rename {folder} PREFIX",
         same_stem,
     ),

@@ -28,6 +28,8 @@ SUFFIXES: Final = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "HEIC": (".heic", ".heif", ".hif"),
+    "JXL": (".jxl",),
 }
 # The formats of sd-scripts (train_util.py, IMAGE_EXTENSIONS); AVIF only with a plugin of Pillow.
 TRAINED: Final = frozenset({"JPEG", "PNG", "WEBP", "BMP"})
@@ -49,6 +51,13 @@ def unreadable(data: CheckInput) -> Iterator[Finding]:
                 .removeprefix(f"{name} ")
             )
         yield Finding(failed.path, reason)
+
+
+def unsupported(data: CheckInput) -> Iterator[Finding]:
+    for item in data.left_out:
+        if item.group != "system":
+            is_image = item.group not in ("video", "archive")
+            yield Finding(item.path, f"{item.kind}: {item.advice}", float(is_image))
 
 
 def proper_name(path: Path, form: str) -> Path:
@@ -252,6 +261,16 @@ CHECKS: Final = (
         needs=("looks",),
     ),
     Check(
+        "unsupported",
+        "image",
+        "is left out",
+        "the other files of a folder: suffixes, and where they are unknown the first bytes",
+        "an image that dsk does not read (HEIC without the extra `formats`, JXL, camera raw, PSD), "
+        "one whose name does not show it, a hidden one, a video or an archive",
+        "convert or move them; the findings name what reads each",
+        unsupported,
+    ),
+    Check(
         "suffix",
         "image",
         "wrong extension",
@@ -268,7 +287,7 @@ CHECKS: Final = (
         "image",
         "format that trainers skip",
         "the format of the content",
-        "GIF, TIFF or AVIF: sd-scripts lists PNG, JPEG, WebP and BMP",
+        "GIF, TIFF, AVIF or HEIC: sd-scripts lists PNG, JPEG, WebP and BMP",
         "dsk resize {folder}{out} --format png",
         file_format,
         needs=("looks",),

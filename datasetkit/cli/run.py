@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from datasetkit.cli import console
+from datasetkit.core import file_kinds
 from datasetkit.core.errors import Exit
-from datasetkit.core.records import Failed, RunReport
+from datasetkit.core.records import Failed, RunReport, unused_files
 
 if TYPE_CHECKING:
     from datasetkit.api import RunContext
@@ -34,7 +35,11 @@ def verb(
     with console.bars() as reporter:
         result = call(api, api.RunContext(dry_run=dry_run, wait=wait, reporter=reporter))
     failed = failures(result)
+    left_out = unused_files(result)
+    summary = file_kinds.summary(left_out)
     if json:
+        if summary:
+            reporter.warn(summary)
         warnings = dict.fromkeys([*reporter.warnings, *getattr(result, "warnings", ())])
         console.show_json(
             {
@@ -43,10 +48,15 @@ def verb(
                 "result": result,
                 "warnings": list(warnings),
                 "failed": failed,
+                "unused_files": left_out,
             }
         )
     else:
         show(result, dry_run)
+        if summary:
+            reporter.warn(summary)
+        if line := file_kinds.system_summary(left_out):
+            console.remark(line)
     if failed:
         raise typer.Exit(Exit.SOME_FAILED)
     return result

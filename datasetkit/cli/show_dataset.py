@@ -19,7 +19,8 @@ from datasetkit.cli.show import (
     size_of,
     wrote,
 )
-from datasetkit.core.files import IMAGE_SUFFIXES, display
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
+from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.verbs.export import ExportResult

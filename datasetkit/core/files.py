@@ -1,5 +1,5 @@
-"""Files: which ones are images, how names are displayed, and how a file is written completely or
-not at all.
+"""Files: how names are displayed and compared, which files belong to an image, and how a file is
+written completely or not at all.
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
 from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import DatasetError, InputError, StorageError
-from datasetkit.core.records import Failed
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
-)
 CAPTION_SUFFIX = ".txt"
 # Masks are in a subfolder beside the images, which no trainer scans.
 MASKS = "masks"
@@ -47,22 +43,19 @@ _STORAGE_HINTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The images of a folder in natural order, and the entries with an image's suffix that cannot
-    be used.
-    """
-
-    images: tuple[Path, ...]
-    failed: tuple[Failed, ...]
-
-
 def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Return a sort key that puts `a2` before `a10` and ignores case; the text breaks ties."""
     folded = unicodedata.normalize("NFC", text).casefold()
     # isdecimal, not isdigit: int() refuses superscripts.
     parts = ((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in _DIGITS.split(folded) if p)
     return tuple(parts), text
+
+
+def fold(text: str) -> str:
+    """Return a name in the form in which some file systems compare it: they ignore case, or how an
+    accent is written. `ß` is `ss`, as in the captions of trainers on other systems.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def display(name: str | Path) -> str:
@@ -85,55 +78,6 @@ def is_readable_name(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return not any(unicodedata.category(c) == "Cc" for c in name)
-
-
-def list_images(
-    folder: Path, *, recursive: bool = False, follow_links: bool = False, any_name: bool = False
-) -> Listing:
-    """List the images of a folder by their suffix, in natural order.
-
-    Hidden entries, `masks/` and linked folders are left out. A linked image (unless `follow_links`)
-    and one whose name other tools cannot read (unless `any_name`) are returned as failed.
-    """
-    images: list[Path] = []
-    failed: list[Failed] = []
-    with reading(folder):
-        entries = sorted(os.scandir(folder), key=lambda e: natural_key(e.name))
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if recursive and entry.name != MASKS:
-                below = list_images(
-                    path, recursive=True, follow_links=follow_links, any_name=any_name
-                )
-                images.extend(below.images)
-                failed.extend(below.failed)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            problem = _unusable(entry, follow_links, any_name)
-            if problem is None:
-                images.append(path)
-            else:
-                failed.append(Failed(path, *problem))
-    return Listing(tuple(images), tuple(failed))
-
-
-def _unusable(
-    entry: os.DirEntry[str], follow_links: bool, any_name: bool
-) -> tuple[str, str] | None:
-    """Return why a directory entry cannot be used as an image, with a hint; None when it can."""
-    if entry.is_symlink() and not follow_links:
-        return "is a symbolic link, which is not followed", "--follow-links reads it"
-    try:
-        regular = entry.is_file()
-    except OSError as error:  # a link that leads to itself
-        return f"cannot be followed: {error.strerror}", "remove the link"
-    if not regular:
-        return "is not a regular file" if not entry.is_symlink() else "is a broken link", ""
-    if not any_name and not is_readable_name(entry.name):
-        return "has a name that is not printable UTF-8", "dsk rename gives it a plain name"
-    return None
 
 
 def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:

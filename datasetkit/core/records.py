@@ -94,15 +94,32 @@ class Failed:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file, or a folder of the system, that is in the way of a listing and not used.
+
+    kind: HEIC, video, ...; group: image, name (an image by its content, not by its name), video,
+    archive, hidden, link or system. advice: what to do about it, in one line.
+    """
+
+    path: Path
+    kind: str
+    group: str
+    advice: str = ""
+
+
 Outcome = Done[T_co] | Skipped | Failed
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport(Generic[T_co]):
-    """The outcomes of a stage, one for each image, in input order."""
+    """The outcomes of a stage, one for each image, in input order. unused_files: what the folder
+    has besides, and is left out.
+    """
 
     stage: str
     outcomes: tuple[Outcome[T_co], ...]
+    unused_files: tuple[LeftOut, ...] = ()
 
     @property
     def done(self) -> Sequence[Done[T_co]]:
@@ -115,3 +132,10 @@ class RunReport(Generic[T_co]):
     @property
     def failed(self) -> Sequence[Failed]:
         return [o for o in self.outcomes if isinstance(o, Failed)]
+
+
+def unused_files(result: object) -> tuple[LeftOut, ...]:
+    """Return the files that any verb's result says were left out."""
+    report = getattr(result, "report", None)
+    holder = report if isinstance(report, RunReport) else result
+    return tuple(getattr(holder, "unused_files", ()))

@@ -18,7 +18,8 @@ from datasetkit.captions.caption import dedupe, parse, spell
 from datasetkit.captions.encodings import decode_other, decode_utf8
 from datasetkit.captions.side_car_tags import BARE, DROPPED, split_namespace, unescape
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import IMAGE_SUFFIXES, display, read_regular
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
+from datasetkit.core.files import display, read_regular
 from datasetkit.core.records import Caption, Failed
 
 # Largest files in bytes: a side-car has the tags of one image, sd-scripts' metadata file of all.

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, DatasetError, InputError, PlanConflict
-from datasetkit.core.files import CAPTION_SUFFIX, MASKS, display, reading
+from datasetkit.core.file_kinds import is_searched
+from datasetkit.core.files import CAPTION_SUFFIX, MASKS, display, fold, reading
 from datasetkit.core.suggest import did_you_mean
-from datasetkit.dataset.naming import fold, name_fault
+from datasetkit.dataset.naming import existing_name_fault, name_fault
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
 # The folders of a laid-out dataset: training images and regularisation images.
 TRAIN, REG = "train", "reg"
+# Where the web interfaces of sd-scripts have the training images.
+IMG = "img"
 
 _GRAMMAR = re.compile(r"([1-9][0-9]*)_(.+)", re.DOTALL)
 # `1_000_x` was meant as 1000_x, and `2_10_x` has two numbers; trainers read 1 and 2.
@@ -76,11 +79,17 @@ class ConceptFolders:
 
 
 def dataset_roots(folder: Path) -> tuple[Path, Path]:
-    """Return the training root of a dataset's folder (its `train/`, else the folder itself) and
-    its regularisation root, which need not exist.
+    """Return the training root of a dataset's folder (its `train/`, or its `img/` with concept
+    folders, as other programs lay out, else the folder itself) and its regularisation root, which
+    need not exist.
     """
-    train = folder / TRAIN if (folder / TRAIN).is_dir() else folder
-    return train, (train.parent if train.name == TRAIN else folder) / REG
+    train = folder
+    if (folder / TRAIN).is_dir():
+        train = folder / TRAIN
+    elif (folder / IMG).is_dir() and read_tree(folder / IMG).concepts:
+        train = folder / IMG
+    has_reg_beside = train.name == TRAIN or (train.name == IMG and bool(read_tree(train).concepts))
+    return train, (train.parent if has_reg_beside else folder) / REG
 
 
 def laid_out_root(path: Path) -> Path | None:
@@ -88,7 +97,7 @@ def laid_out_root(path: Path) -> Path | None:
     kohya_ss's `img/` with folders `<repeats>_<concept>`. None if it lies in none.
     """
     for folder in path.absolute().parents:
-        is_named = folder.name.casefold() in (TRAIN, REG, "img")
+        is_named = folder.name.casefold() in (TRAIN, REG, IMG)
         if is_named and folder.is_dir() and read_tree(folder).concepts:
             return folder
     return None
@@ -121,13 +130,15 @@ def parse(folder: str) -> Concept | Misread:
         reason = _syntax_fault(folder, as_trainers_read)
         return Misread(folder, reason, as_trainers_read)
     concept = Concept(int(match[1]), match[2])
-    fault = _fault(concept)
+    fault = _fault(concept, existing_name_fault)
     return concept if fault is None else Misread(folder, fault, as_trainers_read)
 
 
 def folder_name(concept: Concept) -> str:
-    """Return the folder name of a concept. Raises ConfigError if `parse` would not read it back."""
-    fault = "the repeats are less than 1" if concept.repeats < 1 else _fault(concept)
+    """Return the folder name of a concept. Raises ConfigError if `parse` would not read it back, or
+    another system would refuse it.
+    """
+    fault = "the repeats are less than 1" if concept.repeats < 1 else _fault(concept, name_fault)
     if fault is not None:
         raise ConfigError(
             f"no valid folder name for {concept.repeats} x `{display(concept.name)}`: {fault}",
@@ -136,12 +147,12 @@ def folder_name(concept: Concept) -> str:
     return f"{concept.repeats}_{concept.name}"
 
 
-def _fault(concept: Concept) -> str | None:
-    fault = name_fault(concept.name)
+def _fault(concept: Concept, fault_of: Callable[[str], str | None]) -> str | None:
+    fault = fault_of(concept.name)
     if fault is None and _SECOND_NUMBER.match(concept.name):
         return "the concept begins with a second number"
     if fault is None:
-        fault = name_fault(f"{concept.repeats}_{concept.name}")
+        fault = fault_of(f"{concept.repeats}_{concept.name}")
     return f"the concept {fault}" if fault is not None else None
 
 
@@ -159,8 +170,10 @@ def _syntax_fault(folder: str, as_trainers_read: Concept | None) -> str:
 
 
 def read(names: Iterable[str]) -> Tree:
-    """Parse the folder names below a training root; hidden folders are skipped."""
-    parsed = [parse(name) for name in sorted(names) if not name.startswith(".")]
+    """Parse the folder names below a training root; hidden folders and those of the
+    system are skipped.
+    """
+    parsed = [parse(name) for name in sorted(names) if is_searched(name)]
     return Tree(
         tuple(entry for entry in parsed if isinstance(entry, Concept)),
         tuple(entry for entry in parsed if isinstance(entry, Misread)),
@@ -184,10 +197,11 @@ def read_tree(root: Path) -> ConceptFolders:
     links = tuple(
         Misread(name, "is a symbolic link, which is not followed", trainers_reading(name))
         for name in sorted(linked)
-        if not name.startswith(".")
+        if is_searched(name)
     )
     folders = tuple(
-        ConceptFolder(root / folder_name(concept), concept) for concept in tree.concepts
+        ConceptFolder(root / f"{concept.repeats}_{concept.name}", concept)
+        for concept in tree.concepts
     )
     return ConceptFolders(folders, tuple(sorted((*tree.ignored, *links), key=lambda m: m.folder)))
 

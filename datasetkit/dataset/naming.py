@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,15 +11,18 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, PlanConflict
-from datasetkit.core.files import display, natural_key
+from datasetkit.core.files import display, fold, natural_key
 from datasetkit.project.plans import Copy, FileOp, Move, Plan
 
 # The longest name of the usual file systems, in bytes of UTF-8.
 MAX_NAME_BYTES = 255
 # Names that Windows reserves for devices, with any suffix.
 _RESERVED = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
+    ["con", "prn", "aux", "nul", "conin$", "conout$"]
+    + [f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"]
 )
+# Characters that Windows refuses in names, besides slashes and control characters.
+_REFUSED = '?*"<>|:'
 # The least width of the number: `PREFIX_001`.
 _WIDTH = 3
 # A longer number (a date, the counter of a camera) was not given by dsk: renumber the image.
@@ -28,7 +32,19 @@ _LATENTS = ".npz"
 
 
 def name_fault(name: str) -> str | None:
-    """Return why `name` is not valid as (the start of) a file name on every system, else None."""
+    """Return why no file or folder should be given a name (or a name that starts so), else None: it
+    is not valid on every system.
+    """
+    refused = next((char for char in name if char in _REFUSED), None)
+    if refused is not None:
+        return f"contains {refused}, which Windows refuses"
+    return existing_name_fault(name)
+
+
+def existing_name_fault(name: str) -> str | None:
+    """Return why a name that exists is not read as one that dsk gave: it is none on other systems,
+    or hard to tell from another one.
+    """
     if not name:
         return "is empty"
     if "/" in name or "\\" in name:
@@ -44,6 +60,21 @@ def name_fault(name: str) -> str | None:
     if len(name.encode("utf-8")) > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
     return None
+
+
+def require_names(*paths: Path) -> None:
+    """Raise ConfigError if files or folders would be made whose names are not valid on every
+    system. The parts of a path that exist are left as they are.
+    """
+    for path in paths:
+        for part in (path, *path.parents):
+            if os.path.lexists(part):
+                break
+            fault = name_fault(part.name.removeprefix(".")) if part.name != ".." else None
+            if fault is not None:
+                raise ConfigError(
+                    f"the name `{display(part.name)}` {fault}", hint="choose another name"
+                )
 
 
 def plan_rename(
@@ -105,11 +136,6 @@ def _foreign_stems(
 def _heads(name: str) -> Iterator[str]:
     """Return the text before each dot: `a.jpg.txt` may belong to `a.jpg.png` or to `a.jpg`."""
     return (name[:at] for at, char in enumerate(name) if char == "." and at)
-
-
-def fold(text: str) -> str:
-    """Return a name in the form in which some file systems compare it."""
-    return unicodedata.normalize("NFC", text).casefold()
 
 
 def _stems(

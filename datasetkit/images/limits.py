@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from datasetkit.core.errors import InputError
+from datasetkit.core.file_kinds import kind_by_content
+from datasetkit.images.heif_structure import HeifBombError, decoded_pixels
 
 DEFAULT_MAX_PIXELS: Final = 64_000_000
 _MIB: Final = 2**20
 # Bytes of a whole file: 8 a pixel (16-bit RGBA, not compressed), and metadata.
 _BYTES_A_PIXEL, _METADATA = 8, 16 * _MIB
-# WebP and AVIF are read into memory as a whole.
+# WebP, AVIF and HEIC are read into memory as a whole.
 MAX_WHOLE: Final = 128 * _MIB
 # JPEG: scans (encoders write up to 20); bytes, segments and bytes between segments before the
 # first scan. Panoramas with sound and depth have 10 MiB.
@@ -43,6 +45,9 @@ MAX_FRAMES: Final = 100
 MAX_TAGS: Final = 4096
 MAX_VALUES: Final = 2**18
 MAX_TAG_BYTES: Final = 64 * _MIB
+# HEIF: pixels of the image, of its tiles (once for each use) and of its alpha, in images of the
+# allowed size.
+HEIF_PIXELS: Final = 4
 # BMP with run lengths: Pillow decodes it in Python, a byte at a time.
 MAX_RLE_PIXELS: Final = 4_000_000
 MAX_RLE_BYTES: Final = 2 * _MIB
@@ -95,7 +100,10 @@ def inspect(file: BinaryIO, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     start = file.read(64)
     walk = next((walk for begins, walk in _WALKS if begins(start)), None)
     try:
-        return Structure() if walk is None else Structure(walk(file, size))
+        structure = Structure() if walk is None else Structure(walk(file, size))
+        if kind_by_content(start) == "HEIC":
+            _require_few_pixels(file, max_pixels)
+        return structure
     except _BeyondLimitError as error:
         raise InputError(f"cannot read {name}: {error}", hint=error.hint) from None
     finally:
@@ -239,7 +247,24 @@ def _webp(file: BinaryIO, size: int) -> None:
 def _whole(_: BinaryIO, size: int) -> None:
     if size > MAX_WHOLE:
         raise _BeyondLimitError(
-            f"it has {_mb(size)}, and {_mb(MAX_WHOLE)} are read of WebP and AVIF"
+            f"it has {_mb(size)}, and {_mb(MAX_WHOLE)} are read of WebP, AVIF and HEIC"
+        )
+
+
+# ---- HEIF (ISO 23008-12)
+# --------------------------------------------------------------------------------------------------
+
+
+def _require_few_pixels(file: BinaryIO, max_pixels: int) -> None:
+    """Refuse an image that is made of far more pixels than it shows."""
+    limit = HEIF_PIXELS * max(max_pixels, DEFAULT_MAX_PIXELS)
+    try:
+        pixels = decoded_pixels(file)
+    except HeifBombError as error:
+        raise _BeyondLimitError(str(error)) from None
+    if pixels > limit:
+        raise _BeyondLimitError(
+            f"it is made of {pixels / 1e6:,.0f} megapixels, and {limit / 1e6:,.0f} are decoded"
         )
 
 

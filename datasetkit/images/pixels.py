@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -19,7 +20,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from datasetkit.core.errors import DskError, InputError
-from datasetkit.core.files import IMAGE_SUFFIXES, display, reading, write_atomic
+from datasetkit.core.file_kinds import (
+    FIRST_BYTES,
+    PLUGINS,
+    advice_for,
+    has_plugin,
+    kind_by_content,
+)
+from datasetkit.core.files import display, reading, write_atomic
 from datasetkit.executors.in_flight import DECODED
 from datasetkit.images import limits
 
@@ -28,7 +36,8 @@ if TYPE_CHECKING:
 
 # What is read: the content decides, never the suffix. No other decoder of Pillow is ever reached.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
-EXTENSIONS = IMAGE_SUFFIXES
+# Formats of plugins, as Pillow calls them.
+_PLUGIN_FORMATS = {"HEIC": "HEIF", "JXL": "JXL"}
 # What is written, by suffix.
 WRITERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 WITH_ALPHA = frozenset({"PNG", "WEBP"})
@@ -92,10 +101,10 @@ def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
 
 
 def _kind(image: Image.Image) -> str:
-    """Return one of FORMATS. A phone's MPO is a JPEG with previews and depth maps behind it, not an
-    animation.
+    """Return one of FORMATS, or HEIC or JXL. A phone's MPO is a JPEG with previews and depth maps
+    behind it, not an animation.
     """
-    return "JPEG" if image.format == "MPO" else image.format or ""
+    return {"MPO": "JPEG", "HEIF": "HEIC"}.get(image.format or "", image.format or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +305,7 @@ def _opened(
     with file:
         try:
             structure = limits.inspect(file, name, max_pixels)
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=_formats(file, name)) as image:
                 _require_size(name, image.size, max_pixels)
                 _require_size(name, _tile_size(image), max_pixels)
                 if isinstance(image, ImageFile.ImageFile):
@@ -309,7 +318,42 @@ def _opened(
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(f"{name}: it", max_pixels) from error
         except Exception as error:  # decoders raise nearly anything on malformed data
-            raise _unreadable(name, error) from error
+            raise _unreadable(name, error, kind_by_content(_start(file))) from error
+
+
+def _start(file: BinaryIO) -> bytes:
+    """Return the first bytes of an open file, and put it back to its start; b"" if it is closed."""
+    if file.closed:  # a plugin closes what it has read as a whole
+        return b""
+    file.seek(0)
+    start = file.read(FIRST_BYTES)
+    file.seek(0)
+    return start
+
+
+def _formats(file: BinaryIO, name: str) -> tuple[str, ...]:
+    """Return the decoders that may see an open file. Raises InputError for a format whose plugin is
+    not installed.
+    """
+    kind = kind_by_content(_start(file))
+    if kind not in _PLUGIN_FORMATS:
+        return FORMATS
+    if not _load_plugin(kind):
+        raise InputError(f"cannot read {name}: it is {kind}", hint=advice_for(kind, "image"))
+    return (_PLUGIN_FORMATS[kind],)
+
+
+@lru_cache(maxsize=len(_PLUGIN_FORMATS))
+def _load_plugin(kind: str) -> bool:
+    """Register the decoder of a format with Pillow; tell whether it is installed."""
+    if not has_plugin(kind):
+        return False
+    plugin = import_module(PLUGINS[kind])
+    if kind == "HEIC":  # one thread for each image: the executor has the others
+        plugin.register_heif_opener(
+            thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+        )
+    return True
 
 
 def _allow(max_pixels: int) -> None:
@@ -343,8 +387,15 @@ def _too_large(what: str, max_pixels: int) -> InputError:
     )
 
 
-def _unreadable(name: str, error: Exception) -> InputError:
+def _unreadable(name: str, error: Exception, kind: str | None) -> InputError:
+    """Return the error of a file that was not decoded. kind: by its first bytes."""
     if isinstance(error, UnidentifiedImageError):
+        if kind is not None and kind not in (*FORMATS, *_PLUGIN_FORMATS):
+            group = kind if kind in ("video", "archive") else "image"
+            return InputError(f"cannot read {name}: it is {kind}", hint=advice_for(kind, group))
+        if kind in _PLUGIN_FORMATS:
+            hint = "copy it again, or remove it"
+            return InputError(f"cannot read {name}: not a whole {kind} image", hint=hint)
         hint = "convert it to one of these, or remove it"
         return InputError(
             f"cannot read {name}: not a whole image of {', '.join(FORMATS)}", hint=hint

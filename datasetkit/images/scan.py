@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from datasetkit.captions.caption import decode_caption, read_caption_data
 from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import DatasetError, DskError, InputError
+from datasetkit.core.file_kinds import advice_on, counts_of
 from datasetkit.core.file_stamp import state_of
-from datasetkit.core.files import (
-    MASKS,
-    Listing,
-    caption_path,
-    display,
-    image_id,
-    list_images,
-    natural_key,
-    reading,
-)
+from datasetkit.core.files import caption_path, display, image_id
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.core.records import CaptionSyntax, Failed, ImageRecord
+from datasetkit.core.records import CaptionSyntax, Failed, ImageRecord, LeftOut
 from datasetkit.executors import local
 from datasetkit.images import pixels
+from datasetkit.images.listing import (
+    Listing,
+    holds_images,
+    list_images,
+    same_names,
+    subfolders,
+)
 from datasetkit.project.store import FileFacts, Store
 
 # How many folders a hint names.
@@ -34,13 +34,15 @@ _NEAR = 5
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The readable images of a folder in natural order, and those that cannot be used with the
-    reason.
+    """The readable images of a folder in natural order, those that cannot be used with the reason,
+    and the other files that are left out. same_names: on any disk, see `listing.same_names`.
     """
 
     folder: Path
     records: tuple[ImageRecord, ...]
     failed: tuple[Failed, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    same_names: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -59,32 +61,29 @@ def require_images(folder: Path, *, recursive: bool = False, follow_links: bool 
     """List a folder's images. Raises DatasetError if there are none."""
     listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
-        raise no_images(folder)
+        raise no_images(folder, listing.left_out)
     return listing
 
 
-def no_images(folder: Path, *, but: str = "") -> DatasetError:
-    """Return the error of a folder without images, which names its subfolders that hold some. but:
-    words after "holds no images".
+def no_images(folder: Path, left_out: Sequence[LeftOut] = (), *, but: str = "") -> DatasetError:
+    """Return the error of a folder without images, which names what is there instead, and its
+    subfolders that hold some. but: words after "holds no images".
     """
-    with reading(folder):
-        names = sorted(
-            (e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)), key=natural_key
-        )
-    visible = [name for name in names if not name.startswith(".") and name != MASKS]
-    below = [display(folder / name) for name in visible if _holds_images(folder / name)]
+    left_out = left_out or list_images(folder).left_out
+    others = [item for item in left_out if item.group != "system"]
+    below = [display(path) for path in subfolders(folder) if _can_read_images(path)]
     more = " ..." if len(below) > _NEAR else ""
-    hint = (
-        f"these hold some: {', '.join(below[:_NEAR])}{more}"
-        if below
-        else "name the folder that holds the images"
+    hint = f"these hold some: {', '.join(below[:_NEAR])}{more}" if below else advice_on(others)
+    has = f"; it has {counts_of(others)}" if others else ""
+    return DatasetError(
+        f"{display(folder)} holds no images{but}{has}",
+        hint=hint or "name the folder that holds the images",
     )
-    return DatasetError(f"{display(folder)} holds no images{but}", hint=hint)
 
 
-def _holds_images(folder: Path) -> bool:
+def _can_read_images(folder: Path) -> bool:
     try:
-        return bool(list_images(folder).images)
+        return holds_images(folder)
     except DskError:  # it cannot be read
         return False
 
@@ -99,34 +98,35 @@ def scan(
     with_ids: bool = False,
     captions: bool = True,
     any_text: bool = False,
+    unique_on: Literal["this disk", "any disk", ""] = "this disk",
     listing: Listing | None = None,
     reporter: Reporter = SILENT,
 ) -> Scan:
     """Read every image of a folder; the stored facts of an unchanged file are not computed again.
 
-    with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse an
-    image that would share its caption with another of the same stem. any_text: keep an image whose
-    caption is not UTF-8, with `caption_fault`. listing: the folder's files,
-    if the caller has listed them. Raises DatasetError if the folder is missing or holds no image
-    files.
+    with_ids: hash the files (ids are "" otherwise). captions: read the captions. any_text: keep an
+    image whose caption is not UTF-8, with `caption_fault`. unique_on: where an image must not share
+    its caption with an earlier one, see `listing.same_names`. listing: the folder's files, if the
+    caller has listed them. Raises DatasetError if the folder is missing or holds no image files.
     """
     if listing is None:
         listing = list_images(
             require_folder(folder), recursive=recursive, follow_links=follow_links
         )
     if not listing.images and not listing.failed:
-        raise no_images(folder)
+        raise no_images(folder, listing.left_out)
     facts = _facts(
         listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter
     )
     records: list[ImageRecord] = []
     failed = list(listing.failed)
-    owners: dict[Path, Path] = {}
+    alike = same_names(listing.images, any_disk=True)
+    owners = same_names(listing.images) if unique_on == "this disk" and alike else alike
     syntaxes: dict[Path, CaptionSyntax] = {}
     for path, file_facts in zip(listing.images, facts, strict=True):
         try:
-            if captions and (owner := owners.setdefault(caption_path(path), path)) != path:
-                refuse_shared_caption(path, owner)
+            if path in owners and unique_on:
+                refuse_shared_caption(path, owners[path])
             if isinstance(file_facts, Failed):
                 failed.append(file_facts)
                 continue
@@ -138,7 +138,7 @@ def scan(
             records.append(with_caption(record, data, syntax, any_text=any_text))
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
-    return Scan(folder, tuple(records), tuple(failed))
+    return Scan(folder, tuple(records), tuple(failed), listing.left_out, alike)
 
 
 def with_caption(
@@ -205,8 +205,11 @@ def _facts(
 
 def refuse_shared_caption(path: Path, owner: Path) -> None:
     """Refuse an image whose caption file belongs to another image."""
+    name = display(owner.name)
     raise DatasetError(
-        f"would share its caption with {display(owner.name)}",
+        f"would share its caption with {name}"
+        if owner.stem == path.stem
+        else f"on some disks it has the name of {name}, and would share its caption",
         hint="dsk rename makes the names unique",
     )
 

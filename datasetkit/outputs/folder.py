@@ -8,10 +8,15 @@ from pathlib import Path
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable
 from datasetkit.dataset.layout import laid_out_root, outside_of
+from datasetkit.dataset.naming import require_names
+from datasetkit.images.listing import same_names
 from datasetkit.images.pixels import WRITERS
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.scan import ScanOptions
 from datasetkit.project.session import Project, RunContext, recover_projects
+
+# How many pairs of images with one name a warning has.
+_NAMED = 3
 
 
 def prepare_output_folder(
@@ -33,6 +38,7 @@ def prepare_output_folder(
     if out.resolve() == folder.resolve():
         raise InputError(f"{display(out)} is the input folder itself", hint=hint)
     refuse_link(out)
+    require_names(out)
     recover_projects([folder, out], context, recursive=options.recursive)
     if not context.dry_run:
         require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
@@ -63,7 +69,7 @@ def _typed(path: Path) -> str:
 
 def scan_images(folder: Path, project: Project, options: ScanOptions) -> Scan:
     """Scan the images that outputs are made of, with their hashes, without captions."""
-    return scan(
+    scanned = scan(
         folder,
         project.store,
         recursive=options.recursive,
@@ -71,8 +77,29 @@ def scan_images(folder: Path, project: Project, options: ScanOptions) -> Scan:
         max_pixels=options.max_pixels,
         with_ids=True,
         captions=False,
+        unique_on="",
         reporter=project.context.reporter,
     )
+    if shared := same_names(scanned.paths):
+        pairs = [f"{a.name} and {b.name}" for a, b in shared.items()]
+        more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
+        project.context.reporter.warn(
+            f"images of one name, which share a caption: {', '.join(pairs[:_NAMED])}{more}; dsk "
+            "rename makes the names unique"
+        )
+    return scanned
+
+
+def unique_name(path: Path, taken: set[Path]) -> Path:
+    """Return the path of an output, with `_2`, `_3` behind the stem where an earlier output has
+    that name: a stem has one caption. taken: the names so far; the new one is added.
+    """
+    name, n = path, 1
+    while name.with_suffix("") in taken:
+        n += 1
+        name = path.with_name(f"{path.stem}_{n}{path.suffix}")
+    taken.add(name.with_suffix(""))
+    return name
 
 
 def kept_suffix(path: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasetkit.core.files import mask_path
-from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.images.scan import Scan
 from datasetkit.outputs import sidecars
 from datasetkit.outputs.facts import OutputFacts, absolute
@@ -74,6 +74,7 @@ class OutputPlan:
     edited: tuple[CaptionRewrite, ...] = ()
     fallbacks: Mapping[Path, Fallback] = field(default_factory=dict)
     failed: tuple[Failed, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     wanted: tuple[ImageRecord, ...] = ()
 
     @property
@@ -124,6 +125,7 @@ def plan_outputs(scan: Scan, spec: OutputSpec, facts: OutputFacts) -> OutputPlan
         edited=() if spec.staged else _edited(records, spec, facts),
         fallbacks=_fallbacks(make, kept, spec, facts.with_pending(pending)),
         failed=scan.failed,
+        left_out=scan.left_out,
         wanted=tuple(records),
     )
 

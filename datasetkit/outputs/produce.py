@@ -209,7 +209,7 @@ class _Run(Generic[T]):
             else made.get(record.path, Skipped(record, spec.waiting))
             for record in plan.wanted
         ]
-        return RunReport(spec.verb, (*outcomes_in_order, *plan.failed))
+        return RunReport(spec.verb, (*outcomes_in_order, *plan.failed), plan.left_out)
 
     def require_same(self, adopt: Sequence[Adoption]) -> None:
         """Raise PlanConflict unless every unknown file is, byte for byte, what the stage makes.

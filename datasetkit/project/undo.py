@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasetkit.core.files import IMAGE_SUFFIXES, MASKS, display
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
+from datasetkit.core.files import MASKS, display
 from datasetkit.project.file_ops import JournalOperation, file_stamp
 
 

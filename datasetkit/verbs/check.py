@@ -36,16 +36,17 @@ from datasetkit.core.files import (
     PROJECT,
     display,
     find_root,
-    list_images,
     nearest_folder,
     read_existing,
     require_writable,
 )
-from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset.layout_sources import layout_sources
+from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.trigger import KnownTrigger, known_triggers, possible_trigger
 from datasetkit.executors import local
 from datasetkit.images import contact_sheet, pixels
+from datasetkit.images.listing import list_images
 from datasetkit.images.scan import Scan, scan
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
@@ -89,6 +90,7 @@ class CheckResult:
     files: tuple[Path, ...] = ()
     failed: tuple[Failed, ...] = ()
     entry: int | None = None
+    unused_files: tuple[LeftOut, ...] = ()
 
     @property
     def unfixed(self) -> int:
@@ -145,6 +147,7 @@ def check(
     return CheckResult(
         folder, data.folders, len(data.items) + len(data.failed), summaries, findings,
         quiet, fixes.plan, fixes.at_source, files, tuple(map(kept_edit, kept)), checked.entry,
+        data.left_out,
     )  # fmt: skip
 
 
@@ -167,6 +170,7 @@ def _require_outputs(
 ) -> None:
     """Refuse a contact sheet among the images, and outputs that cannot be written."""
     outputs = [Path(name).absolute() for name in (options.csv, options.sheet) if name]
+    require_names(*outputs)
     for image_folder in folders if options.sheet else ():
         if outputs[-1].resolve().is_relative_to(image_folder.folder.resolve()):
             raise ConfigError(
@@ -212,14 +216,18 @@ def gather(
     failed: list[Failed] = []
     stray_captions: list[Path] = []
     latents: list[tuple[Path, str]] = []
+    same_names: dict[Path, Path] = {}
+    left_out = [item for path in to_check.empty for item in list_images(path).left_out]
     for image_folder in to_check.folders:
         scanned = scan(
             image_folder.folder, project.store,
             recursive=options.recursive and not image_folder.laid_out,
             follow_links=options.follow_links, max_pixels=options.max_pixels, with_ids=True,
-            captions=False, reporter=project.context.reporter,
+            captions=False, unique_on="", reporter=project.context.reporter,
         )  # fmt: skip
         failed.extend(scanned.failed)
+        left_out.extend(scanned.left_out)
+        same_names |= scanned.same_names
         files = _files_beside(scanned, options.encoding)
         stray_captions += files.stray_captions
         latents += files.stale_latents
@@ -239,8 +247,9 @@ def gather(
     items, broken = _measured(items, _measures(checks, options), options, project)
     return CheckInput(
         folder, options, train.bucket_rules(), train.max_token_length, tuple(folders), tuple(items),
-        (*failed, *broken), to_check.misread, to_check.astray, tuple(stray_captions),
-        tuple(latents), to_check.empty, layout_sources(f.folder for f in folders if f.laid_out),
+        (*failed, *broken), tuple(left_out), same_names, to_check.misread, to_check.astray,
+        tuple(stray_captions), tuple(latents), to_check.empty,
+        layout_sources(f.folder for f in folders if f.laid_out),
         _Digests(project.store, options.max_pixels, remember=not project.context.dry_run),
     )  # fmt: skip
 
@@ -261,14 +270,16 @@ def _files_beside(scanned: Scan, encoding: str) -> _FilesBeside:
     by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
     for record in scanned.records:
         by_folder[record.path.parent].append(record.path)
-    failed_images = [failed.path for failed in scanned.failed]
+    without_record: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in (*(f.path for f in scanned.failed), *(item.path for item in scanned.left_out)):
+        without_record[path.parent].append(path)
     for folder, images in by_folder.items():
-        beside = read_folder(folder)
+        listing = list_images(folder, any_name=True, follow_links=True)
+        beside = read_folder(listing)
         files = caption_files(images, beside.captions)
         captions |= {image: read_caption_file(image, files[image], encoding) for image in images}
-        all_images = list_images(folder, any_name=True, follow_links=True).images
         claimed = (path for image_files in files.values() for path in image_files)
-        stray_captions += strays(beside, claimed, [*all_images, *failed_images])
+        stray_captions += strays(beside, claimed, [*listing.images, *without_record[folder]])
         latents += stale_latents(beside, images)
     return _FilesBeside(captions, stray_captions, latents)
 

@@ -10,12 +10,13 @@ from typing import NamedTuple
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
-from datasetkit.core.files import list_images, read_existing
-from datasetkit.core.records import Failed
+from datasetkit.core.files import read_existing
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.buckets import BucketRules, Size, select
 from datasetkit.dataset.reports import csv_text
 from datasetkit.executors import local
 from datasetkit.images import pixels
+from datasetkit.images.listing import Listing, list_images
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.project.plans import Plan, WriteText
@@ -54,6 +55,7 @@ class SdScriptsView:
     ignored: tuple[str, ...]
     files: tuple[Path, ...] = ()
     entry: int | None = None
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def as_sd_scripts(
@@ -71,7 +73,11 @@ def as_sd_scripts(
         train_options(find(folder), options.resolution).bucket_rules(), selector="kohya"
     )
     look = partial(_look, rules=rules, options=options)
-    listed = [_ListedImage(path, f) for f in to_check.folders for path in _images(f, options)]
+    listings = [(f, _list(f, options)) for f in to_check.folders]
+    # sd-scripts sorts paths as text.
+    listed = [
+        _ListedImage(path, f) for f, listing in listings for path in sorted(listing.images, key=str)
+    ]
     results = local.each(look, listed, name="reading")
     images = tuple(
         replace(image.blank(), trouble=f"stops: {result.error}")
@@ -88,18 +94,17 @@ def as_sd_scripts(
             entry = project.apply(
                 Plan((WriteText(files[0], _table(images, folder), over),)), "check", "as sd-scripts"
             )
-    return SdScriptsView(folder, "sd-scripts", images, ignored, files, entry)
+    left_out = tuple(item for _, listing in listings for item in listing.left_out)
+    return SdScriptsView(folder, "sd-scripts", images, ignored, files, entry, left_out)
 
 
-def _images(folder: CheckFolder, options: CheckOptions) -> list[Path]:
-    listing = list_images(
+def _list(folder: CheckFolder, options: CheckOptions) -> Listing:
+    return list_images(
         folder.folder,
         recursive=options.recursive and not folder.laid_out,
         follow_links=True,
         any_name=True,
     )
-    # sd-scripts sorts paths as text.
-    return sorted(listing.images, key=str)
 
 
 class _ListedImage(NamedTuple):

@@ -12,7 +12,7 @@ from datasetkit.core.files import mask_path
 from datasetkit.core.records import Caption, RunReport
 from datasetkit.images.scan import Scan
 from datasetkit.options.images import CutoutOptions
-from datasetkit.outputs.folder import prepare_output_folder, scan_images
+from datasetkit.outputs.folder import prepare_output_folder, scan_images, unique_name
 from datasetkit.outputs.gather import gather
 from datasetkit.outputs.plan import plan_outputs
 from datasetkit.outputs.produce import produce
@@ -93,11 +93,7 @@ def output_names(images: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
     targets: dict[Path, tuple[Path, ...]] = {}
     for record in images.records:
         path = (out / record.path.relative_to(images.folder)).with_suffix(".png")
-        target, n = path, 1
-        while target in taken:
-            n += 1
-            target = path.with_name(f"{path.stem}_{n}.png")
-        taken.add(target)
+        target = unique_name(path, taken)
         targets[record.path] = (target, mask_path(target))
     return targets
 

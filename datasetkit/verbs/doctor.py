@@ -105,7 +105,12 @@ def _runtime() -> list[DoctorFinding]:
 
 def _extras() -> list[DoctorFinding]:
     findings = []
-    for extra, module in (("cutout", "rembg"), ("train", "peft"), ("web", "starlette")):
+    for extra, module in (
+        ("cutout", "rembg"),
+        ("formats", "pi_heif"),
+        ("train", "peft"),
+        ("web", "starlette"),
+    ):
         if importlib.util.find_spec(module):
             findings.append(DoctorFinding(f"extra {extra}", "ok", f"{module} {_version(module)}"))
         else:

@@ -11,10 +11,11 @@ from pathlib import Path
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
-from datasetkit.core.records import Caption, Failed, ImageRecord
+from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset import exports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
 from datasetkit.dataset.keep_tokens import keep_tokens
+from datasetkit.dataset.naming import require_names
 from datasetkit.images.scan import scan
 from datasetkit.options.dataset import ExportOptions
 from datasetkit.options.declare import Option, by_name
@@ -64,6 +65,7 @@ class ExportResult:
     failed: tuple[Failed, ...]
     entry: int | None
     keep_tokens_lowered_by: tuple[Path, ...] = ()
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 # Export writes what sd-scripts needs to repeat the training of `dsk train` on the same folders:
@@ -83,14 +85,15 @@ def export(
     """
     recover_dataset(folder, context)
     out = Path(options.out) if options.out else folder
+    require_names(out)
     config = find(folder)
     sets = find_sets(folder)
     if options.format == "imagefolder":
         _require_beside_images(sets, out, folder)
     over = {path: read_existing(path) for path in _paths(options.format, sets, out)}
     with Store.open_copy(find_root(folder)) as store:
-        train, failed = _scan_all(sets.train, store)
-        reg, reg_failed = _scan_all(sets.reg, store)
+        train, failed, left_out = _scan_all(sets.train, store)
+        reg, reg_failed, reg_left_out = _scan_all(sets.reg, store)
     records = [record for _, record in train]
     if not records:
         raise no_usable_image(folder, failed)
@@ -119,6 +122,7 @@ def export(
         (*failed, *reg_failed),
         entry,
         kept.lowered_by,
+        (*sets.unused_files, *left_out, *reg_left_out),
     )
 
 
@@ -131,11 +135,14 @@ def _paths(format: str, sets: ConceptSets, out: Path) -> list[Path]:
 
 def _scan_all(
     concepts: Sequence[ConceptSet], store: Store
-) -> tuple[list[tuple[ConceptSet, ImageRecord]], list[Failed]]:
-    """Return the images of all concepts, each with its concept, and those that cannot be used."""
+) -> tuple[list[tuple[ConceptSet, ImageRecord]], list[Failed], list[LeftOut]]:
+    """Return the images of all concepts, each with its concept, those that cannot be used, and the
+    other files that are left out.
+    """
     scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in concepts]
     records = [(concept, record) for concept, scanned in scans for record in scanned.records]
-    return records, [failed for _, scanned in scans for failed in scanned.failed]
+    failed = [failed for _, scanned in scans for failed in scanned.failed]
+    return records, failed, [item for _, scanned in scans for item in scanned.left_out]
 
 
 def _image_text(image: tuple[ConceptSet, ImageRecord]) -> ImageText:

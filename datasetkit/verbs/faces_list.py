@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.images.scan import require_images
 from datasetkit.options.images import FacesOptions
 from datasetkit.outputs.folder import scan_images
@@ -28,6 +28,7 @@ class FacesListResult:
     failed: tuple[Failed, ...]
     sheet: Path | None = None
     entry: int | None = None
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def list_faces(
@@ -48,4 +49,5 @@ def list_faces(
         detections = detect(scan.records, options, project)
         images = faces_of(scan.records, detections)
         sheet, entry = draw_review(images, options, project)
-    return FacesListResult(folder, images, (*detections.failed, *scan.failed), sheet, entry)
+    failed = (*detections.failed, *scan.failed)
+    return FacesListResult(folder, images, failed, sheet, entry, scan.left_out)

@@ -8,7 +8,15 @@ from pathlib import Path
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import caption_path, display
-from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, Skipped
+from datasetkit.core.records import (
+    Caption,
+    Done,
+    Failed,
+    ImageRecord,
+    LeftOut,
+    Outcome,
+    Skipped,
+)
 from datasetkit.dataset import imports
 from datasetkit.dataset.imports import ImportedCaption
 from datasetkit.dataset.trigger import KnownTrigger, kept_first
@@ -34,6 +42,7 @@ class ImportResult:
     without: int
     failed: tuple[Failed, ...]
     entry: int | None
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def import_captions(
@@ -65,7 +74,7 @@ def import_captions(
     kept = sum(isinstance(o, Skipped) and o.reason == KEPT for o in written.outcomes)
     failed = (*listing.failed, *problems, *written.failed)
     without = len(listing.images) - len(imported)
-    return ImportResult(written.changes, kept, without, failed, written.entry)
+    return ImportResult(written.changes, kept, without, failed, written.entry, listing.left_out)
 
 
 def _caption(image: Path) -> Caption | None:

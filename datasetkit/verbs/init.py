@@ -11,6 +11,7 @@ from datasetkit.captions.vocabulary import load
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import CONFIG_NAME, display
 from datasetkit.dataset import layout
+from datasetkit.dataset.naming import name_fault
 from datasetkit.images.scan import require_folder
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_unrecovered
@@ -122,7 +123,7 @@ def init(
     words = tuple(word for text in trigger.split(",") if (word := text.strip()))
     words = words or tuple(filter(None, (suggested_trigger(images),)))
     name = words[0] if words else _concept(images)
-    if not isinstance(layout.parse(f"1_{name}"), layout.Concept):
+    if name_fault(name) or not isinstance(layout.parse(f"1_{name}"), layout.Concept):
         name = "concept"
     text = (
         schema_file.LINE

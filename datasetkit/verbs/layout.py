@@ -10,24 +10,17 @@ from pathlib import Path
 from datasetkit.captions.caption import has_joined_lines, laid_out_text
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.files import (
-    MASKS,
-    PROJECT,
-    Listing,
-    companions,
-    display,
-    find_root,
-    list_images,
-    refuse_link,
-)
-from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, fold, refuse_link
+from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
 from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.layout import TRAIN, Concept, LayoutFolder, LayoutImage
+from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
 from datasetkit.dataset.trigger import stored_key
+from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, require_folder, require_images, scan, sizes
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.toml import Config, find
@@ -80,6 +73,7 @@ class LayoutResult:
     keep_tokens: int = 0
     keep_tokens_lowered_by: tuple[Path, ...] = ()
     joined_lines: tuple[Path, ...] = ()
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def parse_concept(text: str) -> ConceptSet:
@@ -126,10 +120,14 @@ def layout(
     _check_concepts(sets)
     out = Path(options.out)
     refuse_link(out)
+    require_names(out)
     if not (find_root(out) / PROJECT).is_dir():
         _require_usable(sets)
     with open_project(out, context, create_folder=True) as project:
-        scans = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
+        scans = {
+            c.name: scan(c.folder, project.store, recursive=c.recursive, unique_on="any disk")
+            for c in sets
+        }
         usable = [c for c in sets if scans[c.name].records]
         failed = tuple(f for scanned in scans.values() for f in scanned.failed)
         if not usable:
@@ -172,13 +170,22 @@ def layout(
         warnings=misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
         keep_tokens=leading.value,
         keep_tokens_lowered_by=leading.lowered_by,
-        joined_lines=tuple(
-            record.path
-            for scanned in scans.values()
-            for record in scanned.records
-            if record.caption is not None and has_joined_lines(record.caption)
-        ),
+        joined_lines=_joined_lines(scans.values()),
+        unused_files=_left_out(scans.values()),
     )
+
+
+def _joined_lines(scans: Iterable[Scan]) -> tuple[Path, ...]:
+    return tuple(
+        record.path
+        for scanned in scans
+        for record in scanned.records
+        if record.caption is not None and has_joined_lines(record.caption)
+    )
+
+
+def _left_out(scans: Iterable[Scan]) -> tuple[LeftOut, ...]:
+    return tuple(item for scanned in scans for item in scanned.left_out)
 
 
 def _without_caption(scans: Iterable[Scan]) -> tuple[Path, ...]:
@@ -197,7 +204,7 @@ def _plan_repeats(
         ConceptImages(c.name, sizes(scans[c.name].records), repeats=c.repeats or options.repeats)
         for c in sets
     ]
-    reg, _ = measure(existing_reg(Path(options.out)), project.store)
+    reg = measure(existing_reg(Path(options.out)), project.store).concepts
     return arithmetic.plan(
         images,
         rules=train.bucket_rules(),
@@ -220,8 +227,10 @@ def _concepts(texts: Sequence[str], config: Config) -> list[ConceptSet]:
 
 def _check_concepts(sets: Sequence[ConceptSet]) -> None:
     """Refuse concepts with one name, and folders without images."""
-    names = [concept.name for concept in sets]
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    names = [fold(concept.name) for concept in sets]
+    repeated = next(
+        (c.name for c, name in zip(sets, names, strict=True) if names.count(name) > 1), None
+    )
     if repeated is not None:
         raise ConfigError(
             f"two concepts are named {display(repeated)}", hint="name each with NAME=DIR"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, DatasetError, InputError
 from datasetkit.core.files import display, find_root
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset import validation_split
@@ -44,6 +44,7 @@ class PlanRepeatsResult:
     failed: tuple[Failed, ...] = ()
     entry: int | None = None
     folder: Path | None = None
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOptions:
@@ -97,18 +98,18 @@ def plan_repeats(
         raise DatasetError(error.message, hint=f"{error.hint}; or plan with --images N") from None
     with Store.open_copy(find_root(folder)) as store:
         held_out = _held_out(sets, train, store)
-        measured, failed = measure(sets.train, store, without=held_out)
-        reg, reg_failed = measure(sets.reg, store)
-    if not measured:
-        raise no_usable_image(folder, failed)
+        measured = measure(sets.train, store, without=held_out)
+        reg = measure(sets.reg, store)
+    if not measured.concepts:
+        raise no_usable_image(folder, measured.failed)
     fixed = sets.origin == "dsk.toml"
-    concepts = [c if fixed else replace(c, repeats=None) for c in measured]
+    concepts = [c if fixed else replace(c, repeats=None) for c in measured.concepts]
     plan = arithmetic.plan(
         concepts,
         rules=train.bucket_rules(),
         batch_settings=batch_settings(options, train),
         steps=options.steps,
-        reg=reg,
+        reg=reg.concepts,
     )
     current = {c.name: c.repeats for c in sets.train}
     entry = _rename_folders(folder, sets, plan, context) if apply else None
@@ -118,9 +119,10 @@ def plan_repeats(
         (*problems, *advice(plan, options.kind)),
         current,
         sets.origin,
-        (*failed, *reg_failed),
+        (*measured.failed, *reg.failed),
         entry,
         folder,
+        (*sets.unused_files, *measured.left_out, *reg.left_out),
     )
 
 

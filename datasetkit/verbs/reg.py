@@ -9,11 +9,12 @@ from pathlib import Path
 from datasetkit.captions.caption import file_text
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import display
-from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
 from datasetkit.dataset.layout import REG, TRAIN, Concept, LayoutFolder, LayoutImage
+from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.reg_prompts import reclassed
 from datasetkit.dataset.repeats import ConceptImages
 from datasetkit.images.scan import require_folder, scan, sizes
@@ -61,6 +62,7 @@ class RegResult:
     storage: ImageStorage
     failed: tuple[Failed, ...]
     entry: int | None
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult:
@@ -72,19 +74,21 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
     require_class(options)
     folder = require_folder(Path(options.folder))
     out = Path(options.out)
+    require_names(out)
     for path in (folder, out):
         recover_dataset(path, context)
-    train_sets = existing_sets(out / TRAIN)
+    train_sets = existing_sets(grammar.dataset_roots(out)[0])
     if not train_sets:
         raise DatasetError(
             f"{display(out / TRAIN)} has no training folders", hint="run dsk layout first"
         )
     with open_project(out, context, create_folder=True) as project:
-        train, train_failed = measure(train_sets, project.store)
+        measured = measure(train_sets, project.store)
+        train = measured.concepts
         if not train:
-            raise no_usable_image(out / TRAIN, train_failed)
+            raise no_usable_image(out / TRAIN, measured.failed)
         derives = options.captions == "derive"
-        scanned = scan(folder, project.store, captions=derives)
+        scanned = scan(folder, project.store, captions=derives, unique_on="any disk")
         if not scanned.records:
             raise no_usable_image(folder, scanned.failed)
         samples = sum(c.images * (c.repeats or 1) for c in train)
@@ -118,6 +122,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         storage=image_storage(changes, made),
         failed=(*scanned.failed, *kept),
         entry=entry,
+        unused_files=scanned.left_out,
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from datasetkit import __version__
 from datasetkit.captions.caption import file_text, parse
 from datasetkit.core.errors import ConfigError, DatasetError, MissingExtra, PlanConflict
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
-    IMAGE_SUFFIXES,
     display,
     nearest_folder,
     read_existing,
@@ -105,12 +105,12 @@ def generate_reg(
     out = _out(folder, config)
     recover_dataset(out, context)
     if options.from_captions:
-        _require_training_set(out / TRAIN)
+        _require_training_set(out)
     if not context.dry_run:
         require_writable(nearest_folder(out))
         _require_model(train)
     with open_project(out, context, create_folder=True) as project:
-        training = _training(out / TRAIN, project.store)
+        training = _training(grammar.dataset_roots(out)[0], project.store)
         images = _images(name, options, config, train, training)
         existing = _existing_folder(out / REG, name)
         _refuse_other_files(existing)
@@ -212,9 +212,11 @@ def _require(name: str, train: TrainOptions) -> None:
         )
 
 
-def _require_training_set(root: Path) -> None:
-    if not existing_sets(root):
-        raise DatasetError(f"{display(root)} has no training folders", hint="run dsk layout first")
+def _require_training_set(out: Path) -> None:
+    if not existing_sets(grammar.dataset_roots(out)[0]):
+        raise DatasetError(
+            f"{display(out / TRAIN)} has no training folders", hint="run dsk layout first"
+        )
 
 
 def _require_model(train: TrainOptions) -> None:

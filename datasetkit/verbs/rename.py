@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import MASKS, companions, display, list_images, sweep
-from datasetkit.core.records import Failed
+from datasetkit.core.files import MASKS, companions, display, sweep
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import naming
+from datasetkit.images.listing import list_images
 from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.images import RenameOptions
 from datasetkit.project.plans import Plan
@@ -24,6 +25,7 @@ class RenameResult:
     plan: Plan
     entry: int | None
     failed: tuple[Failed, ...]
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def rename(
@@ -42,7 +44,7 @@ def rename(
     recover_projects([folder], context)
     listing = list_images(require_folder(folder), any_name=True)
     if not listing.images and not listing.failed:
-        raise no_images(folder)
+        raise no_images(folder, listing.left_out)
     with open_project(folder, context) as project:
         if not context.dry_run:
             sweep(folder)
@@ -56,7 +58,7 @@ def rename(
             taken=_everything(folder),
         )
         entry = project.apply(plan, "rename", f"{display(folder.name)} -> {options.prefix}")
-    return RenameResult(folder, len(listing.images), plan, entry, listing.failed)
+    return RenameResult(folder, len(listing.images), plan, entry, listing.failed, listing.left_out)
 
 
 def _everything(folder: Path) -> tuple[Path, ...]:

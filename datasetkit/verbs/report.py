@@ -11,8 +11,9 @@ from datasetkit.captions.caption import bare_tags
 from datasetkit.core.errors import DatasetError
 from datasetkit.core.files import display, find_root, read_existing
 from datasetkit.core.progress import Reporter
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import reports
+from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.reports import CaptionedImage
 from datasetkit.images.scan import scan
 from datasetkit.options.dataset import ReportOptions
@@ -45,6 +46,7 @@ class ReportResult:
     failed: tuple[Failed, ...]
     entry: int | None
     left_out: int = 0
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def report(
@@ -57,6 +59,7 @@ def report(
     """
     recover_dataset(folder, context, recursive=options.recursive)
     out = Path(options.out) if options.out else find_root(folder) / "report"
+    require_names(out)
     names = ("tags.csv", "pairs.csv", "tags.png") if options.plot else ("tags.csv", "pairs.csv")
     over = {out / name: read_existing(out / name) for name in names}
     sets = find_sets(folder, recursive=options.recursive)
@@ -99,6 +102,7 @@ def report(
         data.failed,
         entry,
         data.left_out,
+        (*sets.unused_files, *data.unused_files),
     )
 
 
@@ -109,13 +113,16 @@ def _plain(cell: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _ReportInput:
-    """The captions of a report, their triggers, and how many images it leaves out."""
+    """The captions of a report, their triggers, how many images it leaves out, and the files that
+    are not used.
+    """
 
     items: list[CaptionedImage]
     failed: tuple[Failed, ...]
     without_caption: int
     left_out: int
     triggers: tuple[str, ...]
+    unused_files: tuple[LeftOut, ...]
 
 
 def _captioned(
@@ -126,9 +133,11 @@ def _captioned(
     images: list[ImageInConcept] = []
     failed: list[Failed] = []
     triggers: dict[str, None] = {}
+    unused_files: list[LeftOut] = []
     for concept in sets:
         scanned = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
         failed.extend(scanned.failed)
+        unused_files.extend(scanned.left_out)
         triggers |= dict.fromkeys(
             words_of(triggers_of(captions_of(scanned.records), concept.trigger))
         )
@@ -154,6 +163,7 @@ def _captioned(
         len(selected) - len(items),
         len(images) - len(selected),
         tuple(triggers),
+        tuple(unused_files),
     )
 
 

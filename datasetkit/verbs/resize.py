@@ -13,7 +13,12 @@ from datasetkit.core.records import Failed, ImageRecord, RunReport, Skipped
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.images.scan import Scan
 from datasetkit.options.images import ResizeOptions
-from datasetkit.outputs.folder import kept_suffix, prepare_output_folder, scan_images
+from datasetkit.outputs.folder import (
+    kept_suffix,
+    prepare_output_folder,
+    scan_images,
+    unique_name,
+)
 from datasetkit.outputs.gather import gather
 from datasetkit.outputs.plan import plan_outputs
 from datasetkit.outputs.produce import StagedOutputLog, produce
@@ -116,8 +121,8 @@ def output_names(
 ) -> dict[Path, Path]:
     """Return each image's output path: the same path below `out`, with the suffix of the format.
 
-    Of images that would get the same name (`a.png` and `a.gif` as JPEG), the later ones in input
-    order are named `a_2`, `a_3`.
+    Of images with one name (`a.jpg` and `a.png`), the later ones in input order are named `a_2`,
+    `a_3`.
     """
     taken: set[Path] = set()
     targets: dict[Path, Path] = {}
@@ -130,12 +135,7 @@ def output_names(
             and path.suffix.lower() not in (".jpg", ".jpeg")
         ):
             suffix = ".png"
-        target, n = path.with_suffix(suffix), 1
-        while target in taken:
-            n += 1
-            target = path.with_name(f"{path.stem}_{n}{suffix}")
-        taken.add(target)
-        targets[record.path] = target
+        targets[record.path] = unique_name(path.with_suffix(suffix), taken)
     return targets
 
 
@@ -171,7 +171,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
         stage_folder = project.root / PROJECT / "stage" / number
         staged = output_names(folder, outdated, stage_folder, options)
         spec = replace(_spec(staged, stage_folder, options), staged=True)
-        todo = Scan(folder, outdated, images.failed)
+        todo = Scan(folder, outdated, images.failed, images.left_out)
         plan = plan_outputs(todo, spec, gather(todo, spec, project))
         log = StagedOutputLog(project)
         report = produce(plan, _stage(options), project, workers=options.workers, log=log).report
@@ -186,7 +186,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
     failed = {failure.path for failure in report.failed}
     paths = {record.path: record.path for record in images.records}
     return ResizeResult(
-        RunReport("resize", (*report.outcomes, *current)),
+        RunReport("resize", (*report.outcomes, *current), images.left_out),
         folder,
         0,
         entry,

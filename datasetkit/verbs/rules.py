@@ -114,7 +114,7 @@ def rules(
         *(hit.warning for hit in hits if hit.warning),
         *misnamed_warnings(misnamed_captions(record.path for record in selected)),
     )
-    report = RunReport("rules", (*written.outcomes, *scanned.failed))
+    report = RunReport("rules", (*written.outcomes, *scanned.failed), scanned.left_out)
     left_out = len(scanned.records) - len(selected)
     return RulesResult(report, written.changes, hits, warnings, written.entry, left_out)
 

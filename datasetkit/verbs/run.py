@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import CONFIG_NAME, display, list_images
-from datasetkit.core.records import Failed, RunReport
+from datasetkit.core.files import CONFIG_NAME, display, fold
+from datasetkit.core.records import Failed, LeftOut, RunReport, unused_files
 from datasetkit.dataset.layout import TRAIN, Concept, folder_name
-from datasetkit.dataset.naming import fold
+from datasetkit.images.listing import list_images
 from datasetkit.images.scan import require_images
 from datasetkit.options import trust
 from datasetkit.options.dataset import ExportOptions, LayoutOptions, ReportOptions
@@ -76,6 +76,12 @@ class RunResult:
     @property
     def failed(self) -> tuple[Failed, ...]:
         return tuple(f for step in self.steps for f in _failures(step.result))
+
+    @property
+    def unused_files(self) -> tuple[LeftOut, ...]:
+        """Return the files that the steps left out, each once."""
+        items = (item for step in self.steps for item in unused_files(step.result))
+        return tuple({item.path: item for item in items}.values())
 
 
 def run(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import IMAGE_SUFFIXES, display, image_id, reading
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
+from datasetkit.core.files import display, image_id, reading
 from datasetkit.images import limits
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import RunContext, open_project, recover_projects

@@ -9,15 +9,10 @@ from pathlib import Path
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
-from datasetkit.core.files import (
-    Listing,
-    display,
-    list_images,
-    require_writable,
-    sweep,
-)
+from datasetkit.core.files import display, require_writable, sweep
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
+from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import (
@@ -123,7 +118,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     applied = list(decisions.applied.values())
     hits = summary(rules, applied) if applied else ()
     return TagResult(
-        report=RunReport("tag", (*written.outcomes, *scanned.failed)),
+        report=RunReport("tag", (*written.outcomes, *scanned.failed), scanned.left_out),
         tagger=" ".join(used.key for used in scored.taggers),
         taggers=scored.taggers,
         notice=notice,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasetkit.captions.caption import parse
 from datasetkit.core.errors import ConfigError, MissingExtra
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
 from datasetkit.dataset.repeats import Totals
 from datasetkit.dataset.trigger import known_trigger
@@ -81,6 +81,10 @@ class TrainResult:
     @property
     def failed(self) -> tuple[Failed, ...]:
         return self.plan.failed
+
+    @property
+    def unused_files(self) -> tuple[LeftOut, ...]:
+        return self.plan.plan.left_out
 
 
 def plan_training(

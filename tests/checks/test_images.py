@@ -65,6 +65,11 @@ CASES = {
         lambda f: (f / "notes.md").write_text("no image"),
         "b.png",
     ),
+    "unsupported": (
+        lambda f: (f / "e.mp4").write_bytes(b""),
+        lambda f: (f / "e.json").write_text("{}"),
+        "e.mp4",
+    ),
     "suffix": (
         lambda f: (f / "b.png").rename(f / "b.jpg"),
         lambda f: (f / "b.png").rename(f / "b.PNG"),

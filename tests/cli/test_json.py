@@ -60,7 +60,7 @@ COMMANDS = [
 def test_stdout_holds_one_document(dsk, mixed, arguments, code):
     ended = dsk(*arguments, "--json")
     assert ended.code == code, ended.err
-    assert list(ended.json) == ["verb", "dry_run", "result", "warnings", "failed"]
+    assert list(ended.json) == ["verb", "dry_run", "result", "warnings", "failed", "unused_files"]
     assert ended.json["dry_run"] is False
     assert [Path(item["path"]).name for item in ended.json["failed"]] == ["broken.jpg"] * (
         code == 3

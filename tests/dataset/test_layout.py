@@ -35,7 +35,7 @@ from datasetkit.project.plans import Copy, Link, Move, WriteBytes, WriteText
         ("3_1girl", Concept(3, "1girl")),
         ("3_007 bond", Concept(3, "007 bond")),
         ("5_長門", Concept(5, "長門")),
-        ("2_re:zero", Concept(2, "re:zero")),
+        ("2_re-zero", Concept(2, "re-zero")),
     ],
 )
 def test_a_plain_folder_is_a_concept(folder, concept):
@@ -98,7 +98,20 @@ def test_a_number_too_long_for_trainers_is_flagged():
         Concept(-1, "x"),
         *(
             Concept(1, name)
-            for name in ("", " ", "a/b", "a\\b", "a\tb", " a", "a.", ".a", "AUX", "000_x", "7")
+            for name in (
+                "",
+                " ",
+                "a/b",
+                "a\\b",
+                "a\tb",
+                " a",
+                "a.",
+                ".a",
+                "AUX",
+                "000_x",
+                "7",
+                "a:b",
+            )
         ),
         Concept(1, "x" * 254),
     ],
@@ -120,7 +133,7 @@ def test_a_folder_name_is_parsed_back_by_dsk_and_by_trainers(repeats, name):
     try:
         folder = folder_name(concept)
     except ConfigError:
-        assert parse(f"{repeats}_{name}") != concept
+        assert parse(f"{repeats}_{name}") != concept or set(name) & set('?*"<>|:')
         return
     assert parse(folder) == concept
     assert trainers_reading(folder) == concept

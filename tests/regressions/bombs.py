@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests import heif
+
 # The longest image of the allowed size: a pass over its pixels costs most.
 WIDE, HIGH = 65_000, 980
 
@@ -137,8 +139,20 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "hole-allowed.png": (_hole(lambda: png(16, 16), 500_000_000), ""),
     "hole-allowed.jpg": (_hole(lambda: jpeg(16, 16), 500_000_000), ""),
     "hole-progressive.jpg": (_hole(lambda: jpeg(16, 16, progressive=True), 500_000_000), ""),
-    "hole.webp": (_hole(lambda: webp(0), 500_000_000), "WebP and AVIF"),
-    "hole.avif": (_hole(lambda: b"\0\0\0\x1cftypavif", 500_000_000), "WebP and AVIF"),
+    "hole.webp": (_hole(lambda: webp(0), 500_000_000), "WebP, AVIF and HEIC"),
+    "hole.avif": (_hole(lambda: b"\0\0\0\x1cftypavif", 500_000_000), "WebP, AVIF and HEIC"),
+    "hole.heic": (_hole(lambda: heif.HEIC, 500_000_000), "WebP, AVIF and HEIC"),
+    "tiles.heic": (_bytes(lambda: heif.grid(16, tile=(8000, 8000))), "16,384 megapixels"),
+    "items.heic": (_bytes(lambda: heif.grid(80)), "more than 5,000 images"),
+    "deep.heic": (_bytes(lambda: heif.grid(1, depth=9)), "more than 4 times over"),
+    "structure.heic": (
+        _hole(lambda: heif.HEIC[:28] + struct.pack(">I4s", 100_000_000, b"meta"), 100_000_100),
+        "of structure",
+    ),
+    "boxes.heic": (
+        _bytes(lambda: heif.HEIC[:28] + b"\0\0\0\x08free" * 100_000),
+        "more than 10,000 parts",
+    ),
     "hole.gif": (_hole(lambda: gif(1), 500_000_000), ""),
     "hole.tif": (_hole(lambda: tiff(1), 500_000_000), ""),
     "hole.bmp": (_hole(lambda: rle_bmp(8000, 8000, b""), 500_000_000), "run lengths"),

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import IMAGE_SUFFIXES, PROJECT, TEMP_PREFIX
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
+from datasetkit.core.files import PROJECT, TEMP_PREFIX
 
 # The name of the running command, which is written if the disk allows it.
 HOLDER = f"{PROJECT}/running"

@@ -15,6 +15,7 @@ from datasetkit import api
 from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit, PlanConflict
 from datasetkit.core.records import Skipped
+from tests import heif
 from tests.benchmarks import launch
 from tests.safety.datasets import FINDING, WRITING, small_set, write_image
 from tests.safety.finders import DETECTOR
@@ -148,7 +149,11 @@ def broken_set(folder) -> dict[str, str]:
     (folder / "script.gif").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
     (folder / "bomb.png").write_bytes(png_header(30_000, 30_000))
     (folder / "line.png").write_bytes(png_header(2_000_000_000, 1))
+    (folder / "tiles.jpg").write_bytes(heif.grid(16, tile=(8000, 8000)))
+    (folder / "phone.jpg").write_bytes(heif.HEIC[:200])
     return {
+        "tiles.jpg": "it is made of 16,384 megapixels",
+        "phone.jpg": "HEIC",
         "cut.png": "damaged or cut short",
         "cut.jpg": "damaged or cut short",
         "empty.png": "0 bytes",

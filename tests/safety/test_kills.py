@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from datasetkit import api
-from datasetkit.core.files import PROJECT, list_images
+from datasetkit.core.files import PROJECT
 from datasetkit.images import pixels
+from datasetkit.images.listing import list_images
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.images import RenameOptions
 from datasetkit.outputs import produce

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit import api
-from datasetkit.core.files import IMAGE_SUFFIXES
+from datasetkit.core.file_kinds import IMAGE_SUFFIXES
 from datasetkit.options.images import RenameOptions
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import DEFAULT_CONTEXT, open_project

@@ -13,24 +13,26 @@ from typing import Literal
 
 from datasetkit.captions.caption import decode_caption
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
+from datasetkit.core import file_kinds
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.files import (
     MASKS,
     caption_path,
     display,
     image_id,
-    list_images,
     mask_path,
     read_regular,
 )
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.ranges import one_of
-from datasetkit.core.records import CaptionSyntax, Failed
+from datasetkit.core.records import CaptionSyntax, Failed, LeftOut
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
 from datasetkit.dataset.layout import REG
 from datasetkit.dataset.repeats import BatchSettings, Totals, reg_samples
 from datasetkit.images import pixels
+from datasetkit.images.listing import list_images, same_names
+from datasetkit.images.scan import refuse_shared_caption
 from datasetkit.options.train import TrainOptions
 from trainer.data.captions import CaptionOptions
 from trainer.networks.parameter_groups import possible_rates
@@ -85,7 +87,8 @@ class TrainingPlan:
 
     totals: of an epoch, and the optimizer steps of max_train_epochs; steps: of the run, from
     max_train_steps if given; epochs: including a partial last one. notices: warnings for the user.
-    held_out: images to validate instead of training on them, in validation order.
+    held_out: images to validate instead of training on them, in validation order. left_out: other
+    files of the folders.
     """
 
     images: tuple[TrainImage, ...]
@@ -96,6 +99,7 @@ class TrainingPlan:
     failed: tuple[Failed, ...] = ()
     notices: tuple[str, ...] = ()
     held_out: tuple[TrainImage, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -153,6 +157,7 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     trees = [(layout.read_tree(root), False)]
     if reg.is_dir():
         trees.append((layout.read_tree(reg), True))
+    empty: list[str] = []
     subsets = tuple(
         Subset(
             concept.path,
@@ -167,14 +172,24 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
         )
         for tree, is_reg in trees
         for concept in tree.concepts
-        if list_images(concept.path).images
+        if _has_images(concept.path, empty)
     )
     if all(subset.is_reg for subset in subsets):
         raise DatasetError(
             f"{display(folder)} has no <repeats>_<concept> folders with images",
-            hint="dsk layout creates them",
+            hint="; ".join(empty) or "dsk layout creates them",
         )
-    return subsets, tuple(notice for tree, is_reg in trees for notice in _misread(tree, is_reg))
+    misread = (notice for tree, is_reg in trees for notice in _misread(tree, is_reg))
+    return subsets, (*misread, *empty)
+
+
+def _has_images(folder: Path, notices: list[str]) -> bool:
+    """Tell whether a folder has images that can be read; else add a notice about what it has."""
+    listing = list_images(folder)
+    if not listing.images:
+        what = file_kinds.summary(listing.left_out)
+        notices.append(f"{display(folder.name)} has no images" + (f"; {what}" if what else ""))
+    return bool(listing.images)
 
 
 def _misread(tree: layout.ConceptFolders, is_reg: bool) -> list[str]:
@@ -199,9 +214,12 @@ def make_plan(
     _check_names(options)
     images: list[TrainImage] = []
     failed: list[Failed] = []
+    left_out: list[LeftOut] = []
     all_notices = list(notices)
     for subset in subsets:
-        _read_subset(subset, options, images, failed, all_notices)
+        left_out += _read_subset(subset, options, images, failed, all_notices)
+    if line := file_kinds.summary(left_out):
+        all_notices.append(line)
     if all(p.subset.is_reg for p in images):
         why = f": {failed[0].path.name}: {failed[0].error}" if failed else ""
         raise DatasetError(f"no usable training image{why}", hint=failed[0].hint if failed else "")
@@ -226,7 +244,7 @@ def make_plan(
         )
     return TrainingPlan(
         tuple(images), samples, batch_settings, totals, options.max_train_steps or totals.steps,
-        tuple(failed), tuple(all_notices), held_out,
+        tuple(failed), tuple(all_notices), held_out, tuple(left_out),
     )  # fmt: skip
 
 
@@ -270,7 +288,8 @@ def _read_subset(
     images: list[TrainImage],
     failed: list[Failed],
     notices: list[str],
-) -> None:
+) -> tuple[LeftOut, ...]:
+    """Read the images of a subset, and return what else its folder has."""
     if not subset.folder.is_dir():
         raise DatasetError(
             f"{display(subset.folder)} does not exist", hint="check the folder of this subset"
@@ -278,16 +297,12 @@ def _read_subset(
     listing = list_images(subset.folder)
     failed.extend(listing.failed)
     rules = options.bucket_rules()
-    owners: dict[Path, Path] = {}
+    owners = same_names(listing.images)
     without_caption = 0
     for path in listing.images:
         try:
-            owner = owners.setdefault(caption_path(path), path)
-            if owner != path:
-                raise DatasetError(
-                    f"shares its caption file with {display(owner.name)}",
-                    hint="dsk rename makes the names unique",
-                )
+            if path in owners:
+                refuse_shared_caption(path, owners[path])
             probed = pixels.probe(path)
             caption, both = _caption(path, lines=subset.captions.enable_wildcard)
             if both:
@@ -325,6 +340,7 @@ def _read_subset(
             f"{name}: {without_caption} images without a caption get the caption "
             f"`{display(subset.name)}`"
         )
+    return listing.left_out
 
 
 def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:

@@ -14,7 +14,7 @@ from datasetkit.captions.predicates import predicate
 from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.file_stamp import FileStamp, stamp_of
 from datasetkit.core.files import display, find_root, natural_key
-from datasetkit.core.records import Caption, Failed, ImageRecord
+from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import scan
 from datasetkit.options.tag import TagOptions
@@ -67,6 +67,7 @@ class ReviewDataset:
         self.version = 1
         self.sets: tuple[ConceptSet, ...] = ()
         self.failed: tuple[Failed, ...] = ()
+        self.left_out: tuple[LeftOut, ...] = ()
         self.notice = ""
         # Memory may differ from the disk: the folders must be scanned again.
         self.stale = False
@@ -139,6 +140,7 @@ class ReviewDataset:
         records: dict[Path, tuple[ImageRecord, int]] = {}
         failed: list[Failed] = []
         with_ids = bool(store.models())
+        left_out: list[LeftOut] = []
         for index, concept in enumerate(self.sets):
             try:
                 result = scan(
@@ -148,8 +150,10 @@ class ReviewDataset:
             except DatasetError:  # the concept's last image may have been removed
                 continue
             failed.extend(result.failed)
+            left_out.extend(result.left_out)
             for record in result.records:
                 records.setdefault(record.path, (record, index))
+        self.left_out = tuple(left_out)
         return list(records.values()), failed
 
     def _read_store(self, store: Store, records: Sequence[ImageRecord]) -> None:

@@ -6,14 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from threading import Event, Thread
 
 from datasetkit.core.errors import DskError
+from datasetkit.core.file_kinds import is_image_name, is_searched, suffix_of
 from datasetkit.core.file_stamp import FileStamp
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
-    IMAGE_SUFFIXES,
     MASKS,
     MAX_CAPTION_BYTES,
     caption_path,
@@ -65,7 +65,7 @@ class DiskWatcher:
         stamps = dict(self._stamps())
         with self.editor.lock:
             images = self.dataset.all()
-            on_disk = {path for path in stamps if path.suffix.lower() in IMAGE_SUFFIXES}
+            on_disk = {path for path in stamps if is_image_name(path.name)}
             in_memory = {image.path for image in images} | {
                 failed.path for failed in self.dataset.failed
             }
@@ -118,11 +118,10 @@ class DiskWatcher:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    if recursive and entry.name != MASKS:
+                    if recursive and entry.name != MASKS and is_searched(entry.name):
                         folders.append((Path(entry.path), True))
                     continue
-                suffix = PurePath(entry.name).suffix.lower()
-                if suffix in IMAGE_SUFFIXES or suffix == CAPTION_SUFFIX:
+                if is_image_name(entry.name) or suffix_of(entry.name) == CAPTION_SUFFIX:
                     yield Path(entry.path)
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:

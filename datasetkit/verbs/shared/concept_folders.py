@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import display, find_root, list_images
+from datasetkit.core.files import display, find_root
+from datasetkit.core.records import LeftOut
 from datasetkit.dataset import layout
+from datasetkit.images.listing import list_images
 from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.run import ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
@@ -35,13 +37,15 @@ class ConceptSet:
 class ConceptSets:
     """A dataset: its concepts, its regularisation sets, and how it was found.
 
-    misread: folders that trainers ignore or misread.
+    misread: folders that trainers ignore or misread. unused_files: the files of concept folders
+    without an image that can be read.
     """
 
     train: tuple[ConceptSet, ...]
     reg: tuple[ConceptSet, ...] = ()
     origin: Literal["laid out", "dsk.toml", "folder"] = "folder"
     misread: tuple[layout.Misread, ...] = ()
+    unused_files: tuple[LeftOut, ...] = ()
 
 
 def history_folder(folder: Path, out: Path) -> Path:
@@ -63,13 +67,13 @@ def find_sets(folder: Path, *, recursive: bool = False, to_write: bool = False) 
     tree, reg = layout.dataset_roots(folder)
     laid_out = layout.read_tree(tree)
     if laid_out.concepts:
-        reg_tree = layout.read_tree(reg) if reg.is_dir() else None
+        reg_tree = layout.read_tree(reg) if reg.is_dir() else layout.ConceptFolders((), ())
+        train_sets, left_out = _of_tree(laid_out, config)
+        reg_sets, more = _of_tree(reg_tree, None)
         return ConceptSets(
-            _of_tree(laid_out, config),
-            _of_tree(reg_tree, None) if reg_tree else (),
-            "laid out",
-            (*laid_out.misread, *(reg_tree.misread if reg_tree else ())),
-        )
+            train_sets, reg_sets, "laid out", (*laid_out.misread, *reg_tree.misread),
+            (*left_out, *more),
+        )  # fmt: skip
     if config.concepts and config.root == folder.resolve():
         sets = tuple(of_config(config, c) for c in config.concepts)
         for concept in sets if to_write else ():
@@ -77,10 +81,13 @@ def find_sets(folder: Path, *, recursive: bool = False, to_write: bool = False) 
                 concept.folder, f"[[concept]] {concept.name}", "name the folder of images:"
             )
         return ConceptSets(sets, origin="dsk.toml")
-    if list_images(folder, recursive=recursive).images:
+    listing = list_images(folder, recursive=recursive)
+    if listing.images:
         return ConceptSets((_alone(config, folder, recursive=recursive),))
     raise no_images(
-        folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts"
+        folder.resolve(),
+        listing.left_out,
+        but=", no <repeats>_<concept> folders and no dsk.toml with concepts",
     )
 
 
@@ -97,21 +104,24 @@ def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
     return ConceptSet(concept_name(concept), folder, concept.repeats, trigger, recursive)
 
 
-def _of_tree(tree: layout.ConceptFolders, config: Config | None) -> tuple[ConceptSet, ...]:
-    """Return the folders of a tree with images. config: None for a regularisation set, which has no
-    trigger.
+def _of_tree(
+    tree: layout.ConceptFolders, config: Config | None
+) -> tuple[tuple[ConceptSet, ...], list[LeftOut]]:
+    """Return the folders of a tree with images, and what is left out in the others. config: None
+    for a regularisation set, which has no trigger.
     """
     by_name = {concept_name(c): c for c in config.concepts} if config is not None else {}
-    return tuple(
-        ConceptSet(
-            f.concept.name,
-            f.path,
-            f.concept.repeats,
-            () if config is None else declared_trigger(config, by_name.get(f.concept.name)),
-        )
-        for f in tree.concepts
-        if list_images(f.path).images
-    )
+    sets: list[ConceptSet] = []
+    left_out: list[LeftOut] = []
+    for folder in tree.concepts:
+        listing = list_images(folder.path)
+        if not listing.images:
+            left_out += listing.left_out
+            continue
+        name = folder.concept.name
+        trigger = () if config is None else declared_trigger(config, by_name.get(name))
+        sets.append(ConceptSet(name, folder.path, folder.concept.repeats, trigger))
+    return tuple(sets), left_out
 
 
 def declared_trigger(config: Config, concept: ConceptOptions | None = None) -> tuple[str, ...]:

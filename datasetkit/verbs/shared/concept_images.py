@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import DatasetError
 from datasetkit.core.files import display
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.repeats import BatchSettings, ConceptImages
 from datasetkit.images.scan import scan, sizes
 from datasetkit.options.dataset import PlanRepeatsOptions
@@ -32,15 +33,25 @@ def batch_settings(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSet
     )
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredConcepts:
+    """The image sizes of each concept, the images that cannot be read, and what is left out."""
+
+    concepts: tuple[ConceptImages, ...]
+    failed: tuple[Failed, ...]
+    left_out: tuple[LeftOut, ...]
+
+
 def measure(
     sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
-) -> tuple[list[ConceptImages], list[Failed]]:
-    """Return the image sizes of each concept, and the images that cannot be read.
+) -> MeasuredConcepts:
+    """Measure the images of each concept; one without images is not counted.
 
     without: contents (image ids) that are not counted.
     """
     measured: list[ConceptImages] = []
     failed: list[Failed] = []
+    left_out: list[LeftOut] = []
     for concept in sets:
         scanned = scan(
             concept.folder,
@@ -50,9 +61,10 @@ def measure(
             captions=False,
         )
         failed.extend(scanned.failed)
+        left_out.extend(scanned.left_out)
         if records := [record for record in scanned.records if record.id not in without]:
             measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))
-    return measured, failed
+    return MeasuredConcepts(tuple(measured), tuple(failed), tuple(left_out))
 
 
 def no_usable_image(folder: Path, failed: Sequence[Failed]) -> DatasetError:

@@ -11,10 +11,16 @@ from typing import Generic, Literal, TypeVar
 from datasetkit.checks.base import ImageRegion
 from datasetkit.core.files import display, read_existing
 from datasetkit.core.records import ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.dataset.naming import require_names
 from datasetkit.images import contact_sheet
 from datasetkit.images.scan import Scan
 from datasetkit.options.images import FacesOptions
-from datasetkit.outputs.folder import kept_suffix, prepare_output_folder, scan_images
+from datasetkit.outputs.folder import (
+    kept_suffix,
+    prepare_output_folder,
+    scan_images,
+    unique_name,
+)
 from datasetkit.outputs.produce import ProduceResult
 from datasetkit.outputs.renamed_sources import RenamedSource
 from datasetkit.outputs.sidecars import CaptionRewriteResult
@@ -84,8 +90,12 @@ class FaceScan:
 
 
 def require_detector(options: FacesOptions) -> None:
-    """Raise ConfigError for an unknown detector, before any work is spent."""
+    """Raise ConfigError for an unknown detector, or a contact sheet with a name that not every
+    system takes, before any work is spent.
+    """
     faces.require_detector(options.detector)
+    if options.review:
+        require_names(Path(options.review))
 
 
 @contextmanager
@@ -116,12 +126,8 @@ def output_names(wanted: Iterable[tuple[ImageRecord, int]], scan: FaceScan) -> l
     names = []
     for record, number in wanted:
         path = scan.out / record.path.relative_to(scan.images.folder)
-        n = 1
-        for _ in range(number):
-            while (bare := path.with_name(path.stem if n == 1 else f"{path.stem}_{n}")) in taken:
-                n += 1
-            taken.add(bare)
-            names.append(bare.with_name(f"{bare.name}{kept_suffix(path)}"))
+        path = path.with_suffix(kept_suffix(path))
+        names += [unique_name(path, taken) for _ in range(number)]
     return names
 
 
@@ -142,8 +148,9 @@ def result(
         *scan.detections.failed,
     ]
     return FacesResult(
-        RunReport(produced.report.stage, tuple(outcomes)), scan.out, images, produced.captions,
-        produced.entry, produced.carried, small, produced.followed, sheet, options.only,
+        RunReport(produced.report.stage, tuple(outcomes), scan.images.left_out), scan.out, images,
+        produced.captions, produced.entry, produced.carried, small, produced.followed, sheet,
+        options.only,
     )  # fmt: skip
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from datasetkit.checks.base import CheckFolder, UnreachedFiles
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import MASKS, list_images
+from datasetkit.core.files import MASKS
 from datasetkit.dataset import layout
 from datasetkit.dataset.layout import REG, TRAIN
+from datasetkit.images.listing import holds_images, list_images, subfolders
 from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.toml import Config, find
 from datasetkit.verbs.shared.concept_folders import (
@@ -152,23 +153,17 @@ def _of_concept(concept: ConceptSet, config: Config, trigger: tuple[str, ...]) -
 def _below(folder: Path) -> list[UnreachedFiles]:
     """Return the subfolders with images, which trainers do not search."""
     unreached = []
-    for path in sorted(folder.iterdir()):
-        if (
-            path.is_dir()
-            and not path.is_symlink()
-            and path.name != MASKS
-            and not path.name.startswith(".")
-        ):
-            number = len(list_images(path, recursive=True).images)
-            if number:
-                unreached.append(
-                    UnreachedFiles(path, "in a subfolder: trainers do not search it", number)
-                )
+    for path in subfolders(folder):
+        number = len(list_images(path, recursive=True).images)
+        if number:
+            unreached.append(
+                UnreachedFiles(path, "in a subfolder: trainers do not search it", number)
+            )
     return unreached
 
 
 def _has_images(folder: Path) -> bool:
     try:
-        return bool(list_images(folder, recursive=True).images)
+        return holds_images(folder, recursive=True)
     except DskError:  # no permission
         return False

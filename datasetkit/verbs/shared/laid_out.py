@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, find_root, list_images
+from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, find_root
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset.layout import REG, Concept, LayoutFolder
+from datasetkit.images.listing import list_images
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config
 from datasetkit.project.disk_space import copied_bytes, is_shared, require_space

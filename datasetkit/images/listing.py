@@ -1,0 +1,228 @@
+"""The one listing of a folder: what each of its files is, and why some are left out.
+
+Every command, `dsk check`, the review page and the trainer list folders here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasetkit.captions.caption_names import CAPTION_SUFFIXES
+from datasetkit.core import file_kinds
+from datasetkit.core.file_kinds import (
+    FIRST_BYTES,
+    advice_for,
+    group_by_name,
+    is_searched,
+    is_system_file,
+    is_system_folder,
+    kind_by_content,
+    needs_first_bytes,
+    readable_suffixes,
+    suffix_of,
+)
+from datasetkit.core.files import (
+    MASKS,
+    PROJECT,
+    fold,
+    is_readable_name,
+    natural_key,
+    reading,
+)
+from datasetkit.core.records import Failed, LeftOut
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a folder.
+
+    images: in natural order. failed: entries with an image's suffix that cannot be used. captions:
+    files named like captions; other: side-cars, caches and all that is not an image.
+    left_out: images and videos that are not used, and what belongs to the system. Hidden files and
+    `masks/` are in none of them.
+    """
+
+    images: tuple[Path, ...]
+    failed: tuple[Failed, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    captions: tuple[Path, ...] = ()
+    other: tuple[Path, ...] = ()
+
+
+def list_images(
+    folder: Path, *, recursive: bool = False, follow_links: bool = False, any_name: bool = False
+) -> Listing:
+    """List the images of a folder by their suffix, in natural order, and what else is there.
+
+    A linked image (unless `follow_links`) and one whose name other tools cannot read (unless
+    `any_name`) are returned as failed. Files of unknown kinds are judged by their first bytes: an
+    image among them is left out and named, since no trainer would find it. Raises InputError for a
+    folder that cannot be read.
+    """
+    entries = _Entries()
+    _collect(folder, entries, recursive, follow_links, any_name)
+    return Listing(
+        tuple(entries.images), tuple(entries.failed), tuple(entries.left_out),
+        tuple(entries.captions), tuple(entries.other),
+    )  # fmt: skip
+
+
+def holds_images(folder: Path, *, recursive: bool = False) -> bool:
+    """Tell whether a folder holds an image that can be used."""
+    return bool(list_images(folder, recursive=recursive).images)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the subfolders in which images are searched, in natural order; links are not
+    followed. Raises InputError.
+    """
+    with reading(folder), os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+    return [
+        folder / name
+        for name in sorted(names, key=natural_key)
+        if is_searched(name) and name != MASKS
+    ]
+
+
+def same_names(images: Iterable[Path], *, any_disk: bool = False) -> dict[Path, Path]:
+    """Return each image whose name, without its suffix, an earlier image of the folder has -> that
+    image.
+
+    The two would share a caption and cached latents: `a.jpg` and `a.png`. any_disk: also names that
+    only some disks take for one: `B.jpg` and `b.jpg`, `é` as one and as two characters.
+    """
+    owners: dict[tuple[Path, str], list[Path]] = {}
+    shared: dict[Path, Path] = {}
+    for image in images:
+        alike = owners.setdefault((image.parent, fold(image.stem)), [])
+        owner = next((o for o in alike if any_disk or _is_one_name(o, image)), None)
+        if owner is None:
+            alike.append(image)
+        else:
+            shared[image] = owner
+    return shared
+
+
+def _is_one_name(owner: Path, image: Path) -> bool:
+    """Tell whether the names of two images, which differ in case or accents at most, are one to the
+    disk that they are on.
+    """
+    if owner.stem == image.stem:
+        return True
+    alias = owner.with_name(image.stem + owner.suffix)
+    return alias.exists() and alias.samefile(owner)
+
+
+@dataclass(slots=True)
+class _Entries:
+    """What is listed so far."""
+
+    images: list[Path] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    captions: list[Path] = field(default_factory=list)
+    other: list[Path] = field(default_factory=list)
+
+    def leave_out(self, entry: os.DirEntry[str], kind: str, group: str) -> None:
+        self.left_out.append(LeftOut(Path(entry.path), kind, group, advice_for(kind, group)))
+
+
+def _collect(
+    folder: Path, entries: _Entries, recursive: bool, follow_links: bool, any_name: bool
+) -> None:
+    ordered: list[os.DirEntry[str]] = []  # natural order takes most of the time: images only
+    others: list[os.DirEntry[str]] = []
+    readable = readable_suffixes()
+    with reading(folder), os.scandir(folder) as scanned:
+        for entry in scanned:
+            is_ordered = suffix_of(entry.name) in readable or entry.is_dir(follow_symlinks=False)
+            (ordered if is_ordered else others).append(entry)
+    for entry in sorted(ordered, key=lambda e: natural_key(e.name)):
+        if entry.is_dir(follow_symlinks=False):
+            if _is_of_system(entry.name, recursive=recursive):
+                entries.leave_out(entry, "system folder", "system")
+            elif recursive and is_searched(entry.name) and entry.name != MASKS:
+                _collect(Path(entry.path), entries, recursive, follow_links, any_name)
+        elif entry.name.startswith(".") or is_system_file(entry.name):
+            _collect_hidden(entry, entries)
+        elif (problem := _unusable(entry, follow_links, any_name)) is None:
+            entries.images.append(Path(entry.path))
+        else:
+            entries.failed.append(Failed(Path(entry.path), *problem))
+    for entry in sorted(others, key=lambda e: e.name):
+        if entry.name.startswith("."):
+            _collect_hidden(entry, entries)
+        elif suffix_of(entry.name) in CAPTION_SUFFIXES:
+            entries.captions.append(Path(entry.path))
+        elif is_system_file(entry.name):
+            _collect_hidden(entry, entries)
+        else:
+            _collect_other(entry, entries, recursive=recursive)
+
+
+def _is_of_system(name: str, *, recursive: bool) -> bool:
+    """Tell whether a folder is named as one of the system's; hidden ones where subfolders are
+    searched.
+    """
+    return is_system_folder(name) or (recursive and name.startswith(".") and name != PROJECT)
+
+
+def _collect_hidden(entry: os.DirEntry[str], entries: _Entries) -> None:
+    if is_system_file(entry.name):
+        entries.leave_out(entry, "system file", "system")
+    elif suffix_of(entry.name) in file_kinds.IMAGE_SUFFIXES:
+        entries.leave_out(entry, "hidden image", "hidden")
+
+
+def _collect_other(entry: os.DirEntry[str], entries: _Entries, *, recursive: bool) -> None:
+    """Sort a file that is neither a readable image nor a caption by its name or its first bytes."""
+    if recursive and entry.is_symlink() and Path(entry.path).is_dir():
+        entries.leave_out(entry, "linked folder", "link")
+        return
+    by_name = group_by_name(entry.name)
+    if by_name is not None:
+        entries.leave_out(entry, *by_name)
+        return
+    kind = kind_by_content(_first_bytes(entry)) if needs_first_bytes(entry.name) else None
+    if kind is None:
+        entries.other.append(Path(entry.path))
+    elif kind in ("video", "archive"):
+        entries.leave_out(entry, kind, kind)
+    else:
+        entries.leave_out(entry, _named(kind, entry.name), "name")
+
+
+def _named(kind: str, name: str) -> str:
+    return f"{kind} named {suffix_of(name)}" if suffix_of(name) else f"{kind} without a suffix"
+
+
+def _first_bytes(entry: os.DirEntry[str]) -> bytes:
+    """Return the first bytes of a regular file; b"" for anything else."""
+    try:
+        if not entry.is_file(follow_symlinks=False):
+            return b""
+        with Path(entry.path).open("rb", buffering=0) as file:
+            return file.read(FIRST_BYTES) or b""
+    except OSError:
+        return b""
+
+
+def _unusable(
+    entry: os.DirEntry[str], follow_links: bool, any_name: bool
+) -> tuple[str, str] | None:
+    """Return why a directory entry cannot be used as an image, with a hint; None when it can."""
+    if entry.is_symlink() and not follow_links:
+        return "is a symbolic link, which is not followed", "--follow-links reads it"
+    try:
+        regular = entry.is_file()
+    except OSError as error:  # a link that leads to itself
+        return f"cannot be followed: {error.strerror}", "remove the link"
+    if not regular:
+        return "is not a regular file" if not entry.is_symlink() else "is a broken link", ""
+    if not any_name and not is_readable_name(entry.name):
+        return "has a name that is not printable UTF-8", "dsk rename gives it a plain name"
+    return None
