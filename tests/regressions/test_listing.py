@@ -18,6 +18,8 @@ from datasetkit.core.errors import InputError
 from datasetkit.images import listing, pixels
 from datasetkit.images.listing import list_images
 from datasetkit.options.train import TrainOptions
+from datasetkit.project.store import Store
+from datasetkit.verbs.review.dataset import ReviewDataset
 from tests.cli.conftest import write_image
 from tests.heif import HEIC
 from tests.regressions import bombs
@@ -269,3 +271,13 @@ def test_folders_of_systems_are_no_concepts_and_hold_no_images_to_search(dsk, he
     assert result.findings == () and result.images == 1
     ended = dsk("train", "set", "--dry-run")
     assert ended.code == 0 and "trainers ignore" not in ended.err
+
+
+def test_the_review_page_says_what_is_left_out(tmp_path):
+    folder = mixed(tmp_path / "mixed")
+    dataset = ReviewDataset(folder)
+    with Store.open_copy(folder) as store:
+        dataset.load(store)
+    assert {image.path.name for image in dataset.all()} == set(TAKEN)
+    assert named(dataset.left_out)["IMG_0001.HEIC"] == "HEIC"
+    assert file_kinds.summary(dataset.left_out).startswith("14 files left out: ")
