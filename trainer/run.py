@@ -353,7 +353,16 @@ class _RunOutputs:
         """
         if not self._is_main:
             return (), ()
-        loss_plot.plot(metrics.read_rows(self.metrics_path), self.plot_path)
+        rows = metrics.read_rows(self.metrics_path)
+        files = save_lora.saved_files(self._folder, self._name)
+        loss_plot.plot(
+            rows,
+            self.plot_path,
+            title=self._name,
+            facts=_plot_facts(self._run),
+            per_epoch=self._run.plan.totals.steps_per_epoch,
+            saved=save_lora.saved_steps(files, self._name, rows),
+        )
         with self._run.inference_weights():
             remarks = check_files(self._run, self._folder, self._name)
         return tuple(save_lora.saved_files(self._folder, self._name)), remarks
@@ -414,6 +423,17 @@ class Previews:
     def contact_sheet(self) -> Path | None:
         """Return the contact sheet, if there is one."""
         return self.sheet.path if self.prompts and self.sheet.path.is_file() else None
+
+
+def _plot_facts(run: TrainingSetup) -> str:
+    """Return what the plot says of a run below its name."""
+    options, plan = run.options, run.plan
+    rates = ", ".join(f"{part} {rate:g}" for part, rate in options.rates().items() if rate)
+    schedule = options.lr_scheduler_type or options.lr_scheduler
+    return (
+        f"{len(plan.images):,} images, {plan.steps:,} steps in {plan.epochs:,} epochs; "
+        f"{options.optimizer_type}, {schedule}: {rates}"
+    )
 
 
 def _writers(

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display
+from datasetkit.images.figure_style import (
+    BLUE,
+    DARK,
+    FACTS_SIZE,
+    FAINT,
+    GRID,
+    INK,
+    ORANGE,
+    TITLE_SIZE,
+    legible,
+    write,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,21 +37,10 @@ MAX_PANELS: Final = 24
 _BARS, _ROW, _HEAD, _FOOT, _EDGE = 4.4, 0.24, 0.62, 0.42, 0.25
 _LETTER, _NAMES_LEAST = 0.075, 1.4
 _DPI: Final = 120
+# Hides the grid behind a text.
+_BACKED: Final = {"facecolor": "white", "linewidth": 0, "pad": 1.0}
 # The most letters of a name, wide ones counted twice.
 _NAME_WIDTH: Final = 36
-
-_BLUE, _ORANGE, _DARK = "#4c78a8", "#e8833a", "#2f4b6e"
-_INK, _FAINT, _GRID = "#22262b", "#6b7280", "#dfe3e8"
-
-_FONT: Final = "DejaVu Sans"  # ships with matplotlib
-# System fonts for the scripts that DejaVu Sans does not have, in the order in which they are tried.
-_FALLBACKS: Final = (
-    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans",
-    "IPAexGothic", "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Hiragino Sans",
-    "PingFang SC", "Yu Gothic", "Meiryo", "Microsoft YaHei", "SimHei", "Malgun Gothic",
-    "Apple SD Gothic Neo", "NanumGothic", "Noto Sans", "Noto Sans Thai", "Noto Sans Devanagari",
-    "Arial Unicode MS",
-)  # fmt: skip
 
 
 def tag_chart(frame: DataFrame) -> bytes:
@@ -107,13 +106,13 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, slots: int) -> None:
     axes.set_ylim(slots - 0.5, -0.5)
     axes.set_axis_off()
     for percent in (0, 25, 50, 75, 100):
-        axes.plot([percent, percent], [-0.5, len(head) - 0.5], color=_GRID, linewidth=0.8, zorder=0)
-        _write(
+        axes.plot([percent, percent], [-0.5, len(head) - 0.5], color=GRID, linewidth=0.8, zorder=0)
+        write(
             axes,
             percent,
             len(head) - 0.35,
             f"{percent} %",
-            color=_FAINT,
+            color=FAINT,
             size=7.5,
             ha="center",
             va="top",
@@ -121,9 +120,15 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, slots: int) -> None:
     name = "All concepts" if concept == TOTAL else _legible(concept, 44)
     shown = f", the first {TOP} of" if len(rows) > TOP else ","
     image_count = "1 image" if of_images == 1 else f"{of_images} images"
-    _write(axes, 0, -1.65, name, color=_INK, size=12, weight="bold", va="bottom")
-    _write(
-        axes, 0, -1.45, f"{image_count}{shown} {len(rows)} tags", color=_FAINT, size=8.5, va="top"
+    write(axes, 0, -1.65, name, color=INK, size=TITLE_SIZE, weight="bold", va="bottom")
+    write(
+        axes,
+        0,
+        -1.45,
+        f"{image_count}{shown} {len(rows)} tags",
+        color=FAINT,
+        size=FACTS_SIZE,
+        va="top",
     )
     for row, (tag, category, images, percent, flags) in enumerate(
         zip(
@@ -136,16 +141,16 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, slots: int) -> None:
         )
     ):
         everywhere = IN_ALL in str(flags).split("; ")
-        colour = _ORANGE if category == TRIGGER else _DARK if everywhere else _BLUE
+        colour = ORANGE if category == TRIGGER else DARK if everywhere else BLUE
         note = "trigger" if category == TRIGGER else IN_ALL if everywhere else ""
         axes.barh(row, percent, height=0.72, color=colour, linewidth=0, zorder=2)
         weight = "bold" if note else "normal"
-        _write(
+        write(
             axes,
             -1.5,
             row,
             _legible(str(tag), _NAME_WIDTH),
-            color=_INK,
+            color=INK,
             size=9,
             weight=weight,
             ha="right",
@@ -157,11 +162,11 @@ def _label(axes: Axes, row: int, percent: float, text: str, note: str) -> None:
     """Write the count inside the end of a long bar, else right of it, and a note at its start."""
     if note and percent <= 50:
         text, note = f"{text}  ·  {note}", ""
-    _write(axes, 1.5, row, note, color="white", size=8)
+    write(axes, 1.5, row, note, color="white", size=8)
     if percent > 80:
-        _write(axes, percent - 1.2, row, text, color="white", size=8, ha="right")
+        write(axes, percent - 1.2, row, text, color="white", size=8, ha="right")
     else:
-        _write(axes, percent + 1.2, row, text, color=_FAINT, size=8, backed=True)
+        write(axes, percent + 1.2, row, text, color=FAINT, size=8, bbox=_BACKED)
 
 
 def _share(percent: float) -> str:
@@ -169,36 +174,11 @@ def _share(percent: float) -> str:
     return f"{percent if percent == 100 else min(percent, 99.9):.1f}".removesuffix(".0") + " %"
 
 
-def _write(
-    axes: Axes,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    color: str,
-    size: float,
-    weight: str = "normal",
-    ha: str = "left",
-    va: str = "center",
-    backed: bool = False,
-) -> None:
-    """Write literal text (`$` does not start a formula). backed: hide the grid behind it."""
-    axes.text(
-        x, y, text, color=color, fontsize=size, fontweight=weight, horizontalalignment=ha,
-        verticalalignment=va, family=list(_fonts()), parse_math=False, clip_on=False,
-        bbox={"facecolor": "white", "linewidth": 0, "pad": 1.0} if backed else None,
-    )  # fmt: skip
-
-
 def _legible(name: str, width: int) -> str:
     """Return a name that can be drawn in `width` letters: escaped where no font has a letter, and
     truncated.
     """
-    drawable = _characters()
-    pieces = [
-        c if ord(c) in drawable else c.encode("unicode_escape").decode("ascii")
-        for c in display(name)
-    ]
+    pieces = [legible(c) for c in name]
     sizes = [_width(piece) for piece in pieces]
     if sum(sizes) <= width:
         return "".join(pieces)
@@ -214,22 +194,3 @@ def _legible(name: str, width: int) -> str:
 def _width(text: str) -> int:
     """Return the width of a text in letters; wide East Asian characters count twice."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-@cache
-def _fonts() -> tuple[str, ...]:
-    """Return the font families: matplotlib's own, then the installed fallbacks."""
-    from matplotlib.font_manager import fontManager
-
-    installed = {font.name for font in fontManager.ttflist}
-    return _FONT, *(name for name in _FALLBACKS if name in installed)
-
-
-@cache
-def _characters() -> frozenset[int]:
-    """Return the code points that the fonts can draw."""
-    from matplotlib.font_manager import FontProperties, findfont
-    from matplotlib.ft2font import FT2Font
-
-    paths = [findfont(FontProperties(family=[name])) for name in _fonts()]
-    return frozenset(code for path in paths for code in FT2Font(path).get_charmap())

@@ -6,29 +6,35 @@ from __future__ import annotations
 
 import io
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from datasetkit.core.files import display
 from datasetkit.core.records import Failed
 from datasetkit.executors import local
 from datasetkit.images import near_duplicates, pixels
+from datasetkit.images.figure_style import (
+    BOXES,
+    EMPTY,
+    FAINT,
+    INK,
+    WARN,
+    TextFont,
+    font,
+    legible,
+)
 
 # The most images of a contact sheet: nobody looks through more.
 MOST: Final = 200
 # Pixels.
 _CELL, _GAP, _EDGE, _ACROSS = 248, 16, 20, 5
 _NAME, _SMALL, _TITLE = 13, 12, 18
-_LINE, _HEAD = 16, 44
+_LINE, _HEAD = 16, 64
 _REASON_LINES = 5
-INK, FAINT, EMPTY, _WARN = "#22262b", "#6b7280", "#eef0f3", "#9a3412"
-_COLOURS: Final = {"text": "#dc2626", "faces": "#2563eb"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +59,22 @@ class SheetCell:
 
 
 def draw(
-    entries: Sequence[SheetCell], title: str = "", *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS
+    entries: Sequence[SheetCell],
+    title: str,
+    facts: str,
+    *,
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
 ) -> bytes:
     """Draw the first `MOST` images as a PNG. An image that cannot be read is an empty cell with its
     reasons.
+
+    title: of which folder or concept they are; facts: the counts below it. Names are written
+    without the folder that all of them share.
     """
     shown = entries[:MOST]
-    more = f", the first {MOST} of {len(entries)}" if len(entries) > len(shown) else ""
-    heading = f"{title or _counted(len(entries))}{more}"
+    more = f"; the first {MOST} of {len(entries)}" if len(entries) > len(shown) else ""
+    title, facts = legible(title), legible(f"{facts}{more}")
+    names = without_shared_folder([entry.name for entry in shown])
     drawn = local.each(partial(_thumbnail, max_pixels=max_pixels), shown, name="drawing")
     thumbnails = [None if isinstance(image, Failed) else image for image in drawn]
     notes = [_notes(entry) for entry in shown]
@@ -69,28 +83,37 @@ def draw(
     # Of each row: the space for the images, and for the lines below them.
     heights = [max(_height(thumbnails[i]) for i in row) for row in rows]
     texts = [_LINE * (1 + max(len(notes[i]) for i in row)) + 2 * _GAP for row in rows]
-    title_width = math.ceil(font(_TITLE).getlength(heading))
-    width = max(across * (_CELL + _GAP) - _GAP, title_width) + 2 * _EDGE
+    heading, small = font(_TITLE, bold=True), font(_NAME)
+    text_width = math.ceil(max(heading.getlength(title), small.getlength(facts)))
+    width = max(across * (_CELL + _GAP) - _GAP, text_width) + 2 * _EDGE
     sheet = Image.new("RGB", (width, _HEAD + sum(heights) + sum(texts) + _EDGE), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((_EDGE, _EDGE - 6), heading, fill=INK, font=font(_TITLE))
+    heading.draw(pen, (_EDGE, _EDGE - 8), title, INK)
+    small.draw(pen, (_EDGE, _EDGE + 16), facts, FAINT)
     top = _HEAD
     for row, height, text in zip(rows, heights, texts, strict=True):
         for column, i in enumerate(row):
             left, bottom = _EDGE + column * (_CELL + _GAP), top + height
             _paste(sheet, thumbnails[i], left, bottom)
-            name = fit_text(shown[i].name, font(_NAME), _CELL, keep_end=True)
-            pen.text((left, bottom + 4), name, fill=INK, font=font(_NAME))
+            name = fit_text(names[i], small, _CELL, keep_end=True)
+            small.draw(pen, (left, bottom + 4), name, INK)
             for n, line in enumerate(notes[i], 1):
-                pen.text((left, bottom + 4 + n * _LINE), line, fill=_WARN, font=font(_SMALL))
+                font(_SMALL).draw(pen, (left, bottom + 4 + n * _LINE), line, WARN)
         top += height + text
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
 
 
-def _counted(n: int) -> str:
-    return f"{n} flagged image" + ("" if n == 1 else "s")
+def without_shared_folder(names: Sequence[str]) -> list[str]:
+    """Return paths without the folders that all of them begin with."""
+    folders = [name.split("/")[:-1] for name in names]
+    shared = 0
+    for parts in zip(*folders, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared += 1
+    return ["/".join(name.split("/")[shared:]) for name in names]
 
 
 def _thumbnail(entry: SheetCell, *, max_pixels: int) -> Image.Image:
@@ -103,7 +126,7 @@ def _thumbnail(entry: SheetCell, *, max_pixels: int) -> Image.Image:
         outer = [max(0.0, corners[0] - 2), max(0.0, corners[1] - 2), min(width - 1, corners[2] + 2)]
         outer.append(min(height - 1, corners[3] + 2))
         if outer[0] < outer[2] and outer[1] < outer[3]:
-            pen.rectangle(outer, outline=_COLOURS.get(box.kind, INK), width=2)
+            pen.rectangle(outer, outline=BOXES.get(box.kind, INK), width=2)
     return thumbnail
 
 
@@ -140,7 +163,7 @@ def _notes(entry: SheetCell) -> list[str]:
 
 def wrap_text(
     text: str,
-    face: ImageFont.FreeTypeFont,
+    face: TextFont,
     width: int,
     *,
     most: int | None = None,
@@ -161,7 +184,7 @@ def wrap_text(
     return [fit_text(line, face, width, keep_end=keep_end) for line in lines]
 
 
-def fit_text(text: str, face: ImageFont.FreeTypeFont, width: int, *, keep_end: bool = False) -> str:
+def fit_text(text: str, face: TextFont, width: int, *, keep_end: bool = False) -> str:
     """Cut a text to at most `width` pixels. keep_end: the middle is cut out, since names differ at
     their ends.
     """
@@ -178,34 +201,3 @@ def _shortened(text: str, kept: int, keep_end: bool) -> str:
     if keep_end:
         return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
     return f"{text[:kept].rstrip()}…"
-
-
-def legible(text: str) -> str:
-    """Spell out the characters that are unsafe, or that the font cannot draw."""
-    drawable = _characters()
-    plain = unicodedata.normalize("NFC", display(text))
-    return "".join(
-        c if ord(c) in drawable else c.encode("unicode_escape").decode("ascii") for c in plain
-    )
-
-
-@cache
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which comes with matplotlib and is the same on every system: Latin,
-    Greek, Cyrillic and many symbols.
-    """
-    return ImageFont.truetype(str(_font_file("DejaVuSans-Bold" if bold else "DejaVuSans")), size)
-
-
-def _font_file(name: str) -> Path:
-    import matplotlib as mpl
-
-    return Path(mpl.get_data_path(), "fonts", "ttf", f"{name}.ttf")
-
-
-@cache
-def _characters() -> frozenset[int]:
-    """Return the code points that the font can draw."""
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(FT2Font(str(_font_file("DejaVuSans"))).get_charmap())

@@ -408,5 +408,8 @@ def _outputs(
             ops.append(replace(op, text=table(data.folder, findings)))
         else:
             entries = sheet_entries(data, findings)
-            ops.append(replace(op, data=contact_sheet.draw(entries, max_pixels=max_pixels)))
+            flagged = f"{len(entries)} flagged of {len(data.items) + len(data.failed)} images"
+            title = data.folder.resolve().name
+            png = contact_sheet.draw(entries, title, flagged, max_pixels=max_pixels)
+            ops.append(replace(op, data=png))
     return tuple(ops)

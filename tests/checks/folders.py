@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from datasetkit import api
 from datasetkit.checks.base import CheckFinding
-from datasetkit.images import contact_sheet
+from datasetkit.images.figure_style import font
 
 ASSETS = Path(__file__).parents[2] / "examples" / "assets"
 # Each tag is in two or three of the four captions; `sks` leads them all.
@@ -84,7 +84,7 @@ def text_on(image: Image.Image, words: str = "www.example.com") -> Image.Image:
     """Write a watermark across an image."""
     marked = image.copy()
     ImageDraw.Draw(marked).rectangle((30, 400, 482, 480), fill="white")
-    ImageDraw.Draw(marked).text((48, 412), words, fill="black", font=contact_sheet.font(44))
+    font(44).draw(ImageDraw.Draw(marked), (48, 412), words, "black")
     return marked
 
 

@@ -20,6 +20,7 @@ from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
 from datasetkit.dataset import charts, reports
 from datasetkit.dataset.reports import CaptionedImage
+from datasetkit.images import figure_style
 
 VOCABULARY = Vocabulary(
     ("1girl", "2girls", "long hair", "solo", "smile", "=_=", "hatsune miku", "cat ear", "cat ears"),
@@ -298,11 +299,11 @@ def test_chart_is_written_with_a_highlighted_trigger(tmp_path):
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         return int((pixels(drawn) == rgb).all(axis=2).sum())
 
-    assert count(png, charts._ORANGE) > 2000
-    assert count(png, charts._DARK) > 2000  # 1girl, in all images
-    assert count(png, charts._BLUE) > 1000  # solo
+    assert count(png, figure_style.ORANGE) > 2000
+    assert count(png, figure_style.DARK) > 2000  # 1girl, in all images
+    assert count(png, figure_style.BLUE) > 1000  # solo
     plain = reports.plot(reports.frequency(items, [], VOCABULARY))
-    assert count(plain, charts._ORANGE) == 0
+    assert count(plain, figure_style.ORANGE) == 0
 
 
 def test_chart_draws_any_tag_without_a_warning():

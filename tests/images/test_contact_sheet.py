@@ -10,11 +10,12 @@ from PIL import Image
 
 from datasetkit.images import contact_sheet
 from datasetkit.images.contact_sheet import SheetBox, SheetCell
+from datasetkit.images.figure_style import font
 from tests.checks.folders import write_image
 
 
-def drawn(entries, title: str = "") -> Image.Image:
-    return Image.open(io.BytesIO(contact_sheet.draw(entries, title))).convert("RGB")
+def drawn(entries, title: str = "imgs", facts: str = "3 flagged images") -> Image.Image:
+    return Image.open(io.BytesIO(contact_sheet.draw(entries, title, facts))).convert("RGB")
 
 
 @pytest.fixture
@@ -90,8 +91,7 @@ def test_many_reasons_of_a_low_image_stay_above_the_next_row(tmp_path, path):
 def test_a_sheet_says_that_it_does_not_show_all(path, monkeypatch):
     monkeypatch.setattr(contact_sheet, "MOST", 2)
     assert (
-        drawn([SheetCell(path, "a.png")] * 9).width
-        == drawn([SheetCell(path, "a.png")] * 2, "3 flagged images").width
+        drawn([SheetCell(path, "a.png")] * 9).width == drawn([SheetCell(path, "a.png")] * 2).width
     )
 
 
@@ -100,7 +100,7 @@ def test_no_images_make_an_empty_sheet():
 
 
 def test_text_is_cut_at_its_end_or_in_its_middle_and_fits():
-    face = contact_sheet.font(12)
+    face = font(12)
     long = "a photo of a castle on a hill, " * 8 + "photo_017.png"
     for keep_end in (False, True):
         cut = contact_sheet.fit_text(long, face, 200, keep_end=keep_end)
@@ -110,7 +110,7 @@ def test_text_is_cut_at_its_end_or_in_its_middle_and_fits():
 
 
 def test_text_is_wrapped_between_words_and_the_last_line_is_cut():
-    face = contact_sheet.font(12)
+    face = font(12)
     text = " ".join(f"word{n}" for n in range(40))
     lines = contact_sheet.wrap_text(text, face, 150)
     assert " ".join(lines) == text and all(face.getlength(line) <= 150 for line in lines)

@@ -85,7 +85,7 @@ class Runs:
             vars(setup)["load_parts"] = lambda _: self.parts
             # Checking the files and plotting would take longer than everything else.
             vars(run)["check_files"] = lambda *_: ()
-            vars(loss_plot)["plot"] = lambda lines, path: write_atomic(
+            vars(loss_plot)["plot"] = lambda lines, path, **_: write_atomic(
                 path, json.dumps(lines).encode()
             )
             if plant is not None:

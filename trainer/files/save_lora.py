@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save as save_tensors
 
@@ -84,6 +86,26 @@ def saved_files(folder: Path, name: str) -> list[Path]:
     )
     files = [p for p in folder.iterdir() if pattern.fullmatch(p.name)]
     return sorted(files, key=lambda p: (p.name.startswith(f"{name}."), p.name))
+
+
+def saved_steps(
+    files: Sequence[Path], name: str, rows: Sequence[Mapping[str, Any]]
+) -> dict[int, str]:
+    """Return the steps after which the files of a run were saved, each with the epoch or step that
+    its name has; the last step is the final file's.
+
+    rows: of metrics.jsonl.
+    """
+    ends = {int(row["epoch"]): int(row["step"]) for row in rows if "loss" in row}
+    steps: dict[int, str] = {}
+    for file in files:
+        epoch = re.fullmatch(re.escape(name) + r"-(\d{6})(\.diffusers)?\.safetensors", file.name)
+        step = re.fullmatch(re.escape(name) + r"-step(\d{8})(\.diffusers)?\.safetensors", file.name)
+        if epoch is not None and int(epoch[1]) in ends:
+            steps[ends[int(epoch[1])]] = f"epoch {int(epoch[1])}"
+        elif step is not None:
+            steps[int(step[1])] = f"step {int(step[1])}"
+    return steps | ({max(ends.values()): "end"} if ends else {})
 
 
 def prune(options: TrainOptions, folder: Path, name: str) -> None:

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from datasetkit.core.files import write_atomic, writing
 from datasetkit.images import pixels
-from datasetkit.images.contact_sheet import EMPTY, FAINT, INK, fit_text, font, wrap_text
+from datasetkit.images.contact_sheet import fit_text, wrap_text
+from datasetkit.images.figure_style import EMPTY, FAINT, INK, font
 from trainer.monitor.metrics import read_rows
 from trainer.monitor.prompts import Prompt
 
@@ -21,7 +22,7 @@ FOLDER: Final = "sample"
 
 # Pixels.
 _CELL, _LEAST_CELL, _GAP, _LEFT, _EDGE = 256, 128, 8, 104, 14
-_LINE, _HEADING_LINES = 17, 3
+_LINE, _HEADING_LINES, _HEAD = 17, 3, 48
 _LARGEST: Final = 36_000_000  # of the whole contact sheet
 
 
@@ -132,25 +133,31 @@ def contact_sheet(
     room = math.isqrt(_LARGEST // max(1, len(prompts) * len(steps)))
     cell = max(_LEAST_CELL, min(max(sides), room))
     pitch = cell + _GAP
-    bold, plain = font(14, bold=True), font(12)
-    top = _EDGE + 24 + (_HEADING_LINES + 1) * _LINE + _GAP
+    title, bold, plain = font(18, bold=True), font(14, bold=True), font(12)
+    top = _EDGE + _HEAD + (_HEADING_LINES + 1) * _LINE + _GAP
     size = (_EDGE + _LEFT + pitch * len(prompts) + _EDGE, top + pitch * len(steps) + _EDGE)
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((_EDGE, _EDGE), fit_text(name, bold, size[0] - 2 * _EDGE), INK, bold)
+    title.draw(pen, (_EDGE, _EDGE - 2), fit_text(name, title, size[0] - 2 * _EDGE), INK)
+    counts = f"{_counted(len(prompts), 'prompt')}, {_counted(len(steps), 'time')} in the training"
+    plain.draw(pen, (_EDGE, _EDGE + 22), fit_text(counts, plain, size[0] - 2 * _EDGE), FAINT)
     for column, prompt in enumerate(prompts):
         left = _EDGE + _LEFT + column * pitch
         for i, line in enumerate(wrap_text(prompt.text, plain, cell, most=_HEADING_LINES)):
-            pen.text((left, _EDGE + 24 + i * _LINE), line, INK, plain)
+            plain.draw(pen, (left, _EDGE + _HEAD + i * _LINE), line, INK)
         facts = f"seed {prompt.seed}, {prompt.width} x {prompt.height}"
-        pen.text((left, top - _GAP - _LINE), fit_text(facts, plain, cell), FAINT, plain)
+        plain.draw(pen, (left, top - _GAP - _LINE), fit_text(facts, plain, cell), FAINT)
     for row, (step, epoch) in enumerate(steps):
         y = top + row * pitch
-        pen.text((_EDGE, y), f"epoch {epoch}" if step else "before", INK, bold)
-        pen.text((_EDGE, y + 20), f"step {step}" if step else "training", FAINT, plain)
+        bold.draw(pen, (_EDGE, y), f"epoch {epoch}" if step else "before", INK)
+        plain.draw(pen, (_EDGE, y + 20), f"step {step}" if step else "training", FAINT)
         for column in range(len(prompts)):
             _place(sheet, pen, cells.get((step, column)), (_EDGE + _LEFT + column * pitch, y), cell)
     return sheet
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 def _place(

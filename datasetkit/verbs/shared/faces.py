@@ -189,7 +189,8 @@ def draw_review(
     over = read_existing(path)
     data = contact_sheet.draw(
         [_entry(image, options) for image in images],
-        _heading(images, options),
+        images[0].path.resolve().parent.name if images else "no images",
+        _counts(images, options),
         max_pixels=options.max_pixels,
     )
     return path, project.apply(
@@ -197,7 +198,7 @@ def draw_review(
     )
 
 
-def _heading(images: Sequence[ImageFaces], options: FacesOptions) -> str:
+def _counts(images: Sequence[ImageFaces], options: FacesOptions) -> str:
     if not options.finds_faces:
         lines = sum(len(image.text) for image in images)
         return f"{lines} lines of text in {len(images)} images"

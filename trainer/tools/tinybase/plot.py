@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from datasetkit.images.figure_style import BLUE, INK, heading, plain_axes
+
 STAGES = {
     "text": "text encoder: tags predicted",
     "vae": "VAE: reconstruction error",
@@ -29,20 +31,18 @@ def plot(log: Path, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for panel, (name, points) in zip(
-        figure.subplots(1, len(STAGES)), rows(log).items(), strict=True
-    ):
+    stages = rows(log)
+    figure = Figure(figsize=(12, 4.2), facecolor="white")
+    counts = ", ".join(f"{name} {points[-1][0]:,}" for name, points in stages.items() if points)
+    heading(figure, "Training of the tiny base", f"steps: {counts}")
+    for panel, (name, points) in zip(figure.subplots(1, len(STAGES)), stages.items(), strict=True):
+        plain_axes(panel)
         panel.loglog(
-            [step for step, _ in points],
-            [loss for _, loss in points],
-            color="#2563eb",
-            linewidth=1.2,
+            [step for step, _ in points], [loss for _, loss in points], color=BLUE, linewidth=1.4
         )
-        panel.set_title(STAGES[name], fontsize=10)
+        panel.set_title(STAGES[name], fontsize=10, color=INK, loc="left")
         panel.set_xlabel("step")
         panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.grid(visible=True, which="both", alpha=0.25)
     figure.savefig(path, dpi=110)
 
 
