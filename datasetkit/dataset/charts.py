@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from datasetkit.core.errors import InputError
-from datasetkit.images.figure_style import (
+from datasetkit.figure_style import (
     BLUE,
     DARK,
     FACTS_SIZE,

@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw
 
 from datasetkit.core.records import Failed
 from datasetkit.executors import local
-from datasetkit.images import near_duplicates, pixels
-from datasetkit.images.figure_style import (
+from datasetkit.figure_style import (
     BOXES,
     EMPTY,
     FAINT,
@@ -27,6 +26,7 @@ from datasetkit.images.figure_style import (
     font,
     legible,
 )
+from datasetkit.images import near_duplicates, pixels
 
 # The most images of a contact sheet: nobody looks through more.
 MOST: Final = 200

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from datasetkit import api
 from datasetkit.checks.base import CheckFinding
-from datasetkit.images.figure_style import font
+from datasetkit.figure_style import font
 
 ASSETS = Path(__file__).parents[2] / "examples" / "assets"
 # Each tag is in two or three of the four captions; `sks` leads them all.

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasetkit import figure_style
 from datasetkit.captions import spelling
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
 from datasetkit.dataset import charts, reports
 from datasetkit.dataset.reports import CaptionedImage
-from datasetkit.images import figure_style
 
 VOCABULARY = Vocabulary(
     ("1girl", "2girls", "long hair", "solo", "smile", "=_=", "hatsune miku", "cat ear", "cat ears"),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasetkit.figure_style import font
 from datasetkit.images import contact_sheet
 from datasetkit.images.contact_sheet import SheetBox, SheetCell
-from datasetkit.images.figure_style import font
 from tests.checks.folders import write_image
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from datasetkit.core.files import write_atomic
-from datasetkit.images.figure_style import (
+from datasetkit.figure_style import (
     BLUE,
     FAINT,
     INK,

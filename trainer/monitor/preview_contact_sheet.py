@@ -12,9 +12,9 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 from datasetkit.core.files import write_atomic, writing
+from datasetkit.figure_style import EMPTY, FAINT, INK, font
 from datasetkit.images import pixels
 from datasetkit.images.contact_sheet import fit_text, wrap_text
-from datasetkit.images.figure_style import EMPTY, FAINT, INK, font
 from trainer.monitor.metrics import read_rows
 from trainer.monitor.prompts import Prompt
 

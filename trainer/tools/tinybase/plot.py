@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from datasetkit.images.figure_style import BLUE, INK, heading, plain_axes
+from datasetkit.figure_style import BLUE, INK, heading, plain_axes
 
 STAGES = {
     "text": "text encoder: tags predicted",

@@ -11,7 +11,8 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image, ImageDraw
 
-from datasetkit.images import contact_sheet, figure_style
+from datasetkit import figure_style
+from datasetkit.images import contact_sheet
 from datasetkit.images.contact_sheet import SheetCell, without_shared_folder
 from tests.checks.folders import write_image
 
