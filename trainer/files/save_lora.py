@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save as save_tensors
-
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, write_atomic, writing
 from datasetkit.dataset.buckets import Size
@@ -18,6 +16,7 @@ from datasetkit.options.train import TrainOptions
 from trainer.device import DTYPES
 from trainer.files import lora, metadata
 from trainer.files.hashes import checkpoint_hashes
+from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor.validation import BEST
 from trainer.optimizers import build_optimizer, build_scheduler
@@ -59,11 +58,11 @@ def _write(
         header = metadata.minimal(entries) if options.no_metadata else entries
         write_atomic(
             folder / f"{stem}.safetensors",
-            save_tensors(tensors, metadata={"format": "pt", **header}),
+            safetensors_bytes(tensors, {"format": "pt", **header}),
         )
     if options.lora_format != "kohya":
         tensors = lora.diffusers_tensors(run.lora, dtype)
-        data = save_tensors(tensors, metadata=lora.diffusers_metadata(run.lora))
+        data = safetensors_bytes(tensors, lora.diffusers_metadata(run.lora))
         write_atomic(folder / f"{stem}.diffusers.safetensors", data)
 
 
