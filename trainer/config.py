@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
 from datasetkit.core.suggest import did_you_mean
+from datasetkit.core.toml_text import parse_toml, read_toml, refuse_control
 from datasetkit.dataset import layout
 from datasetkit.options import trust
 from datasetkit.options.dataset import LayoutOptions
@@ -172,10 +172,17 @@ def setting(text: str) -> tuple[str, Any]:
         raise ConfigError(
             f"--set {display(text)}", hint="write --set network_dim=64, or --set output_name=sks"
         )
+    value = value.strip()
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value.strip()
+        return key, parse_toml(f"value = {value}", source=f"--set {display(text)}")["value"]
+    except ConfigError as error:
+        if value.startswith(('"', "'", "[", "{")):  # it was meant as TOML
+            hint = "" if error.hint.startswith("look for") else error.hint
+            raise ConfigError(
+                f"--set {display(text)}: the quote or bracket is not closed, or an escape is wrong",
+                hint=hint or "close it, or leave the quotes out",
+            ) from None
+        return key, value
 
 
 def translate(
@@ -190,7 +197,7 @@ def translate(
 
     Raises ConfigError for an unknown key, and for a key that is not supported.
     """
-    config = _flat(_toml(config_file)) if config_file else {}
+    config = _flat(read_toml(config_file)) if config_file else {}
     ignored: dict[str, str] = {}
     where = display(config_file.name) if config_file else "options"
     folders = {name: str(config.pop(name)) for name in _FOLDERS if config.get(name)}
@@ -201,7 +208,7 @@ def translate(
         dataset_file = _resolve(folders["dataset_config"], config_file)
     rows: list[dict[str, Any]] = []
     if dataset_file is not None:
-        shared, rows = _dataset(_toml(dataset_file), display(dataset_file.name), ignored)
+        shared, rows = _dataset(read_toml(dataset_file), display(dataset_file.name), ignored)
         options |= shared
     from_files = {name: value for name, value in options.items() if name not in overrides}
     if not allow_import:
@@ -224,13 +231,13 @@ def translate(
 
 def named_folders(config_file: Path | None, dataset_file: Path | None) -> list[Path]:
     """Return the folders of images that sd-scripts' files name, whether they exist or not."""
-    config = _flat(_toml(config_file)) if config_file else {}
+    config = _flat(read_toml(config_file)) if config_file else {}
     if dataset_file is None and config.get("dataset_config"):
         dataset_file = _resolve(str(config["dataset_config"]), config_file)
     if dataset_file is None:
         names = [config.get(name) for name in ("train_data_dir", "reg_data_dir")]
         return [_resolve(str(name), config_file) for name in names if name]
-    _, rows = _dataset(_toml(dataset_file), display(dataset_file.name), {})
+    _, rows = _dataset(read_toml(dataset_file), display(dataset_file.name), {})
     return [_resolve(str(row["image_dir"]), dataset_file) for row in rows if "image_dir" in row]
 
 
@@ -415,6 +422,7 @@ def _resolve(path: str, file: Path | None) -> Path:
     """Resolve a path in a file: relative to the file if it exists there, else to the current
     folder.
     """
+    refuse_control(path, where="a path" if file is None else f"{display(file.name)}: a path")
     beside = file.parent / path if file else Path(path)
     return beside if beside.exists() else Path(path)
 
@@ -425,14 +433,3 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         flat |= value if isinstance(value, dict) else {key: value}
     return flat
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {display(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{display(path)} is not valid TOML: {error}") from None

@@ -4,7 +4,6 @@ of the user.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption import normal_form
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.toml_text import parse_toml
 
 IMPLICATIONS_FILE = "implications.toml"
 TABLE = "redundant"
@@ -58,10 +58,7 @@ def read_implications(text: str, *, source: str) -> tuple[Pair, ...]:
 
     source: the name of the file for errors.
     """
-    try:
-        document = tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source} is not valid TOML: {error}", hint=_FORM_HINT) from error
+    document = parse_toml(text.removeprefix("\ufeff"), source=source, hint=_FORM_HINT)
     table = document.get(TABLE)
     if not isinstance(table, dict) or len(document) != 1:
         raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from datasetkit.captions.caption import normal_form
 from datasetkit.captions.vocabulary import CATEGORIES, Vocabulary
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.suggest import did_you_mean
+from datasetkit.core.toml_text import parse_toml
 
 GROUPS_FILE = "groups.toml"
 CATEGORY_PREFIX = "category:"
@@ -167,12 +167,7 @@ def read_groups(text: str, *, source: str) -> Mapping[str, Group]:
 
     Raises ConfigError.
     """
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"{source} is not valid TOML: {error}", hint="correct the file"
-        ) from error
+    tables = parse_toml(text, source=source)
     members = {name: _own_members(name, table, source) for name, table in tables.items()}
     groups: dict[str, Group] = {}
     for name, table in tables.items():

@@ -7,7 +7,6 @@ callers get them too; pydantic, in strict mode, only turns values from TOML into
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
@@ -18,6 +17,7 @@ from datasetkit.captions import filters
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import CONFIG_NAME, config_path, display
 from datasetkit.core.suggest import did_you_mean
+from datasetkit.core.toml_text import read_toml, refuse_control
 from datasetkit.options import trust
 from datasetkit.options.declare import by_name, declared, type_name
 from datasetkit.options.run import ConceptOptions
@@ -207,6 +207,9 @@ def build(
                 raise ConfigError(f"{typed.format(display(key))}: unknown option", hint=hint)
             raise ConfigError(f"{where}: unknown key {key!r}", hint=hint)
     merged = {**table, **given}
+    _refuse_control(cls, table, where)
+    if typed.startswith("--set"):  # their values are TOML, too
+        _refuse_control(cls, given, "--set")
     from pydantic import TypeAdapter, ValidationError
 
     try:
@@ -232,6 +235,12 @@ def build(
         raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _refuse_control(cls: type, values: Mapping[str, Any], where: str) -> None:
+    for d in declared(cls):
+        if d.about.path and isinstance(value := values.get(d.name), str):
+            refuse_control(value, where=f"{where}: {d.name}")
 
 
 # What the types of options are called in a dsk.toml.
@@ -264,21 +273,7 @@ def load(path: Path) -> Config:
     """Read and check a dsk.toml that the user named, all of it, so that a mistake in any table is
     found before the first step.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {display(path)}: {error.strerror}", hint="dsk init writes one"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"{display(path)} is not valid TOML: {error}",
-            hint="look for a quote or bracket that is missing there",
-        ) from None
+    data = read_toml(path, hint="dsk init writes one")
     concepts = data.pop("concept", [])
     if not isinstance(concepts, list) or not all(isinstance(c, dict) for c in concepts):
         raise ConfigError(
