@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.faces_crop import crop_faces
     from datasetkit.verbs.faces_erase import erase_faces
     from datasetkit.verbs.faces_list import list_faces
-    from datasetkit.verbs.history import forget, history, interrupted, recover
+    from datasetkit.verbs.history import forget, history, interrupted, projects_below, recover
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.init import init
     from datasetkit.verbs.layout import layout
@@ -118,6 +118,7 @@ __all__ = [
     "models",
     "plan_repeats",
     "plan_training",
+    "projects_below",
     "recover",
     "reg",
     "rename",
@@ -176,6 +177,7 @@ _VERBS = {
     "models": "models_list",
     "plan_repeats": "plan_repeats",
     "plan_training": "train",
+    "projects_below": "history",
     "recover": "history",
     "reg": "reg",
     "rename": "rename",

@@ -11,7 +11,8 @@ from datasetkit.options import toml
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
     forget generate_reg groups history import_captions init interrupted layout list_faces
-    load_config models plan_repeats plan_training recover reg rename report resize review rules run
+    load_config models plan_repeats plan_training projects_below
+    recover reg rename report resize review rules run
     scores tag train undo where
 """.split()
 NOUNS = """
@@ -47,6 +48,7 @@ def test_verbs_that_change_something_take_a_context():
         "load_config",
         "models",
         "plan_training",
+        "projects_below",
         "scores",
         "where",
     }

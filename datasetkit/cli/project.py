@@ -93,6 +93,12 @@ def undo(
         bool,
         typer.Option("--partial", help="Leave files that have changed since; undo the rest."),
     ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", help="Do not ask where the projects are below here.", rich_help_panel=HOW
+        ),
+    ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -100,13 +106,22 @@ def undo(
     """Undo the last command that changed something here. Files that have changed since then are
     left alone.
 
+    In a folder above several projects, the newest command of them all is named, and undone if you
+    agree.
+
     Example: dsk undo
     """
     from datasetkit.cli import run, show_project
 
+    def settle(api: Any, context: Any) -> Any:
+        root = folder
+        if below := api.projects_below(folder):
+            root = show_project.newest_below(below, to, ask=not yes and not dry_run)
+        return api.undo(root, to, partial=partial, context=context)
+
     run.verb(
         "undo",
-        lambda api, context: api.undo(folder, to, partial=partial, context=context),
+        settle,
         show_project.undo,
         json,
         dry_run,
@@ -134,12 +149,19 @@ def history(
 ) -> None:
     """List what was done in this project, newest first; complete or drop an interrupted command.
 
+    In a folder above several projects, the history of each is listed.
+
     Example: dsk history
     """
     from datasetkit.cli import run, show_project
 
     if not recover and not forget:
-        run.look("history", lambda api: api.history(folder), show_project.history, json)
+        run.look(
+            "history",
+            lambda api: api.projects_below(folder) or api.history(folder),
+            show_project.history_or_histories,
+            json,
+        )
         return
     if recover and forget:
         raise typer.BadParameter("--recover completes what --forget drops: give one of them")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from rich.text import Text
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         JournalEntry,
         ModelFiles,
         ModelRow,
+        ProjectHistory,
         RecoverResult,
         UndoResult,
     )
@@ -117,7 +120,7 @@ def history(result: Sequence[JournalEntry]) -> None:
     rows = [
         (
             entry.id,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.started)),
+            _when(entry.started),
             entry.verb,
             entry.title.removeprefix("undo "),
             f"{entry.operations:,}",
@@ -129,6 +132,58 @@ def history(result: Sequence[JournalEntry]) -> None:
     table("", columns, rows, right=["#", "operations"])
     if any(entry.state == "open" for entry in result):
         remark("open: interrupted, or running now; dsk history --recover completes it")
+
+
+def history_or_histories(result: Sequence[JournalEntry] | Sequence[ProjectHistory]) -> None:
+    """Print the history of a project, or those of the projects below a folder."""
+    projects = [project for project in result if not hasattr(project, "verb")]
+    if not projects:
+        history(cast("Sequence[JournalEntry]", result))
+    for project in cast("Sequence[ProjectHistory]", projects):
+        say(from_here(project.root), "bold")
+        if project.problem:
+            warn(project.problem)
+        else:
+            history(project.entries)
+
+
+def newest_below(histories: Sequence[ProjectHistory], to: int | None, *, ask: bool) -> Path:
+    """Name the newest command of several projects, and ask whether to undo it; return its project.
+
+    Raises InputError for a no, and where nothing or no single command can be named.
+    """
+    folders = ", ".join(from_here(project.root) for project in histories)
+    if to is not None:
+        raise InputError(
+            f"each folder has a history of its own: {folders}",
+            hint=f"name the folder: dsk undo {_quoted(histories[0].root)} --to {to}",
+        )
+    commands = [(p.newest.started, p) for p in histories if p.newest is not None]
+    if not commands:
+        raise InputError(f"nothing can be undone in {folders}")
+    project = max(commands, key=lambda command: command[0])[1]
+    entry = project.newest
+    if any(other.state == "open" for other in project.entries):
+        raise InputError(
+            f"a command was interrupted in {from_here(project.root)}",
+            hint=f"dsk history --recover {_quoted(project.root)} completes it",
+        )
+    if entry is not None:
+        remark(
+            f"the newest command below this folder: {entry.verb} {entry.title}, "
+            f"{_when(entry.started)}, in {from_here(project.root)} (history {entry.id})"
+        )
+    if ask:
+        confirm("undo this?", f"add --yes, or name the folder: dsk undo {_quoted(project.root)}")
+    return project.root
+
+
+def _quoted(folder: Path) -> str:
+    return shlex.quote(from_here(folder))
+
+
+def _when(started: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(started))
 
 
 def interrupted(result: Sequence[InterruptedCommand]) -> None:
@@ -143,10 +198,10 @@ def interrupted(result: Sequence[InterruptedCommand]) -> None:
             warn(f"outside of the project: {path}")
 
 
-def confirm(question: str) -> None:
+def confirm(question: str, hint: str = "add --yes if you have read the above") -> None:
     """Ask a person to go on. Raises InputError for a no, and where nobody can answer."""
     if not sys.stdin.isatty():
-        raise InputError("nobody can be asked here", hint="add --yes if you have read the above")
+        raise InputError("nobody can be asked here", hint=hint)
     if not typer.confirm(question, err=True):
         raise InputError("nothing was changed")
 

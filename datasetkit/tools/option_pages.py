@@ -54,7 +54,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--to": "more than the last command must be undone",
     "--recover": "a command stops because another one was interrupted here",
     "--forget": "you do not want what the interrupted command would do",
-    "--yes": "a script runs it, and you know what is interrupted",
+    "--yes": "a script runs it, and you know what it would be asked",
     "--partial": "you edited some of the files and want to keep them",
     "--config-file": "you have a config.toml of sd-scripts",
     "--dataset-config": "you have a dataset.toml of sd-scripts",

@@ -10,6 +10,7 @@ from datasetkit.core.files import display
 from datasetkit.project.journal import Journal, JournalEntry
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_unrecovered
 from datasetkit.project.store import Store
+from datasetkit.verbs.shared.project_history import projects_below as projects_below
 from datasetkit.verbs.shared.project_history import require_history
 
 

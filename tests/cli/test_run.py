@@ -263,7 +263,7 @@ def test_undo_refuses_a_file_that_was_changed_since_unless_partial(dsk, project)
 def test_a_folder_without_history_names_those_that_have_one(dsk, here):
     write_image(here / "imgs" / "a.png", 1)
     dsk("tag", "imgs")
-    ended = dsk("history")
+    ended = dsk("history", "--recover")
     assert ended.code == 2 and "these folders have one: imgs" in ended.err
 
 

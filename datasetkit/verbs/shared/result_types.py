@@ -14,6 +14,7 @@ from datasetkit.project.journal import JournalEntry, UndoResult
 from datasetkit.project.plans import Plan
 from datasetkit.verbs.history import InterruptedCommand, RecoverResult
 from datasetkit.verbs.shared.laid_out import ImageStorage
+from datasetkit.verbs.shared.project_history import ProjectHistory
 from taggers.models import ModelFiles, ModelRow
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
@@ -34,6 +35,7 @@ __all__ = [
     "ModelFiles",
     "ModelRow",
     "Plan",
+    "ProjectHistory",
     "RecoverResult",
     "RepeatsPlan",
     "RuleHits",
