@@ -42,6 +42,11 @@ SCHEDULER_PACKAGES: Final = (
 )  # fmt: skip
 
 
+def _everywhere(low: float, high: float) -> dict[str, tuple[float, float]]:
+    """Return a range that is usual in every family."""
+    return dict.fromkeys(("sd1", "sd2", "sdxl"), (low, high))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions(CheckedOptions):
     """`[train]`: the training numbers.
@@ -323,6 +328,7 @@ class TrainOptions(CheckedOptions):
         "Chance that a sample reads an empty caption.",
         change="0.05 to 0.1 for a style that should show without its word",
         range=_SHARE,
+        usual=_everywhere(0.05, 0.1),
         section=DATASET,
         level="subset",
         in_metadata=True,
@@ -345,6 +351,7 @@ class TrainOptions(CheckedOptions):
         "Chance that a sample leaves out a tag, apart from those that stay in place.",
         change="0.1 where few tags tell the images apart",
         range=_SHARE,
+        usual=_everywhere(0.1, 0.1),
         section=DATASET,
         level="subset",
         in_metadata=True,
@@ -440,6 +447,7 @@ class TrainOptions(CheckedOptions):
         range=_COUNT,
         unit="images",
         slot=8,
+        usual=_everywhere(1, 4),
         section=TRAINING,
         old_names=("batch_size",),
     )
@@ -487,6 +495,7 @@ class TrainOptions(CheckedOptions):
         change="4 to 16 for one subject, 32 for several or for a style",
         range=(1, 4096),
         slot=5,
+        usual=_everywhere(4, 32),
         section=NETWORK,
         sd_default=4,
         in_metadata=True,
@@ -506,6 +515,7 @@ class TrainOptions(CheckedOptions):
         "Chance of each inner activation to be left out.",
         change="it overfits: try 0.1",
         range=_SHARE,
+        usual=_everywhere(0, 0.1),
         section=NETWORK,
         in_metadata=True,
         off=0,
@@ -536,6 +546,7 @@ class TrainOptions(CheckedOptions):
         change="1 if the LoRA is overcooked or does not mix with others",
         shown="not set",
         range=(0, 1e6),
+        usual=_everywhere(1, 1),
         section=NETWORK,
         in_metadata=True,
         off=0,
@@ -547,6 +558,7 @@ class TrainOptions(CheckedOptions):
         change="0.99 to 0.999 where images differ much from step to step",
         shown="0: none",
         range=(0, 0.99999),
+        usual=_everywhere(0.99, 0.999),
     )
     # ---- Optimizer
     learning_rate: float = option(
@@ -575,6 +587,7 @@ class TrainOptions(CheckedOptions):
         "The text encoder's learning rate; 0: it is not trained. Of both "
         "encoders of Stable Diffusion XL, or of each by `[first, second]`.",
         change="a half to a tenth of the UNet's is usual; 0 for Stable Diffusion XL",
+        usual={"sd1": (0.00001, 0.00025), "sdxl": (0, 0)},
         range=_RATE,
         slot=7,
         section=NETWORK,
@@ -632,6 +645,7 @@ class TrainOptions(CheckedOptions):
         "of `cosine_with_min_lr` and `warmup_stable_decay`.",
         change="3 is usual for restarts",
         range=_COUNT,
+        usual=_everywhere(3, 3),
         section=OPTIMIZER,
     )
     lr_scheduler_power: float = option(
@@ -647,6 +661,7 @@ class TrainOptions(CheckedOptions):
         change="0.05 to 0.1 is usual for Adam",
         no_range="it is checked with the number of steps",
         unit="steps",
+        usual=_everywhere(0.05, 0.1),
         section=OPTIMIZER,
         off=0,
     )
@@ -657,6 +672,7 @@ class TrainOptions(CheckedOptions):
         change="0.1 to 0.2 is usual there",
         no_range="it is checked with the number of steps",
         unit="steps",
+        usual=_everywhere(0.1, 0.2),
         section=OPTIMIZER,
         off=0,
     )
@@ -667,6 +683,7 @@ class TrainOptions(CheckedOptions):
         change="0.1 keeps the last steps learning",
         shown="0",
         range=_SHARE,
+        usual=_everywhere(0, 0.1),
         section=OPTIMIZER,
     )
     lr_scheduler_timescale: int | None = option(
@@ -780,6 +797,7 @@ class TrainOptions(CheckedOptions):
         change="rarely; 0.1 to 1",
         shown="not set",
         range=(0, 1e6),
+        usual=_everywhere(0.1, 1),
         section=TRAINING,
     )
     zero_terminal_snr: bool = option(
@@ -795,6 +813,7 @@ class TrainOptions(CheckedOptions):
         "Constant noise for each channel.",
         change="0.02 to 0.1 for very dark or very bright images",
         range=_SHARE,
+        usual=_everywhere(0.02, 0.1),
         section=TRAINING,
         in_metadata=True,
         off=0,
@@ -813,6 +832,7 @@ class TrainOptions(CheckedOptions):
         change="0.002 is usual",
         no_range="either sign is possible",
         needs="noise_offset",
+        usual=_everywhere(0.002, 0.002),
         section=TRAINING,
         in_metadata=True,
         off=0,
@@ -822,6 +842,7 @@ class TrainOptions(CheckedOptions):
         "Levels of pyramid noise.",
         change="6 to 10, in place of noise_offset",
         range=(0, 100),
+        usual=_everywhere(6, 10),
         section=TRAINING,
         in_metadata=True,
         off=0,
@@ -832,6 +853,7 @@ class TrainOptions(CheckedOptions):
         change="0.1 to 0.4",
         range=_SHARE,
         needs="multires_noise_iterations",
+        usual=_everywhere(0.1, 0.4),
         section=TRAINING,
         in_metadata=True,
     )
@@ -840,6 +862,7 @@ class TrainOptions(CheckedOptions):
         "Input perturbation: extra noise added to the UNet's input (arXiv:2301.11706).",
         change="0.1 is the paper's",
         range=_SHARE,
+        usual=_everywhere(0.1, 0.1),
         section=TRAINING,
         in_metadata=True,
         off=0,
@@ -1038,6 +1061,7 @@ class TrainOptions(CheckedOptions):
         shown="0: none",
         see="train.md#validation",
         range=_SHARE,
+        usual=_everywhere(0.1, 0.1),
         section=TRAINING,
         in_metadata=True,
     )

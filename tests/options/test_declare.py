@@ -1,6 +1,7 @@
 """Each option is declared once: with help, a range or a reason for none, and what it is for."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,6 +59,19 @@ def test_a_default_is_within_what_is_declared_of_it(table: str, d: DeclaredOptio
         assert about.range is None or high <= about.range[1]
     assert {*about.usual, *about.families} <= set(FAMILIES)
     assert about.needs == "" or about.needs in by_name(CLASSES[table])
+
+
+# The number is no range: the value for one optimizer, or one that is not usual.
+NOT_RANGES = {"bucket_reso_steps", "max_grad_norm", "prior_loss_weight", "sample_every_n_epochs",
+              "save_every_n_epochs", "lr_scheduler_power"}  # fmt: skip
+
+
+@pytest.mark.parametrize("d", declared(CLASSES["train"]), ids=lambda d: d.name)
+def test_a_form_gets_the_usual_numbers_that_the_text_states(d: DeclaredOption):
+    stated = re.search(r"([\d.]+)(?: to ([\d.]+))?", d.about.change)
+    if d.is_number and stated is not None and d.name not in NOT_RANGES:
+        low, high = float(stated[1]), float(stated[2] or stated[1])
+        assert any(least <= low <= high <= most for least, most in d.about.usual.values())
 
 
 def test_the_ten_options_of_the_training_form_have_their_slots():
