@@ -32,6 +32,8 @@ def keep_edits(project: Project, attempt: Attempt[T], *, again: bool) -> tuple[T
             result = attempt(kept, changed - kept)
         except FileChanged as error:
             paths = set(error.paths)
+            if paths <= kept:  # they are not left out: it would never end
+                raise
             kept |= paths & changed if again else paths
             changed |= paths
         else:
@@ -40,4 +42,6 @@ def keep_edits(project: Project, attempt: Attempt[T], *, again: bool) -> tuple[T
 
 def kept_edit(path: Path) -> Failed:
     """Return the failure of a file that was saved while a command was about to write it."""
-    return Failed(path, "was saved while dsk worked: it is kept", "run the command again")
+    return Failed(
+        path, "was saved while dsk worked: it is kept", "look at it, then run the command again"
+    )
