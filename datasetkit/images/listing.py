@@ -51,6 +51,11 @@ class Listing:
     captions: tuple[Path, ...] = ()
     other: tuple[Path, ...] = ()
 
+    @property
+    def image_files(self) -> int:
+        """Return how many files are images, those that are left out included."""
+        return len(self.images) + sum(item.group in ("image", "name") for item in self.left_out)
+
 
 def list_images(
     folder: Path, *, recursive: bool = False, follow_links: bool = False, any_name: bool = False

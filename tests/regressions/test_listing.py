@@ -281,3 +281,14 @@ def test_the_review_page_says_what_is_left_out(tmp_path):
     assert {image.path.name for image in dataset.all()} == set(TAKEN)
     assert named(dataset.left_out)["IMG_0001.HEIC"] == "HEIC"
     assert file_kinds.summary(dataset.left_out).startswith("14 files left out: ")
+
+
+def test_images_that_cannot_be_read_are_found_where_trainers_do_not_look(here):
+    write_image(here / "set" / "train" / "2_x" / "a.png")
+    for name in ("2_x/more", "3-phone", "."):
+        (here / "set" / "train" / name).mkdir(exist_ok=True)
+        (here / "set" / "train" / name / "b.HEIC").write_bytes(HEIC)
+    result = api.check(here / "set", api.CheckOptions(only=("unseen", "folder-name")))
+    assert {(f.check, f.path.name) for f in result.findings} == {
+        ("unseen", "more"), ("unseen", "train"), ("folder-name", "3-phone"),
+    }  # fmt: skip

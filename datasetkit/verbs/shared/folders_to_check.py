@@ -11,7 +11,7 @@ from datasetkit.core.errors import DskError
 from datasetkit.core.files import MASKS
 from datasetkit.dataset import layout
 from datasetkit.dataset.layout import REG, TRAIN
-from datasetkit.images.listing import holds_images, list_images, subfolders
+from datasetkit.images.listing import list_images, subfolders
 from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.toml import Config, find
 from datasetkit.verbs.shared.concept_folders import (
@@ -138,7 +138,7 @@ def _trained_folders(
 
 def _beside(tree: Path) -> list[UnreachedFiles]:
     """Return the images beside the concept folders, which trainers do not find."""
-    number = len(list_images(tree).images)
+    number = list_images(tree).image_files
     reason = "beside the concept folders: trainers search only these"
     return [UnreachedFiles(tree, reason, number)] if number else []
 
@@ -154,7 +154,7 @@ def _below(folder: Path) -> list[UnreachedFiles]:
     """Return the subfolders with images, which trainers do not search."""
     unreached = []
     for path in subfolders(folder):
-        number = len(list_images(path, recursive=True).images)
+        number = list_images(path, recursive=True).image_files
         if number:
             unreached.append(
                 UnreachedFiles(path, "in a subfolder: trainers do not search it", number)
@@ -164,6 +164,6 @@ def _below(folder: Path) -> list[UnreachedFiles]:
 
 def _has_images(folder: Path) -> bool:
     try:
-        return holds_images(folder, recursive=True)
+        return bool(list_images(folder, recursive=True).image_files)
     except DskError:  # no permission
         return False
