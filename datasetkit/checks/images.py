@@ -388,8 +388,8 @@ CHECKS: Final = (
         "faces",
         "image",
         "more than one face",
-        "faces that BlazeFace finds in the image and in its mirror image; not for --kind "
-        "style, nor in reg/",
+        "faces that BlazeFace finds in the image and in its mirror image; for --kind character "
+        "only, and not in reg/",
         "two or more with a score of --faces (0.5) or more",
         "crop to one, or remove it",
         faces,

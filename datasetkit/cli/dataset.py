@@ -57,7 +57,7 @@ def plan_repeats(
     )
 
 
-@command(app, panel=PANEL, table="layout", without=("images", "kind"))
+@command(app, panel=PANEL, table="layout", without=("images",))
 def layout(
     concepts: Annotated[
         list[str] | None,

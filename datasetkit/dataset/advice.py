@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
+from datasetkit.dataset.kinds import Kind
 from datasetkit.dataset.repeats import ConceptPlan, RepeatsPlan, balance_reg
-
-Kind = Literal["character", "style"]
 
 # Usual numbers of training samples, (per epoch, in all), from published guides.
 USUAL: dict[Kind, tuple[tuple[int, int], tuple[int, int]]] = {
     "character": ((300, 500), (2_000, 7_000)),
     "style": ((400, 600), (8_000, 12_000)),
+    "garment": ((150, 300), (1_500, 3_000)),
+    "concept": ((200, 600), (1_500, 7_000)),
+    "object": ((200, 600), (1_500, 7_000)),
 }
+# Optimizer steps that are planned for a concept where nobody wants another number.
+DEFAULT_STEPS = 1000
+# Guides differ, and their numbers work: only what is several times off deserves a line.
+_FAR_OFF = 3
 # Relative difference from the requested steps, and ratio of the samples of two concepts, from which
 # to warn.
 _TOLERANCE, _UNBALANCED = 0.1, 1.5
@@ -72,7 +77,6 @@ def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
         else "fewer images"
     )
     for number, (low, high), what, more, fewer in (
-        (samples, an_epoch, "samples an epoch", "more repeats and fewer epochs", less),
         (
             samples * epochs,
             in_all,
@@ -80,10 +84,12 @@ def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
             "more epochs or more --steps",
             "fewer epochs or fewer --steps",
         ),
+        (samples, an_epoch, "samples an epoch", "more repeats and fewer epochs", less),
     ):
-        if not low <= number <= high:
+        if not low / _FAR_OFF <= number <= high * _FAR_OFF:
             change = more if number < low else fewer
-            yield (f"{number:,} {what}; {low:,}-{high:,} are usual for a {kind}: use {change}")
+            yield f"{number:,} {what}; {low:,}-{high:,} are usual for a {kind}: use {change}"
+            return
 
 
 def _balance(plan: RepeatsPlan) -> Iterator[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from datasetkit.captions.encodings import require_text_encoding
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
+from datasetkit.dataset.kinds import Kind
 from datasetkit.options.declare import check, option
 from datasetkit.options.scan import ScanOptions, Tags
 
@@ -29,10 +29,10 @@ class CheckOptions(ScanOptions):
         shown="that of [train], 512",
         change="you train at 768 or 1024",
     )
-    kind: Literal["character", "style"] = option(
+    kind: Kind = option(
         "character",
-        "What is trained; a style may have many faces.",
-        change="you train a style",
+        "What is trained; only images of a character must have one face.",
+        change="you train a style, a garment, an object or another concept",
     )
     trigger: Tags = option(
         (),

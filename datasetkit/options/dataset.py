@@ -7,6 +7,7 @@ from typing import Literal
 
 from datasetkit.captions import filters
 from datasetkit.captions.encodings import require_text_encoding
+from datasetkit.dataset.kinds import Kind
 from datasetkit.options.declare import MANY, CheckedOptions, check, option
 from datasetkit.options.scan import Tags
 
@@ -18,9 +19,10 @@ class PlanRepeatsOptions(CheckedOptions):
     epochs, batch_size, resolution: None takes those of `[train]`. images: None counts them.
     """
 
-    steps: int = option(
-        1000,
+    steps: int | None = option(
+        None,
         "Optimizer steps wanted for each concept.",
+        shown="1000; for a laid-out dataset what its folders give",
         group="Repeats",
         range=(1, 10**8),
         unit="steps",
@@ -58,10 +60,10 @@ class PlanRepeatsOptions(CheckedOptions):
         shown="those of the folder",
         change="there are no images yet",
     )
-    kind: Literal["character", "style"] = option(
+    kind: Kind = option(
         "character",
-        "Whose usual numbers the advice goes by.",
-        change="you train a style",
+        "What is trained: the advice goes by its usual numbers.",
+        change="you train a style, a garment, an object or another concept",
     )
 
 

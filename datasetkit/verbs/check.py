@@ -285,12 +285,12 @@ def _files_beside(scanned: Scan, encoding: str) -> _FilesBeside:
 
 
 def _measures(checks: Sequence[Check], options: CheckOptions) -> tuple[Measure, ...]:
-    """Return the measurements that the checks need; a style may have any number of faces."""
+    """Return the measurements that the checks need; only a character must have one face."""
     return tuple(
         measure
         for measure in RECIPES
         if any(measure in check.needs for check in checks)
-        and not (measure == "faces" and options.kind == "style")
+        and not (measure == "faces" and options.kind != "character")
     )
 
 

@@ -14,7 +14,7 @@ from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
-from datasetkit.dataset.advice import advice
+from datasetkit.dataset.advice import DEFAULT_STEPS, advice
 from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.layout import TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.naming import require_names
@@ -209,7 +209,7 @@ def _plan_repeats(
         images,
         rules=train.bucket_rules(),
         batch_settings=batch_settings(options, train),
-        steps=options.steps,
+        steps=options.steps or DEFAULT_STEPS,
         reg=reg,
     )
 

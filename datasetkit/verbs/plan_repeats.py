@@ -12,7 +12,7 @@ from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset import validation_split
-from datasetkit.dataset.advice import advice
+from datasetkit.dataset.advice import DEFAULT_STEPS, advice
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
 from datasetkit.images.scan import scan
 from datasetkit.options.dataset import PlanRepeatsOptions
@@ -88,7 +88,7 @@ def plan_repeats(
             concepts,
             rules=train.bucket_rules(),
             batch_settings=batch_settings(options, train),
-            steps=options.steps,
+            steps=options.steps or DEFAULT_STEPS,
         )
         return PlanRepeatsResult(plan, advice(plan, options.kind), {}, "--images")
     recover_dataset(folder, context)
@@ -102,13 +102,13 @@ def plan_repeats(
         reg = measure(sets.reg, store)
     if not measured.concepts:
         raise no_usable_image(folder, measured.failed)
-    fixed = sets.origin == "dsk.toml"
-    concepts = [c if fixed else replace(c, repeats=None) for c in measured.concepts]
+    as_they_are, steps = _wish(sets, options, apply=apply)
+    concepts = [c if as_they_are else replace(c, repeats=None) for c in measured.concepts]
     plan = arithmetic.plan(
         concepts,
         rules=train.bucket_rules(),
         batch_settings=batch_settings(options, train),
-        steps=options.steps,
+        steps=steps,
         reg=reg.concepts,
     )
     current = {c.name: c.repeats for c in sets.train}
@@ -124,6 +124,22 @@ def plan_repeats(
         folder,
         (*sets.unused_files, *measured.left_out, *reg.left_out),
     )
+
+
+def _wish(
+    sets: ConceptSets, options: PlanRepeatsOptions, *, apply: bool
+) -> tuple[bool, int | None]:
+    """Return whether the repeats of a dataset count as they are, and the steps that are wanted.
+
+    A laid-out dataset is planned anew only for steps that somebody asked for.
+    """
+    if sets.origin != "laid out":
+        return sets.origin == "dsk.toml", options.steps or DEFAULT_STEPS
+    if apply and options.steps is None:
+        raise ConfigError(
+            "--apply needs the steps that are wanted", hint=f"--apply --steps {DEFAULT_STEPS}"
+        )
+    return options.steps is None, options.steps
 
 
 def _rename_folders(

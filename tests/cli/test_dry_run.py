@@ -50,7 +50,7 @@ VERBS = [
     ("tag", "imgs", "--existing", "overwrite"),
     ("tag", "new", "--trigger", "sks", "--threshold", "0.9"),
     ("rules", "imgs", "--exclude", "lips"),
-    ("plan-repeats", "dataset", "--apply"),
+    ("plan-repeats", "dataset", "--apply", "--steps", "500"),
     ("plan-repeats", "dataset"),
     ("layout", "9_sks=imgs"),
     ("layout", "fresh=new", "--out", "elsewhere"),

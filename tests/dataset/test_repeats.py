@@ -286,11 +286,13 @@ def test_usual_numbers_need_no_advice():
     assert advise([100], "style", steps=10_000, epochs=20) == ()
 
 
-def test_numbers_out_of_range_are_named_with_the_range():
-    few = advise([10])
-    assert any("100 samples an epoch; 300-500" in line for line in few)
-    assert any("1,000 samples in all; 2,000-7,000" in line for line in few)
-    assert any("8,000-12,000" in line for line in advise([40], "style", steps=4000))
+def test_numbers_far_out_of_range_are_named_with_the_range_in_one_line():
+    (few,) = advise([10], steps=300)
+    assert "300 samples in all; 2,000-7,000" in few and "more epochs" in few
+    (short,) = advise([10], steps=1200, epochs=40)
+    assert "30 samples an epoch; 300-500" in short
+    (style,) = advise([40], "style", steps=2000)
+    assert "8,000-12,000" in style
 
 
 def test_fewer_than_one_repeat_advises_fewer_epochs():
