@@ -15,7 +15,7 @@ from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import DEFAULT_STEPS, advice
-from datasetkit.dataset.keep_tokens import keep_tokens
+from datasetkit.dataset.keep_tokens import ConceptCaptions, keep_tokens
 from datasetkit.dataset.layout import TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
@@ -135,22 +135,12 @@ def layout(
         plan = _plan_repeats(
             usable, scans, options, train_options(config, options.resolution), project
         )
-        images = [r.path for c in usable for r in scans[c.name].records]
+        records = {c.name: scans[c.name].records for c in usable}
+        images = [r.path for several in records.values() for r in several]
         made = linkable(images, project)
-        links = frozenset(images) if options.link else made
-        targets = [
-            LayoutFolder(
-                out / TRAIN / grammar.folder_name(Concept(p.repeats, p.name)),
-                _sources(scans[c.name].records, links),
-            )
-            for c, p in zip(usable, plan.concepts, strict=True)
-        ]
-        captions = [concept_captions(c, scans[c.name].records, config) for c in usable]
-        triggers = {
-            stored_key(target.folder): concept.trigger.words
-            for target, concept in zip(targets, captions, strict=True)
-            if concept.trigger.source in ("dsk.toml", "stored")
-        }
+        targets = _targets(plan, records, out, frozenset(images) if options.link else made)
+        captions = [concept_captions(c, records[c.name], config) for c in usable]
+        triggers = _known_triggers(targets, captions)
         entry, changes, kept = lay_out(
             project, out / TRAIN, targets, verb="layout", triggers=triggers
         )
@@ -175,13 +165,36 @@ def layout(
     )
 
 
+def _targets(
+    plan: RepeatsPlan,
+    records: Mapping[str, Sequence[ImageRecord]],
+    out: Path,
+    links: frozenset[Path],
+) -> list[LayoutFolder]:
+    """Return the folder of each concept with its images. links: those to hard-link."""
+    return [
+        LayoutFolder(
+            out / TRAIN / grammar.folder_name(Concept(concept.repeats, concept.name)),
+            _sources(records[concept.name], links),
+        )
+        for concept in plan.concepts
+    ]
+
+
+def _known_triggers(
+    targets: Sequence[LayoutFolder], captions: Sequence[ConceptCaptions]
+) -> dict[Path, tuple[str, ...]]:
+    """Return the triggers that are declared or stored, by the key of the laid-out folder."""
+    return {
+        stored_key(target.folder): concept.trigger.words
+        for target, concept in zip(targets, captions, strict=True)
+        if concept.trigger.source in ("dsk.toml", "stored")
+    }
+
+
 def _joined_lines(scans: Iterable[Scan]) -> tuple[Path, ...]:
-    return tuple(
-        record.path
-        for scanned in scans
-        for record in scanned.records
-        if record.caption is not None and has_joined_lines(record.caption)
-    )
+    records = (record for scanned in scans for record in scanned.records)
+    return tuple(r.path for r in records if r.caption is not None and has_joined_lines(r.caption))
 
 
 def _left_out(scans: Iterable[Scan]) -> tuple[LeftOut, ...]:
