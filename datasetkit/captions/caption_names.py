@@ -15,7 +15,7 @@ from datasetkit.core.files import caption_path, display, fold, reading
 
 CAPTION_SUFFIXES = frozenset({".txt", ".caption", ".captions", ".text"})
 # How many names a message has.
-_SHOWN = 3
+_SHOWN = 8
 
 
 def is_caption_name(path: Path) -> bool:

@@ -15,6 +15,7 @@ from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.vocabulary import Vocabulary, load
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CaptionFile, Check, CheckFolder, CheckImage, CheckInput, Finding
+from datasetkit.checks.caption_files import files_of_same_tags
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption, CaptionSyntax
@@ -54,7 +55,9 @@ def empty(data: CheckInput) -> Iterator[Finding]:
 def unreadable(data: CheckInput) -> Iterator[Finding]:
     for item in data.items:
         if item.caption is not None and item.caption.fault:
-            yield Finding(item.path, item.caption.fault)
+            # A link and a file that is too large have no bytes here.
+            step = "" if item.caption.data else "put a text file of at most 1 MB in its place"
+            yield Finding(item.path, item.caption.fault, step=step)
 
 
 def bom(data: CheckInput) -> Iterator[Finding]:
@@ -78,14 +81,18 @@ def name(data: CheckInput) -> Iterator[Finding]:
             continue
         if not item.caption.proper:
             named, wanted = item.caption.path.name, item.path.with_suffix(".txt").name
+            is_readable = item.caption.tags or item.caption.converted
             yield Finding(
                 item.path,
                 f"its caption file is `{display(named)}`, not `{display(wanted)}`",
                 1.0,
+                step="" if is_readable else f"write its text into {display(wanted)}",
             )
         elif item.caption.others:
             others = ", ".join(display(path.name) for path in item.caption.others)
-            yield Finding(item.path, f"has {others} as well as its .txt")
+            same = files_of_same_tags(item.caption)
+            step = "" if same else "they differ: join them in the .txt, and remove the other"
+            yield Finding(item.path, f"has {others} as well as its .txt", step=step)
 
 
 def trigger_missing(data: CheckInput) -> Iterator[Finding]:

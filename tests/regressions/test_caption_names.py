@@ -91,3 +91,21 @@ def test_the_proper_caption_of_one_image_is_no_other_image_s(tmp_path):
         paths["A.png"]: (paths["A.txt"],),
         tmp_path / "a.jpg.png": (paths["a.jpg.txt"],),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "step"),
+    [
+        ("sks, a", "sks, a", "dsk check d --fix"),
+        ("sks, a", "sks, b", "they differ: join them"),
+        (None, "", "write its text into 1.txt"),
+    ],
+)
+def test_the_next_step_is_one_that_helps(text, other, step, here, dsk):
+    write_image(here / "d" / "1.jpg")
+    if text is not None:
+        (here / "d" / "1.txt").write_text(text, encoding="utf-8")
+    (here / "d" / "1.caption").write_text(other, encoding="utf-8")
+    assert step in dsk("check", "d", "--only", "caption-name").out
+    fixed = dsk("check", "d", "--only", "caption-name", "--fix").out
+    assert ("1 fixed" in fixed) == ("--fix" in step)
