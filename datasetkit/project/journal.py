@@ -178,7 +178,7 @@ class Journal:
             database.executemany("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._sign(entry, verb, "open", undoes, OperationsDigest(rows))
             database.executemany(
-                "INSERT OR IGNORE INTO written VALUES (?)", [(h,) for h in generated]
+                "INSERT OR IGNORE INTO generated VALUES (?)", [(h,) for h in generated]
             )
             self.store.insert_pending(outputs)
             self.store.insert_triggers(triggers or {}, entry)
@@ -300,7 +300,7 @@ class Journal:
             self._remove_empty_folders(undoes)
         digest = OperationsDigest(self._row(entry, n, op) for n, op in enumerate(finished))
         with self.store.transaction() as database:
-            database.executemany("UPDATE ops SET sign = ? WHERE entry = ? AND n = ?", stamps)
+            database.executemany("UPDATE ops SET stamp = ? WHERE entry = ? AND n = ?", stamps)
             database.execute("UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,))
             self._sign(entry, verb, "done", undoes, digest)
             if undoes is not None:
@@ -424,7 +424,7 @@ class Journal:
         """Remove the temporary files of a killed stage: it was making outputs that are pending, in
         folders that are its own or were there before.
         """
-        rows = self.store.database.execute("SELECT path FROM made WHERE size = -1").fetchall()
+        rows = self.store.database.execute("SELECT path FROM outputs WHERE size = -1").fetchall()
         folders = {self.store.path(key).parent for (key,) in rows if is_inside(key)}
         folders.update((self.root / PROJECT / "stage").glob("*"))
         for folder in folders:
@@ -787,7 +787,7 @@ class OpenEntry:
             self._digest.add(row)
             self._journal._sign(entry, self._verb, "done", None, self._digest)
             database.execute(
-                "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?)", store.output_row(output)
+                "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?)", store.output_row(output)
             )
         self._count += 1
 

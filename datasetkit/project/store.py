@@ -2,15 +2,15 @@
 
 Its tables:
 
-  files      id and size of each image, so that none is hashed twice
-  models     the labels of each tagger, so that its scores can be read without it
-  scores     a tagger's scores of each image, so that none is tagged twice
-  written    hashes of the captions that dsk wrote; a person wrote or edited all others
-  made       which image and settings each output was made from, so that it is not made twice
-  looks      what near-duplicates are found by
-  measures   detected faces and text, so that no image is searched twice
+  files          id and size of each image, so that none is hashed twice
+  models         the labels of each tagger, so that its scores can be read without it
+  scores         a tagger's scores of each image, so that none is tagged twice
+  generated      hashes of the captions that dsk wrote; a person wrote or edited all others
+  outputs        which image and settings each output was made from, so that it is not made twice
+  fingerprints   what near-duplicates are found by
+  measurements   detected faces and text, so that no image is searched twice
   trigger_words  the trigger of each folder, with the journal entry that set it
-  journal    each command (project/journal.py), with its operations in `ops`, its folders in `dirs`
+  journal        each command (project/journal.py), with its operations in `ops`, folders in `dirs`
 
 Paths are bytes relative to the project root, so that a moved project and any file name work. The
 store may come from somebody else: a path in it that leads out of the project counts only where the
@@ -41,7 +41,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.records import Caption
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 STORE = Path(PROJECT, "store.sqlite")
 # The vocabulary of the largest tagger takes half a megabyte.
 _MOST_LABEL_BYTES = 16_000_000
@@ -68,7 +68,7 @@ CREATE TABLE ops (
 ) WITHOUT ROWID;
 CREATE TABLE dirs (entry INTEGER, n INTEGER, path BLOB, PRIMARY KEY (entry, n)) WITHOUT ROWID;
 """
-# What each version added to the one before.
+# What each version added to the one before, or renamed in it. _SCHEMA is version 1.
 _ADDED = {
     2: "CREATE TABLE looks (file TEXT PRIMARY KEY, look BLOB) WITHOUT ROWID",
     3: "CREATE TABLE measures (image TEXT, recipe TEXT, row BLOB, PRIMARY KEY (image, recipe)) "
@@ -77,6 +77,10 @@ _ADDED = {
     5: "ALTER TABLE journal ADD COLUMN signature BLOB",
     6: "CREATE TABLE trigger_words (id INTEGER PRIMARY KEY, folder BLOB, words TEXT, "
     "entry INTEGER)",
+    7: "ALTER TABLE made RENAME TO outputs; ALTER TABLE written RENAME TO generated; "
+    "ALTER TABLE looks RENAME TO fingerprints; "
+    "ALTER TABLE fingerprints RENAME COLUMN look TO fingerprint; "
+    "ALTER TABLE measures RENAME TO measurements; ALTER TABLE ops RENAME COLUMN sign TO stamp",
 }
 # How the rollback journal of sqlite ends when it names another file, which sqlite would delete.
 _NAMES_A_FILE = bytes.fromhex("d9d505f920a163d7")
@@ -228,8 +232,9 @@ class Store:
             )
         with self.transaction():
             version = self.database.execute("PRAGMA user_version").fetchone()[0]
-            statements = list(filter(str.strip, _SCHEMA.split(";"))) if version == 0 else []
-            for statement in (*statements, *(added for n, added in _ADDED.items() if n > version)):
+            changes = [_SCHEMA] if version == 0 else []
+            changes += [added for n, added in _ADDED.items() if n > version]
+            for statement in filter(str.strip, ";".join(changes).split(";")):
                 self.database.execute(statement)
             self.database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -377,12 +382,12 @@ class Store:
 
     def fingerprints(self) -> dict[str, bytes]:
         """Return the fingerprints of files (images/near_duplicates.py), by `FileStamp.key`."""
-        return dict(self.database.execute("SELECT file, look FROM looks"))
+        return dict(self.database.execute("SELECT file, fingerprint FROM fingerprints"))
 
     def put_fingerprints(self, fingerprints: Iterable[tuple[str, bytes]]) -> None:
         """Store fingerprints of files."""
         with self.transaction() as database:
-            database.executemany("INSERT OR REPLACE INTO looks VALUES (?, ?)", fingerprints)
+            database.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?)", fingerprints)
 
     # ---- measurements
 
@@ -391,14 +396,14 @@ class Store:
         id.
         """
         return dict(
-            self.database.execute("SELECT image, row FROM measures WHERE recipe = ?", (recipe,))
+            self.database.execute("SELECT image, row FROM measurements WHERE recipe = ?", (recipe,))
         )
 
     def put_measurements(self, recipe: str, rows: Iterable[tuple[str, bytes]]) -> None:
         """Store the results of one measurement by image id."""
         with self.transaction() as database:
             database.executemany(
-                "INSERT OR REPLACE INTO measures VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?)",
                 [(i, recipe, b) for i, b in rows],
             )
 
@@ -408,7 +413,7 @@ class Store:
         """Return the captions that dsk wrote; a person wrote or edited the others."""
         hashes = {caption_hash(caption): caption for caption in captions if caption is not None}
         rows = self.database.execute(
-            "SELECT hash FROM written WHERE hash IN (SELECT value FROM json_each(?))",
+            "SELECT hash FROM generated WHERE hash IN (SELECT value FROM json_each(?))",
             (json.dumps(list(hashes)),),
         )
         return {hashes[row[0]] for row in rows}
@@ -477,7 +482,7 @@ class Store:
     def insert_pending(self, outputs: Iterable[Output]) -> None:
         """Do `put_pending` within a transaction that is open already."""
         self.database.executemany(
-            f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, {_PENDING}, 0)",
+            f"INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, {_PENDING}, 0)",
             [self._output_key(o) for o in outputs],
         )
 
@@ -485,12 +490,12 @@ class Store:
         """Record finished outputs as they are on disk now."""
         with self.transaction() as database:
             database.executemany(
-                "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?)",
                 [self.output_row(o) for o in outputs],
             )
 
     def output_row(self, output: Output) -> tuple[object, ...]:
-        """Return the row of `made` for a finished output as it is on disk now."""
+        """Return the row of `outputs` for a finished output as it is on disk now."""
         return (*self._output_key(output), *(_size_time(output.path) or (_PENDING, 0)))
 
     def _output_key(self, output: Output) -> tuple[object, ...]:
@@ -499,7 +504,7 @@ class Store:
     def is_current_in_place(self, path: Path, recipe: str) -> bool:
         """Tell whether this recipe replaced an image by what it made of it, unchanged since."""
         row = self.database.execute(
-            "SELECT size, mtime_ns FROM made WHERE path = ? AND recipe = ?",
+            "SELECT size, mtime_ns FROM outputs WHERE path = ? AND recipe = ?",
             (self.key(path), recipe),
         ).fetchone()
         return row is not None and row == _size_time(path)
@@ -507,7 +512,7 @@ class Store:
     def stored_outputs(self) -> list[StoredOutput]:
         """Return every output, by path."""
         rows = self.database.execute(
-            "SELECT path, source, recipe, origin, size, mtime_ns FROM made ORDER BY path"
+            "SELECT path, source, recipe, origin, size, mtime_ns FROM outputs ORDER BY path"
         )
         return [
             StoredOutput(

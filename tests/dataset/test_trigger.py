@@ -15,6 +15,7 @@ from datasetkit.dataset.trigger import (
     possible_trigger,
 )
 from datasetkit.project.store import Store
+from tests.old_stores import make_store
 
 
 def tags(*texts: str) -> list[tuple[str, ...]]:
@@ -108,9 +109,7 @@ def test_a_stored_trigger_gives_way_to_the_one_that_the_captions_have_now(tmp_pa
 
 
 def test_a_store_of_an_earlier_version_has_no_triggers(tmp_path):
-    with Store.open(tmp_path) as store:
-        store.database.execute("DROP TABLE trigger_words")
-        store.database.execute("PRAGMA user_version = 5")
+    make_store(tmp_path, 5)
     assert known_trigger(tmp_path, tags("solo")) == KnownTrigger()
     Store.open(tmp_path).close()
     assert stored(tmp_path, ["sks"]).words == ("sks",)

@@ -223,7 +223,7 @@ def test_the_journal_s_list_of_folders_removes_none_outside(downloaded, victim, 
     plant(downloaded, [("made", None, b"new.txt", None, None, "gone")], state="done", phase="")
     (downloaded / "new.txt").write_bytes(b"x")
     with sqlite3.connect(downloaded / ".dsk/store.sqlite") as database:
-        database.execute("UPDATE ops SET sign = ?", (_text_stamp(b"x"),))
+        database.execute("UPDATE ops SET stamp = ?", (_text_stamp(b"x"),))
         for n, key in enumerate((os.fsencode(victim / "empty"), b"../victim_home/empty")):
             database.execute("INSERT INTO dirs VALUES (1, ?, ?)", (n, key))
     database.close()
@@ -291,7 +291,7 @@ def test_outputs_that_dsk_cannot_have_listed_are_left_out(key, downloaded, state
     with Store.open(downloaded) as store:
         store.put_pending([Output(downloaded / "ok.png", "id", "resize-1", downloaded / "a.png")])
         with store.transaction() as database:
-            row = "INSERT INTO made VALUES (?, 's', 'resize-1', ?, 1, 1)"
+            row = "INSERT INTO outputs VALUES (?, 's', 'resize-1', ?, 1, 1)"
             database.execute(row, (key, b"a.png"))
             database.execute(row, (b"other.png", key))
         assert [o.output.path.name for o in store.stored_outputs()] == ["ok.png"]
@@ -531,6 +531,6 @@ def test_labels_in_a_store_cost_little_and_are_checked(name, downloaded, state, 
 def test_measurements_in_a_store_are_checked(row, downloaded, state, dsk):  # noqa: F811
     assert dsk("check", "downloaded").code == 0
     with sqlite3.connect(downloaded / ".dsk" / "store.sqlite") as database:
-        assert database.execute("UPDATE measures SET row = ?", (row,)).rowcount
+        assert database.execute("UPDATE measurements SET row = ?", (row,)).rowcount
     ended = dsk("check", "downloaded")
     assert ended.code == 13 and "delete .dsk/store.sqlite" in ended.err

@@ -82,5 +82,5 @@ def scored(folder: Path, *, threshold: float = 0.35) -> None:
         store.put_scores(MODEL, rows.items())
         with store.transaction() as database:
             database.executemany(
-                "INSERT OR IGNORE INTO written VALUES (?)", [(one,) for one in hashes]
+                "INSERT OR IGNORE INTO generated VALUES (?)", [(one,) for one in hashes]
             )
