@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 # The parameter of a command in whose place its options stand: name -> value, None for not given.
 Given = Mapping[str, Any]
+# What a command that has `show` returns: the verb's call, with `api` and the context.
+Call = Callable[[Any, Any], Any]
 # The panel of options that do not change the result.
 HOW = "How it runs"
 # Ranges beyond this are no help to a reader.
@@ -41,17 +44,23 @@ def command(
     table: str = "",
     only: Collection[str] = (),
     without: Collection[str] = (),
-) -> Callable[[Command], Command]:
+    show: str = "",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a command. Its parameter `given` stands for the options of a table.
 
-    table: of dsk.toml. only, without: which of its options the command has.
+    table: of dsk.toml. only, without: which of its options the command has. show: what prints the
+    result, such as `show_prepare.tag`; the function then returns the verb's call, and the command
+    has --dry-run, --json and --wait.
     """
 
-    def register(function: Command) -> Command:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
         def placeholder() -> None: ...
 
         def build() -> Command:
-            return _with_options(function, table, only, without) if table else function
+            own = name or function.__name__
+            group = "" if app.info.name == "dsk" else f"{app.info.name} "
+            run = _run_verb(function, group + own, show) if show else function
+            return _with_options(run, table, only, without) if table else run
 
         placeholder.__name__ = function.__name__
         placeholder.__doc__ = _unwrapped(function.__doc__ or "")
@@ -60,6 +69,28 @@ def command(
         return function
 
     return register
+
+
+def _run_verb(function: Callable[..., Call], name: str, show: str) -> Command:
+    """Return the command that runs the verb's call that a function returns."""
+    from datasetkit.cli import options as opt
+
+    def run(dry_run: bool, json: bool, wait: bool, **values: Any) -> None:
+        from datasetkit.cli import run as body
+
+        module, _, printer = show.partition(".")
+        show_result = getattr(import_module(f"datasetkit.cli.{module}"), printer)
+        body.verb(name, function(**values), show_result, json, dry_run, wait)
+
+    switches = [
+        inspect.Parameter(switch, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for switch, kind in (("dry_run", opt.DryRun), ("json", opt.Json), ("wait", opt.Wait))
+    ]
+    signature = inspect.signature(function, eval_str=True)
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *switches]
+    )
+    return run
 
 
 def _unwrapped(text: str) -> str:

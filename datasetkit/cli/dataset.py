@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from datasetkit.cli import options as opt
-from datasetkit.cli.command import Given, command
+from datasetkit.cli.command import Call, Given, command
 from datasetkit.cli.main import app
 
 PANEL = "Make and describe the dataset"
@@ -23,7 +23,7 @@ DataSet = Annotated[
 ]
 
 
-@command(app, "plan-repeats", panel=PANEL, table="plan-repeats")
+@command(app, "plan-repeats", panel=PANEL, table="plan-repeats", show="show_dataset.plan_repeats")
 def plan_repeats(
     folder: DataSet = Path(),
     *,
@@ -31,10 +31,7 @@ def plan_repeats(
     apply: Annotated[
         bool, typer.Option("--apply", help="Rename the laid-out folders to the planned repeats.")
     ] = False,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Print how many repeats give the steps that you want, and the exact optimizer steps of the
     training.
 
@@ -43,21 +40,12 @@ def plan_repeats(
 
     Example: dsk plan-repeats --steps 1000 --epochs 10
     """
-    from datasetkit.cli import run, show_dataset
-
     folder = opt.folder_of(folder)
     options = opt.plan_options(folder, given)
-    run.verb(
-        "plan-repeats",
-        lambda api, context: api.plan_repeats(folder, options, apply=apply, context=context),
-        show_dataset.plan_repeats,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.plan_repeats(folder, options, apply=apply, context=context)
 
 
-@command(app, panel=PANEL, table="layout", without=("images",))
+@command(app, panel=PANEL, table="layout", without=("images",), show="show_dataset.layout")
 def layout(
     concepts: Annotated[
         list[str] | None,
@@ -70,10 +58,7 @@ def layout(
     ] = None,
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Make the folders that trainers read: OUT/train/<repeats>_<concept>, with copies of images and
     captions.
 
@@ -82,20 +67,11 @@ def layout(
 
     Example: dsk layout 20_MikamiYua=./imgs --out dataset
     """
-    from datasetkit.cli import run, show_dataset
-
     options = opt.options(Path(), "layout", given)
-    run.verb(
-        "layout",
-        lambda api, context: api.layout(concepts or [], options, context),
-        show_dataset.layout,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.layout(concepts or [], options, context)
 
 
-@command(app, panel=PANEL, table="reg", without=("folder",))
+@command(app, panel=PANEL, table="reg", without=("folder",), show="show_dataset.reg")
 def reg(
     folder: Annotated[
         Path | None,
@@ -103,25 +79,18 @@ def reg(
     ] = None,
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Make the regularisation set OUT/reg/<repeats>_<class>, and check its balance with the
     training folders.
 
     Example: dsk reg ./women --class 1girl --out dataset
     """
-    from datasetkit.cli import run, show_dataset
-
     named = {"folder": str(folder) if folder else None, **given}
     options = opt.options(Path(), "reg", named)
-    run.verb(
-        "reg", lambda api, context: api.reg(options, context), show_dataset.reg, json, dry_run, wait
-    )
+    return lambda api, context: api.reg(options, context)
 
 
-@command(app, "reg generate", panel=PANEL, table="reg-generate")
+@command(app, "reg generate", panel=PANEL, table="reg-generate", show="show_dataset.reg_generate")
 def reg_generate(
     folder: Annotated[
         Path,
@@ -131,106 +100,58 @@ def reg_generate(
     ] = Path(),
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Generate a regularisation set OUT/reg/<repeats>_<class> with a base model; a second run
     generates what is missing.
 
     Example: dsk reg generate dataset --base model.safetensors --class 1girl --count 100
     --from-captions --trigger sks
     """
-    from datasetkit.cli import run, show_dataset
-
     folder = opt.folder_of(folder)
     options = opt.options(folder, "reg-generate", given)
-    run.verb(
-        "reg generate",
-        lambda api, context: api.generate_reg(folder, options, context),
-        show_dataset.reg_generate,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.generate_reg(folder, options, context)
 
 
-@command(app, panel=PANEL, table="report")
+@command(app, panel=PANEL, table="report", show="show_dataset.report")
 def report(
     folder: DataSet = Path(),
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Count tags per concept and in total (tags.csv), and pairs of tags (pairs.csv).
 
     Example: dsk report ./imgs --plot
     """
-    from datasetkit.cli import run, show_dataset
-
     folder = opt.folder_of(folder)
     options = opt.options(folder, "report", given)
-    run.verb(
-        "report",
-        lambda api, context: api.report(folder, options, context),
-        show_dataset.report,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.report(folder, options, context)
 
 
-@command(app, panel=PANEL, table="export")
+@command(app, panel=PANEL, table="export", show="show_dataset.export")
 def export(
     folder: DataSet = Path(),
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Write the dataset in another tool's format; images stay where they are.
 
     Example: dsk export dataset --format kohya
     """
-    from datasetkit.cli import run, show_dataset
-
     folder = opt.folder_of(folder)
     options = opt.options(folder, "export", given)
-    run.verb(
-        "export",
-        lambda api, context: api.export(folder, options, context),
-        show_dataset.export,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.export(folder, options, context)
 
 
-@command(app, "import", panel=PANEL, table="import")
+@command(app, "import", panel=PANEL, table="import", show="show_dataset.import_")
 def import_(
     folder: opt.Folder,
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Convert other tools' sidecar files (gallery-dl, hydrus, .caption, sd-scripts' meta JSON) to
     captions.
 
     Example: dsk import ./downloads --from gallery-dl
     """
-    from datasetkit.cli import run, show_dataset
-
     options = opt.options(folder, "import", given)
-    run.verb(
-        "import",
-        lambda api, context: api.import_captions(folder, options, context),
-        show_dataset.import_,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.import_captions(folder, options, context)

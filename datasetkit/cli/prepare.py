@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from datasetkit.cli import options as opt
-from datasetkit.cli.command import Given, command
+from datasetkit.cli.command import Call, Given, command
 from datasetkit.cli.main import app
 
 PANEL = "Prepare images and captions"
 
 
-@command(app, panel=PANEL, table="rename", without=("prefix",))
+@command(app, panel=PANEL, table="rename", without=("prefix",), show="show_prepare.rename")
 def rename(
     folder: opt.Folder,
     prefix: Annotated[
@@ -25,10 +25,7 @@ def rename(
     ] = None,
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Give images plain, unique, numbered names; captions, masks and sidecar files are renamed with
     them.
 
@@ -37,29 +34,17 @@ def rename(
 
     Example: dsk rename ./imgs MikamiYua
     """
-    from datasetkit.cli import run, show_prepare
-
     options = opt.options(folder, "rename", {"prefix": prefix, **given})
-    run.verb(
-        "rename",
-        lambda api, context: api.rename(folder, options, context),
-        show_prepare.rename,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.rename(folder, options, context)
 
 
-@command(app, panel=PANEL, table="resize")
+@command(app, panel=PANEL, table="resize", show="show_prepare.resize")
 def resize(
     folder: opt.In,
     out: Annotated[Path | None, opt.out("new images", "IN-<max>")] = None,
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Shrink images for training: upright, in sRGB, without metadata. Images are never enlarged,
     and not changed in place without --in-place.
 
@@ -67,28 +52,16 @@ def resize(
 
     Example: dsk resize ./photos ./imgs --max 1024
     """
-    from datasetkit.cli import run, show_prepare
-
     options = opt.options(folder, "resize", given)
-    run.verb(
-        "resize",
-        lambda api, context: api.resize(folder, out, options, context),
-        show_prepare.resize,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.resize(folder, out, options, context)
 
 
-@command(app, panel=PANEL, table="tag")
+@command(app, panel=PANEL, table="tag", show="show_prepare.tag")
 def tag(
     folder: opt.Folder,
     *,
     given: Given,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    wait: opt.Wait = False,
-) -> None:
+) -> Call:
     """Write a caption for every image: the trigger, then the tagger's tags minus those you exclude.
 
     The trigger absorbs what you exclude; what stays in the caption can be changed by a prompt.
@@ -96,17 +69,8 @@ def tag(
 
     Example: dsk tag ./imgs --trigger MikamiYua --exclude lips,nose
     """
-    from datasetkit.cli import run, show_prepare
-
     options = opt.tag_options(folder, given)
-    run.verb(
-        "tag",
-        lambda api, context: api.tag(folder, options, context),
-        show_prepare.tag,
-        json,
-        dry_run,
-        wait,
-    )
+    return lambda api, context: api.tag(folder, options, context)
 
 
 @command(
