@@ -254,32 +254,48 @@ def rewrite(text: str, entries: Sequence[Entry], syntax: CaptionSyntax = PLAIN) 
     moves is a new one.
     """
     tags = spans(text, syntax)
-    between = gaps(text, tags)
     if not tags and not entries:
         return text
-    keep = syntax.keep_tokens_separator.strip()
-    keeps_first = bool(entries) and entries[0][0] == 0
-    parts = [between[0] if keeps_first or not (keep and keep in between[0]) else ""]
+    between = gaps(text, tags)
+    parts = [_head(between, entries[0][0] if entries else None, syntax)]
     last = -1
     for n, (source, tag) in enumerate(entries):
-        if source is None:
-            parts += [f"{SEPARATOR} ", tag] if n else [tag]
-            continue
-        raw = text[slice(*tags[source])]
-        passed = between[last + 1 : source + 1]
-        if last >= 0:
-            parts.append(_strongest(passed, syntax))
-        else:
-            kept = [gap for gap in passed if keep and keep in gap and not keeps_first]
-            if n:
-                parts.append(f" {kept[0].lstrip(_BLANK)}" if kept else f"{SEPARATOR} ")
-            elif kept:
-                parts.append(kept[0].lstrip(_BLANK + SEPARATOR))
+        if n:
+            parts.append(_gap(between, last, source, syntax))
+        raw = tag if source is None else text[slice(*tags[source])]
         parts.append(raw if tag == tag_text(raw) else tag)
-        last = source
-    kept = [gap for gap in between[last + 1 : -1] if keep and keep in gap and last >= 0]
-    parts += [kept[0].rstrip(_BLANK + SEPARATOR)] if kept else []
+        last = last if source is None else source
+    if last >= 0:
+        parts.append(_marked(between[last + 1 : -1], syntax).rstrip(_BLANK + SEPARATOR))
     return "".join((*parts, between[-1] if tags else ""))
+
+
+def _head(between: Sequence[str], source: int | None, syntax: CaptionSyntax) -> str:
+    """Return what is before the first tag. source: the number of the tag that it was."""
+    first = "" if _marked(between[:1], syntax) else between[0]
+    if source is None:
+        return first
+    if source == 0:
+        return between[0]
+    return first + _marked(between[: source + 1], syntax).lstrip(_BLANK + SEPARATOR)
+
+
+def _gap(between: Sequence[str], last: int, source: int | None, syntax: CaptionSyntax) -> str:
+    """Return what is before a tag that is not the first. last: the number of the last tag that was
+    kept, -1 for none; source: the number of the tag itself, None if it is new.
+    """
+    if source is None:
+        return f"{SEPARATOR} "
+    if last >= 0:
+        return _strongest(between[last + 1 : source + 1], syntax)
+    mark = _marked(between[: source + 1], syntax)
+    return f" {mark.lstrip(_BLANK)}" if mark else f"{SEPARATOR} "
+
+
+def _marked(between: Sequence[str], syntax: CaptionSyntax) -> str:
+    """Return the first boundary with a separator of kept tags, "" if none has one."""
+    keep = syntax.keep_tokens_separator.strip()
+    return next((gap for gap in between if keep and keep in gap), "")
 
 
 def _strongest(between: Sequence[str], syntax: CaptionSyntax) -> str:

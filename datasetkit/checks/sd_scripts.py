@@ -47,12 +47,14 @@ def candidates(image: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(name + CAPTION_SUFFIX) for name in (stem, shorter)))
 
 
-def read_caption(image: Path, class_tokens: str) -> SdScriptsCaption:
+def read_caption(
+    image: Path, class_tokens: str, *, enable_wildcard: bool = False
+) -> SdScriptsCaption:
     """Return the caption that sd-scripts trains an image with, for `caption_extension = ".txt"`.
 
     class_tokens: the concept in the folder's name, used for an image without a caption file. Of a
-    file it uses the first line, stripped, but with a byte-order mark. Raises InputError for a
-    caption that is not a regular file.
+    file it uses the first line, stripped, but with a byte-order mark; with enable_wildcard all
+    lines that are not blank. Raises InputError for a caption that is not a regular file.
     """
     for path in candidates(image):
         data = read_regular(path, limit=MAX_CAPTION_BYTES) if path.is_file() else None
@@ -65,7 +67,7 @@ def read_caption(image: Path, class_tokens: str) -> SdScriptsCaption:
         except UnicodeDecodeError:
             return SdScriptsCaption("", path, f"{display(path.name)} is not UTF-8")
         # Universal newlines, as in a file opened as text; splitlines knows more characters.
-        return SdScriptsCaption(
-            text.replace("\r\n", "\n").replace("\r", "\n").split("\n", 1)[0].strip(), path
-        )
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        used = lines if enable_wildcard else lines[:1]
+        return SdScriptsCaption("\n".join(map(str.strip, filter(str.strip, used))), path)
     return SdScriptsCaption(class_tokens)

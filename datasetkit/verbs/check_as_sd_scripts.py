@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
@@ -126,7 +127,11 @@ def _look(image: _ListedImage, *, rules: BucketRules, options: CheckOptions) -> 
         problem = f"skipped: {path.suffix} is not one of its formats"
         return replace(image.blank(), trouble=problem)
     header = pixels.probe(path, max_pixels=options.max_pixels)
-    caption = sd_scripts.read_caption(path, folder.name if folder.laid_out else "")
+    caption = sd_scripts.read_caption(
+        path,
+        folder.name if folder.laid_out else "",
+        enable_wildcard=syntax_of(path.parent).enable_wildcard,
+    )
     turned = header.orientation >= 5
     stored_size = (header.height, header.width) if turned else (header.width, header.height)
     bucket = select(rules, *stored_size)

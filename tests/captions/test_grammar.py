@@ -46,7 +46,7 @@ syntaxes = st.sampled_from(SYNTAXES)
 
 
 @given(texts, syntaxes)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_tags_and_gaps_give_the_text_back(text, syntax):
     spans = grammar.spans(text, syntax)
     tags = [text[start:end] for start, end in spans]
@@ -71,7 +71,7 @@ NO_MATCH = rules(
 
 
 @given(texts, syntaxes)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_rules_that_match_nothing_are_the_identity(text, syntax):
     caption = caption_of(text, syntax)
     result = apply_to(NO_MATCH, caption, category=VOCABULARY.category)
@@ -80,7 +80,7 @@ def test_rules_that_match_nothing_are_the_identity(text, syntax):
 
 
 @given(texts, syntaxes)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_second_run_of_rules_changes_nothing(text, syntax):
     ruled = rules(
         trigger=["sks"], additional=["photo"], exclude=["hat", "b"], replace=["solo=alone"]

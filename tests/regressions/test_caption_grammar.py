@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit import api
+from datasetkit.checks.sd_scripts import read_caption
 from datasetkit.core.errors import Exit
 from tests.checks.folders import write_image
 
@@ -102,6 +103,14 @@ def test_with_wildcards_lines_stay_lines(folder):
     result = api.layout([f"2_sylvie={images}"], api.LayoutOptions(out="d"))
     assert texts(Path("d/train/2_sylvie")) == ["a photo of sylvie smiling\nsylvie, smile\n"]
     assert result.joined_lines == ()
+
+
+def test_sd_scripts_reads_all_lines_with_wildcards(folder, dsk):
+    images = folder("one\n\ntwo\n", train=WILDCARD)
+    assert read_caption(images / "0.png", "", enable_wildcard=True).text == "one\ntwo"
+    assert read_caption(images / "0.png", "").text == "one"
+    ended = dsk("check", images, "--as", "sd-scripts")
+    assert ended.code == 0 and "one" in ended.out and "two" in ended.out
 
 
 def test_without_wildcards_a_layout_says_how_many_captions_had_lines(folder, dsk):
