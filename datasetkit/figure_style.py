@@ -36,7 +36,7 @@ RED: Final = "#dc2626"
 # In the order in which lines of a plot take them.
 LINES: Final = (BLUE, ORANGE, GREEN, "#b279a2", "#9d755d")
 # What is found in an image: the colour of its box.
-BOXES: Final = {"text": RED, "faces": "#2563eb"}
+BOXES: Final = {"text": RED, "faces": "#2563eb", "crop": ORANGE}
 
 # Points of matplotlib, pixels of Pillow.
 TITLE_SIZE: Final = 12

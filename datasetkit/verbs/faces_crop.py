@@ -57,7 +57,11 @@ def crop_faces(
         faceless = [
             r for r in records if r.path in scan.detections.boxes and not spec.targets[r.path]
         ]
-        return result(scan, produced, options, faceless=faceless, small=small)
+        crops = {
+            r.path: [square(f, r.width, r.height, options.margin) for f in boxes[r.path].faces]
+            for r in records
+        }
+        return result(scan, produced, options, faceless=faceless, small=small, crops=crops)
 
 
 def _large_enough(

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from datasetkit import api
 from datasetkit.checks.base import ImageRegion
 from datasetkit.core.errors import ConfigError, InputError, PlanConflict
+from datasetkit.figure_style import BOXES
 from datasetkit.images import pixels as images
 from datasetkit.stages.faces import FaceBoxes, hole, square
 from datasetkit.vision import faces, inpaint
@@ -302,6 +303,19 @@ def test_text_is_erased_too_with_its_words(made, monkeypatch):
     assert (np.asarray(images.load(made / "out" / "a.png"))[121:139, 11:59] == 255).all()
     assert text(made / "out" / "a.txt") == "sks, smile, hat"
     assert text(made / "out" / "d.txt") == "sks, lips"  # there is text in it, and no face
+
+
+def test_the_sheet_of_crop_shows_what_is_cut_out(made):
+    orange = [int(BOXES["crop"][i : i + 2], 16) for i in (1, 3, 5)]
+    drawn = {}
+    for name, call in (
+        ("list", lambda o: api.list_faces(made / "imgs", o)),
+        ("crop", lambda o: api.crop_faces(made / "imgs", None, o)),
+    ):
+        call(options(review=str(made / f"{name}.png"), min_size=1))
+        with Image.open(made / f"{name}.png") as sheet:
+            drawn[name] = int((np.asarray(sheet.convert("RGB")) == orange).all(axis=2).sum())
+    assert drawn["list"] == 0 < drawn["crop"]
 
 
 def test_the_review_sheet_shows_every_image(made):

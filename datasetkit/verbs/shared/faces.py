@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, Literal, TypeVar
 
 from datasetkit.checks.base import ImageRegion
@@ -26,6 +27,7 @@ from datasetkit.outputs.renamed_sources import RenamedSource
 from datasetkit.outputs.sidecars import CaptionRewriteResult
 from datasetkit.project.plans import Plan, WriteBytes
 from datasetkit.project.session import Project, RunContext, open_project
+from datasetkit.stages.faces import Square
 from datasetkit.verbs.shared.detections import Detections, detect
 from datasetkit.vision import faces
 
@@ -138,10 +140,13 @@ def result(
     *,
     faceless: Sequence[ImageRecord] = (),
     small: tuple[Path, ...] = (),
+    crops: Mapping[Path, Sequence[Square]] = MappingProxyType({}),
 ) -> FacesResult[T]:
-    """Draw the contact sheet and report. faceless: images of which nothing was to be made."""
+    """Draw the contact sheet and report. faceless: images of which nothing was to be made. crops:
+    what is cut out of each image.
+    """
     images = faces_of(scan.images.records, scan.detections)
-    sheet, _ = draw_review(images, options, scan.project)
+    sheet, _ = draw_review(images, options, scan.project, crops)
     outcomes: list[Outcome[T]] = [
         *produced.report.outcomes,
         *(Skipped(record, NO_FACE) for record in faceless),
@@ -175,9 +180,13 @@ def _regions(spots: Sequence[ImageRegion], record: ImageRecord) -> tuple[FaceReg
 
 
 def draw_review(
-    images: Sequence[ImageFaces], options: FacesOptions, project: Project
+    images: Sequence[ImageFaces],
+    options: FacesOptions,
+    project: Project,
+    crops: Mapping[Path, Sequence[Square]] = MappingProxyType({}),
 ) -> tuple[Path | None, int | None]:
-    """Draw the contact sheet that `--review` asks for: every image with boxes around its faces.
+    """Draw the contact sheet that `--review` asks for: every image with boxes around its faces, and
+    around what is cut out.
 
     Returns its path and its number in the history.
     """
@@ -188,7 +197,7 @@ def draw_review(
         return None, None
     over = read_existing(path)
     data = contact_sheet.draw(
-        [_entry(image, options) for image in images],
+        [_entry(image, options, crops.get(image.path, ())) for image in images],
         images[0].path.resolve().parent.name if images else "no images",
         _counts(images, options),
         max_pixels=options.max_pixels,
@@ -207,7 +216,9 @@ def _counts(images: Sequence[ImageFaces], options: FacesOptions) -> str:
     return f"{number} faces in {len(images)} images, {without} without"
 
 
-def _entry(image: ImageFaces, options: FacesOptions) -> contact_sheet.SheetCell:
+def _entry(
+    image: ImageFaces, options: FacesOptions, crops: Sequence[Square]
+) -> contact_sheet.SheetCell:
     kinds = (("faces", image.faces), ("text", image.text))
     boxes = [
         contact_sheet.SheetBox(
@@ -219,6 +230,16 @@ def _entry(image: ImageFaces, options: FacesOptions) -> contact_sheet.SheetCell:
         )
         for kind, regions in kinds
         for r in regions
+    ]
+    boxes += [
+        contact_sheet.SheetBox(
+            "crop",
+            left / image.width,
+            top / image.height,
+            right / image.width,
+            bottom / image.height,
+        )
+        for left, top, right, bottom in crops
     ]
     scores = ", ".join(f"{region.score:.2f}" for region in image.faces)
     reasons = []
