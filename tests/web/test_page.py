@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from datasetkit import api
 from datasetkit.verbs.review.browser import opened_in_browser
 from tests.web import browser as real
 from tests.web import datasets
@@ -414,11 +415,52 @@ def test_outliers_lead_to_the_images_without_a_tag(page):
 
 def test_an_invalid_filter_shows_the_position_and_keeps_the_images(page):
     press(page, "/")
-    page.keyboard.type("tag:solo AND (")
+    page.keyboard.type("tag:solo")
+    expect(page.locator(".cell")).to_have_count(4)
+    page.keyboard.type(" AND (")
     expect(page.locator(".problem")).to_be_visible()
     expect(page.locator(".cell")).not_to_have_count(0)
+    chip = page.get_by_role("button", name="filtered")
+    expect(chip).to_have_text("filtered error")
+    expect(chip).to_have_attribute("title", re.compile("The filter is not valid: "))
     press(page, "Escape")
     expect(page.locator(".cell")).to_have_count(6)
+    expect(chip).to_have_text("filtered 6")
+
+
+def test_the_trigger_is_pinned_filled_in_and_not_shown_as_added(chromium, tmp_path):
+    folder = datasets.many(tmp_path / "set", 4, captions=False)
+    datasets.scored(folder)
+    api.rules(folder, api.RulesOptions(trigger=("MikamiYua",)))
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
+        expect(page.locator(".top-bar .trigger-chip")).to_have_text("trigger: MikamiYua")
+        expect(page.locator(".panel .trigger-chip")).to_have_text("trigger: MikamiYua")
+        press(page, "d")
+        expect(page.locator(".difference")).to_contain_text("MikamiYua")
+        expect(page.locator(".difference ins", has_text="MikamiYua")).to_have_count(0)
+        press(page, "d", "A")
+        page.keyboard.type("hand")
+        press(page, "Enter")
+        expect(page.locator(".toast").last).to_contain_text("add hand")
+        assert all(c.startswith("MikamiYua, hand, ") for c in captions(folder).values())
+        press(page, "t")
+        field = page.locator(".edit-bar input")
+        expect(field).to_have_value("MikamiYua")
+        field.fill("Anna")
+        press(page, "Enter")
+        expect(page.locator(".top-bar .trigger-chip")).to_have_text("trigger: Anna")
+        expect(page.locator(".panel .trigger-chip")).to_have_text("trigger: Anna")
+        page.context.close()
+
+
+def test_a_search_that_finds_nothing_any_more_is_cleared(page):
+    press(page, "f")
+    page.keyboard.type("nose")
+    expect(page.locator(".tag-row")).to_have_count(1)
+    press(page, "Enter", "Delete")
+    expect(page.get_by_label("Search tags")).to_have_value("")
+    expect(page.locator(".tag-row")).not_to_have_count(0)
 
 
 def test_the_score_threshold_changes_captions_after_a_count(chromium, tmp_path):

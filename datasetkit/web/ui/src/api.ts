@@ -78,6 +78,8 @@ export interface Image {
   readonly chars: number;
   readonly tokens: number;
   readonly edited: boolean;
+  /** The known trigger of the image's folder. */
+  readonly trigger: readonly string[];
   readonly tags: readonly ScoredTag[];
   /** Tags with a good score that the caption does not have. */
   readonly other_tags: readonly ScoredTag[];
@@ -183,6 +185,8 @@ export interface EditResult {
   readonly tags_removed: number;
   readonly without_scores?: number;
   readonly warnings?: readonly string[];
+  /** The known trigger of the dataset, after the edit. */
+  readonly trigger?: readonly string[];
   /** Images that were removed from the dataset or restored. */
   readonly removed?: readonly number[];
   readonly restored?: readonly number[];

@@ -23,6 +23,7 @@ import {
   nextScope,
   removal,
   type ScopeName,
+  sortedTags,
   type State,
   targetTags,
   type Toast,
@@ -659,8 +660,11 @@ export class Review {
   private async afterEdit(result: EditResult, done: string): Promise<void> {
     const removed = new Set(result.removed ?? []);
     const ids = new Set([...this.state.selection.ids].filter((id) => !removed.has(id)));
-    const { scope, filter, selection, images } = this.state;
+    const { scope, filter, selection, images, session } = this.state;
+    const { trigger = session?.trigger ?? [] } = result;
+    const newTrigger = trigger.join() !== session?.trigger.join();
     this.store.set({
+      session: session && { ...session, trigger },
       version: result.version,
       undo: result.undo,
       redo: result.redo,
@@ -677,8 +681,14 @@ export class Review {
       undo: result.changed > 0 && result.undo !== null,
     });
     const id = this.currentId;
-    const reload = id !== null && result.ids.includes(id) ? this.loadImage(id) : null;
+    const changed = newTrigger || (id !== null && result.ids.includes(id));
+    const reload = id !== null && changed ? this.loadImage(id) : null;
     await Promise.all([this.refresh(), reload]);
+    // The tag that was searched for may be gone: an empty list would look like an error.
+    const { tags, tagQuery } = this.state;
+    if (tags !== null && tagQuery !== "" && sortedTags(tags, "count", tagQuery).length === 0) {
+      this.store.set({ tagQuery: "" });
+    }
   }
 
   // -- bars, dialogs, messages

@@ -76,6 +76,7 @@ function image(id: number, caption: string, version = 1): Image {
     chars: 1,
     tokens: 1,
     edited: false,
+    trigger: ["sylvie"],
     tags,
     other_tags: [],
     tagger: null,
@@ -633,5 +634,26 @@ describe("polling", () => {
     });
     const review = await started(api);
     expect(review.store.get().fatal?.hint).toContain("dsk review");
+  });
+});
+
+describe("after an edit", () => {
+  test("the trigger is the one that the server knows then", async () => {
+    const respond = () => Promise.resolve(edited(2, { trigger: ["anna", "the hat"] }));
+    const review = await started(fakeApi(respond).api);
+    await review.apply({ trigger: ["anna", "the hat"] });
+    expect(review.store.get().session?.trigger).toEqual(["anna", "the hat"]);
+  });
+
+  test("a search that finds no tag any more is cleared", async () => {
+    const { api } = fakeApi(() => Promise.resolve(edited(2)));
+    const review = await started(api);
+    review.store.set({ tagQuery: "lips" });
+    await review.apply({ remove: ["nose"] });
+    expect(review.store.get().tagQuery).toBe("lips");
+    const tags = await api.tags({ in: "all" });
+    api.tags = () => Promise.resolve({ ...tags, tag: ["smile"] });
+    await review.apply({ remove: ["lips"] });
+    expect(review.store.get().tagQuery).toBe("");
   });
 });

@@ -197,7 +197,12 @@ function AddBar() {
 }
 
 function TriggerBar() {
-  const known = useReviewState((state) => state.session?.trigger.join(", ") ?? "");
+  // Several concepts may have one each: then it is that of the image under the cursor.
+  const known = useReviewState((state) => {
+    const several = (state.session?.concepts.length ?? 0) > 1;
+    const words = several && state.image ? state.image.trigger : state.session?.trigger;
+    return words?.join(", ") ?? "";
+  });
   return (
     <TagBar
       name="Trigger"

@@ -6,6 +6,7 @@ import { diffTags, normalizeTag, parseTags } from "../captions";
 import { plural } from "../review";
 import { useReview, useReviewState } from "./context";
 import { TagInput } from "./TagInput";
+import { TriggerChip } from "./TriggerChip";
 
 export function Panel({ withImage }: { readonly withImage: boolean }) {
   const loaded = useReviewState((state) => state.image);
@@ -85,6 +86,7 @@ function Caption({ id, image }: CaptionProps) {
   };
   return (
     <>
+      {image ? <TriggerChip words={image.trigger} /> : null}
       {editing === "tag" ? <AddTag key={id} names={names} add={add} cancel={stopEditing} /> : null}
       {editing === "text" ? (
         <EditText key={id} image={image} save={save} cancel={stopEditing} />

@@ -8,6 +8,7 @@ export function ScopeChip() {
   const scope = useReviewState((state) => state.scope);
   const images = useReviewState((state) => state.images);
   const filter = useReviewState((state) => state.filter.trim());
+  const problem = useReviewState((state) => state.filterProblem);
   const matching = useReviewState((state) => state.listing?.total ?? 0);
   const selected = useReviewState((state) => state.selection.ids.size);
   const scopes: readonly (readonly [name: ScopeName, count: number, enabled: boolean])[] = [
@@ -23,10 +24,16 @@ export function ScopeChip() {
           type="button"
           aria-pressed={scope === name}
           disabled={!enabled}
-          title="Which images edits apply to (s)"
+          className={name === "filtered" && problem !== null ? "invalid" : ""}
+          title={
+            name === "filtered" && problem !== null
+              ? `The filter is not valid: ${problem.error}`
+              : "Which images edits apply to (s)"
+          }
           onClick={() => review.setScope(name)}
         >
-          {name} <b>{count.toLocaleString("en")}</b>
+          {name}{" "}
+          <b>{name === "filtered" && problem !== null ? "error" : count.toLocaleString("en")}</b>
         </button>
       ))}
       <kbd aria-hidden="true">s</kbd>

@@ -4,7 +4,9 @@ import { useEffect, useRef, useState } from "react";
 import { useReview, useReviewState } from "./context";
 import { Icon } from "./Icon";
 import { ScopeChip } from "./ScopeChip";
+import { TriggerChip } from "./TriggerChip";
 
+const NO_TRIGGER: readonly string[] = [];
 /** Milliseconds from the last letter to the request, so that fast typing sends one. */
 const TYPING_DELAY = 40;
 /** Milliseconds until an error is shown: an expression is often incomplete while it is typed. */
@@ -21,6 +23,7 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
   return (
     <header className="top-bar">
       <h1 title={session?.name}>{session?.name ?? ""}</h1>
+      <TriggerChip words={session?.trigger ?? NO_TRIGGER} />
       <FilterBox />
       <ScopeChip />
       <div className="buttons">
