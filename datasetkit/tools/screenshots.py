@@ -142,6 +142,7 @@ def main() -> None:
             press(page, "Enter")
             page.locator("#search-tags").fill("")
             page.get_by_role("button", name="@face").click()
+            page.mouse.move(700, 500)
             press(page, "p", "ArrowRight", "ArrowRight", "l")
             save(page, "review")
             press(page, "Escape", "f")

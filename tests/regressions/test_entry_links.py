@@ -122,6 +122,24 @@ def test_the_browser_is_given_a_private_file_that_is_removed_when_its_link_was_u
         assert follow(browser, link).status == 403
 
 
+@pytest.mark.parametrize("lacking", ["no home folder", "a file in its place"])
+def test_without_a_state_folder_the_file_is_private_and_removed_too(
+    folder, tmp_path, monkeypatch, lacking
+):
+    given: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: given.__iadd__([url]) is given)
+    (tmp_path / "file").write_text("x")
+    place = None if lacking == "no home folder" else tmp_path / "file" / "state"
+    monkeypatch.setattr("datasetkit.verbs.review.browser.state_folder", lambda: place)
+    with run_server(folder) as browser:
+        with opened_in_browser(browser.server):
+            path = file_of(given[0])
+            if os.name == "posix":
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert "token=" in path.read_text()
+        assert not path.exists()
+
+
 @pytest.mark.parametrize("found", [True, False])
 def test_a_file_that_no_browser_read_is_removed_at_the_end(folder, state, monkeypatch, found):
     monkeypatch.setattr(webbrowser, "open", lambda _url: found)

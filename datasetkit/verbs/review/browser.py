@@ -5,6 +5,7 @@ user of the machine can list.
 from __future__ import annotations
 
 import html
+import os
 import secrets
 import tempfile
 import time
@@ -36,30 +37,38 @@ def opened_in_browser(server: RunningServer) -> Iterator[bool]:
     """Open a file that only this user can read and that leads to the page; yield whether a browser
     was started. The file is removed when its link was used, or at the end.
     """
-    path = _folder() / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+    files: list[Path] = []
 
     def remove() -> None:
-        with suppress(OSError):
-            path.unlink()
+        for path in files:
+            with suppress(OSError):
+                path.unlink()
 
     url = html.escape(server.link(remove))
     try:
-        write_new(path, _PAGE.format(url=url).encode(), sync=False, mode=0o600)
-        yield webbrowser.open(path.as_uri())
+        files.append(_private_file(_PAGE.format(url=url).encode()))
+        yield webbrowser.open(files[0].as_uri())
     finally:
         remove()
 
 
-def _folder() -> Path:
-    """Return a folder that only this user can read, without the files of killed runs."""
+def _private_file(data: bytes) -> Path:
+    """Write a new file that only this user can read, and remove those of killed runs. Raises
+    OSError.
+    """
     folder = state_folder()
     if folder is not None:
+        path = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
             _remove_stale(folder)
-            return folder
-    return Path(tempfile.mkdtemp(prefix="dsk-"))
+            write_new(path, data, sync=False, mode=0o600)
+            return path
+    descriptor, name = tempfile.mkstemp(_SUFFIX, f"dsk-{_PREFIX}")  # 0600 too
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    return Path(name)
 
 
 def _remove_stale(folder: Path) -> None:
