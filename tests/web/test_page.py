@@ -355,11 +355,14 @@ def test_near_duplicates_are_kept_with_one_key_and_offered_again_by_undo(page, f
 def test_a_long_edit_shows_its_progress_at_the_top(page, folder):
     held: list[Route] = []
 
+    def hold(route: Route) -> None:
+        held.append(route)
+
     def progress(route: Route) -> None:
         route.fulfill(json={"label": "writing", "done": 1204, "total": 4118})
 
     page.route("**/api/progress", progress)
-    page.route("**/api/apply", held.append)
+    page.route("**/api/apply", hold)
     press(page, "f")
     page.keyboard.type("lips")
     press(page, "Enter", "Delete")

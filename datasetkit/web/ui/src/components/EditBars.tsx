@@ -69,17 +69,18 @@ function DryRunCount({ dryRun, withTags = false }: DryRunCountProps) {
   }
   const { changed, kept, reason, tags_added: added, tags_removed: removed } = dryRun.result;
   return (
-    <span className="dry-run" role="status" title={reason}>
-      <b>{plural(changed, "caption")}</b> would change
-      {kept ? <span className="muted">, {kept.toLocaleString("en")} skipped</span> : null}
+    <>
+      <span className="dry-run" role="status" title={reason}>
+        <b>{plural(changed, "caption")}</b> would change
+        {kept ? <span className="muted">, {kept.toLocaleString("en")} skipped</span> : null}
+      </span>
       {withTags && changed ? (
         <span>
-          {": "}
           <span className="added">+{added.toLocaleString("en")}</span>{" "}
           <span className="removed">−{removed.toLocaleString("en")}</span> tags
         </span>
       ) : null}
-    </span>
+    </>
   );
 }
 
