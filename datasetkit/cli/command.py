@@ -57,9 +57,9 @@ def command(
         def placeholder() -> None: ...
 
         def build() -> Command:
-            own = name or function.__name__
+            full_name = name or function.__name__
             group = "" if app.info.name == "dsk" else f"{app.info.name} "
-            run = _run_verb(function, group + own, show) if show else function
+            run = _run_verb(function, group + full_name, show) if show else function
             return _with_options(run, table, only, without) if table else run
 
         placeholder.__name__ = function.__name__

@@ -131,7 +131,7 @@ def _wish(
 ) -> tuple[bool, int | None]:
     """Return whether the repeats of a dataset count as they are, and the steps that are wanted.
 
-    A laid-out dataset is planned anew only for steps that somebody asked for.
+    A laid-out dataset is planned again only for steps that somebody asked for.
     """
     if sets.origin != "laid out":
         return sets.origin == "dsk.toml", options.steps or DEFAULT_STEPS
