@@ -9,6 +9,7 @@ from datasetkit.captions.caption import normal_form
 from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import Check, CheckInput, Finding
 from datasetkit.core.files import display
+from datasetkit.core.words import counted
 from datasetkit.dataset.layout import Concept, parse
 from datasetkit.dataset.repeats import balance_reg, reg_samples
 
@@ -33,7 +34,9 @@ def proper_name(folder: str) -> str | None:
 
 def unseen(data: CheckInput) -> Iterator[Finding]:
     for astray in data.astray:
-        yield Finding(astray.folder, f"{_images(astray.count)} {astray.reason}", astray.count)
+        yield Finding(
+            astray.folder, f"{counted(astray.count, 'image')} {astray.reason}", astray.count
+        )
 
 
 def empty(data: CheckInput) -> Iterator[Finding]:
@@ -83,7 +86,7 @@ def reg_surplus(data: CheckInput) -> Iterator[Finding]:
     samples = sum(n for _, n in reg)
     repeats = balance_reg(train, len(reg))
     step = (
-        f"{repeats} repeat{'' if repeats == 1 else 's'} would use them all"
+        f"{counted(repeats, 'repeat')} would use them all"
         if len(reg) <= train
         else "use fewer images, or more training repeats"
     )
@@ -97,10 +100,6 @@ def reg_surplus(data: CheckInput) -> Iterator[Finding]:
 def latents(data: CheckInput) -> Iterator[Finding]:
     for path, why in data.latents:
         yield Finding(path, why)
-
-
-def _images(n: int) -> str:
-    return f"{n} image" + ("" if n == 1 else "s")
 
 
 CHECKS: Final = (

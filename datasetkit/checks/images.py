@@ -16,6 +16,7 @@ from datasetkit.checks.base import (
     ImageRegion,
 )
 from datasetkit.core.files import display
+from datasetkit.core.words import counted
 from datasetkit.dataset.buckets import Size, select
 from datasetkit.images import near_duplicates as perceptual
 
@@ -193,7 +194,7 @@ def text(data: CheckInput) -> Iterator[Finding]:
         if lines:
             yield Finding(
                 item.path,
-                f"{_counted(len(lines), 'line')} of text (score {lines[0]:.2f})",
+                f"{counted(len(lines), 'line')} of text (score {lines[0]:.2f})",
                 lines[0],
             )
 
@@ -242,10 +243,6 @@ def _scores_above(regions: Iterable[ImageRegion] | None, least: float) -> list[f
 
 def _size(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 CHECKS: Final = (

@@ -35,6 +35,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datasetkit.core.files import display
+from datasetkit.core.words import counted as counted
 
 # File names and captions may contain Rich markup: they are always put into Text objects.
 _MOST_LINES = 20
@@ -344,11 +345,6 @@ def listed(lines: Sequence[str | Text], *, most: int = _MOST_LINES) -> None:
     if len(lines) > most:
         shown.append(Text(f"... and {len(lines) - most:,} more (--json lists all)", "dim"))
     _print(_out, *shown)
-
-
-def counted(n: int, what: str) -> str:
-    """Return a count in words: `1 step`, `2 steps`."""
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def images(n: int) -> str:

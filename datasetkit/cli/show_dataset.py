@@ -59,8 +59,9 @@ def _plan_table(plan: RepeatsPlan, current: Mapping[str, int | None] | None = No
         else f"with a reg set about {2 * plan.train.steps:,}"
     )
     say(
-        f"{batch.epochs} epochs, batch {batch.batch_size}{accumulation}: "
-        f"{plan.train.steps_per_epoch:,} steps an epoch, {plan.train.steps:,} optimizer steps in "
+        f"{counted(batch.epochs, 'epoch')}, batch {batch.batch_size}{accumulation}: "
+        f"{counted(plan.train.steps_per_epoch, 'step')} an epoch, "
+        f"{counted(plan.train.steps, 'optimizer step')} in "
         f"total; {with_reg}",
         "bold",
     )

@@ -101,7 +101,7 @@ def _buckets(buckets: Sequence[BucketUse]) -> None:
 
 def _steps(result: PlanTrainingResult) -> None:
     options, totals, batch = result.options, result.totals, result.plan.batch_settings
-    batches = f"{totals.batches:,} batch" + ("" if totals.batches == 1 else "es")
+    batches = counted(totals.batches, "batch", "batches")
     processes = f" on {batch.processes:,} processes" if batch.processes > 1 else ""
     say(
         f"{counted(totals.samples, 'sample')} an epoch in "

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from datasetkit.core.records import LeftOut
+from datasetkit.core.words import counted
 
 # The suffixes of the formats that are read, by format, the usual suffix first. The content decides
 # how a file is decoded, not its suffix.
@@ -250,7 +251,7 @@ def summary(left_out: Iterable[LeftOut]) -> str:
     if not items:
         return ""
     advice = advice_on(items)
-    return f"{_files(len(items))} left out: {counts_of(items)} ({_names(items)})" + (
+    return f"{counted(len(items), 'file')} left out: {counts_of(items)} ({_names(items)})" + (
         f"; {advice}" if advice else ""
     )
 
@@ -259,10 +260,6 @@ def system_summary(left_out: Iterable[LeftOut]) -> str:
     """Return in one line which files and folders of systems are left out; "" for none."""
     items = [item for item in left_out if item.group == "system"]
     return f"left out: {counts_of(items)} ({_names(items)})" if items else ""
-
-
-def _files(number: int) -> str:
-    return f"{number:,} file" + ("" if number == 1 else "s")
 
 
 def _names(items: Sequence[LeftOut]) -> str:

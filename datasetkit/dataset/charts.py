@@ -7,6 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from datasetkit.core.errors import InputError
+from datasetkit.core.words import counted
 from datasetkit.figure_style import (
     BLUE,
     DARK,
@@ -119,13 +120,12 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, slots: int) -> None:
         )
     name = "All concepts" if concept == TOTAL else _legible(concept, 44)
     shown = f", the first {TOP} of" if len(rows) > TOP else ","
-    image_count = "1 image" if of_images == 1 else f"{of_images} images"
     write(axes, 0, -1.65, name, color=INK, size=TITLE_SIZE, weight="bold", va="bottom")
     write(
         axes,
         0,
         -1.45,
-        f"{image_count}{shown} {len(rows)} tags",
+        f"{counted(of_images, 'image')}{shown} {counted(len(rows), 'tag')}",
         color=FAINT,
         size=FACTS_SIZE,
         va="top",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 from datasetkit.core.files import write_atomic, writing
+from datasetkit.core.words import counted
 from datasetkit.figure_style import EMPTY, FAINT, INK, font
 from datasetkit.images import pixels
 from datasetkit.images.contact_sheet import fit_text, wrap_text
@@ -139,7 +140,7 @@ def contact_sheet(
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
     title.draw(pen, (_EDGE, _EDGE - 2), fit_text(name, title, size[0] - 2 * _EDGE), INK)
-    counts = f"{_counted(len(prompts), 'prompt')}, {_counted(len(steps), 'time')} in the training"
+    counts = f"{counted(len(prompts), 'prompt')}, {counted(len(steps), 'time')} in the training"
     plain.draw(pen, (_EDGE, _EDGE + 22), fit_text(counts, plain, size[0] - 2 * _EDGE), FAINT)
     for column, prompt in enumerate(prompts):
         left = _EDGE + _LEFT + column * pitch
@@ -154,10 +155,6 @@ def contact_sheet(
         for column in range(len(prompts)):
             _place(sheet, pen, cells.get((step, column)), (_EDGE + _LEFT + column * pitch, y), cell)
     return sheet
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 def _place(

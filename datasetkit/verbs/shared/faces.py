@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 from datasetkit.checks.base import ImageRegion
 from datasetkit.core.files import display, read_existing
 from datasetkit.core.records import ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.core.words import counted
 from datasetkit.dataset.naming import require_names
 from datasetkit.images import contact_sheet
 from datasetkit.images.scan import Scan
@@ -210,10 +211,10 @@ def draw_review(
 def _counts(images: Sequence[ImageFaces], options: FacesOptions) -> str:
     if not options.finds_faces:
         lines = sum(len(image.text) for image in images)
-        return f"{lines} lines of text in {len(images)} images"
+        return f"{counted(lines, 'line')} of text in {counted(len(images), 'image')}"
     number = sum(len(image.faces) for image in images)
     without = sum(not image.faces for image in images)
-    return f"{number} faces in {len(images)} images, {without} without"
+    return f"{counted(number, 'face')} in {counted(len(images), 'image')}, {without} without"
 
 
 def _entry(
