@@ -106,7 +106,9 @@ def run(
     config = load(path)
     root = path.absolute().parent
     if not config.concepts:
-        raise ConfigError(f"{display(path)} has no [[concept]]", hint="dsk init writes an example")
+        raise ConfigError(
+            f"{display(path)} has no [[concept]]", hint='add [[concept]] with folder = "DIR"'
+        )
     options = config.build(RunOptions, "run")
     for line in _outside(config, root, options.steps):
         context.reporter.warn(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Score
         raise InputError(
             f"{display(image)} has no scores"
             + ("" if options.tagger == registry.AUTO else f" of {options.tagger}"),
-            hint=f"run dsk tag {display(image.parent)} first",
+            hint=f"run dsk tag {shlex.quote(display(image.parent))} first",
         )
     combination = Combination.of([labels for _, (labels, _) in stored], options.combine)
     kept = combination.row([KeptScores.stored(blob, labels) for _, (labels, blob) in stored])

@@ -4,6 +4,7 @@ images.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,8 +215,8 @@ def refuse_concepts_below(folder: Path) -> None:
     if below:
         raise ConfigError(
             f"{display(folder)} has folders of concepts, each with its own trigger",
-            hint=f"run dsk tag {display(below[0])} for each, or dsk run for all; --trigger gives "
-            "all the same one",
+            hint=f"run dsk tag {shlex.quote(display(below[0]))} for each, or dsk run for all; "
+            "--trigger gives all the same one",
         )
 
 
