@@ -195,6 +195,24 @@ def stored_key(folder: Path) -> Path:
     return folder.with_name(name.name) if isinstance(name, layout.Concept) else folder
 
 
+def carried(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...]]:
+    """Return the triggers to store for folders of outputs: those of the folders of their images,
+    from image -> outputs. A folder that has a trigger already keeps it.
+    """
+    sources: defaultdict[Path, set[Path]] = defaultdict(set)
+    for image, outputs in targets.items():
+        for output in outputs:
+            sources[output.parent].add(image.parent)
+    stored = _stored({*sources, *(folder for several in sources.values() for folder in several)})
+    return {
+        stored_key(out): words
+        for out, several in sources.items()
+        if not stored[out]
+        and len(each := {stored[folder] for folder in several}) == 1
+        and (words := each.pop())
+    }
+
+
 def _stored(folders: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
     """Return the stored trigger of each folder, from the store of its project."""
     rows: dict[Path, Mapping[bytes, object]] = {}

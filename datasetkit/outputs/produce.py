@@ -25,6 +25,7 @@ from datasetkit.core.files import (
     writing,
 )
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.dataset.trigger import carried
 from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.images.pixels import WRITERS
@@ -132,6 +133,8 @@ def produce(
             fallbacks, more = _fall_back(plan, failed, project, recording)
             _copy((*copies, *more), project, recording)
     captions = _reword(plan, report, failed, project)
+    if not dry_run and not spec.staged:
+        project.store.put_triggers(carried(spec.targets))
     followed = tuple(RenamedSource(m.old, m.new) for m in plan.moves if not m.superseded)
     return ProduceResult(report, recording.entry, followed, len(copies), captions, fallbacks)
 

@@ -225,6 +225,17 @@ def test_a_laid_out_folder_has_the_trigger_of_its_source(dsk, photos, here):
     assert all(text.startswith("1girl, foot, ") for text in captions(folder.with_name("5_anna")))
 
 
+def test_outputs_have_the_trigger_of_their_source_until_they_get_their_own(dsk, photos, here):
+    dsk("rules", "photos", "--trigger", "1girl")
+    assert dsk("resize", "photos", "small", "--max", "32").code == 0
+    dsk("rules", "small", "--additional", "hand")
+    assert all(text.startswith("1girl, hand, ") for text in captions(here / "small"))
+    dsk("rules", "small", "--trigger", "solo")
+    dsk("resize", "photos", "small", "--max", "16")
+    dsk("rules", "small", "--additional", "foot")
+    assert all(text.startswith("solo, foot, ") for text in captions(here / "small"))
+
+
 def test_the_class_of_a_regularisation_set_is_not_a_trigger(dsk, here):
     folder = dataset(here / "dataset" / "reg" / "1_1girl", *["1girl, solo"] * 4)
     dsk("rules", folder, "--additional", "hand")
