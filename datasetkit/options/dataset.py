@@ -89,6 +89,7 @@ class LayoutOptions(PlanRepeatsOptions):
         False,
         "Hard-link your own images too: they take no space, and an edit in place changes both.",
         change="the disk has no room for copies",
+        counts_from="named file",
     )
 
 

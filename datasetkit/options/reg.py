@@ -59,6 +59,7 @@ class RegOptions(CheckedOptions):
         False,
         "Hard-link your own images too: they take no space, and an edit in place changes both.",
         change="the disk has no room for copies",
+        counts_from="named file",
     )
 
 

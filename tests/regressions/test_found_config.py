@@ -503,4 +503,6 @@ def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
     assert {name for name, source in counts if source == "command line"} == {
         "allow_host", "host", "open", "port",
     }  # fmt: skip
-    assert {name for name, source in counts if source == "named file"} == {"follow_links"}
+    assert {name for name, source in counts if source == "named file"} == {
+        "follow_links", "link",
+    }  # fmt: skip

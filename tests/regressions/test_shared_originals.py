@@ -196,3 +196,14 @@ def test_check_knows_the_source_of_a_copied_image(dsk, here):
     assert "differs from its source" not in dsk("check", "dataset").out
     (here / "dataset/train/2_sylvie/1.txt").write_text("sylvie, hat\n")
     assert "differs" in dsk("check", "dataset").out
+
+
+def test_a_settings_file_that_was_only_found_cannot_ask_for_hard_links(dsk, here):
+    """It may have come with the images; the option that the refusal names is typed instead."""
+    pictures(here / "pics")
+    (here / "dsk.toml").write_text("[layout]\nlink = true\n")
+    ended = dsk("layout", "2_sylvie=pics")
+    assert ended.code == Exit.USAGE and "--link" in ended.err
+    assert not (here / "dataset").exists()
+    assert dsk("layout", "2_sylvie=pics", "--link").code == Exit.DONE
+    assert inode(here / "dataset/train/2_sylvie/1.png") == inode(here / "pics/1.png")
