@@ -19,13 +19,14 @@ entry of the journal is signed (project/signature.py).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ _ADDED = {
     "ALTER TABLE fingerprints RENAME COLUMN look TO fingerprint; "
     "ALTER TABLE measures RENAME TO measurements; ALTER TABLE ops RENAME COLUMN sign TO stamp",
 }
+_TABLES = (
+    "files", "models", "scores", "generated", "outputs", "fingerprints", "measurements",
+    "trigger_words", "journal", "ops", "dirs",
+)  # fmt: skip
 # How the rollback journal of sqlite ends when it names another file, which sqlite would delete.
 _NAMES_A_FILE = bytes.fromhex("d9d505f920a163d7")
 
@@ -215,28 +220,30 @@ class Store:
 
     def _create(self) -> None:
         version = self.database.execute("PRAGMA user_version").fetchone()[0]
-        foreign = self.database.execute(
-            "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')"
-        ).fetchone()
-        if foreign is not None:  # it would change what dsk writes
-            raise InputError(
-                f"{display(self.root / STORE)} was not written by dsk: it has a trigger or a view",
-                hint=f"the folder may come from somebody else: remove its {PROJECT}",
-            )
-        if version == SCHEMA_VERSION:
-            return
         if version > SCHEMA_VERSION:
             raise InputError(
                 f"{display(self.root / PROJECT)} was written by a newer datasetkit",
                 hint="upgrade: pip install -U datasetkit",
             )
-        with self.transaction():
-            version = self.database.execute("PRAGMA user_version").fetchone()[0]
-            changes = [_SCHEMA] if version == 0 else []
-            changes += [added for n, added in _ADDED.items() if n > version]
-            for statement in filter(str.strip, ";".join(changes).split(";")):
-                self.database.execute(statement)
-            self.database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        query = "SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')"
+        if self.database.execute(query).fetchone() is not None:  # it would change what dsk writes
+            raise self._foreign("it has a trigger or a view")
+        if version < SCHEMA_VERSION:
+            with self.transaction():
+                version = self.database.execute("PRAGMA user_version").fetchone()[0]
+                for statement in _statements(version):
+                    self.database.execute(statement)
+                self.database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        # Without the schema of dsk, the number of an entry could be a path, and values could change
+        # once they are written.
+        if _schema(self.database) != _expected_schema():
+            raise self._foreign("its tables are others")
+
+    def _foreign(self, why: str) -> InputError:
+        return InputError(
+            f"{display(self.root / STORE)} was not written by dsk: {why}",
+            hint=f"the folder may come from somebody else: remove its {PROJECT}",
+        )
 
     def close(self) -> None:
         self.database.close()
@@ -524,6 +531,37 @@ class Store:
             for path, source, recipe, origin, size, mtime_ns in rows
             if is_inside(path) and (origin_path := stored_path(origin)) is not None
         ]
+
+
+def _statements(version: int) -> list[str]:
+    """Return the statements that turn a store of a version, 0 for a new one, into the newest."""
+    changes = [_SCHEMA] if version == 0 else []
+    changes += [added for n, added in _ADDED.items() if n > version]
+    return list(filter(str.strip, ";".join(changes).split(";")))
+
+
+def _schema(database: sqlite3.Connection) -> dict[str, object]:
+    """Return the columns and the indexes of each table; names alone for what is not dsk's.
+
+    A number that is the key of a table, and nothing else, has no index: it cannot be a text.
+    """
+    names = database.execute("SELECT name FROM sqlite_master WHERE type != 'index'").fetchall()
+    schema: dict[str, object] = {}
+    for (name,) in names:
+        columns = indexes = []
+        if name in _TABLES:
+            columns = database.execute(f"PRAGMA table_xinfo({name})").fetchall()
+            indexes = database.execute(f"PRAGMA index_list({name})").fetchall()
+        schema[name] = (columns, [(unique, origin) for _, _, unique, origin, _ in indexes])
+    return schema
+
+
+@functools.cache
+def _expected_schema() -> dict[str, object]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        for statement in _statements(0):
+            database.execute(statement)
+        return _schema(database)
 
 
 def stored_path(key: object) -> Path | None:

@@ -11,7 +11,7 @@ import sqlite3
 import stat
 import tracemalloc
 import zlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -282,8 +282,37 @@ def test_a_store_with_a_trigger_is_refused(downloaded, state):
             "CREATE TRIGGER t AFTER INSERT ON journal BEGIN INSERT INTO ops VALUES "
             "(new.id, 99, 'write', NULL, '../x', NULL, 'x', '', NULL); END"
         )
-    with pytest.raises(InputError, match="trigger"):
+    with pytest.raises(InputError, match="it has a trigger or a view"):
         Store.open(downloaded)
+
+
+JOURNAL = (
+    "verb TEXT, title TEXT, started REAL, state TEXT, phase TEXT, undoes INTEGER, signature BLOB"
+)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"journal (id, {JOURNAL})",
+        f"journal (id INTEGER PRIMARY KEY DESC, {JOURNAL})",
+        f"journal (id INTEGER PRIMARY KEY, {JOURNAL}) WITHOUT ROWID",
+        f"journal (id AS (verb), {JOURNAL})",
+        "pragma_table_xinfo (name)",
+    ],
+)
+def test_a_store_with_other_tables_is_refused(table, downloaded, victim, state):
+    """The number of an entry is a part of paths: it must not be a text such as `../..`."""
+    write(downloaded, "new.txt", "1girl\n")
+    with closing(sqlite3.connect(downloaded / ".dsk/store.sqlite")) as database:
+        if table.startswith("journal"):
+            database.execute("DROP TABLE journal")
+        database.execute(f"CREATE TABLE {table}")
+        database.commit()
+    before = tree(victim.parent)
+    with pytest.raises(InputError, match="its tables are others"):
+        api.undo(downloaded)
+    assert tree(victim.parent) == before
 
 
 @pytest.mark.parametrize("key", [b"../x.png", b"a/../../x.png", b"a\0b", "text", 5, None])

@@ -23,7 +23,9 @@ NAMESPACES = {
 
 
 @pytest.mark.parametrize("namespace", sorted(NAMESPACES))
-@pytest.mark.parametrize("parse", [parse_lines, parse_words, "json"], ids=["lines", "words", "json"])
+@pytest.mark.parametrize(
+    "parse", [parse_lines, parse_words, "json"], ids=["lines", "words", "json"]
+)
 def test_a_namespace_is_removed_or_its_tag_left_out(parse, namespace):
     tags = [f"{namespace}:one_two", f"{namespace.title()}:three", "1girl"]
     text = json.dumps({"tags": tags}) if parse == "json" else "\n".join(tags)
