@@ -50,6 +50,8 @@ _WRAPPED: Final = re.compile(r"\(+[^()\[\]]*[^\W_][^()\[\]]*\)+|\[+[^()\[\]]*[^\
 _FULL_STOP: Final = re.compile(r"(?:\w{2}[)\"'”’»\]]?[.!?]|[。！？])[)\"'”’»\]]*$")
 _ARTICLE: Final = re.compile(r"^(?:an?|the|and|this|there) ", re.IGNORECASE)
 _SENTENCE_WORDS: Final = 6
+# So many words are part of a sentence where the caption ends with a full stop, or after an article.
+_CLAUSE_WORDS: Final = 3
 # Weights of longer tags are not looked for.
 _LONGEST_TAG: Final = 500
 
@@ -194,6 +196,16 @@ def ends_as_sentence(tags: Sequence[str]) -> bool:
     """Tell whether the last tag ends with a full stop."""
     stop = _FULL_STOP.search(tags[-1]) if tags else None
     return stop is not None and (len(tags) > 1 or " " in tags[-1] or not stop[0].isascii())
+
+
+def before_sentences(tags: Sequence[str]) -> Sequence[str]:
+    """Return the tags before the first part of a sentence; all of them if there is none."""
+    ends = ends_as_sentence(tags)
+    for n, tag in enumerate(tags):
+        least = _CLAUSE_WORDS if ends or begins_as_sentence(tag) else _SENTENCE_WORDS
+        if "{" not in tag and len(tag.split(" ")) >= least:
+            return tags[:n]
+    return tags[:-1] if ends else tags
 
 
 def begins_as_sentence(tag: str) -> bool:

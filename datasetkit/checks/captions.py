@@ -10,7 +10,7 @@ from typing import Final
 from datasetkit.captions import grammar, tokens
 from datasetkit.captions.caption import laid_out, name_in, normal_form, read_caption, tag_form
 from datasetkit.captions.caption import repeated as again
-from datasetkit.captions.grammar import BOM, PLAIN, is_group, is_prose
+from datasetkit.captions.grammar import BOM, PLAIN, ends_as_sentence, is_group, is_prose
 from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.vocabulary import Vocabulary, load
 from datasetkit.checks import sd_scripts
@@ -108,7 +108,11 @@ def trigger_missing(data: CheckInput) -> Iterator[Finding]:
 
 def trigger_twice(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.trained:
-        counts = [Counter(tag_form(tag, caption.syntax) for tag in line) for line in caption.lines]
+        counts = [
+            Counter(tag_form(tag, caption.syntax) for tag in line)
+            for line in caption.lines
+            if not ends_as_sentence(line)
+        ]
         for trigger in item.folder.triggers:
             times = max((count[normal_form(trigger)] for count in counts), default=0)
             if times > 1:
@@ -118,6 +122,8 @@ def trigger_twice(data: CheckInput) -> Iterator[Finding]:
 def trigger_first(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.trained:
         for line in caption.lines:
+            if ends_as_sentence(line):  # the trigger may stand inside
+                continue
             forms = [tag_form(tag, caption.syntax) for tag in line]
             present = [normal_form(t) for t in item.folder.triggers if normal_form(t) in forms]
             if list(dict.fromkeys(forms))[: len(present)] != present:
@@ -255,7 +261,9 @@ def stray(data: CheckInput) -> Iterator[Finding]:
 def with_triggers_first(
     folder: CheckFolder, tags: Sequence[str], syntax: CaptionSyntax = PLAIN
 ) -> tuple[str, ...]:
-    """Move the triggers that a line has to its front, each once."""
+    """Move the triggers that a line of tags has to its front, each once."""
+    if ends_as_sentence(tags):
+        return tuple(tags)
     forms = [tag_form(tag, syntax) for tag in tags]
     triggers = {form: t for t in folder.triggers if (form := normal_form(t)) in forms}
     if forms[: len(triggers)] == list(triggers):  # only repeated

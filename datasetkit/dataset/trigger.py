@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.captions.caption import normal_form
-from datasetkit.captions.grammar import is_group
+from datasetkit.captions.caption import name_in, normal_form
+from datasetkit.captions.grammar import before_sentences, ends_as_sentence, is_group
 from datasetkit.captions.rulesets import writable
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.errors import ConfigError, DskError
@@ -114,7 +114,8 @@ def _known(
 def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
     """Return the words outside the vocabulary that most captions begin with, in their order.
 
-    Another such word may stand before them in some captions: `hand, sks, 1girl`.
+    Another such word may stand before them in some captions: `hand, sks, 1girl`. Parts of sentences
+    are not such words.
     """
     vocabulary = load()
     positions: defaultdict[str, list[int]] = defaultdict(list)
@@ -122,7 +123,7 @@ def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
     captions = [tags for tags in captions if tags]
     for tags in captions:
         seen: set[str] = set()
-        for at, tag in enumerate(tags):
+        for at, tag in enumerate(before_sentences(tags)):
             form = normal_form(tag)
             if tag in vocabulary or form in seen or is_group(tag):
                 break
@@ -136,10 +137,11 @@ def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
 
 def possible_trigger(captions: Sequence[Tags], *, least: int) -> str:
     """Return a word that is probably the trigger although it does not come first: it is in every
-    caption and not in the vocabulary. "" if there is none, or fewer captions than `least`.
+    caption and not in the vocabulary. "" if there is none, fewer captions than `least`, or
+    sentences.
     """
     captions = [tags for tags in captions if tags]
-    if len(captions) < least:
+    if len(captions) < least or any(map(ends_as_sentence, captions)):
         return ""
     vocabulary = load()
     shared = set.intersection(*({normal_form(tag) for tag in tags} for tags in captions))
@@ -169,8 +171,10 @@ def kept_first(forms: Collection[str], before: Tags, after: Tags) -> tuple[str, 
 
 
 def has_one(words: Tags, tags: Tags) -> bool:
-    """Tell whether a caption has one of these words, in any spelling."""
-    return not {normal_form(word) for word in words}.isdisjoint(map(normal_form, tags))
+    """Tell whether a caption has one of these words, in any spelling, also inside a wildcard or a
+    sentence.
+    """
+    return any(name_in(word, tags) for word in words)
 
 
 def _leads_most(name: str, captions: Sequence[Tags]) -> bool:

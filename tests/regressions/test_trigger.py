@@ -272,6 +272,51 @@ def test_check_does_not_advise_to_exclude_a_word_of_no_vocabulary(dsk, here):
     assert captions(folder) == texts  # whether it is the trigger is not sure
 
 
+SENTENCES = tuple(
+    f"A photo of ohwx woman at place {n}. She has a red, long dress." for n in range(4)
+)
+
+
+def test_a_stored_trigger_inside_sentences_counts(dsk, here):
+    photos = dataset(here / "photos", *SENTENCES)
+    dsk("rules", "photos", "--trigger", "ohwx woman")
+    assert dsk("rules", "photos", "--additional", "hand").code == 0
+    assert captions(photos) == [f"hand, {text}" for text in SENTENCES]
+    assert "taken as the trigger" not in dsk("check", "photos").err
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        SENTENCES,
+        [f"{text}, She smiles." for text in SENTENCES],
+        [f"Street {n}, a red house behind it, an old wall." for n in range(4)],
+        [f"In picture {n}, she has a red coat, brown shoes." for n in range(4)],
+    ],
+)
+def test_a_part_of_a_sentence_is_not_a_trigger(texts, dsk, here):
+    photos = dataset(here / "photos", *texts)
+    result = dsk("check", "photos", "--fix", "--only", "trigger-first,trigger-missing")
+    assert "taken as the trigger" not in result.out + result.err
+    assert "it may be the trigger" not in result.out
+    assert captions(photos) == list(texts)
+
+
+def test_a_trigger_before_sentences_is_inferred(dsk, here):
+    photos = dataset(here / "photos", *(f"ohwx, {text}" for text in SENTENCES))
+    dsk("rules", "photos", "--additional", "hand")
+    assert captions(photos) == [f"ohwx, hand, {text}" for text in SENTENCES]
+
+
+def test_check_leaves_a_trigger_between_the_commas_of_a_sentence(dsk, here):
+    text = "A woman, ohwx, is at the window, and ohwx, again, smiles."
+    photos = dataset(here / "photos", *[text] * 3)
+    checks = "trigger-first,trigger-twice,trigger-missing"
+    result = dsk("check", "photos", "--fix", "--trigger", "ohwx", "--only", checks, "--json")
+    assert result.result["findings"] == []
+    assert captions(photos) == [text] * 3
+
+
 def test_check_takes_the_damaged_half_of_a_folder_for_damaged(dsk, here):
     folder = dataset(
         here / "photos",
