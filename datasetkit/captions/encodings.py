@@ -18,6 +18,8 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+DAMAGED: Final = "it is damaged: save it again as UTF-8"
+
 
 def decode_utf8(data: bytes) -> str | None:
     """Decode UTF-8, with or without a byte-order mark; None for anything else.
@@ -54,8 +56,17 @@ def marked_encoding(data: bytes) -> str:
     return next((name for mark, name in _MARKS if data.startswith(mark)), "")
 
 
+def is_damaged(data: bytes) -> bool:
+    """Tell whether a text has a byte-order mark of an encoding, but is cut off or damaged."""
+    return bool(marked_encoding(data)) and decode_other(data) is None
+
+
 def fix_command(folder: Path, data: bytes) -> str:
-    """Return the command that converts the captions of a folder to UTF-8."""
+    """Return the command that converts the captions of a folder to UTF-8, or what to do with a text
+    that is cut off or damaged.
+    """
+    if is_damaged(data):
+        return DAMAGED
     other = "" if marked_encoding(data) else " --encoding NAME"
     return f"dsk check {shlex.quote(display(folder))} --fix{other} converts it to UTF-8"
 

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from datasetkit.captions.caption import spell, with_entries
-from datasetkit.captions.grammar import Entry, begins_as_sentence, ends_as_sentence, is_group
+from datasetkit.captions.grammar import (
+    WIDE_COMMAS,
+    Entry,
+    begins_as_sentence,
+    ends_as_sentence,
+    is_group,
+)
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.records import Caption
 
-# Commas of other scripts: nothing else is written with them.
-WIDE_COMMAS: Final = "，、"
 _OTHERS: Final = ";|；｜"
 # The share of tags among the words of a caption without commas from which on they are tags.
 _SPACED_SHARE: Final = 0.6
@@ -26,7 +30,7 @@ def other_separator(tags: Sequence[str], vocabulary: Vocabulary) -> str:
             return character
     if len(tags) != 1 or tags[0] in vocabulary or is_group(tags[0]):
         return ""
-    words = tags[0].split()
+    words = _words(tags[0], vocabulary)
     known = [word for word in words if word in vocabulary]
     has_underscore = any("_" in word for word in known)
     is_prose = ends_as_sentence(tags) or begins_as_sentence(tags[0])
@@ -64,7 +68,7 @@ def at_any(caption: Caption, vocabulary: Vocabulary) -> Caption:
         entries = _split(tags, vocabulary, WIDE_COMMAS + _OTHERS)
         if other_separator([tag for _, tag in entries], vocabulary) != " ":
             return entries
-        return [(None, spell(word)) for word in entries[0][1].split()]
+        return [(None, spell(word)) for word in _words(entries[0][1], vocabulary)]
 
     return with_entries(caption, change)
 
@@ -85,6 +89,11 @@ def _parts(tag: str, characters: str) -> list[str]:
     for character in characters[1:]:
         tag = tag.replace(character, characters[0])
     return [part for piece in tag.split(characters[0]) if (part := piece.strip())]
+
+
+def _words(tag: str, vocabulary: Vocabulary) -> list[str]:
+    """Return the words between spaces; a `/` or `-` between two of them is not a word."""
+    return [word for word in tag.split() if len(word) > 1 or word.isalnum() or word in vocabulary]
 
 
 def has_underscores(tag: str, vocabulary: Vocabulary) -> bool:

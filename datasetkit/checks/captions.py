@@ -10,6 +10,7 @@ from typing import Final
 from datasetkit.captions import grammar, tokens
 from datasetkit.captions.caption import laid_out, name_in, normal_form, read_caption, tag_form
 from datasetkit.captions.caption import repeated as again
+from datasetkit.captions.encodings import DAMAGED, is_damaged
 from datasetkit.captions.grammar import BOM, PLAIN, ends_as_sentence, is_group, is_prose
 from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.vocabulary import Vocabulary, load
@@ -57,6 +58,8 @@ def unreadable(data: CheckInput) -> Iterator[Finding]:
         if item.caption is not None and item.caption.fault:
             # A link and a file that is too large have no bytes here.
             step = "" if item.caption.data else "put a text file of at most 1 MB in its place"
+            if is_damaged(item.caption.data):
+                step = DAMAGED
             yield Finding(item.path, item.caption.fault, step=step)
 
 

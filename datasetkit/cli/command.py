@@ -14,6 +14,8 @@ import typer
 import typer.core
 import typer.main
 
+from datasetkit.captions.grammar import WIDE_COMMAS
+
 if TYPE_CHECKING:
     from datasetkit.options.declare import DeclaredOption
 
@@ -33,7 +35,7 @@ _PATHS = {
     "model": "MODEL",
 }  # fmt: skip
 # Commas of any script between the words of a list, but not those inside a wildcard.
-_COMMA = re.compile(r"[,，、](?![^{}]*\})")
+_COMMA = re.compile(rf"[,{WIDE_COMMAS}](?![^{{}}]*\}})")
 
 
 def command(

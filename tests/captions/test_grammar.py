@@ -316,6 +316,9 @@ def test_tokens_are_those_of_the_longest_option_without_weights():
         ("1girl solo smile", " "),
         ("sylvie，1girl，solo", "，"),
         ("sylvie、1girl", "、"),
+        ("sylvie､1girl", "､"),
+        ("sylvie، 1girl، solo", "،"),
+        ("1girl / solo / smile", " "),
         ("1girl; solo; smile", ";"),
         ("1girl|solo", "|"),
         ("long hair", ""),
@@ -336,6 +339,8 @@ def test_captions_are_split_at_other_separators():
 
     assert split("1girl long_hair ^_^ sylvie\n") == "1girl, long hair, ^_^, sylvie\n"
     assert split("sylvie，1girl、 solo\n") == "sylvie, 1girl, solo\n"
+    assert split("1girl / solo - long_hair + x") == "1girl, solo, long hair, x"
+    assert split("sylvie، 1girl､solo") == "sylvie, 1girl, solo"
     assert split("sks, 1girl;solo, hat") == "sks, 1girl, solo, hat"
     assert split("a cat sitting on a chair") == "a cat sitting on a chair"
 

@@ -56,6 +56,15 @@ def test_fix_converts_the_encoding_that_is_given(encoding, here, dsk):
     assert path.read_bytes() == EVERY[encoding]
 
 
+def test_no_command_is_named_for_a_text_that_is_cut_off(here, dsk):
+    path = dataset(here / "p", EVERY["utf-16"][:-1])
+    result = dsk("rules", "p", "--exclude", "plain")
+    assert "1.txt is UTF-16 text, not UTF-8 (it is damaged: save it again as UTF-8)" in result.err
+    checked = dsk("check", "p", "--fix", "--only", "caption-unreadable")
+    assert "it is damaged: save it again as UTF-8" in checked.out
+    assert path.read_bytes() == EVERY["utf-16"][:-1]
+
+
 def test_a_wrong_encoding_converts_nothing(here, dsk):
     path = dataset(here / "p", b"sks, caf\xe9 \x81")  # 0x81 has no meaning in cp1252
     assert "fixed" not in dsk("check", "p", "--fix", "--encoding", "cp1252").out
