@@ -330,11 +330,17 @@ def _tags(key: str, value: object) -> list[str]:
 
 
 def _name(item: object) -> str:
-    """Return a tag of a list: a string, or the name of an object, preferably translated."""
-    if isinstance(item, dict):
-        names = (item.get(key) for key in ("translated_name", "name", "tag"))
-        return next((name for name in names if isinstance(name, str) and name), "")
-    return item if isinstance(item, str) else ""
+    """Return a tag of a list: a string, or the name of an object, preferably translated, with the
+    category of the object as its namespace.
+    """
+    if not isinstance(item, dict):
+        return item if isinstance(item, str) else ""
+    names = (item.get(key) for key in ("translated_name", "name", "tag"))
+    name = next((name for name in names if isinstance(name, str) and name), "")
+    categories = (item.get(key) for key in ("category", "type", "namespace"))
+    known = BARE | DROPPED
+    category = next((c for c in categories if isinstance(c, str) and c.casefold() in known), "")
+    return f"{category}:{name}" if category and name else name
 
 
 def _without_namespaces(tags: Iterable[str], reading: TagSyntax) -> Iterator[str]:

@@ -34,6 +34,14 @@ def test_a_namespace_is_removed_or_its_tag_left_out(parse, namespace):
     assert read.tags == (*shown, "1girl")
 
 
+@pytest.mark.parametrize("key", ["category", "type", "namespace"])
+def test_the_category_of_an_object_counts_as_its_namespace(key):
+    kinds = {"1girl": "general", "ixy": "Artist", "hatsune_miku": "character", "re:zero": "anime"}
+    post = {"tags": [{"name": name, key: kind} for name, kind in kinds.items()]}
+    assert parse_post(json.dumps(post)).tags == ("1girl", "hatsune miku", "re:zero")
+    assert parse_post('{"tags": [{"name": "1girl", "type": 4}]}').tags == ("1girl",)
+
+
 @pytest.mark.parametrize("tag", ["re:zero", ":d", "2b (nier:automata)", "code:vein", "foo:bar"])
 def test_any_other_colon_is_part_of_the_tag(tag):
     assert parse_lines(tag).tags == (tag,)
