@@ -126,6 +126,8 @@ def run(arguments: list[str]) -> int:
         return _misused(error)
     except DskError as error:
         return _complain(error.message, error.hint, error.exit_code)
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question; all are asked before anything changes
+        return _complain("interrupted", "nothing was changed", Exit.INTERRUPTED)
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Terminated:
@@ -151,6 +153,7 @@ def _misused(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # Typer has printed the help
         return Exit.USAGE
     message = error.format_message() if hasattr(error, "format_message") else str(error)
+    message = message.replace("Value error, ", "")  # Typer's checks of words add it
     return _complain(
         message, f"see {context.command_path if context else 'dsk'} --help", Exit.USAGE
     )

@@ -91,6 +91,24 @@ def test_undo_names_the_newest_and_asks(folders, dsk, answer):  # noqa: F811
     assert ended.code == 2 and "nothing can be undone" in ended.err
 
 
+@pytest.mark.parametrize("key", [KeyboardInterrupt, EOFError])
+@pytest.mark.parametrize("arguments", [("undo",), ("init", "imgs")])
+def test_a_question_can_be_left_with_ctrl_c_or_ctrl_d(arguments, key, folders, dsk, monkeypatch):  # noqa: F811
+    class Terminal:
+        def isatty(self):
+            return True
+
+        def readline(self, *_):
+            raise key
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    ended = dsk(*arguments)
+    assert ended.code == 130
+    assert ended.err.endswith("error: interrupted\nhint: nothing was changed\n")
+    assert dsk("history", "dataset", "--json").result[0]["state"] == "done"
+    assert not (folders / "imgs" / "dsk.toml").exists()
+
+
 def test_a_no_changes_nothing(folders, dsk, answer):  # noqa: F811
     answer("n")
     assert dsk("undo").code == 2
