@@ -190,10 +190,12 @@ def translate(
     dataset_file: Path | None,
     overrides: Mapping[str, Any],
     *,
+    data_dir: Path | None = None,
     allow_import: bool = False,
 ) -> TranslatedConfig:
     """Translate sd-scripts' config.toml and dataset.toml, either or both. overrides: options that
-    override the files. allow_import: the files may name classes of any package.
+    override the files. data_dir: the dataset, for files that name none. allow_import: the files may
+    name classes of any package.
 
     Raises ConfigError for an unknown key, and for a key that is not supported.
     """
@@ -225,6 +227,9 @@ def translate(
     if dataset_file is not None:
         subsets = tuple(_subset(row, train_options, dataset_file) for row in rows)
         return TranslatedConfig(train_options, subsets, ignored, notices)
+    if data_dir is not None and "train_data_dir" not in folders:
+        subsets, more = find_subsets(data_dir, train_options)
+        return TranslatedConfig(train_options, subsets, ignored, (*notices, *more))
     translated = _of_folders(train_options, folders, config_file, ignored)
     return replace(translated, notices=(*notices, *translated.notices))
 
@@ -246,7 +251,8 @@ def _of_folders(
 ) -> TranslatedConfig:
     if "train_data_dir" not in folders:
         raise ConfigError(
-            "no dataset is given", hint="give --dataset-config dataset.toml, or train_data_dir"
+            "no dataset is given",
+            hint="name the dataset's folder, or give --dataset-config dataset.toml",
         )
     subsets, notices = find_subsets(_resolve(folders["train_data_dir"], file), options)
     used = [s for s in subsets if not s.is_reg]

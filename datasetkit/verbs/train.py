@@ -102,7 +102,8 @@ def plan_training(
 
     folder: a laid-out dataset, a dsk.toml, or its folder. options: complete; without them they
     are read from [train] of the dsk.toml that governs the folder, or from sd-scripts' files
-    (config_file, dataset_config), and settings override single ones. allow_import: the files
+    (config_file, dataset_config), and settings override single ones. Files that name a dataset
+    replace the folder. allow_import: the files
     may name classes of any package. processes: that train together. context: unless it is a dry
     run, a command that was interrupted in the dataset is completed first; else HalfDone is raised:
     a run never uses a half-done dataset.
@@ -116,6 +117,7 @@ def plan_training(
         folders = [here, train_config.data_folder(here, toml.named_or_found(folder))]
     else:
         folders = train_config.named_folders(config_file, dataset_config)
+        folders = folders or [folder]
     recover_datasets(folders, context)
     context.reporter.phase("reading the dataset")
     read = _read(folder, options, settings or {}, config_file, dataset_config, allow_import)
@@ -142,7 +144,11 @@ def _read(
         raise ConfigError("options are complete: give no settings or files beside them")
     if named:
         return train_config.translate(
-            config_file, dataset_config, settings, allow_import=allow_import
+            config_file,
+            dataset_config,
+            settings,
+            data_dir=None if folder == Path() else folder,
+            allow_import=allow_import,
         )
     project = replace(toml.named_or_found(folder), allow_import=allow_import)
     if folder.is_file():

@@ -161,6 +161,19 @@ def test_sd_scripts_files_train_unchanged(dsk, here, model):
     assert list((here / "logs").glob("events.*"))
 
 
+def test_a_named_dataset_counts_beside_a_config_file_that_names_none(dsk, data, here):
+    text = CONFIG_TOML.replace("AdamW8bit", "AdamW")
+    (here / "config.toml").write_text(text, encoding="utf-8")
+    tiny.save_images(data / "reg" / "1_girl", [(128, 128)])
+    ended = dsk("train", data, "--config-file", "config.toml", "--dry-run")
+    assert ended.code == 0 and "cosine_with_restarts" in ended.out
+    assert "2_sks" in ended.out and "1_girl" in ended.out
+    ended = dsk("train", "nowhere", "--config-file", "config.toml", "--dry-run")
+    assert ended.code == 10 and "nowhere does not exist" in ended.err
+    ended = dsk("train", "--config-file", "config.toml", "--dry-run")
+    assert ended.code == 2 and "no dataset is given" in ended.err
+
+
 def test_the_progress_line_shows_the_note_and_the_time_of_a_step(monkeypatch):
     screen = StringIO()
     monkeypatch.setattr(
