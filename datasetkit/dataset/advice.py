@@ -76,13 +76,18 @@ def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
         if any(c.repeats > 1 for c in plan.concepts)
         else "fewer images"
     )
+    # --steps changes nothing where each concept has its repeats already.
+    planned = any(concept.ideal is not None for concept in plan.concepts)
+    more_steps, fewer_steps = (
+        ("more --steps", "fewer --steps") if planned else ("more repeats", "fewer repeats")
+    )
     for number, (low, high), what, more, fewer in (
         (
             samples * epochs,
             in_all,
             "samples in all",
-            "more epochs or more --steps",
-            "fewer epochs or fewer --steps",
+            f"more epochs or {more_steps}",
+            f"fewer epochs or {fewer_steps}",
         ),
         (samples, an_epoch, "samples an epoch", "more repeats and fewer epochs", less),
     ):

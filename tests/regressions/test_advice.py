@@ -52,6 +52,18 @@ def test_numbers_far_off_get_one_line_for_each_kind(kind, images, repeats):
     assert kind in line and "\n" not in line
 
 
+@pytest.mark.parametrize(("repeats", "change"), [(1, "repeats"), (None, "--steps")])
+def test_steps_are_advised_only_where_they_change_the_repeats(repeats, change):
+    made = plan(
+        [ConceptImages("x", count=3, repeats=repeats)],
+        rules=BucketRules.standard(512),
+        batch_settings=BatchSettings(),
+        steps=30,
+    )
+    [line] = [line for line in advice.advice(made) if "samples in all" in line]
+    assert line.endswith(f"use more epochs or more {change}")
+
+
 def laid_out(here, name="3_sks", number=6):
     for n in range(number):
         write_image(here / "ds" / "train" / name / f"{n}.png", n)
