@@ -109,7 +109,7 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
         return replace(
             _named(BASIC, options, reporter),
             notice="tagging with the fallback basic, not WD14",
-            fallback=f"{reason.message}; `{command}` downloads it",
+            fallback=f"{reason.message.rstrip('.')}; `{command}` downloads it",
         )
     return _named(models.DEFAULT, options, reporter)
 

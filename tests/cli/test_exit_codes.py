@@ -141,7 +141,10 @@ def test_options_are_checked_before_the_dataset_and_the_dataset_before_the_model
             ("tag", "x", "--threshold", "high"),
             "error: Invalid value: 'high' is neither a number nor pr\n",
         ),
-        (("tag", "x", "--existing", "keep"), "error: Invalid value for '--existing'"),
+        (
+            ("tag", "x", "--existing", "keep"),
+            "error: Invalid value for '--existing': 'keep' is not one of ",
+        ),
         (("resize", "x", "--max", "big"), "error: Invalid value for '--max'"),
         (
             ("models", "lst"),
@@ -152,6 +155,12 @@ def test_options_are_checked_before_the_dataset_and_the_dataset_before_the_model
 def test_a_usage_error_is_printed_like_every_other_error(dsk, arguments, error):
     ended = dsk(*arguments)
     assert (ended.code, ended.out) == (2, "") and ended.err.startswith(error)
+
+
+@pytest.mark.parametrize("verb", ["tag", "rules", "check", "report", "export", "review", "import"])
+def test_a_folder_that_does_not_exist_is_named_alike(dsk, verb):
+    ended = dsk(verb, "nowhere", *(["--exclude", "x"] if verb == "rules" else []))
+    assert (ended.code, ended.err.splitlines()[0]) == (10, "error: nowhere does not exist")
 
 
 def test_no_arguments_print_the_help_and_exit_2(dsk):

@@ -52,6 +52,7 @@ def find(
     name = hub_model.parse(base, revision)
     if name is None:
         raise ModelFileError(
-            f"the model {display(base)} does not exist", hint="check its path in [train]"
+            f"the model {display(base)} does not exist",
+            hint="name a .safetensors file, a diffusers folder, or owner/name on the hub",
         )
     return hub_model.fetch(name, layouts)

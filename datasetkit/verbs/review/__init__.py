@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from datasetkit.core.errors import MissingExtra
+from datasetkit.images.scan import require_folder
 from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 
@@ -45,6 +46,7 @@ def review(
     `web`, ConfigError for a port that is in use or an address that does not exist, and what loading
     a dataset raises.
     """
+    require_folder(folder)
     try:
         server = import_module(SERVER)
     except ModuleNotFoundError as error:
