@@ -1,9 +1,10 @@
-"""Take the screenshots of the review page in docs/img, of the quickstart's images with captions
-from what is known about each:
+"""Make the images in docs/img: the contact sheet of `dsk check`, of images with one fault each, and
+screenshots of the review page, of the quickstart's images with captions from what is known about
+each:
 
     python -m datasetkit.tools.screenshots
 
-Needs playwright and Chromium.
+The screenshots need playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from datasetkit import api
 from datasetkit.verbs.review import RunningServer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "img"
 QUICKSTART = ROOT / "examples" / "quickstart"
+ASSETS = ROOT / "examples" / "assets"
 WINDOW = {"width": 1440, "height": 900}
 QUALITY = 82
 
@@ -85,6 +87,76 @@ def make_dataset(folder: Path) -> None:
     api.tag(folder, api.TagOptions(tagger="basic"))
 
 
+def scene(background: str, mood: str, left: int) -> Image.Image:
+    """Return the character in front of a background, 1280 x 720."""
+    with Image.open(ASSETS / "backgrounds" / f"bg_{background}.jpg") as opened_file:
+        image = opened_file.convert("RGB").resize((1280, 720))
+    with Image.open(ASSETS / "sylvie" / f"sylvie_{mood}.png") as sprite:
+        image.paste(sprite, (left, 60), sprite.convert("RGBA"))
+    return image
+
+
+def make_faulty_dataset(folder: Path) -> None:
+    """Write images and captions, most of which have a fault that `dsk check` finds."""
+    folder.mkdir()
+    sylvie = "sylvie, 1girl, solo, long hair, red hair"
+    crew = [f"orange jumpsuit with badge {number} of the crew" for number in range(16)]
+    captions = {
+        "sylvie_00": f"\ufeff{sylvie}, smile, outdoors\na second line",
+        "sylvie_01": "1girl, sylvie, solo, long hair, red hair, smile, smile, indoors",
+        "sylvie_03": f"{sylvie}, smile, outdoors",
+        "sylvie_04": f"{sylvie}, open mouth, outdoors",
+        "sylvie_05": f"{sylvie}, green dress, indoors",
+        "sylvie_06": f"{sylvie}, blue shirt, outdoors",
+        "sylvie_07": f"{sylvie}, blue shirt, outdoors",
+        "sylvie_08": f"{sylvie}, green dress, outdoors",
+        "small": f"{sylvie}, blue shirt, outdoors",
+        "sprite": "sylvie, 1girl, solo, long hiar, red hair, smile",
+        "turned": f"{sylvie}, green dress, indoors, outdoors",
+        "two": ", ".join(["sylvie, long hair, very long hair", *crew]),
+        "broken": f"{sylvie}, smile, outdoors",
+    }
+    for stem, text in captions.items():
+        (folder / f"{stem}.txt").write_text(text + "\n", encoding="utf-8")
+    scene("uni", "blue_giggle", 640).save(folder / "sylvie_00.png")
+    scene("lecturehall", "blue_giggle", 280).save(folder / "sylvie_01.png")
+    scene("meadow", "blue_normal", 300).save(folder / "sylvie_03.jpg", "PNG")
+    blurred = scene("meadow", "blue_surprised", 100).filter(ImageFilter.GaussianBlur(9))
+    blurred.save(folder / "sylvie_04.png")
+    scene("lecturehall", "green_normal", 700).save(folder / "sylvie_05.png")
+    large = scene("club", "blue_normal", 100)
+    large.save(folder / "sylvie_06.png")
+    large.resize((640, 360)).save(folder / "small.jpg", quality=90)
+    signed = scene("uni", "blue_normal", 300)
+    draw = ImageDraw.Draw(signed)
+    draw.rectangle((20, 655, 560, 712), fill="#3c3c46")
+    draw.text((30, 660), "art.somebody.example", fill="white", font=ImageFont.load_default(42))
+    signed.save(folder / "sylvie_07.png")
+    scene("club", "green_smile", 500).save(folder / "sylvie_08.png")
+    shutil.copy(ASSETS / "sylvie" / "sylvie_blue_giggle.png", folder / "sprite.png")
+    turned = scene("uni", "green_giggle", 500).transpose(Image.Transpose.ROTATE_90)
+    orientation = Image.Exif()
+    orientation[0x112] = 6
+    turned.save(folder / "turned.jpg", exif=orientation, quality=90)
+    with Image.open(ASSETS / "photos" / "astronaut.png") as photo:
+        two = Image.new("RGB", (1024, 512))
+        two.paste(photo, (0, 0))
+        two.paste(photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (512, 0))
+    two.save(folder / "two.png")
+    whole = io.BytesIO()
+    scene("club", "blue_smile", 200).save(whole, "JPEG")
+    (folder / "broken.jpg").write_bytes(whole.getvalue()[:-30])
+
+
+def draw_contact_sheet(folder: Path) -> None:
+    """Write the contact sheet of `dsk check` for such a dataset."""
+    make_faulty_dataset(folder)
+    path = folder.parent / "check.png"
+    api.check(folder, api.CheckOptions(sheet=str(path)))
+    with Image.open(path) as sheet:
+        sheet.convert("RGB").save(IMAGES / "check.webp", quality=QUALITY, method=6)
+
+
 @contextmanager
 def opened(folder: Path, **options: Any) -> Iterator[Page]:
     """Serve the review page of a folder; yield it in a browser."""
@@ -133,6 +205,7 @@ def save(page: Page, name: str) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
+        draw_contact_sheet(Path(temporary) / "imgs")
         folder = Path(temporary) / "sylvie"
         make_dataset(folder)
         with opened(folder) as page:
