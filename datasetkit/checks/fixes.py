@@ -217,7 +217,7 @@ def _caption_files(item: CheckImage) -> tuple[Path, ...]:
 
 
 def _free_name(item: CheckImage, form: str, taken_names: set[Path]) -> Path | None:
-    """Return the name that an image should have; None if it, or one of its side-cars', exists."""
+    """Return the name that an image should have; None if it, or one of its sidecars', exists."""
     name = proper_name(item.path, form)
     if name in taken_names or (name.exists() and not name.samefile(item.path)):
         return None

@@ -53,7 +53,7 @@ _VIDEOS: Final = frozenset(
     ".rmvb .asf .gifv .mjpeg".split()
 )
 _ARCHIVES: Final = frozenset(".zip .rar .7z .tar .tgz .cbz .cbr .cb7".split())
-# Files whose first bytes need no look: texts, side-cars, models and the like.
+# Files whose first bytes need no look: texts, sidecars, models and the like.
 _DATA: Final = frozenset(
     ".json .jsonl .csv .tsv .xml .xmp .aae .toml .yaml .yml .md .ini .cfg .conf .log .lnk .url "
     ".npz .npy .pt .pth .ckpt .safetensors .onnx .pkl .parquet .arrow .sqlite .sqlite3 .db "

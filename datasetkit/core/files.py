@@ -81,7 +81,7 @@ def is_readable_name(name: str) -> bool:
 
 
 def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
-    """Return the files that belong to each image: those of the same stem, side-cars named
+    """Return the files that belong to each image: those of the same stem, sidecars named
     `image.jpg.txt`, and `masks/<stem>.png`.
 
     If two images share a stem, its files are listed under both.
@@ -111,8 +111,8 @@ def companion_index(files: Iterable[tuple[Path, Path]]) -> CompanionIndex:
 
 
 def companions_in(index: CompanionIndex, image: Path) -> tuple[Path, ...]:
-    """Return the files that belong to an image: captions and side-cars, then masks."""
-    # `a.txt` has the stem `a`; the side-car `a.jpg.txt` has the stem `a.jpg`.
+    """Return the files that belong to an image: captions and sidecars, then masks."""
+    # `a.txt` has the stem `a`; the sidecar `a.jpg.txt` has the stem `a.jpg`.
     same_stem = index.get((image.parent, image.stem), [])
     return tuple(dict.fromkeys(same_stem + index.get((image.parent, image.name), [])))
 

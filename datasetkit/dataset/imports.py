@@ -1,4 +1,4 @@
-"""Imports: read captions from the side-cars of other tools (gallery-dl, Grabber, hydrus, booru
+"""Imports: read captions from the sidecars of other tools (gallery-dl, Grabber, hydrus, booru
 dumps, sd-scripts).
 """
 
@@ -22,7 +22,7 @@ from datasetkit.core.file_kinds import IMAGE_SUFFIXES
 from datasetkit.core.files import display, read_regular
 from datasetkit.core.records import Caption, Failed
 
-# Largest files in bytes: a side-car has the tags of one image, sd-scripts' metadata file of all.
+# Largest files in bytes: a sidecar has the tags of one image, sd-scripts' metadata file of all.
 MAX_SIDECAR: Final = 4_000_000
 MAX_META: Final = 400_000_000
 
@@ -140,7 +140,7 @@ _LINES: Final[SideCar] = (_beside(".txt"), parse_lines)
 _WORDS: Final[SideCar] = (_beside(".txt"), parse_words)
 _CAPTION: Final[SideCar] = (_instead(".caption"), parse_caption)
 
-# For each kind the possible side-cars of an image with their parsers; the first that exists is
+# For each kind the possible sidecars of an image with their parsers; the first that exists is
 # used. In `auto` the JSON of a post comes first, as it has categories, and `.caption` last.
 KINDS: Final[Mapping[str, tuple[SideCar, ...]]] = {
     "auto": (*_POSTS, _WORDS, _CAPTION),
@@ -163,10 +163,10 @@ def plan_import(
 ) -> tuple[list[ImportedCaption], list[Failed]]:
     """Read the captions that other tools wrote for these images; nothing is written.
 
-    meta: sd-scripts' metadata file, used for images without a side-car; its keys are full paths, or
+    meta: sd-scripts' metadata file, used for images without a sidecar; its keys are full paths, or
     paths below `folder` (default: the folder of the file). encoding: of files that are not UTF-8.
     Returns the captions in the order of the
-    images, and the failures; an image without a side-car is in neither. Raises ConfigError for an
+    images, and the failures; an image without a sidecar is in neither. Raises ConfigError for an
     unknown kind, and for `meta` without its file.
     """
     if kind not in KINDS:
@@ -191,7 +191,7 @@ def plan_import(
 def _from_sidecar(
     image: Path, side_cars: Iterable[SideCar], reading: TagSyntax, encoding: str
 ) -> ImportedCaption | Failed | None:
-    """Read the first side-car that exists; None if there is none."""
+    """Read the first sidecar that exists; None if there is none."""
     for path_of, parser in side_cars:
         source = path_of(image)
         try:

@@ -88,7 +88,7 @@ def plan_rename(
     """Plan names `PREFIX_001.jpg ...` for images in natural order, and the same stems for their
     siblings.
 
-    siblings: the files of each image (same stem, `image.jpg.txt` side-cars, `masks/<stem>.png`); a
+    siblings: the files of each image (same stem, `image.jpg.txt` sidecars, `masks/<stem>.png`); a
     file of two images moves with one, and the other gets a copy. taken: existing files, whose names
     are never used. Images that already have such a name keep their number (wider if the set grew),
     so a second run plans nothing. All sources are names before the plan: moves may swap. Raises
@@ -214,7 +214,7 @@ def _is_side_car(sibling: Path, image: Path) -> bool:
 
 
 def _tail(sibling: Path, image: Path) -> str:
-    """Return the end of a sibling's new name, after the stem; a side-car keeps both suffixes."""
+    """Return the end of a sibling's new name, after the stem; a sidecar keeps both suffixes."""
     if _is_side_car(sibling, image):
         return image.suffix.lower() + sibling.name.removeprefix(image.name)
     if not sibling.name.startswith(image.stem):

@@ -40,7 +40,7 @@ class Listing:
     """The files of a folder.
 
     images: in natural order. failed: entries with an image's suffix that cannot be used. captions:
-    files named like captions; other: side-cars, caches and all that is not an image.
+    files named like captions; other: sidecars, caches and all that is not an image.
     left_out: images and videos that are not used, and what belongs to the system. Hidden files and
     `masks/` are in none of them.
     """

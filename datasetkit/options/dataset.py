@@ -171,14 +171,14 @@ class ExportOptions(CheckedOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions(CheckedOptions):
-    """`dsk import`: captions from other tools' side-cars."""
+    """`dsk import`: captions from other tools' sidecars."""
 
     source: Literal["auto", "gallery-dl", "grabber", "hydrus", "caption", "meta"] = option(
         "auto",
-        "Whose side-cars to read.",
+        "Whose sidecars to read.",
         group="Import",
         flags=("--from",),
-        change="only side-cars of one tool must be read",
+        change="only sidecars of one tool must be read",
     )
     meta: str = option(
         "",
@@ -194,7 +194,7 @@ class ImportOptions(CheckedOptions):
     )
     encoding: str = option(
         "",
-        "The encoding of side-cars that are not UTF-8.",
+        "The encoding of sidecars that are not UTF-8.",
         shown="none",
         change="a program saved them as e.g. cp1252 or gbk",
     )

@@ -1,4 +1,4 @@
-"""`dsk import`: side-car files of other tools, turned into captions."""
+"""`dsk import`: sidecar files of other tools, turned into captions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEPT, SAME = "its caption is kept", "its caption says the same"
 class ImportResult:
     """The changed captions of an import.
 
-    kept: images whose caption was kept; without: images without a side-car; failed: side-cars and
+    kept: images whose caption was kept; without: images without a sidecar; failed: sidecars and
     captions that cannot be read.
     """
 
@@ -48,7 +48,7 @@ class ImportResult:
 def import_captions(
     folder: Path, options: ImportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ImportResult:
-    """Turn the side-cars of the images of a folder into captions.
+    """Turn the sidecars of the images of a folder into captions.
 
     Existing captions are kept unless `options.existing` is "overwrite".
     """

@@ -32,7 +32,7 @@ def rename(
     folder: Path, options: RenameOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> RenameResult:
     """Rename the images of a folder to `PREFIX_001.jpg ...`, with their captions, masks and
-    side-cars.
+    sidecars.
 
     Raises DatasetError without images, ConfigError without a valid prefix, PlanConflict with
     nothing changed.

@@ -15,7 +15,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def project(dsk, here, made):
-    """Raw images, a tagged and laid-out set, a reg folder, side-cars and a dsk.toml, but nothing
+    """Raw images, a tagged and laid-out set, a reg folder, sidecars and a dsk.toml, but nothing
     done in the root.
     """
     if made.exists():

@@ -1,4 +1,4 @@
-"""Side-cars of other tools become captions, and what cannot be read is named."""
+"""Sidecars of other tools become captions, and what cannot be read is named."""
 
 import json
 from pathlib import Path
@@ -221,10 +221,10 @@ def test_an_ambiguous_stem_is_not_guessed_and_unused_entries_are_named(tmp_path)
 def test_side_cars_go_before_the_metadata_file(tmp_path):
     images = [tmp_path / "a.png", tmp_path / "b.png"]
     meta = put(tmp_path / "meta.json", {"a": {"tags": "from meta"}, "b": {"tags": "from meta"}})
-    put(tmp_path / "a.caption", "from the side-car")
+    put(tmp_path / "a.caption", "from the sidecar")
     found, problems = imports.plan_import(images, meta=meta)
     assert [i.caption.text() for i in found] == [
-        "from the side-car",
+        "from the sidecar",
         "from meta",
     ] and problems == []
 

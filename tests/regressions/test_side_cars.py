@@ -1,4 +1,4 @@
-"""Side-cars of boorus, galleries and hydrus: no artist, no namespace and no HTML in a caption."""
+"""Sidecars of boorus, galleries and hydrus: no artist, no namespace and no HTML in a caption."""
 
 from __future__ import annotations
 

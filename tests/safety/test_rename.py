@@ -1,4 +1,4 @@
-"""In every rename each image keeps its bytes, caption, mask and side-cars, and undo reverses it."""
+"""In every rename each image keeps its bytes, caption, mask and sidecars, and undo reverses it."""
 
 import os
 import random
@@ -51,7 +51,7 @@ STEMS = st.one_of(
     ),
 )
 SUFFIXES = st.sampled_from([".png", ".PNG", ".jpg", ".JPEG", ".webp"])
-BELONGINGS = st.frozensets(st.sampled_from(["caption", "mask", "side-car", "json"]))
+BELONGINGS = st.frozensets(st.sampled_from(["caption", "mask", "sidecar", "json"]))
 
 
 def make(folder: Path, names) -> None:
@@ -63,7 +63,7 @@ def make(folder: Path, names) -> None:
         places = {
             "caption": folder / f"{stem}.txt",
             "mask": folder / "masks" / f"{stem}.png",
-            "side-car": folder / f"{stem}{suffix}.txt",
+            "sidecar": folder / f"{stem}{suffix}.txt",
             "json": folder / f"{stem}.json",
         }
         for kind in belongings:
