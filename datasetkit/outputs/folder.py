@@ -34,12 +34,13 @@ def prepare_output_folder(
     Raises InputError for `folder` itself, for a link, and for a default in a laid-out dataset;
     DatasetError without images, StorageError where nothing can be written.
     """
+    recover_projects([folder], context, recursive=options.recursive)
     out = out or _default_output(folder.absolute(), suffix)
     if out.resolve() == folder.resolve():
         raise InputError(f"{display(out)} is the input folder itself", hint=hint)
     refuse_link(out)
     require_names(out)
-    recover_projects([folder, out], context, recursive=options.recursive)
+    recover_projects([out], context)
     if not context.dry_run:
         require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_writable(nearest_folder(out))
