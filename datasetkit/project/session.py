@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.disk_sync import make_folders
-from datasetkit.core.errors import DskError, HalfDone, PlanConflict
+from datasetkit.core.errors import DskError, HalfDone, InputError, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.disk_space import require_space
@@ -68,9 +68,11 @@ class Project:
     ) -> int | None:
         """Apply a plan and return its number in the history; in a dry run, only check it.
 
-        See Journal.apply. Raises PlanConflict for an output in the place of a file that dsk did
-        not write, StorageError where the disk has no room for copies.
+        See Journal.apply. Raises InputError for a path that a link in the project leads out of it,
+        PlanConflict for an output in the place of a file that dsk did not write, StorageError where
+        the disk has no room for copies.
         """
+        self.require_inside(plan)
         self.require_own(plan)
         require_space(plan)
         if self.context.dry_run:
@@ -85,6 +87,28 @@ class Project:
             triggers=triggers,
             reporter=self.context.reporter,
         )
+
+    def require_inside(self, plan: Plan) -> None:
+        """Raise InputError where a folder that a plan writes to lies in the project, and is a link
+        or lies behind one: the link may have come with the folder, and lead anywhere.
+        """
+        written = [
+            path
+            for op in plan.ops
+            for path in ((op.path,) if isinstance(op, WriteText | WriteBytes) else (op.dst,))
+        ]
+        written += [op.src for op in plan.ops if isinstance(op, Move)]
+        for folder in dict.fromkeys(path.absolute().parent for path in written):
+            if folder.resolve().is_relative_to(self.root):
+                continue
+            behind = [folder, *folder.parents]
+            at = next((n for n, path in enumerate(behind) if path.resolve() == self.root), None)
+            if at is not None and (links := [path for path in behind[:at] if path.is_symlink()]):
+                raise InputError(
+                    f"{display(links[-1])} is a symbolic link that leads out of the project, and "
+                    "dsk does not write through it",
+                    hint="name the folder that it points to, or remove it",
+                )
 
     def require_own(self, plan: Plan) -> None:
         """Raise PlanConflict where a table, chart or export of a plan would replace a file that dsk

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import bare_tags
 from datasetkit.core.errors import DatasetError
-from datasetkit.core.files import display, find_root, read_existing
+from datasetkit.core.files import display, find_root, read_existing, refuse_link
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import reports
@@ -59,6 +59,8 @@ def report(
     """
     recover_dataset(folder, context, recursive=options.recursive)
     out = Path(options.out) if options.out else find_root(folder) / "report"
+    if not options.out:  # a link may have come with the folder
+        refuse_link(out)
     require_names(out)
     names = ("tags.csv", "pairs.csv", "tags.png") if options.plot else ("tags.csv", "pairs.csv")
     over = {out / name: read_existing(out / name) for name in names}

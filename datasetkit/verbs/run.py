@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import CONFIG_NAME, display, fold
+from datasetkit.core.files import CONFIG_NAME, display, fold, refuse_links
 from datasetkit.core.records import Failed, LeftOut, RunReport, unused_files
 from datasetkit.dataset.layout import TRAIN, Concept, folder_name
 from datasetkit.images.listing import list_images
@@ -276,9 +276,12 @@ def _rename(config: Config, concept: ConceptOptions, context: RunContext) -> Any
 
 def _step_folders(step: str, config: Config, concept: ConceptOptions) -> StepFolders:
     options = config.build(RunOptions, "run")
-    return step_folders(
+    folders = step_folders(
         options.steps, Path(options.work), Path(concept.folder), concept_name(concept)
     )[step]
+    if not folders.out.is_absolute() and "work" not in config.table("run"):
+        refuse_links(folders.out, Path())  # they may have come with the folder
+    return folders
 
 
 def _faces(config: Config, concept: ConceptOptions, context: RunContext) -> Any:

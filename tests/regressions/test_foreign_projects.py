@@ -315,6 +315,33 @@ def test_a_store_with_other_tables_is_refused(table, downloaded, victim, state):
     assert tree(victim.parent) == before
 
 
+def test_no_command_writes_through_a_link_that_came_with_the_folder(downloaded, victim, dsk, state):  # noqa: F811
+    theirs = victim / "train" / "2_x"
+    images(theirs, 1)
+    (theirs / "a1.txt").write_text("sks, sks, 1girl\n", encoding="utf-8")
+    laid_out = downloaded.with_name("laid_out")
+    laid_out.mkdir()
+    for folder in (laid_out, downloaded):
+        (folder / "train").symlink_to(victim / "train")
+    (downloaded / "report").symlink_to(victim)
+    (downloaded / "work").symlink_to(victim)
+    (downloaded / "dsk.toml").write_text(
+        "[run]\nsteps = ['resize']\n[[concept]]\nfolder = '.'\nname = 'x'\n", encoding="utf-8"
+    )
+    before = tree(victim)
+    for command in (
+        ("check", "laid_out", "--fix"),
+        ("export", "laid_out", "--format", "imagefolder"),
+        ("layout", "3_x=downloaded", "--out", "downloaded"),
+        ("layout", "3_y=downloaded", "--out", "downloaded"),
+        ("report", "downloaded"),
+        ("run", "downloaded"),
+    ):
+        ended = dsk(*command)
+        assert ended.code == 2 and "is a symbolic link" in ended.err, (command, ended)
+        assert tree(victim) == before, command
+
+
 @pytest.mark.parametrize("key", [b"../x.png", b"a/../../x.png", b"a\0b", "text", 5, None])
 def test_outputs_that_dsk_cannot_have_listed_are_left_out(key, downloaded, state):
     with Store.open(downloaded) as store:
