@@ -113,7 +113,9 @@ def export(
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
         plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
         changed = project.changed(plan)
-        entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
+        entry = project.apply(
+            plan, "export", f"{options.format} {display(folder.resolve().name)}".strip()
+        )
     return ExportResult(
         tuple(files),
         changed,

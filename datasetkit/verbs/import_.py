@@ -69,7 +69,7 @@ def import_captions(
         )
         triggers = triggers_of({image: _caption(image) for image in listing.images})
         outcomes = [_decide(i, options, triggers[i.image.parent]) for i in imported]
-        title = f"{options.source} {display(folder.name)}"
+        title = f"{options.source} {display(folder.resolve().name)}"
         written = write_captions(project, outcomes, "import", title, decide=None)
     kept = sum(isinstance(o, Skipped) and o.reason == KEPT for o in written.outcomes)
     failed = (*listing.failed, *problems, *written.failed)

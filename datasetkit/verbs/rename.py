@@ -57,7 +57,9 @@ def rename(
             start=options.start,
             taken=_everything(folder),
         )
-        entry = project.apply(plan, "rename", f"{display(folder.name)} -> {options.prefix}")
+        entry = project.apply(
+            plan, "rename", f"{display(folder.resolve().name)} -> {options.prefix}"
+        )
     return RenameResult(folder, len(listing.images), plan, entry, listing.failed, listing.left_out)
 
 

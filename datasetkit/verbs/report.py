@@ -87,7 +87,7 @@ def report(
     plan = Plan((*(WriteText(path, text, over[path]) for path, text in tables.items()), *chart))
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
         changed = project.changed(plan)
-        entry = project.apply(plan, "report", display(folder.name))
+        entry = project.apply(plan, "report", display(folder.resolve().name))
     total = frequency[frequency["concept"] == reports.TOTAL]
     top = tuple(
         {str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records")

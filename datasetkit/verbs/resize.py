@@ -179,7 +179,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
         swap = _swap(report, staged, folder, originals, recipe) if not context.dry_run else _Swap()
         for path in swap.unused:
             path.unlink(missing_ok=True)
-        title = f"{display(folder.name)} in place"
+        title = f"{display(folder.resolve().name)} in place"
         entry = project.apply(Plan(swap.moves), "resize", title, outputs=swap.swapped)
         project.store.put_finished(swap.settled)
     current = tuple(Skipped(r, "up to date") for r in images.records if r not in outdated)

@@ -84,7 +84,7 @@ def rules(
         # 3. Read the images and their captions, and select those that pass the filter.
         scanned, selected = _select(folder, options, project)
         where = f"where {options.where}" if options.where else ""
-        title = display(f"{folder.name} {where}".strip())
+        title = display(f"{folder.resolve().name} {where}".strip())
 
         # 4. Decide: pure functions from records to outcomes.
         def decide(records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:

@@ -108,7 +108,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
             project,
             decisions.first(),
             "tag",
-            display(folder.name),
+            display(folder.resolve().name),
             # A caption that somebody saves meanwhile is joined, or else kept: never replaced.
             decide=decisions.decide if options.existing in JOINED else None,
             is_generated=decisions.is_generated,

@@ -328,3 +328,14 @@ def test_the_tables_of_report_and_check_are_guarded(tmp_path):
     assert ",=cmd" not in tags
     run(["check", str(folder), "--csv", str(folder / "check.csv")])
     assert ",=cmd" not in (folder / "check.csv").read_text(encoding="utf-8-sig")
+
+
+def test_the_history_names_the_folder_that_a_command_ran_in(tmp_path, monkeypatch):
+    for n in range(2):
+        datasets.drawing(tmp_path / "photos" / f"{n}.png", n)
+        (tmp_path / "photos" / f"{n}.txt").write_text("1girl, solo", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "photos")
+    for arguments in (["rules", ".", "--exclude", "solo"], ["rename", ".", "sks"], ["report", "."]):
+        assert run(arguments) == Exit.DONE
+    titles = [entry.title for entry in api.history(Path())]
+    assert len(titles) == 3 and all("photos" in title for title in titles)
