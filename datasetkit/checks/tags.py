@@ -73,16 +73,18 @@ def namespace(data: CheckInput) -> Iterator[Finding]:
 
 
 def origin(data: CheckInput) -> Iterator[Finding]:
-    for item, caption in data.captioned:
-        for tag in caption.tags:
-            prefix, name = split_namespace(tag, DROPPED)
-            if prefix and name:
-                yield Finding(
-                    item.path,
-                    f"`{display(tag)}` says where the image comes from, not what it shows",
-                    1.0,
-                    display(f"{prefix}:*"),
-                )
+    tags = [
+        (item, tag, prefix)
+        for item, caption in data.captioned
+        for tag in caption.tags
+        for prefix, name in [split_namespace(tag, DROPPED)]
+        if prefix and name
+    ]
+    globs = ",".join(sorted({f"{prefix}:*" for _, _, prefix in tags}))
+    step = f"dsk rules {{folder}} --exclude '{globs}', or keep it if you train it"
+    for item, tag, prefix in tags:
+        reason = f"`{display(tag)}` says where the image comes from, not what it shows"
+        yield Finding(item.path, reason, 1.0, display(f"{prefix}:*"), step)
 
 
 def contradictory(data: CheckInput) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from typing import Literal
 from datasetkit.captions.caption import name_in, normal_form
 from datasetkit.captions.grammar import before_sentences, ends_as_sentence, is_group
 from datasetkit.captions.rulesets import writable
+from datasetkit.captions.side_car_tags import split_namespace
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.files import find_root
@@ -115,7 +116,7 @@ def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
     """Return the words outside the vocabulary that most captions begin with, in their order.
 
     Another such word may stand before them in some captions: `hand, sks, 1girl`. Parts of sentences
-    are not such words.
+    and tags with a namespace (`rating:safe`) are not such words.
     """
     vocabulary = load()
     positions: defaultdict[str, list[int]] = defaultdict(list)
@@ -127,6 +128,8 @@ def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
             form = normal_form(tag)
             if tag in vocabulary or form in seen or is_group(tag):
                 break
+            if split_namespace(tag)[0]:
+                continue
             seen.add(form)
             positions[form].append(at)
             spellings.setdefault(form, tag)

@@ -144,3 +144,16 @@ def test_check_finds_and_fixes_what_an_import_left(here, dsk):
     assert "--exclude 'artist:*'" in step
     dsk("rules", "d", "--exclude", "artist:*")
     assert "0 findings" in dsk("check", "d", *checks).out
+
+
+def test_the_step_for_an_origin_removes_all_of_them(here, dsk):
+    for n in range(4):
+        write_image(here / "d" / f"{n}.png", n)
+        text = f"rating:safe, sks, score:9, solo, Artist:ixy, look{n}"
+        (here / "d" / f"{n}.txt").write_text(text, encoding="utf-8")
+    checked = dsk("check", "d", "--only", "origin", "--json").json["result"]
+    step = checked["summaries"][0]["step"]
+    assert "--exclude 'artist:*,rating:*,score:*'" in step
+    assert "`sks` comes first in most captions" in dsk("check", "d", "--only", "origin").out
+    dsk("rules", "d", "--exclude", "artist:*,rating:*,score:*")
+    assert (here / "d" / "1.txt").read_text(encoding="utf-8") == "sks, solo, look1"
