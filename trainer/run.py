@@ -21,6 +21,7 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, require_writable, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
+from datasetkit.core.words import counted
 from datasetkit.dataset.naming import existing_name_fault, name_fault, require_names
 from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
@@ -428,10 +429,14 @@ class Previews:
 def _plot_facts(run: TrainingSetup) -> str:
     """Return what the plot says of a run below its name."""
     options, plan = run.options, run.plan
-    rates = ", ".join(f"{part} {rate:g}" for part, rate in options.rates().items() if rate)
+    rates = ", ".join(
+        f"{part} {rate:g}"
+        for part, rate in options.rates().items()
+        if rate and getattr(run.parts, part) is not None
+    )
     schedule = options.lr_scheduler_type or options.lr_scheduler
     return (
-        f"{len(plan.images):,} images, {plan.steps:,} steps in {plan.epochs:,} epochs; "
+        f"{len(plan.images):,} images, {plan.steps:,} steps in {counted(plan.epochs, 'epoch')}; "
         f"{options.optimizer_type}, {schedule}: {rates}"
     )
 

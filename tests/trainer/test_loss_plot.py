@@ -2,11 +2,14 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from datasetkit.options.train import TrainOptions
+from trainer import run
 from trainer.files.save_lora import saved_steps
 from trainer.monitor import loss_plot
 
@@ -112,3 +115,13 @@ def test_saved_files_are_found_at_the_steps_that_their_names_say():
     steps = saved_steps([Path(name) for name in names], "sks", rows())
     assert steps == {20: "epoch 1", 40: "epoch 2", 33: "step 33", 100: "end"}
     assert saved_steps([], "sks", []) == {}
+
+
+@pytest.mark.parametrize("second", [None, object()])
+def test_the_heading_has_the_rates_of_the_parts_that_the_model_has(second):
+    parts = SimpleNamespace(unet=object(), text_encoder=object(), text_encoder_2=second)
+    plan = SimpleNamespace(images=[1, 2], steps=12, epochs=1)
+    setup = SimpleNamespace(options=TrainOptions(), plan=plan, parts=parts)
+    facts = run._plot_facts(setup)  # type: ignore[arg-type]
+    assert "12 steps in 1 epoch;" in facts
+    assert ("text_encoder_2" in facts) == (second is not None)
