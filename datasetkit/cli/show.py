@@ -101,17 +101,19 @@ def size_of(count: float) -> str:
     return f"{count / 1e6:.0f} MB" if count >= 0.95e6 else f"{count / 1e3:.0f} kB"
 
 
-def history_hint(entry: int | None, near: Path) -> str:
+def history_hint(entry: int | None, near: Path, later: int | None = None) -> str:
     """Return a command's number in the history, and how to undo it from the current folder.
 
-    near: a file or folder that the command changed; it tells the project.
+    near: a file or folder that the command changed; it tells the project. later: a second entry of
+    the same command, which is undone with it.
     """
     if entry is None:
         return ""
     root = find_root(near)
     inside = find_root(Path()) == root
     undo = "dsk undo" if inside else f"dsk undo {shlex.quote(from_here(root))}"
-    return f"  (history {entry}; to undo: {undo})"
+    to = f" --to {entry}" if later is not None and later > entry else ""
+    return f"  (history {entry}; to undo: {undo}{to})"
 
 
 def first(names: Sequence[str], most: int = 3) -> str:

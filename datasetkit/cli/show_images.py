@@ -20,7 +20,8 @@ _UP_TO_DATE = "up to date"
 
 def cutout(result: CutoutResult, dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
-    out, hint = from_here(result.out), history_hint(result.entry, result.out)
+    out = from_here(result.out)
+    hint = history_hint(result.entry, result.out, result.captions.entry)
     current = sum(s.reason == _UP_TO_DATE for s in skipped)
     if dry_run:
         say(f"would cut out {images(len(skipped) - current)} into {out}; {current:,} up to date")
@@ -43,7 +44,8 @@ def cutout(result: CutoutResult, dry_run: bool) -> None:
 
 def faces(result: FacesResult[Any], dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
-    out, hint = from_here(result.out), history_hint(result.entry, result.out)
+    out = from_here(result.out)
+    hint = history_hint(result.entry, result.out, result.captions.entry)
     current = sum(s.reason == _UP_TO_DATE for s in skipped)
     detected = _detected(result)
     if dry_run:

@@ -52,7 +52,8 @@ def rename(result: RenameResult, dry_run: bool) -> None:
 
 def resize(result: ResizeResult, dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
-    out, hint = from_here(result.out), history_hint(result.entry, result.out)
+    out = from_here(result.out)
+    hint = history_hint(result.entry, result.out, result.captions.entry)
     if dry_run:
         waiting = sum(s.reason != "up to date" for s in skipped)
         say(f"would resize {images(waiting)} into {out}; {len(skipped) - waiting:,} up to date")

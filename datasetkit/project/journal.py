@@ -633,7 +633,7 @@ class Journal:
             operations, problems = self._inverse(target, planned)
             first = operations if first is None else first
             if problems and not partial and not dry_run:
-                raise _cannot_undo(target, problems)
+                raise _cannot_undo(target, problems, self._quoted_root)
             refused.extend(problems)
             planned.add(operations)
         for target in entries if not dry_run else ():
@@ -744,12 +744,12 @@ def _shown(key: object) -> str:
     return display(os.fsdecode(key) if isinstance(key, bytes) else repr(key))
 
 
-def _cannot_undo(target: JournalEntry, problems: Sequence[str]) -> PlanConflict:
+def _cannot_undo(target: JournalEntry, problems: Sequence[str], root: str) -> PlanConflict:
     more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
     return PlanConflict(
         f"`dsk {target.verb}` (history {target.id}) cannot be undone as a whole: "
         f"{'; '.join(problems[:5])}{more}",
-        hint="dsk undo --partial leaves these files as they are and undoes the rest",
+        hint=f"dsk undo --partial {root} leaves these files as they are and undoes the rest",
     )
 
 

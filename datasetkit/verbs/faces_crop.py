@@ -20,6 +20,7 @@ from datasetkit.verbs.shared.detections import Detections
 from datasetkit.verbs.shared.faces import (
     FaceScan,
     FacesResult,
+    draw_sheet,
     open_face_scan,
     output_names,
     recipe,
@@ -48,6 +49,11 @@ def crop_faces(
             "would be cropped",
         )
         plan = plan_outputs(images, spec, gather(images, spec, scan.project))
+        crops = {
+            r.path: [square(f, r.width, r.height, options.margin) for f in boxes[r.path].faces]
+            for r in records
+        }
+        sheet = draw_sheet(scan, options, crops)
         produced = produce(
             plan,
             lambda: partial(crop_image, boxes=boxes, options=options),
@@ -57,11 +63,7 @@ def crop_faces(
         faceless = [
             r for r in records if r.path in scan.detections.boxes and not spec.targets[r.path]
         ]
-        crops = {
-            r.path: [square(f, r.width, r.height, options.margin) for f in boxes[r.path].faces]
-            for r in records
-        }
-        return result(scan, produced, options, faceless=faceless, small=small, crops=crops)
+        return result(scan, produced, options, sheet=sheet, faceless=faceless, small=small)
 
 
 def _large_enough(

@@ -19,6 +19,7 @@ from datasetkit.stages.faces import ErasedImage, FaceBoxes, erase_image
 from datasetkit.verbs.shared.faces import (
     FaceScan,
     FacesResult,
+    draw_sheet,
     open_face_scan,
     output_names,
     recipe,
@@ -55,13 +56,14 @@ def erase_faces(
             rewords={path: _reword(b) for path, b in boxes.items() if _anything(b)},
         )
         plan = plan_outputs(scan.images, spec, gather(scan.images, spec, scan.project))
+        sheet = draw_sheet(scan, options)
         produced = produce(
             plan,
             lambda: partial(erase_image, boxes=boxes, options=options),
             scan.project,
             workers=options.workers,
         )
-        return result(scan, produced, options)
+        return result(scan, produced, options, sheet=sheet)
 
 
 def _targets(scan: FaceScan) -> Targets:

@@ -57,8 +57,9 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Score
     looking = RunContext(dry_run=True)
     recover_projects([image.parent], looking)
     if not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
+        what = "is not an image" if image.exists() else "does not exist"
         raise InputError(
-            f"{display(image)} is not an image", hint="name one image, e.g. dsk scores imgs/001.jpg"
+            f"{display(image)} {what}", hint="name one image, e.g. dsk scores imgs/001.jpg"
         )
     scoring.names(options)
     with reading(image):

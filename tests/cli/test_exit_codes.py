@@ -161,6 +161,7 @@ def test_a_usage_error_is_printed_like_every_other_error(dsk, arguments, error):
 def test_a_folder_that_does_not_exist_is_named_alike(dsk, verb):
     ended = dsk(verb, "nowhere", *(["--exclude", "x"] if verb == "rules" else []))
     assert (ended.code, ended.err.splitlines()[0]) == (10, "error: nowhere does not exist")
+    assert "error: no.png does not exist" in dsk("scores", "no.png").err
 
 
 def test_no_arguments_print_the_help_and_exit_2(dsk):

@@ -75,7 +75,9 @@ def test_a_broken_image_is_named_and_json_is_one_document(dsk, imgs, arguments):
 def test_cutout_says_what_it_did_with_model_and_licence(dsk, imgs):
     ended = dsk("cutout", "imgs", "cut")
     assert "cut out 3 images (u2netp, cpu) into cut; 0 up to date" in ended.out
-    assert "(history 1; to undo: dsk undo cut)" in ended.out
+    # The captions are an entry of their own, after that of the images.
+    assert "(history 1; to undo: dsk undo cut --to 1)" in ended.out
+    assert "(history 2; to undo: dsk undo cut)" in ended.out
     assert (
         "licence: Apache-2.0, shipped" in ended.out
         and "rewrote 3 captions to match the background" in ended.out
@@ -259,3 +261,11 @@ def test_a_run_stops_before_its_first_step_where_the_provider_is_missing(dsk, im
     assert (
         ended.code == 12 and "cannot run on directml" in ended.err and "== resize" not in ended.out
     )
+
+
+def test_the_printed_undo_of_the_images_undoes_them(dsk, imgs, here):
+    ended = dsk("faces", "erase", "imgs", "out", "--review", "faces.png")
+    hint = next(line for line in ended.out.splitlines() if "wrote 3 images" in line)
+    command = hint.rpartition("to undo: dsk ")[2].rstrip(")")
+    assert dsk(*command.split()).code == 0
+    assert not list((here / "out").glob("a*"))

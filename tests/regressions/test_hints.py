@@ -163,7 +163,7 @@ CASES = [
     Case("write --set network_dim=64, or --set output_name=sks", dataset,
          "train dataset --dry-run --set network_dim",
          ("train dataset --dry-run --set network_dim=64 --set output_name=sks",)),
-    Case("dsk undo --partial", imgs, "undo imgs", ("undo imgs --partial",)),
+    Case("dsk undo --partial", imgs, "undo imgs", ("undo --partial imgs",)),
     Case("dsk history lists them", imgs, "undo imgs --to 99", ("history imgs",)),
     Case("run dsk tag imgs first", untagged, "scores imgs/a1.png",
          ("tag imgs",), again=True),

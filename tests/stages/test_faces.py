@@ -318,6 +318,15 @@ def test_the_sheet_of_crop_shows_what_is_cut_out(made):
     assert drawn["list"] == 0 < drawn["crop"]
 
 
+@pytest.mark.parametrize("verb", [api.crop_faces, api.erase_faces])
+def test_the_contact_sheet_comes_before_the_images_in_the_history(made, verb):
+    given = options(review=str(made / "sheet.png"), min_size=1)
+    result = verb(made / "imgs", made / "out", given)
+    assert result.sheet == made / "sheet.png"
+    newest = result.entry if result.captions.entry is None else result.captions.entry
+    assert api.history(made / "out")[0].id == newest
+
+
 def test_the_review_sheet_shows_every_image(made):
     result = api.list_faces(made / "imgs", options(review=str(made / "sheet.png")))
     with Image.open(made / "sheet.png") as sheet:

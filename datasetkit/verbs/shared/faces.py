@@ -139,15 +139,14 @@ def result(
     produced: ProduceResult[T],
     options: FacesOptions,
     *,
+    sheet: Path | None,
     faceless: Sequence[ImageRecord] = (),
     small: tuple[Path, ...] = (),
-    crops: Mapping[Path, Sequence[Square]] = MappingProxyType({}),
 ) -> FacesResult[T]:
-    """Draw the contact sheet and report. faceless: images of which nothing was to be made. crops:
-    what is cut out of each image.
+    """Report. sheet: the contact sheet, if one was drawn. faceless: images of which nothing was to
+    be made.
     """
     images = faces_of(scan.images.records, scan.detections)
-    sheet, _ = draw_review(images, options, scan.project, crops)
     outcomes: list[Outcome[T]] = [
         *produced.report.outcomes,
         *(Skipped(record, NO_FACE) for record in faceless),
@@ -158,6 +157,20 @@ def result(
         produced.captions, produced.entry, produced.carried, small, produced.followed, sheet,
         options.only,
     )  # fmt: skip
+
+
+def draw_sheet(
+    scan: FaceScan,
+    options: FacesOptions,
+    crops: Mapping[Path, Sequence[Square]] = MappingProxyType({}),
+) -> Path | None:
+    """Draw the contact sheet of a scan; return its path.
+
+    It comes before the images are made, so that their entry is the newest, which `dsk undo` takes.
+    crops: what is cut out of each image.
+    """
+    images = faces_of(scan.images.records, scan.detections)
+    return draw_review(images, options, scan.project, crops)[0]
 
 
 def faces_of(records: Sequence[ImageRecord], detections: Detections) -> tuple[ImageFaces, ...]:
