@@ -23,8 +23,6 @@ from typing import Final
 from datasetkit.core.records import CaptionSyntax
 
 SEPARATOR: Final = ","
-# Commas of other scripts, full-width, half-width, small and Arabic. They are part of a tag.
-WIDE_COMMAS: Final = "，、､﹐﹑،"
 BOM: Final = "\ufeff"
 PLAIN: Final = CaptionSyntax()
 # What is stripped from a tag: white space as `str.isspace` knows it, and byte-order marks.

@@ -7,7 +7,6 @@ from typing import Final
 
 from datasetkit.captions.caption import spell, with_entries
 from datasetkit.captions.grammar import (
-    WIDE_COMMAS,
     Entry,
     begins_as_sentence,
     ends_as_sentence,
@@ -15,6 +14,7 @@ from datasetkit.captions.grammar import (
 )
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.records import Caption
+from datasetkit.core.words import WIDE_COMMAS
 
 _OTHERS: Final = ";|；｜"
 # The share of tags among the words of a caption without commas from which on they are tags.

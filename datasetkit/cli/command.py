@@ -14,7 +14,7 @@ import typer
 import typer.core
 import typer.main
 
-from datasetkit.captions.grammar import WIDE_COMMAS
+from datasetkit.core.words import WIDE_COMMAS
 
 if TYPE_CHECKING:
     from datasetkit.options.declare import DeclaredOption

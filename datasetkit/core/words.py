@@ -1,6 +1,11 @@
-"""Counts in words, for messages."""
+"""Counts in words, for messages, and the characters that separate words of a list."""
 
 from __future__ import annotations
+
+from typing import Final
+
+# Commas of other scripts, full-width, half-width, small and Arabic. They are part of a tag.
+WIDE_COMMAS: Final = "，、､﹐﹑،"
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:
