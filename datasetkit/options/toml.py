@@ -281,7 +281,10 @@ def load(path: Path) -> Config:
             hint="write [[concept]], with two brackets",
         )
     for name, table in data.items():
-        if name not in TABLES or not isinstance(table, dict):
+        if name in TABLES and not isinstance(table, dict):
+            hint = f"write [{name}], with one bracket, and its keys below"
+            raise ConfigError(f"{display(path)}: {name} is not a table", hint=hint)
+        if name not in TABLES:
             tables = [*TABLES, "concept"]
             hint = did_you_mean(name, tables, f"known: {', '.join(TABLES)}", form="[{}]")
             raise ConfigError(f"{display(path)}: unknown table [{name}]", hint=hint)

@@ -52,6 +52,12 @@ def test_an_unknown_table_names_the_nearest(tmp_path):
     assert "[concept]" in refused(tmp_path, "[[concepts]]\nfolder = 'x'\n").hint
 
 
+@pytest.mark.parametrize("text", ["[[reg]]\nresolution = 5\n", "reg = 5\n"])
+def test_a_known_name_that_is_not_a_table_is_explained(tmp_path, text):
+    error = refused(tmp_path, text)
+    assert "reg is not a table" in error.message and "write [reg], with one" in error.hint
+
+
 @pytest.mark.parametrize("table", toml.TABLES)
 def test_an_unknown_key_names_the_nearest(tmp_path, table):
     key = fields(toml.options_class(table))[0].name
