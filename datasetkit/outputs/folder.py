@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable
 from datasetkit.dataset.layout import laid_out_root, outside_of
@@ -88,6 +89,8 @@ def scan_images(folder: Path, project: Project, options: ScanOptions) -> Scan:
             f"images of one name, which share a caption: {', '.join(pairs[:_NAMED])}{more}; dsk "
             "rename makes the names unique"
         )
+    for warning in misnamed_warnings(misnamed_captions(scanned.paths)):
+        project.context.reporter.warn(warning)
     return scanned
 
 

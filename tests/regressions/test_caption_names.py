@@ -75,8 +75,10 @@ def test_what_tag_suggests_leads_to_captions_that_are_used(captioned, dsk, toy_t
     assert "without a caption" not in result.err and "not read" not in result.err
 
 
-@pytest.mark.parametrize("command", [["layout", "sylvie=pp"], ["rules", "pp", "--exclude", "x"]])
-def test_layout_and_rules_name_them(command, captioned, dsk):
+@pytest.mark.parametrize(
+    "command", [["layout", "sylvie=pp"], ["rules", "pp", "--exclude", "x"], ["resize", "pp"]]
+)
+def test_verbs_that_do_not_take_them_along_name_them(command, captioned, dsk):
     result = dsk(*command)
     assert "not read (" in " ".join(result.err.split()) and "dsk check pp --fix" in result.err
 
