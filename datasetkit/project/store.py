@@ -87,6 +87,8 @@ _TABLES = (
     "files", "models", "scores", "generated", "outputs", "fingerprints", "measurements",
     "trigger_words", "journal", "ops", "dirs",
 )  # fmt: skip
+# Scores that dsk can have written; an image with others in a store from elsewhere is scored again.
+_PACKED = "typeof(row) = 'blob'"
 # How the rollback journal of sqlite ends when it names another file, which sqlite would delete.
 _NAMES_A_FILE = bytes.fromhex("d9d505f920a163d7")
 
@@ -354,7 +356,7 @@ class Store:
     def scores(self, image: str, model: str) -> bytes | None:
         """Return the packed scores of an image (by id) under a model, or None."""
         row = self.database.execute(
-            "SELECT row FROM scores WHERE image = ? AND model = ?", (image, model)
+            f"SELECT row FROM scores WHERE image = ? AND model = ? AND {_PACKED}", (image, model)
         ).fetchone()
         return row[0] if row else None
 
@@ -365,8 +367,8 @@ class Store:
         ids = json.dumps(list(images))
         return dict(
             self.database.execute(
-                "SELECT image, row FROM scores WHERE model = ? AND image IN (SELECT value FROM "
-                "json_each(?))",
+                f"SELECT image, row FROM scores WHERE model = ? AND {_PACKED} AND image IN (SELECT "
+                "value FROM json_each(?))",
                 (model, ids),
             )
         )
@@ -375,7 +377,9 @@ class Store:
         """Return the ids of the images that a model has scored."""
         return {
             row[0]
-            for row in self.database.execute("SELECT image FROM scores WHERE model = ?", (model,))
+            for row in self.database.execute(
+                f"SELECT image FROM scores WHERE model = ? AND {_PACKED}", (model,)
+            )
         }
 
     def put_scores(self, model: str, rows: Iterable[tuple[str, bytes]]) -> None:

@@ -583,6 +583,17 @@ def test_labels_in_a_store_cost_little_and_are_checked(name, downloaded, state, 
     assert peak < 60_000_000
 
 
+@pytest.mark.parametrize("row", [5, None, "text"])
+def test_scores_that_dsk_cannot_have_written_are_made_again(row, downloaded, state):
+    with Store.open(downloaded) as store:
+        store.put_scores("tagger", [("image", b"packed"), ("other", b"packed")])
+        with store.transaction() as database:
+            database.execute("UPDATE scores SET row = ? WHERE image = 'image'", (row,))
+        assert store.scores("image", "tagger") is None
+        assert store.scores_of(["image", "other"], "tagger") == {"other": b"packed"}
+        assert store.scored("tagger") == {"other"}
+
+
 @pytest.mark.parametrize("row", [b"[", b"[[1]]", b"[[[]]]", b'["x"]', b"[" * 100_000, b"{}"])
 def test_measurements_in_a_store_are_checked(row, downloaded, state, dsk):  # noqa: F811
     assert dsk("check", "downloaded").code == 0
