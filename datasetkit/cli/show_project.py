@@ -54,6 +54,11 @@ def init(result: InitResult, dry_run: bool) -> None:
     if not result.trigger:
         edit = 'write the subject\'s trigger into its line `# trigger = ["NAME"]`'
     say(f"{verb} {from_here(result.path)}: {edit}, then dsk run dsk.toml")
+    if not result.images.is_dir():
+        warn(
+            f"{from_here(result.images)} does not exist yet: put your images there, or write their "
+            "folder into the line `folder` of [[concept]]"
+        )
 
 
 def ask_trigger(images: str) -> str:

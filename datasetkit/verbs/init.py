@@ -82,10 +82,13 @@ _GENERIC = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """The dsk.toml that init wrote. trigger: in it, () where a person has to fill it in."""
+    """The dsk.toml that init wrote. images: the folder of images that it names. trigger: in it, ()
+    where a person has to fill it in.
+    """
 
     path: Path
     entry: int | None
+    images: Path
     trigger: tuple[str, ...] = ()
 
 
@@ -144,7 +147,7 @@ def init(
         entry = project.apply(Plan((WriteText(path, text, None),)), "init", CONFIG_NAME)
         if not context.dry_run:
             schema_file.place(folder)
-    return InitResult(path, entry, words)
+    return InitResult(path, entry, folder / images, words)
 
 
 def _quoted(text: str) -> str:

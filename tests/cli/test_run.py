@@ -35,6 +35,13 @@ def test_init_writes_a_file_that_run_accepts(dsk, project):
     assert dsk("run", "--dry-run").code == 0
 
 
+def test_init_says_that_the_folder_of_images_does_not_exist(dsk, here):
+    write_image(here / "imgs" / "a.png", 1)
+    ended = dsk("init", "imgs", "--trigger", "Sks")
+    assert ended.code == 0 and "imgs/images does not exist yet" in ended.err
+    assert "does not exist" not in dsk("init", "--images", "imgs", "--trigger", "Sks").err
+
+
 def test_init_never_overwrites(dsk, project):
     before = snapshot(project)
     ended = dsk("init")
