@@ -236,7 +236,9 @@ class Journal:
         with suppress(OSError):
             sync_folders(path.parent for path in (*temps, *new_folders))
         with suppress(StorageError), self.store.transaction() as database:
-            database.execute("UPDATE journal SET state = 'aborted' WHERE id = ?", (entry,))
+            database.execute(
+                "UPDATE journal SET state = 'aborted', signature = NULL WHERE id = ?", (entry,)
+            )
 
     def _make_folders(self, entry: int, folders: Iterable[Path], new_folders: list[Path]) -> None:
         """Create folders and their parents; add those that are new to `new_folders`, and to the

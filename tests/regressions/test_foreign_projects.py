@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from datasetkit import api
-from datasetkit.core.errors import InputError, PlanConflict, UnsignedEntry
+from datasetkit.core.errors import InputError, PlanConflict, StorageError, UnsignedEntry
 from datasetkit.core.files import read_existing
 from datasetkit.dataset.layout_sources import layout_sources
-from datasetkit.project import signature
+from datasetkit.project import journal, signature
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteText
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Output, Store
@@ -433,6 +433,22 @@ def test_a_changed_entry_has_no_valid_signature(change, downloaded, state, monke
     database.close()
     with pytest.raises(UnsignedEntry), open_project(downloaded, RunContext()):
         pass
+    assert not (downloaded / "new.txt").exists()
+
+
+def test_a_dropped_entry_that_is_opened_again_has_no_valid_signature(
+    downloaded, state, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(journal, "make_temp", full)
+        write(downloaded, "new.txt", "1girl\n")
+    with Store.open(downloaded) as store, store.transaction() as database:
+        database.execute("UPDATE journal SET state = 'open', phase = 'prepare'")
+    with pytest.raises(UnsignedEntry):
+        write(downloaded, "other.txt", "1girl\n")
     assert not (downloaded / "new.txt").exists()
 
 
