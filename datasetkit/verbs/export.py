@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
@@ -101,7 +102,7 @@ def export(
         [concept_captions(c, [r for of, r in train if of is c], config) for c in sets.train],
         given=options.keep_tokens,
     )
-    for note in kept.notes:
+    for note in (*kept.notes, *misnamed_warnings(misnamed_captions(r.path for r in records))):
         context.reporter.warn(note)
     if options.format == "kohya":
         files = _kohya_files(config, sets, records, kept.value, out, context.reporter)

@@ -76,7 +76,13 @@ def test_what_tag_suggests_leads_to_captions_that_are_used(captioned, dsk, toy_t
 
 
 @pytest.mark.parametrize(
-    "command", [["layout", "sylvie=pp"], ["rules", "pp", "--exclude", "x"], ["resize", "pp"]]
+    "command",
+    [
+        ["layout", "sylvie=pp"],
+        ["rules", "pp", "--exclude", "x"],
+        ["resize", "pp"],
+        ["export", "pp"],
+    ],
 )
 def test_verbs_that_do_not_take_them_along_name_them(command, captioned, dsk):
     result = dsk(*command)
