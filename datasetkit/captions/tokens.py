@@ -53,7 +53,6 @@ def count(text: str) -> int:
     return sum(map(_count_word, text.split(" ")))
 
 
-@lru_cache(maxsize=1 << 16)
 def count_caption(caption: Caption) -> int:
     """Return the number of tokens that a caption can have in training: of its longest line, with
     the longest option of each wildcard, without weights and without what separates kept tags.
@@ -71,6 +70,7 @@ def count_caption(caption: Caption) -> int:
     return max(map(count, texts))
 
 
+@lru_cache(maxsize=1 << 16)
 def _count_word(word: str) -> int:
     return len(_encode(word))
 

@@ -36,7 +36,10 @@ def small_disk(tmp_path):
         pytest.skip(f"no disk can be mounted here (it needs root): {done.stderr.decode().strip()}")
     yield where
     gc.collect()  # an error keeps its frames alive, with sqlite's connection
-    left_open = [str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.exists()]
+    left_open: list[str] = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # another thread has closed it meanwhile
+            left_open.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     assert [name for name in left_open if name.startswith(str(where))] == []
     subprocess.run(["umount", str(where)], check=True)
 
