@@ -62,7 +62,10 @@ class ForgetfulDisk:
             self._sync(path)
 
     def _sync(self, path: Path) -> None:
-        info = path.lstat()
+        try:
+            info = path.lstat()
+        except FileNotFoundError:  # another thread has renamed or removed it meanwhile
+            return
         if stat.S_ISREG(info.st_mode):
             self.data[info.st_ino] = path.read_bytes()
         elif stat.S_ISDIR(info.st_mode):

@@ -33,7 +33,12 @@ def cut_at(trials, at, forgets, *, before=None, statements=False):
     disk = ForgetfulDisk(root)
 
     def strike(name, args):
-        disk.cut(left, forgets, seed=at)
+        while True:
+            try:
+                disk.cut(left, forgets, seed=at)
+                break
+            except FileNotFoundError:  # another thread has renamed or removed a file meanwhile
+                shutil.rmtree(left, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def install():

@@ -37,9 +37,9 @@ def small_disk(tmp_path):
     yield where
     gc.collect()  # an error keeps its frames alive, with sqlite's connection
     left_open: list[str] = []
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # another thread has closed it meanwhile
-            left_open.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            left_open.append(str(descriptor.readlink()))
     assert [name for name in left_open if name.startswith(str(where))] == []
     subprocess.run(["umount", str(where)], check=True)
 
