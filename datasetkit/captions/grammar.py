@@ -365,6 +365,14 @@ def unweighted(text: str) -> str:
     )
 
 
+def reweighted(tag: str, new: str) -> str:
+    """Return another tag with the brackets and number of this one: `(smile:1.2)`, `grin` ->
+    `(grin:1.2)`.
+    """
+    bare = unweighted(tag).strip()
+    return tag.replace(bare, new, 1) if bare else new
+
+
 def prompt_syntax(tag: str, syntax: CaptionSyntax = PLAIN) -> str:
     """Return the part of a tag that only prompts understand, "" if it has none."""
     match = _EXTRA_NETWORK.search(tag) or _BREAK.search(tag)

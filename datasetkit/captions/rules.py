@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datasetkit.captions.caption import name_in, normal_form, tag_form, with_entries
-from datasetkit.captions.grammar import PLAIN, Entry, is_group
+from datasetkit.captions.grammar import PLAIN, Entry, is_group, reweighted
 from datasetkit.captions.implications import load_implications
 from datasetkit.captions.rulesets import (
     Additional,
@@ -201,7 +201,9 @@ class _Line:
         if replace is None:
             return form, tag, False
         self.fired[replace] = None
-        return normal_form(replace.new), replace.new, True
+        weighted = self.syntax.weighted_captions
+        text = reweighted(tag, replace.new) if weighted else replace.new
+        return normal_form(replace.new), text, True
 
     def _ends(self, form: str, tag: str) -> bool:
         """Tell whether a tag is of the trigger, or a wildcard that has it."""

@@ -151,6 +151,12 @@ def test_weighted_tags_are_found_without_their_weights(folder):
     assert texts(images) == ["[smile]\n"]
 
 
+def test_a_replaced_tag_keeps_its_weight(folder):
+    images = folder("sylvie, (smile:1.2), [[frown]], solo\n", train=WEIGHTED)
+    api.rules(images, api.RulesOptions(replace=("smile=grin", "frown=scowl", "solo=1girl")))
+    assert texts(images) == ["sylvie, (grin:1.2), [[scowl]], 1girl\n"]
+
+
 def test_without_weights_check_finds_the_syntax_of_prompts(folder):
     images = folder(
         "(long hair:1.2), ((solo)), [smile], <lora:x:0.8>, a BREAK b\n", "fate (series)"
