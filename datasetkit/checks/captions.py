@@ -94,7 +94,7 @@ def name(data: CheckInput) -> Iterator[Finding]:
         elif item.caption.others:
             others = ", ".join(display(path.name) for path in item.caption.others)
             same = files_of_same_tags(item.caption)
-            step = "" if same else "they differ: join them in the .txt, and remove the other"
+            step = "" if same else "trainers read the .txt: compare them, then remove the other"
             yield Finding(item.path, f"has {others} as well as its .txt", step=step)
 
 

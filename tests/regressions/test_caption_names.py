@@ -105,7 +105,7 @@ def test_the_proper_caption_of_one_image_is_no_other_image_s(tmp_path):
     ("text", "other", "step"),
     [
         ("sks, a", "sks, a", "dsk check d --fix"),
-        ("sks, a", "sks, b", "they differ: join them"),
+        ("sks, a", "sks, b", "trainers read the .txt: compare them"),
         (None, "", "write its text into 1.txt"),
     ],
 )
