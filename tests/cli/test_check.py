@@ -242,3 +242,9 @@ def test_a_read_only_folder_can_be_checked(here, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *arguments: False)
     assert api.check(imgs, api.CheckOptions(only=("blurred",))).findings == ()
     assert not (imgs / ".dsk").exists()
+
+
+def test_a_missing_folder_of_a_concept_is_named_as_by_other_commands(dsk, spoiled):
+    (spoiled / "dsk.toml").write_text('[[concept]]\nfolder = "nowhere"\n', encoding="utf-8")
+    ended = dsk("check")
+    assert (ended.code, "nowhere does not exist" in ended.err) == (Exit.DATASET, True)

@@ -64,10 +64,10 @@ def find_folders(
         if not to_check.folders and not to_check.misread:
             raise no_images(folder)
         return to_check
-    folders = tuple(
-        _of_concept(concept, config, trigger)
-        for concept in find_sets(folder, recursive=recursive, to_write=to_write).train
-    )
+    sets = find_sets(folder, recursive=recursive, to_write=to_write)
+    for concept in sets.train:
+        require_folder(concept.folder)
+    folders = tuple(_of_concept(concept, config, trigger) for concept in sets.train)
     return FoldersToCheck(
         folders, astray=() if recursive else tuple(a for f in folders for a in _below(f.folder))
     )
