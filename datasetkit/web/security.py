@@ -50,7 +50,9 @@ _HTML = """<!doctype html>
 </html>
 """
 _CONTINUE = _HTML.format(
-    head='\n<meta http-equiv="refresh" content="0; url=./">',
+    # With an icon, as browsers else ask for /favicon.ico, which does not exist.
+    head='\n<link rel="icon" href="./icon.svg" type="image/svg+xml">'
+    '\n<meta http-equiv="refresh" content="0; url=./">',
     body='<p><a href="./">Open the review page</a></p>',
 )
 

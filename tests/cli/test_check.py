@@ -244,7 +244,10 @@ def test_a_read_only_folder_can_be_checked(here, monkeypatch):
     assert not (imgs / ".dsk").exists()
 
 
-def test_a_missing_folder_of_a_concept_is_named_as_by_other_commands(dsk, spoiled):
-    (spoiled / "dsk.toml").write_text('[[concept]]\nfolder = "nowhere"\n', encoding="utf-8")
-    ended = dsk("check")
-    assert (ended.code, "nowhere does not exist" in ended.err) == (Exit.DATASET, True)
+def test_a_missing_folder_of_a_concept_is_named_as_by_other_commands(dsk, here):
+    (here / "p").mkdir()
+    (here / "p" / "dsk.toml").write_text('[[concept]]\nfolder = "nowhere"\n', encoding="utf-8")
+    for command in ("check", "report"):
+        ended = dsk(command, "p")
+        assert ended.code == Exit.DATASET, command
+        assert "nowhere does not exist" in ended.err and "hint: name the folder" in ended.err
