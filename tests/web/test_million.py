@@ -31,9 +31,11 @@ def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(ReviewDataset, "load", loaded)
     # There are no million files to watch or to compare.
-    monkeypatch.setattr("datasetkit.verbs.review.watch.DiskWatcher.start", lambda self: None)
     monkeypatch.setattr(
-        "datasetkit.verbs.review.near_duplicates.NearDuplicates.start", lambda self, stored: None
+        "datasetkit.verbs.review.watch.DiskWatcher.start", lambda self, *_, **__: None
+    )
+    monkeypatch.setattr(
+        "datasetkit.verbs.review.near_duplicates.NearDuplicates.start", lambda self, *_, **__: None
     )
     return folder
 
