@@ -66,8 +66,8 @@ check: $(TRAINER) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(READY) ## run all tests except the slow ones
-	$(BIN)/pytest -n 2 -m "not slow"
+test: $(READY) ## run all tests except the long and slow ones
+	$(BIN)/pytest -n 2 -m "not slow and not long"
 
 test-all: $(READY) ## run all tests, including the slow ones
 	$(BIN)/pytest -n 2

@@ -20,6 +20,8 @@ from datasetkit.core.errors import Exit
 from tests.extras import require_rembg
 from tests.test_pages import ROOT, matches, plain, printed_by, shown
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICKSTART = EXAMPLES / "quickstart"
 NOTEBOOK = EXAMPLES / "notebook.ipynb"

@@ -62,6 +62,7 @@ def hint(ended) -> str:
     return " ".join(words)
 
 
+@pytest.mark.long
 def test_a_stopped_training_names_the_command_that_goes_on_from_its_state(
     dsk, here, train, monkeypatch
 ):

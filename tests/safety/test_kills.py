@@ -71,6 +71,7 @@ def write_plainly() -> None:
 
 
 @pytest.mark.parametrize("name", ["tag", "rules", "import"])
+@pytest.mark.long
 def test_the_check_fails_for_a_writer_that_truncates_in_place(name, workdir):
     trials = Trials(CASES[name], workdir / "t")
     moments = range(trials.points // 2, trials.points, 3)

@@ -18,6 +18,8 @@ from tests.safety.datasets import CASES
 from tests.safety.harness import Trials, Watch, damage, in_child, tree
 from tests.safety.power_cut import FORGETS, ForgetfulDisk
 
+pytestmark = pytest.mark.long
+
 EVERY = 10  # of the calls of a run; those that are marked slow try all of them
 
 ON_ANOTHER_DISK = ("layout", "reg", "copies")

@@ -27,6 +27,8 @@ from trainer.monitor.prompts import Prompt
 from trainer.plan import size_conditioning
 from trainer.run import train
 
+pytestmark = pytest.mark.long
+
 KINDS = [("sd2", "v_prediction"), ("sdxl", "epsilon")]
 
 

@@ -121,6 +121,7 @@ def test_dora_excludes_fp8_base():
         TrainOptions(fp8_base=True, network_args=("dora_wd=True",))
 
 
+@pytest.mark.long
 def test_run_on_a_quantized_base_trains_nearly_the_same(data, model, tmp_path):
     more = {"mixed_precision": "bf16", "gradient_checkpointing": True}
     plain = trained(data, model, tmp_path / "plain", **more)

@@ -37,6 +37,7 @@ def grid_loss(run, image):
     return float(torch.stack(found).mean())
 
 
+@pytest.mark.long
 def test_24_steps_lower_the_loss_on_a_fixed_grid(data, model, tmp_path):
     options = tiny.options(
         model, tmp_path, max_train_steps=24, lr_scheduler="constant", learning_rate=0.03,

@@ -67,6 +67,7 @@ def test_a_new_lora_changes_nothing(model):
 
 
 @pytest.mark.parametrize("form", ["kohya", "diffusers"])
+@pytest.mark.long
 def test_diffusers_loads_the_file_at_the_trained_strength(model, tmp_path, form):
     parts, network = attached(model)
     plain = output(parts)

@@ -95,6 +95,7 @@ def test_new_network_changes_nothing(model, tmp_path, kind):
 
 
 @ALL
+@pytest.mark.long
 def test_file_has_the_weight_change_of_peft(trained, kind):
     network = trained(kind).lora
     read = lora.by_module(lora.kohya_tensors(network, torch.float32))
@@ -316,6 +317,7 @@ def saved(network, path, form):
 
 
 @pytest.mark.parametrize(("form", "args"), [("kohya", ()), ("diffusers", (ALPHAS,))])
+@pytest.mark.long
 def test_diffusers_loads_ranks_by_block_and_convolutions(full_model, tmp_path, form, args):
     options = tiny.options(
         full_model, tmp_path, network_args=(DIMS, *args, "conv_dim=2", "mid_lr_weight=0")
@@ -479,6 +481,7 @@ RUNS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     "kind", ["dora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("loha", "lokr"))]
 )
+@pytest.mark.long
 def test_resumed_run_is_bit_identical(data, full_model, tmp_path, kind):
     def run_of(folder):
         short = {"max_train_steps": 3, "save_every_n_epochs": 0, "save_every_n_steps": 2}

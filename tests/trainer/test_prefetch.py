@@ -77,6 +77,7 @@ def test_every_epoch_samples_each_image_as_often_as_planned(many, small, batch):
         assert samples == {"1_sks": 4, "3_sks hat": 3}
 
 
+@pytest.mark.long
 def test_gradient_of_an_epoch_depends_neither_on_workers_nor_on_the_batch_size(many, small):
     found = {}
     for batch, workers in ((1, 0), (1, 1), (3, 2), (4, 0), (4, 1), (4, 2), (5, 1), (5, 2)):

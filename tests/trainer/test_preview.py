@@ -83,6 +83,7 @@ def test_images_are_due_by_epochs_by_steps_and_at_the_end():
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_training_is_the_same_with_and_without_preview_images(data, sampled, whole, tmp_path):
     plain = replace(
         sampled, sample_prompts="", sample_every_n_epochs=None, sample_at_first=False,

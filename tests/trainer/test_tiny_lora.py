@@ -84,6 +84,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes().strip() for p in found}
 
 
+@pytest.mark.long
 def test_short_run_moves_images_towards_the_concept(tmp_path):
     texts = lora.prompts(lora.TRIGGER, scenes=lora.SCENES[::4])
 
