@@ -56,7 +56,7 @@ class ImageRecord:
     id: the first 16 hex digits of the sha256 of its bytes, "" if the caller needs none. width,
     height: in pixels, after the EXIF turn. caption: from the `.txt` of the same stem, None if there
     is no such file. caption_data: the bytes that it was read from, over which a new one is written.
-    caption_fault: why these bytes are no text, None if they are, or if there is no file.
+    caption_fault: why these bytes are not text; None if they are, or without a file.
     """
 
     path: Path

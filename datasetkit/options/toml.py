@@ -70,7 +70,7 @@ def _seen_from_here(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A `dsk.toml` that was read and checked; an empty one where there is no file.
+    """A `dsk.toml` that was read and checked; an empty one without a file.
 
     is_named: the user named the file. One that was only found beside or above images does not
     decide where outside of its folder dsk writes. allow_import: its import paths may lead to any

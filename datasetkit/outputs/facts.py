@@ -45,7 +45,7 @@ class FileState:
 @dataclass(frozen=True, slots=True)
 class CaptionState:
     """A caption file. caption: None if it could not be read, and `problem` says why. generated:
-    dsk wrote just this text. data: the bytes that were read, None if there is no file.
+    dsk wrote just this text. data: the bytes that were read, None without a file.
     """
 
     caption: Caption | None

@@ -76,7 +76,7 @@ def dataset(here: Path) -> None:
         write_image(folder / f"{n}.png", n).with_suffix(".txt").write_text("sks, solo\n")
 
 
-def twins(here: Path) -> None:
+def same_names(here: Path) -> None:
     images(here / "imgs", 2)
     write_image(here / "imgs" / "a1.jpg", 99)
 
@@ -119,7 +119,7 @@ CASES = [
          "resize imgs out --in-place", ("resize imgs --in-place",)),
     Case("name another folder, or --in-place", untagged,
          "resize imgs imgs", ("resize imgs --in-place",)),
-    Case("dsk rename makes the names unique", twins,
+    Case("dsk rename makes the names unique", same_names,
          "layout x=imgs", ("rename imgs x --dry-run", "rename imgs x"), again=True),
     Case("leave out --out (or out in [export])", dataset,
          "export dataset --format imagefolder --out elsewhere",
@@ -305,7 +305,7 @@ def test_the_next_step_of_a_check_leaves_fewer_findings(name, dsk, here):
 
 
 def test_every_hint_that_names_a_command_is_followed_here_or_elsewhere():
-    told = [*(case.hint for case in CASES), *ELSEWHERE]
-    squeezed = [re.sub(r"\W+", "", text) for text in told]
+    listed = [*(case.hint for case in CASES), *ELSEWHERE]
+    squeezed = [re.sub(r"\W+", "", text) for text in listed]
     missing = [hint for hint in hints() if not any(s in re.sub(r"\W+", "", hint) for s in squeezed)]
     assert missing == []

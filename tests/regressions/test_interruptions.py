@@ -76,7 +76,7 @@ def test_a_stopped_training_names_the_command_that_goes_on_from_its_state(
     assert [p.name[-1] for p in sorted((here / "output").glob("*-state-*"))][-1] == step == "2"
     with monkeypatch.context() as patch:
         stop_at(patch, 1)
-        # A run with another seed cannot resume the state, and is not told to.
+        # A run with another seed cannot resume the state, and no hint says so.
         other = dsk(*train("save_state=true", "seed=2"))
         assert "--resume" not in hint(other) and "training state" not in other.err.split("hint")[0]
     with monkeypatch.context() as patch:

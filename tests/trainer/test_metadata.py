@@ -239,7 +239,7 @@ def test_model_hash_covers_everything_after_the_final_header():
 def test_legacy_hash_is_that_of_the_file_with_ss_keys_only():
     message = final_metadata(tensors(), FACTS, SAVE)
     alone = {key: text for key, text in message.items() if key.startswith("ss_")}
-    theirs, final = (safetensors.torch.save(tensors(), told) for told in (alone, message))
+    theirs, final = (safetensors.torch.save(tensors(), metadata) for metadata in (alone, message))
     assert message["sshs_legacy_hash"] == hashlib.sha256(theirs[0x100000:0x110000]).hexdigest()[:8]
     assert message["sshs_legacy_hash"] != hashlib.sha256(final[0x100000:0x110000]).hexdigest()[:8]
 
