@@ -53,6 +53,8 @@ export class Review {
   private listLoaded: Promise<void> = Promise.resolve();
   /** The near-duplicates that were kept by the last action. */
   private keptLast: readonly number[] | null = null;
+  /** How often groups were kept or offered again: groups asked for before that are asked for again. */
+  private keeps = 0;
   /** The scope whose outliers are listed. */
   private outliersScope: Scope = { in: "all" };
 
@@ -436,6 +438,7 @@ export class Review {
   /** Show the near-duplicates, those of one image first. Repeats while the server compares. */
   async showNearDuplicates(of?: number): Promise<void> {
     this.store.set({ view: "near-duplicates", editing: null });
+    const { keeps } = this;
     try {
       const nearDuplicates = await this.api.nearDuplicates();
       const columns = await this.api.images("dup:yes", 0, MAX_NEAR_DUPLICATES);
@@ -451,6 +454,10 @@ export class Review {
           },
         ]),
       );
+      if (keeps !== this.keeps) {
+        if (this.state.view === "near-duplicates") await this.showNearDuplicates(of);
+        return;
+      }
       this.showGroups(nearDuplicates, of, groupImages);
       if (nearDuplicates.done < nearDuplicates.total) {
         setTimeout(() => {
@@ -501,8 +508,10 @@ export class Review {
 
   private async keep(keep: boolean, ids?: readonly number[]): Promise<boolean> {
     try {
+      const nearDuplicates = await this.api.keep(keep, ids);
+      this.keeps += 1;
       // Back to the group that is offered again.
-      this.showGroups(await this.api.keep(keep, ids), keep ? undefined : ids?.[0]);
+      this.showGroups(nearDuplicates, keep ? undefined : ids?.[0]);
       return true;
     } catch (error) {
       this.fail(error);
