@@ -96,7 +96,8 @@ def test_faces_are_measured_beside_a_plain_loop(made, tmp_path):
 
 
 def test_the_undo_of_a_command_costs_about_as_much_as_the_command(tmp_path):
-    pairs = undo.measure(tmp_path, 300, 1)
+    # The median of three rounds: one may be disturbed by other work of the machine.
+    pairs = undo.measure(tmp_path, 300, 3)
     assert [pair.command for pair in pairs] == ["rename", "rules", "layout"]
     assert all(0 < pair.synced < pair.seconds for pair in pairs)
     # Generous: a quadratic undo of 300 images took five times as long as the command.
