@@ -134,11 +134,12 @@ def parse(folder: str) -> Concept | Misread:
     return concept if fault is None else Misread(folder, fault, as_trainers_read)
 
 
-def folder_name(concept: Concept) -> str:
+def folder_name(concept: Concept, *, exists: bool = False) -> str:
     """Return the folder name of a concept. Raises ConfigError if `parse` would not read it back, or
-    another system would refuse it.
+    another system would refuse it. exists: a folder of the concept exists, so its name stays.
     """
-    fault = "the repeats are less than 1" if concept.repeats < 1 else _fault(concept, name_fault)
+    fault_of = existing_name_fault if exists else name_fault
+    fault = "the repeats are less than 1" if concept.repeats < 1 else _fault(concept, fault_of)
     if fault is not None:
         raise ConfigError(
             f"no valid folder name for {concept.repeats} x `{display(concept.name)}`: {fault}",
@@ -345,7 +346,8 @@ def plan_repeats_change(tree: ConceptFolders, repeats: Mapping[str, int]) -> Pla
             folder_name(
                 Concept(
                     repeats.get(folder.concept.name, folder.concept.repeats), folder.concept.name
-                )
+                ),
+                exists=True,
             )
         )
         for folder in tree.concepts

@@ -6,6 +6,7 @@ web interface of sd-scripts laid out is read like one of `dsk layout`.
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,14 @@ def test_a_reg_set_is_made_for_it_in_place(dsk, kohya, here):
     write_image(here / "girls" / "g.png")
     assert dsk("reg", "girls", "--class", "girl", "--out", kohya).code == 0
     assert (kohya / "reg" / "120_girl").is_dir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["a:b", "what?", "<sks>", "a|b"])
+def test_repeats_of_an_existing_folder_change_whatever_its_concept_is_called(dsk, here, name):
+    write_image(here / "dataset" / "train" / f"1_{name}" / "a.png")
+    ended = dsk("plan-repeats", "dataset", "--steps", "50", "--apply")
+    assert ended.code == 0, ended.err
+    assert [path.name for path in (here / "dataset" / "train").iterdir()] == [f"5_{name}"]
+    assert dsk("undo", "dataset", "--yes").code == 0
+    assert (here / "dataset" / "train" / f"1_{name}" / "a.png").is_file()
