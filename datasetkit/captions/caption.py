@@ -84,6 +84,14 @@ def parse(text: str, syntax: CaptionSyntax = PLAIN) -> Caption:
     return Caption(tags, grammar.marks(text, spans, syntax), syntax)
 
 
+def has_fixed_part(caption: Caption) -> bool:
+    """Tell whether `keep_tokens_separator` says which tags are fixed: trainers do not apply
+    `keep_tokens` to such a caption.
+    """
+    separator = caption.syntax.keep_tokens_separator.strip()
+    return bool(separator) and any(separator in mark for _, mark in caption.marks)
+
+
 def lines_of(caption: Caption) -> tuple[tuple[str, ...], ...]:
     """Return the tags of each line where lines are separate captions, else all tags as one."""
     ends = [n for n, mark in caption.marks if "\n" in mark] if caption.marks else []

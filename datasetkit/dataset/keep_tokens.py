@@ -21,8 +21,8 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class ConceptCaptions:
-    """The captions of one concept, by image, without empty ones. additional: tags that follow the
-    trigger in each of them.
+    """The captions of one concept, by image, without empty ones and those whose fixed tags
+    `keep_tokens_separator` marks. additional: tags that follow the trigger in each of them.
     """
 
     captions: Mapping[Path, Tags]

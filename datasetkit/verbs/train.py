@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasetkit.captions.caption import parse
+from datasetkit.captions.grammar import kept_and_free
 from datasetkit.core.errors import ConfigError, MissingExtra
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
@@ -199,15 +200,19 @@ def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
         order = subset.captions
         if (
             subset.is_reg
-            or order.keep_tokens_separator
             or order.caption_prefix
             or not (order.shuffle_caption or order.caption_tag_dropout_rate)
         ):
             continue
-        captions = {
-            image.path: parse(image.caption.split("\n")[0]).tags
+        first_lines = {
+            image.path: image.caption.split("\n")[0]
             for image in plan.images
             if image.subset == subset and image.captioned == "written"
+        }
+        captions = {
+            path: parse(line).tags
+            for path, line in first_lines.items()
+            if kept_and_free(line, order.keep_tokens_separator) is None
         }
         trigger = known_trigger(
             subset.folder,

@@ -436,6 +436,21 @@ def test_a_run_and_then_one_edited_caption(dsk, here):
     assert [n for n, _ in findings(dsk, ".", only="trigger-first")] == [name]
 
 
+def test_keep_tokens_is_not_counted_where_the_caption_has_its_own_separator(dsk, here):
+    train = here / "dataset" / "train" / "2_sylvie"
+    dataset(train, *(f"sylvie, 1girl, pose {n}" for n in range(5)), "blue hat, sylvie ||| sitting")
+    assert dsk("export", "dataset", "--json").result["keep_tokens"] == 0
+    (here / "dsk.toml").write_text('[train]\nkeep_tokens_separator = "|||"\nkeep_tokens = 1\n')
+    ended = dsk("export", "dataset", "--json")
+    assert ended.result["keep_tokens"] == 1 and ended.json["warnings"] == []
+    assert "does not begin" not in said(dsk("train", "dataset", "--dry-run"))
+    caption(train / "0.png", "1girl, sylvie")  # one without the separator counts as before
+    assert dsk("export", "dataset", "--json").result["keep_tokens_lowered_by"] != []
+    assert "(0.png): keep_tokens = 1 keeps another tag" in said(
+        dsk("train", "dataset", "--dry-run")
+    )
+
+
 # ---- the review page
 
 

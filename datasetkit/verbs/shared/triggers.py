@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from datasetkit.captions.caption import has_fixed_part
 from datasetkit.core.records import Caption, ImageRecord
 from datasetkit.dataset.keep_tokens import ConceptCaptions
 from datasetkit.dataset.trigger import (
@@ -50,12 +51,21 @@ def words_of(triggers: Mapping[Path, KnownTrigger]) -> tuple[str, ...]:
 def concept_captions(
     concept: ConceptSet, records: Iterable[ImageRecord], config: Config
 ) -> ConceptCaptions:
-    """Return the captions of a concept with the tags that each of them should begin with."""
-    captions = {r.path: _tags(r.caption) for r in records if _tags(r.caption)}
+    """Return the captions of a concept that `keep_tokens` applies to, with the tags that each of
+    them should begin with.
+    """
+    captions = {r.path: r.caption for r in records if r.caption is not None and r.caption.tags}
     trigger = known_trigger(
-        concept.folder, captions.values(), declared=concept.trigger, concept=concept.name
+        concept.folder,
+        [caption.tags for caption in captions.values()],
+        declared=concept.trigger,
+        concept=concept.name,
     )
-    return ConceptCaptions(captions, trigger, declared_additional(config, concept.name))
+    return ConceptCaptions(
+        {path: c.tags for path, c in captions.items() if not has_fixed_part(c)},
+        trigger,
+        declared_additional(config, concept.name),
+    )
 
 
 def triggers_to_store(
