@@ -19,8 +19,12 @@ def init(
     folder: opt.Here = Path(),
     images: Annotated[
         str,
-        typer.Option(metavar="DIR", help="The folder of raw images, as seen from the project."),
-    ] = "images",
+        typer.Option(
+            metavar="DIR",
+            help="The folder of raw images, as seen from the project; without it dsk looks for it.",
+            show_default=False,
+        ),
+    ] = "",
     trigger: Annotated[
         str,
         typer.Option(
@@ -39,7 +43,7 @@ def init(
     from datasetkit.cli import run, show_project
 
     if not trigger and not json:
-        trigger = show_project.ask_trigger(images)
+        trigger = show_project.ask_trigger(folder, images)
     run.verb(
         "init",
         lambda api, context: api.init(folder, images, trigger, context),

@@ -61,13 +61,13 @@ def init(result: InitResult, dry_run: bool) -> None:
         )
 
 
-def ask_trigger(images: str) -> str:
+def ask_trigger(folder: Path, images: str) -> str:
     """Ask a person for the trigger; "" where nobody can answer."""
     if not sys.stdin.isatty():
         return ""
-    from datasetkit.verbs.init import suggested_trigger
+    from datasetkit.verbs.init import images_folder, suggested_trigger
 
-    suggested = suggested_trigger(images)
+    suggested = suggested_trigger(folder / (images or images_folder(folder)))
     question = "trigger: a word without a meaning that stands for the subject (Enter for none)"
     if suggested:
         question = "trigger: a word without a meaning that stands for the subject"

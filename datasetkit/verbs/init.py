@@ -12,6 +12,7 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import CONFIG_NAME, display
 from datasetkit.dataset import layout
 from datasetkit.dataset.naming import name_fault
+from datasetkit.images.listing import holds_images, subfolders
 from datasetkit.images.scan import require_folder
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_unrecovered
@@ -68,6 +69,8 @@ max_train_epochs = 10
 """
 
 
+# The folder of images that is written where none is found.
+_IMAGES = "images"
 _TRIGGER = "trigger = [{words}]      # first in every caption"
 _NO_TRIGGER = """\
 # Fill in a word without a meaning, which will be first in every caption; leave it out for a style.
@@ -92,7 +95,19 @@ class InitResult:
     trigger: tuple[str, ...] = ()
 
 
-def suggested_trigger(images: str) -> str:
+def images_folder(folder: Path) -> str:
+    """Return where the images of a project are, as seen from its folder: its `images/`, the folder
+    itself if it holds some, else its only subfolder that does. Without any, `images`.
+    """
+    if not folder.is_dir() or (folder / _IMAGES).is_dir():
+        return _IMAGES
+    if holds_images(folder):
+        return "."
+    below = [path.name for path in subfolders(folder) if holds_images(path)]
+    return below[0] if len(below) == 1 else _IMAGES
+
+
+def suggested_trigger(images: Path) -> str:
     """Return the subject's name in the name of a folder, "" for one such as `images`."""
     name = _concept(images)
     words = re.findall(r"[^\W\d_]+", name.casefold())
@@ -104,10 +119,11 @@ def suggested_trigger(images: str) -> str:
         return ""
 
 
-def _concept(images: str) -> str:
+def _concept(images: Path) -> str:
     """Return the name of a folder, without its repeats."""
-    parsed = layout.parse(Path(images).name)
-    return parsed.name if isinstance(parsed, layout.Concept) else Path(images).name
+    name = images.name or images.resolve().name
+    parsed = layout.parse(name)
+    return parsed.name if isinstance(parsed, layout.Concept) else name
 
 
 def init(
@@ -115,7 +131,7 @@ def init(
 ) -> InitResult:
     """Write a commented dsk.toml. Raises InputError if there is one already.
 
-    trigger: one or several words, comma-separated; "" to take it from the folder's name, or else to
+    images: the folder of images, as seen from the project; "" for `images_folder`. trigger: one or several words, comma-separated; "" to take it from the folder's name, or else to
     leave it to be filled in.
     """
     path = require_folder(folder, hint="create the folder first") / CONFIG_NAME
@@ -124,8 +140,9 @@ def init(
             f"{display(path)} already exists", hint="edit it, or choose another folder"
         )
     words = tuple(word for text in trigger.split(",") if (word := text.strip()))
-    words = words or tuple(filter(None, (suggested_trigger(images),)))
-    name = words[0] if words else _concept(images)
+    images = images or images_folder(folder)
+    words = words or tuple(filter(None, (suggested_trigger(folder / images),)))
+    name = words[0] if words else _concept(folder / images)
     if name_fault(name) or not isinstance(layout.parse(f"1_{name}"), layout.Concept):
         name = "concept"
     text = (

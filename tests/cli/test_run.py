@@ -36,10 +36,40 @@ def test_init_writes_a_file_that_run_accepts(dsk, project):
 
 
 def test_init_says_that_the_folder_of_images_does_not_exist(dsk, here):
+    (here / "new").mkdir()
+    ended = dsk("init", "new", "--trigger", "Sks")
+    assert ended.code == 0 and "new/images does not exist yet" in ended.err
     write_image(here / "imgs" / "a.png", 1)
-    ended = dsk("init", "imgs", "--trigger", "Sks")
-    assert ended.code == 0 and "imgs/images does not exist yet" in ended.err
     assert "does not exist" not in dsk("init", "--images", "imgs", "--trigger", "Sks").err
+
+
+@pytest.mark.parametrize(
+    ("images", "folder", "written"),
+    [
+        (["sylvie"], "sylvie", "."),
+        (["photos"], ".", "photos"),
+        (["photos", "women"], ".", "images"),  # it is for a person to choose
+        (["images", "women"], ".", "images"),
+        (["images", "."], ".", "images"),
+    ],
+)
+def test_init_finds_the_folder_of_images(images, folder, written, dsk, here):
+    for name in images:
+        write_image(here / name / "a.png", 1)
+    ended = dsk("init", folder)
+    text = (here / folder / "dsk.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(text)["concept"][0]["folder"] == written
+    assert ("does not exist yet" in ended.err) != (here / folder / written).is_dir()
+
+
+def test_a_run_inside_the_folder_of_images_reads_only_its_own_images(dsk, here):
+    write_image(here / "sylvie" / "a.png", 1)
+    dsk("init", "sylvie")
+    for _ in range(2):
+        ended = dsk("run", "sylvie", "--json")
+        assert ended.code == 0, ended.err
+    assert [p.name for p in (here / "sylvie" / "work").iterdir()] == ["sylvie"]
+    assert len(list((here / "sylvie" / "work" / "sylvie").glob("*.png"))) == 1
 
 
 def test_init_never_overwrites(dsk, project):
