@@ -131,8 +131,9 @@ def init(
 ) -> InitResult:
     """Write a commented dsk.toml. Raises InputError if there is one already.
 
-    images: the folder of images, as seen from the project; "" for `images_folder`. trigger: one or several words, comma-separated; "" to take it from the folder's name, or else to
-    leave it to be filled in.
+    images: the folder of images, as seen from the project; "" for `images_folder`. trigger: one or
+    several words, comma-separated; "" to take it from the folder's name, or else to leave it to be
+    filled in.
     """
     path = require_folder(folder, hint="create the folder first") / CONFIG_NAME
     if path.exists():
