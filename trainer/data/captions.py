@@ -72,16 +72,21 @@ def sample(
 
     The order is that of sd-scripts: choose a line, add prefix and suffix, caption dropout,
     wildcards, separate the kept tags, limit the free tags in the warm-up, shuffle them, tag
-    dropout, join with a comma and a space, replace the secondary separator. The separator of kept
-    tags never reaches the text encoder (without shuffling sd-scripts leaves it in).
+    dropout, join with a comma and a space, replace the secondary separator. As there, a caption is
+    split only if an option orders or drops tags (or a wildcard was chosen, which may leave an empty
+    tag); else its text is used as it was written. The separator of kept tags never reaches the text
+    encoder (without shuffling sd-scripts leaves it in).
     """
     if options.enable_wildcard and "\n" in caption:
         caption = random.choice(caption.split("\n"))
     caption = with_affixes(caption, options)
     if _dropped(options, epoch, random):
         return ""
+    written = caption
     if options.enable_wildcard:
         caption = choose_wildcards(caption, random.choice)
+    if caption == written and not _changes_tags(options):
+        return _as_written(caption, options)
     first, free, last = _parts(caption, options)
     if progress is not None and options.token_warmup_step:
         free = free[: warmup_tags(len(free), options, *progress)]
@@ -96,9 +101,12 @@ def longest(caption: str, options: CaptionOptions, length: Callable[[str], int])
     """Return the longest possible text of a sample, by `length`: over all lines and wildcards."""
     texts = []
     for line in caption.split("\n"):
-        text = with_affixes(line, options)
+        written = text = with_affixes(line, options)
         if options.enable_wildcard:
             text = choose_wildcards(text, lambda choices: max(choices, key=length))
+        if text == written and not _changes_tags(options):
+            texts.append(_as_written(text, options))
+            continue
         first, free, last = _parts(text, options)
         texts.append(_joined([*first, *free, *last], options))
     return max(texts, key=length)
@@ -127,6 +135,23 @@ def _dropped(options: CaptionOptions, epoch: int, random: Random) -> bool:
         return True
     every = options.caption_dropout_every_n_epochs
     return every > 0 and epoch % every == 0
+
+
+def _changes_tags(options: CaptionOptions) -> bool:
+    """Tell whether an option orders or drops tags, so that the caption has to be split."""
+    return (
+        options.shuffle_caption
+        or options.caption_tag_dropout_rate > 0
+        or options.token_warmup_step > 0
+    )
+
+
+def _as_written(caption: str, options: CaptionOptions) -> str:
+    """Return a caption without the separators that no text encoder reads."""
+    parts = kept_and_free(caption, options.keep_tokens_separator)
+    if parts is not None:
+        return _joined([text for part in parts if (text := part.strip(f"{SEPARATOR} "))], options)
+    return _joined([caption], options)
 
 
 def _joined(tags: list[str], options: CaptionOptions) -> str:

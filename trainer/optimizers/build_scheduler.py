@@ -229,4 +229,4 @@ def _fraction(name: str, total: int, fraction: float, value: object) -> int:
         raise ConfigError(
             f"{name} = {value}", hint="a fraction of the steps is from 0 to 1, or from 0% to 100%"
         )
-    return round(total * fraction)
+    return int(total * fraction)  # cut off, as in sd-scripts

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from datasetkit.captions import grammar
 from datasetkit.captions.caption import decode_caption
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core import file_kinds
@@ -25,7 +26,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.ranges import one_of
-from datasetkit.core.records import CaptionSyntax, Failed, LeftOut
+from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
 from datasetkit.dataset.layout import REG
@@ -345,9 +346,7 @@ def _read_subset(
 
 def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
     """Return an image's caption, None for none, and whether there is a `.caption` beside the
-    `.txt`.
-
-    lines: keep the lines as separate captions; else they are joined.
+    `.txt`. lines: keep the lines as separate captions; else they are joined.
     """
     source, other = caption_path(path), path.with_suffix(".caption")
     data = read_regular(source, limit=_LONGEST)
@@ -355,7 +354,18 @@ def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
     if data is None:
         source, data = other, read_regular(other, limit=_LONGEST)
     caption = decode_caption(source, data, CaptionSyntax(enable_wildcard=lines))
-    return (None if caption is None else caption.text()), both
+    return (None if caption is None else _as_written(caption)), both
+
+
+def _as_written(caption: Caption) -> str:
+    """Return the text of a caption as in its file, which sd-scripts trains too; a caption of
+    several lines is one text, unless lines are separate captions.
+    """
+    text = (caption.source or "").replace(grammar.BOM, "")
+    written = [line.strip() for line, _ in grammar.lines(text) if grammar.spans(line)]
+    if len(written) > 1 and not caption.syntax.enable_wildcard:
+        return caption.text()
+    return "\n".join(written)
 
 
 def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions import tokens
-from datasetkit.captions.caption import laid_out, read_caption
+from datasetkit.captions.caption import laid_out, parse, read_caption
 from datasetkit.core.errors import DskError
 from datasetkit.core.records import Caption, CaptionSyntax
 from datasetkit.dataset.buckets import Size
@@ -140,4 +140,4 @@ def _differs(image: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
         original = laid_out(read_caption(source, syntax) or Caption(()))
     except DskError:  # unreadable, so it differs
         return True
-    return original.text() != (image.caption if image.captioned == "written" else "")
+    return original != parse(image.caption if image.captioned == "written" else "", syntax)
