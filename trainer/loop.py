@@ -155,10 +155,12 @@ def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
 def gradients(setup: TrainingSetup, work: StepBatches) -> tuple[float, int]:
     """Accumulate the gradients of one step; return its mean loss and its number of samples.
 
-    Every sample weighs 1 / (batch size x accumulation x processes), also in the smaller last
-    batches of an epoch, so each image counts the same in every batch.
+    Every sample weighs 1 / (batch size of its block x accumulation x processes), also in the
+    smaller last batches of an epoch, so each image of a block counts the same in every batch. A
+    full batch counts the same in every block, as in sd-scripts.
     """
-    nominal = setup.plan.batch_settings.samples_per_step
+    batch_settings = setup.plan.batch_settings
+    batches = batch_settings.gradient_accumulation * batch_settings.processes
     parameters = setup.lora.parameters()
     context = setup.device_context
     total = torch.zeros((), dtype=context.loss_dtype, device=context.device)
@@ -169,6 +171,7 @@ def gradients(setup: TrainingSetup, work: StepBatches) -> tuple[float, int]:
             stream = seeds.generator(setup.options.seed, work.epoch, "", position, "dropout")
             torch.manual_seed(stream.initial_seed())
         each = sample_losses(setup, batch, work.epoch)
+        nominal = batch[0].image.subset.block.batch_size * batches
         setup.scaler.scale(each.sum() / nominal).backward()  # type: ignore[no-untyped-call]
         total += each.detach().sum().to(total.dtype)
     for parameter in parameters:

@@ -165,6 +165,7 @@ def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]
             p.id,
             p.bucket.bucket,
             n,
+            [p.subset.block.number, p.subset.block.batch_size],
             p.caption,
             p.subset.is_reg,
             asdict(p.subset.captions),
@@ -436,7 +437,7 @@ def _plot_facts(run: TrainingSetup) -> str:
     )
     schedule = options.lr_scheduler_type or options.lr_scheduler
     return (
-        f"{len(plan.images):,} images, {plan.steps:,} steps in {counted(plan.epochs, 'epoch')}; "
+        f"{plan.image_count:,} images, {plan.steps:,} steps in {counted(plan.epochs, 'epoch')}; "
         f"{options.optimizer_type}, {schedule}: {rates}"
     )
 

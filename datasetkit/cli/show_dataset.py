@@ -53,13 +53,15 @@ def _plan_table(plan: RepeatsPlan, current: Mapping[str, int | None] | None = No
     accumulation = (
         f", accumulation {batch.gradient_accumulation}" if batch.gradient_accumulation > 1 else ""
     )
+    sizes = [f"{width}x{height}" for width, height in (b.resolution for b in plan.train.blocks)]
+    at = f", at {' and '.join(sizes)}" if len(sizes) > 1 else ""
     with_reg = (
         f"with the reg set {plan.total.steps:,}"
         if plan.reg
         else f"with a reg set about {2 * plan.train.steps:,}"
     )
     say(
-        f"{counted(batch.epochs, 'epoch')}, batch {batch.batch_size}{accumulation}: "
+        f"{counted(batch.epochs, 'epoch')}, batch {batch.batch_size}{accumulation}{at}: "
         f"{counted(plan.train.steps_per_epoch, 'step')} an epoch, "
         f"{counted(plan.train.steps, 'optimizer step')} in "
         f"total; {with_reg}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.options.train import TrainOptions
     from datasetkit.verbs.shared.result_types import (
+        BlockUse,
         BucketUse,
         CaptionUse,
         MemoryEstimate,
@@ -31,9 +32,11 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     The steps come last, so that they stay in sight while the run goes on below them. A dry run
     lists what the memory is made of.
     """
-    _folders(result.subsets)
+    resolutions = {block.number: _size(block.resolution) for block in result.blocks}
+    _folders(result.subsets, resolutions)
     _held_out(result)
-    _buckets(result.buckets)
+    _buckets(result.buckets, resolutions)
+    _blocks(result.blocks)
     _network(result.options)
     _captions(result.captions, result.options.max_token_length)
     if result.model is not None:
@@ -52,10 +55,17 @@ def trained(result: TrainResult, dry_run: bool) -> None:
         _lora(result.training)
 
 
-def _folders(subsets: Sequence[SubsetUse]) -> None:
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _folders(subsets: Sequence[SubsetUse], resolutions: Mapping[int, str]) -> None:
+    """resolutions: number of a block -> its resolution; a column names it if there are several."""
+    several = len(resolutions) > 1
     rows = [
         (
             use.subset.folder.name,
+            *([resolutions.get(use.subset.block.number, "-")] if several else []),
             "reg" if use.subset.is_reg else "train",
             use.images,
             use.subset.repeats,
@@ -63,8 +73,9 @@ def _folders(subsets: Sequence[SubsetUse]) -> None:
         )
         for use in subsets
     ]
-    columns = ["folder", "set", "images", "repeats", "samples/epoch"]
-    table("", columns, rows, right=columns[2:])
+    counts = ["images", "repeats", "samples/epoch"]
+    columns = ["folder", *(["resolution"] if several else []), "set", *counts]
+    table("", columns, rows, right=counts)
     reg = [use for use in subsets if use.subset.is_reg]
     if reg:
         reg_samples, unused = sum(use.samples for use in reg), sum(use.unused for use in reg)
@@ -75,17 +86,19 @@ def _folders(subsets: Sequence[SubsetUse]) -> None:
 
 def _held_out(result: PlanTrainingResult) -> None:
     if result.held_out:
-        trained = sum(not image.subset.is_reg for image in result.plan.images)
+        trained = len({image.path for image in result.plan.images if not image.subset.is_reg})
         total = trained + len(result.held_out)
         names = _names(result.held_out)
         held_out = f"{len(result.held_out):,} of {images(total)}"
         say(f"validation: {held_out} held out, not trained on: {names}")
 
 
-def _buckets(buckets: Sequence[BucketUse]) -> None:
+def _buckets(buckets: Sequence[BucketUse], resolutions: Mapping[int, str]) -> None:
+    several = len(resolutions) > 1
     rows = [
         (
-            "x".join(map(str, use.size)),
+            *([resolutions[use.block]] if several else []),
+            _size(use.size),
             use.images,
             use.samples,
             f"{use.cut_mean:.1%}",
@@ -95,18 +108,33 @@ def _buckets(buckets: Sequence[BucketUse]) -> None:
         )
         for use in buckets
     ]
-    columns = ["bucket", "images", "samples", "cropped", "worst", "enlarged", "most"]
-    table("", columns, rows, right=columns[1:])
+    counts = ["images", "samples", "cropped", "worst", "enlarged", "most"]
+    columns = [*(["resolution"] if several else []), "bucket", *counts]
+    table("", columns, rows, right=counts)
+
+
+def _blocks(blocks: Sequence[BlockUse]) -> None:
+    """Print what each of several resolutions adds to an epoch, and how many images it enlarges."""
+    for block in blocks if len(blocks) > 1 else ():
+        batches = counted(block.batches, "batch", "batches")
+        say(
+            f"{_size(block.resolution)}: {counted(block.samples, 'sample')} an epoch in "
+            f"{batches} of {block.batch_size}; {block.enlarged:,} of {images(block.images)} "
+            "enlarged"
+        )
 
 
 def _steps(result: PlanTrainingResult) -> None:
     options, totals, batch = result.options, result.totals, result.plan.batch_settings
     batches = counted(totals.batches, "batch", "batches")
     processes = f" on {batch.processes:,} processes" if batch.processes > 1 else ""
+    parts = counted(len(totals.buckets), "bucket")
+    if len(result.blocks) > 1:
+        parts = f"{len(result.blocks):,} blocks"
+    else:
+        batches += f" of {batch.batch_size}"
     say(
-        f"{counted(totals.samples, 'sample')} an epoch in "
-        f"{counted(len(totals.buckets), 'bucket')}, "
-        f"{batches} of {batch.batch_size}{processes}: "
+        f"{counted(totals.samples, 'sample')} an epoch in {parts}, {batches}{processes}: "
         f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(result.epochs, 'epoch')}"
     )
     rates = ", ".join(f"{part} {rate:g}" for part, rate in result.rates.items())

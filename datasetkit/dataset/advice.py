@@ -101,7 +101,7 @@ def _balance(plan: RepeatsPlan) -> Iterator[str]:
     most = max(plan.concepts, key=lambda c: c.samples)
     least = min(plan.concepts, key=lambda c: c.samples)
     if most.samples > _UNBALANCED * least.samples:
-        better = max(1, round(most.samples / least.images))
+        better = max(1, round(most.images * most.repeats / least.images))
         change = (
             f"{better} repeats would balance {least.name}"
             if better > least.repeats
@@ -116,9 +116,10 @@ def _balance(plan: RepeatsPlan) -> Iterator[str]:
 def _reg(plan: RepeatsPlan) -> Iterator[str]:
     if plan.reg is None or not plan.reg.unused:
         return
-    repeats = balance_reg(plan.train.samples, plan.reg.images)
+    train_samples = sum(c.images * c.repeats for c in plan.concepts)  # at one resolution
+    repeats = balance_reg(train_samples, plan.reg.images)
     change = "use fewer images, or more training repeats"
-    if plan.reg.images <= plan.train.samples:
+    if plan.reg.images <= train_samples:
         change = f"{repeats} {'repeat' if repeats == 1 else 'repeats'} would use them all"
     yield (
         f"{plan.reg.unused:,} of {plan.reg.images:,} regularisation images are never used: "

@@ -1,8 +1,8 @@
 """Repeats: the samples of an image in an epoch, and the exact number of optimizer steps.
 
 The planner and the trainer use the same functions, so the printed numbers are the trained ones. A
-sample is one image used once in an epoch; an epoch uses each training image `repeats` times;
-batches never mix buckets.
+sample is one image used once in an epoch; an epoch uses each training image `repeats` times, at
+each resolution; batches mix neither buckets nor resolutions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Generic, TypeVar
 
 from datasetkit.core.errors import ConfigError, DatasetError
@@ -70,8 +71,45 @@ def steps_per_epoch(batches: int, gradient_accumulation: int = 1, processes: int
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetBlock:
+    """Images that share buckets and batches: one of several resolutions, or one `[[datasets]]` of a
+    dataset.toml.
+
+    Regularisation images are matched to the training images of their own block. batch_size: per
+    process; number: position in the run, from 0.
+    """
+
+    rules: BucketRules
+    batch_size: int = 1
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSamples:
+    """The samples of an epoch in one block. buckets: bucket -> samples; batch_size: per process."""
+
+    buckets: Mapping[Size, int]
+    batch_size: int = 1
+    resolution: Size = (512, 512)
+
+    @property
+    def samples(self) -> int:
+        return sum(self.buckets.values())
+
+    @property
+    def batches(self) -> int:
+        return epoch_batches(self.buckets, self.batch_size)
+
+    def times(self, repeats: int) -> BlockSamples:
+        """Return the block with each sample `repeats` times."""
+        return replace(self, buckets={bucket: n * repeats for bucket, n in self.buckets.items()})
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """The settings that turn samples into optimizer steps. batch_size: per process."""
+    """The settings that turn samples into optimizer steps. batch_size: per process; of several
+    blocks that of the main one.
+    """
 
     epochs: int = 10
     batch_size: int = 1
@@ -88,35 +126,59 @@ class BatchSettings:
         """Return the samples of a full optimizer step, over all processes."""
         return self.batch_size * self.gradient_accumulation * self.processes
 
-    def steps_per_epoch(self, bucket_counts: Mapping[Size, int]) -> int:
-        """Return the optimizer steps of an epoch from the samples of each bucket."""
-        batches = epoch_batches(bucket_counts, self.batch_size)
+    def steps_per_epoch(self, blocks: Sequence[BlockSamples]) -> int:
+        """Return the optimizer steps of an epoch from the samples of each block."""
+        batches = sum(block.batches for block in blocks)
         return steps_per_epoch(batches, self.gradient_accumulation, self.processes)
 
-    def steps(self, bucket_counts: Mapping[Size, int]) -> int:
+    def steps(self, blocks: Sequence[BlockSamples]) -> int:
         """Return the optimizer steps of the whole run."""
-        return self.epochs * self.steps_per_epoch(bucket_counts)
+        return self.epochs * self.steps_per_epoch(blocks)
 
-    def totals(self, bucket_counts: Mapping[Size, int]) -> Totals:
+    def totals(self, blocks: Sequence[BlockSamples]) -> Totals:
         """Count an epoch and the whole run."""
+        buckets: Counter[Size] = Counter()
+        for block in blocks:
+            buckets.update(block.buckets)
         return Totals(
-            samples=sum(bucket_counts.values()),
-            buckets=dict(sorted(bucket_counts.items())),
-            batches=epoch_batches(bucket_counts, self.batch_size),
-            steps_per_epoch=self.steps_per_epoch(bucket_counts),
-            steps=self.steps(bucket_counts),
-        )
+            samples=buckets.total(),
+            buckets=dict(sorted(buckets.items())),
+            batches=sum(block.batches for block in blocks),
+            steps_per_epoch=self.steps_per_epoch(blocks),
+            steps=self.steps(blocks),
+            blocks=tuple(
+                BlockTotals(
+                    block.resolution, block.batch_size, block.samples,
+                    dict(sorted(block.buckets.items())), block.batches,
+                )
+                for block in blocks
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTotals:
+    """The exact numbers of an epoch in one block. buckets: bucket -> samples."""
+
+    resolution: Size
+    batch_size: int
+    samples: int
+    buckets: Mapping[Size, int]
+    batches: int
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The exact numbers of a run. samples, buckets (bucket -> samples), batches: of an epoch."""
+    """The exact numbers of a run. samples, buckets (bucket -> samples), batches: of an epoch, over
+    all blocks.
+    """
 
     samples: int
     buckets: Mapping[Size, int]
     batches: int
     steps_per_epoch: int
     steps: int
+    blocks: tuple[BlockTotals, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +218,10 @@ class ConceptImages:
 class ConceptPlan:
     """The plan of one concept.
 
-    buckets: bucket -> images. ideal: steps / epochs / images * batch before rounding, None if
-    repeats are fixed or no steps were requested. alone: the exact numbers if only this concept were
-    trained, without regularisation. one_bucket_assumed: sizes are unknown, so the rounding per
-    bucket is missing.
+    buckets: bucket -> images, over all resolutions. ideal: steps / epochs / images * batch before
+    rounding, None if repeats are fixed or no steps were requested. alone: the exact numbers if only
+    this concept were trained, without regularisation. one_bucket_assumed: sizes are unknown, so the
+    rounding per bucket is missing.
     """
 
     name: str
@@ -172,14 +234,14 @@ class ConceptPlan:
 
     @property
     def samples(self) -> int:
-        """Return the samples per epoch."""
-        return self.images * self.repeats
+        """Return the samples per epoch, at all resolutions."""
+        return self.alone.samples
 
 
 @dataclass(frozen=True, slots=True)
 class RegPlan:
-    """The samples of an epoch from the regularisation set. wanted: its images x repeats; samples:
-    those that are used.
+    """The samples of an epoch from the regularisation set, at all resolutions. wanted: its images x
+    repeats; samples: those that are used; unused: images.
     """
 
     images: int
@@ -207,18 +269,18 @@ class RepeatsPlan:
 def plan(
     concepts: Sequence[ConceptImages],
     *,
-    rules: BucketRules,
+    rules: BucketRules | Sequence[BucketRules],
     batch_settings: BatchSettings,
     steps: int | None = None,
     reg: Sequence[ConceptImages] = (),
 ) -> RepeatsPlan:
     """Choose the repeats of each concept, and count the exact steps.
 
-    steps: the optimizer steps per concept, on its own images. The concept with the most images gets
-    the repeats nearest to them; the others get the repeats that bring their samples per epoch
-    nearest to its samples (76 images at 1 and 16 at 5: 76 and 80). Without steps the most images
-    get 1, or the others follow the concept with the most samples among those with fixed repeats.
-    Fixed repeats are never changed.
+    rules: of each resolution at which every image is trained. steps: the optimizer steps per
+    concept, on its own images. The concept with the most images gets the repeats nearest to them;
+    the others get the repeats that bring their samples per epoch nearest to its samples (76 images
+    at 1 and 16 at 5: 76 and 80). Without steps the most images get 1, or the others follow the
+    concept with the most samples among those with fixed repeats. Fixed repeats are never changed.
     """
     if not concepts:
         raise DatasetError(
@@ -226,43 +288,70 @@ def plan(
         )
     if steps is not None and steps < 1:
         raise ConfigError(f"steps = {steps}", hint="use 1 or more")
-    counts = [Counter(concept.buckets(rules)) for concept in concepts]
+    resolutions = (rules,) if isinstance(rules, BucketRules) else tuple(rules)
+    counts = [_count(concept, resolutions, batch_settings) for concept in concepts]
     repeats = _choose(concepts, counts, batch_settings, steps)
     planned = tuple(
         ConceptPlan(
             name=concept.name,
             images=concept.images,
             repeats=n,
-            buckets=dict(sorted(count.items())),
-            alone=batch_settings.totals(_times(count, n)),
+            buckets=batch_settings.totals(count).buckets,
+            alone=batch_settings.totals([block.times(n) for block in count]),
             ideal=None
             if steps is None or concept.repeats
-            else _ideal(concept.images, batch_settings, steps),
-            one_bucket_assumed=rules.enabled and not concept.sizes,
+            else _ideal(count, batch_settings, steps),
+            one_bucket_assumed=resolutions[0].enabled and not concept.sizes,
         )
         for concept, count, n in zip(concepts, counts, repeats, strict=True)
     )
-    train: Counter[Size] = Counter()
-    for count, n in zip(counts, repeats, strict=True):
-        train.update(_times(count, n))
-    reg_plan, added = _match_reg(reg, rules, train.total())
+    num_train = sum(concept.images * n for concept, n in zip(concepts, repeats, strict=True))
+    train: list[BlockSamples] = []
+    total: list[BlockSamples] = []
+    reg_plans: list[RegPlan] = []
+    for i, block_rules in enumerate(resolutions):
+        samples: Counter[Size] = Counter()
+        for count, n in zip(counts, repeats, strict=True):
+            samples.update(count[i].times(n).buckets)
+        reg_plan, added = _match_reg(reg, block_rules, num_train)
+        block = BlockSamples(samples, batch_settings.batch_size, block_rules.resolution)
+        train.append(block)
+        total.append(replace(block, buckets=samples + added))
+        reg_plans.append(reg_plan)
     return RepeatsPlan(
         concepts=planned,
         batch_settings=batch_settings,
         train=batch_settings.totals(train),
-        total=batch_settings.totals(train + added),
+        total=batch_settings.totals(total),
         steps=steps,
-        reg=reg_plan,
+        reg=RegPlan(
+            reg_plans[0].images,
+            sum(each.wanted for each in reg_plans),
+            sum(each.samples for each in reg_plans),
+            reg_plans[0].unused,
+        )
+        if reg
+        else None,
+    )
+
+
+def _count(
+    concept: ConceptImages, resolutions: Sequence[BucketRules], batch_settings: BatchSettings
+) -> tuple[BlockSamples, ...]:
+    """Return the images of a concept in each bucket, by resolution."""
+    return tuple(
+        BlockSamples(Counter(concept.buckets(rules)), batch_settings.batch_size, rules.resolution)
+        for rules in resolutions
     )
 
 
 def _match_reg(
     reg: Sequence[ConceptImages], rules: BucketRules, num_train: int
-) -> tuple[RegPlan | None, Counter[Size]]:
-    """Return the plan of the regularisation set, and the samples that it adds to each bucket."""
+) -> tuple[RegPlan, Counter[Size]]:
+    """Return the plan of the regularisation set at one resolution, and the samples that it adds to
+    each bucket.
+    """
     added: Counter[Size] = Counter()
-    if not reg:
-        return None, added
     used = reg_samples(num_train, [(b, c.repeats or 1) for c in reg for b in c.buckets(rules)])
     for bucket, n in used.samples:
         added[bucket] += n
@@ -272,7 +361,7 @@ def _match_reg(
 
 def _choose(
     concepts: Sequence[ConceptImages],
-    counts: Sequence[Counter[Size]],
+    counts: Sequence[Sequence[BlockSamples]],
     batch_settings: BatchSettings,
     steps: int | None,
 ) -> list[int]:
@@ -292,19 +381,21 @@ def _choose(
     return [concept.repeats or _nearest_multiple(samples, concept.images) for concept in concepts]
 
 
-def nearest_repeats(images: Mapping[Size, int], batch_settings: BatchSettings, steps: int) -> int:
+def nearest_repeats(
+    images: Sequence[BlockSamples], batch_settings: BatchSettings, steps: int
+) -> int:
     """Return the repeats whose exact optimizer steps are nearest to `steps`, at least 1.
 
-    images: bucket -> images. Of several repeats with the same steps, return the one nearest to
-    steps / epochs / images * batch; of two equally near, the smaller.
+    images: of each block, with one sample for each image. Of several repeats with the same steps,
+    return the one nearest to steps / epochs / images * batch; of two equally near, the smaller.
     """
 
     def exact(repeats: int) -> int:
-        return batch_settings.steps(_times(images, repeats))
+        return batch_settings.steps([block.times(repeats) for block in images])
 
     # Rounding up batches makes the exact steps at least those of the formula, so the formula is an
     # upper bound of the repeats; exact steps grow with the repeats, so a binary search finds them.
-    ideal = _ideal(sum(images.values()), batch_settings, steps)
+    ideal = _ideal(images, batch_settings, steps)
     candidates = range(1, int(ideal) + 2)
     below = bisect_right(candidates, steps, key=exact)
     above = below + 1
@@ -316,9 +407,11 @@ def nearest_repeats(images: Mapping[Size, int], batch_settings: BatchSettings, s
     return min(range(above, last + 1), key=lambda repeats: (abs(repeats - ideal), repeats))
 
 
-def _ideal(images: int, batch_settings: BatchSettings, steps: int) -> float:
-    """Return steps / epochs / images * batch: 1000 / 10 / 10 * 2 = 20."""
-    return steps * batch_settings.samples_per_step / (batch_settings.epochs * images)
+def _ideal(images: Sequence[BlockSamples], batch_settings: BatchSettings, steps: int) -> float:
+    """Return steps / epochs / images * batch: 1000 / 10 / 10 * 2 = 20; at two resolutions half."""
+    batches = sum((Fraction(block.samples, block.batch_size) for block in images), Fraction(0))
+    per_step = batch_settings.gradient_accumulation * batch_settings.processes
+    return float(steps * per_step / (batch_settings.epochs * batches))
 
 
 def _nearest_multiple(samples: int, images: int) -> int:
@@ -329,7 +422,3 @@ def _nearest_multiple(samples: int, images: int) -> int:
     return max(
         1, below if samples - below * images <= (below + 1) * images - samples else below + 1
     )
-
-
-def _times(images: Mapping[Size, int], repeats: int) -> Counter[Size]:
-    return Counter({bucket: n * repeats for bucket, n in images.items()})

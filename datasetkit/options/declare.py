@@ -87,6 +87,7 @@ class Option:
     counts_from: CountsFrom = "any file"
     is_limit: bool = False
     literal: bool = False
+    instead: str = ""
     applies: Applies = "at start"
     panel: Panel = "What you want"
     flags: tuple[str, ...] = ()

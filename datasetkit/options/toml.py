@@ -249,6 +249,7 @@ _TYPES: Final[Mapping[str, str]] = {
     "float": "a number",
     "bool": "true or false",
     "str": "text in quotes",
+    "list of int": "a list of whole numbers, e.g. [512, 768]",
     "list of str": 'a list of texts, e.g. ["one", "two"]',
     "pair of int": "a pair [width, height]",
     "pair of float": "a pair of numbers",
@@ -265,7 +266,8 @@ def _expected(cls: type, key: str) -> str:
                 else _TYPES[type_name(kind)]
                 for kind in d.kinds
             ]
-            return f"{key} is " + " or ".join(types)
+            hint = f"{key} is " + " or ".join(types)
+            return f"{hint}; {d.about.instead}" if d.about.instead else hint
     return ""
 
 

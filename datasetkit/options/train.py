@@ -8,6 +8,7 @@ from typing import Final, Literal
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.ranges import in_range
 from datasetkit.dataset.buckets import SELECTORS, BucketRules, default_range
+from datasetkit.dataset.repeats import DatasetBlock
 from datasetkit.options.declare import MANY, CheckedOptions, check, option
 from datasetkit.options.network_args import read as read_network
 from datasetkit.options.networks import LYCORIS, MODULES, NetworkArgs
@@ -176,10 +177,24 @@ class TrainOptions(CheckedOptions):
         ),
         no_range="BucketRules checks it",
         unit="pixels",
+        instead="for several of them write resolutions = [512, 768]",
         slot=4,
         usual={"sd1": (512, 768), "sd2": (512, 768), "sdxl": (1024, 1024)},
         section=DATASET,
         level="dataset",
+    )
+    resolutions: tuple[int, ...] = option(
+        (),
+        "Train every image at each of these resolutions, each with its own buckets; they replace "
+        "`resolution`, whose list is one size.",
+        change=(
+            "a LoRA is used at several sizes; an epoch has so many times the samples, and the "
+            "largest decides the memory"
+        ),
+        shown="none",
+        see="train.md#several-resolutions",
+        no_range="BucketRules checks it",
+        unit="pixels",
     )
     enable_bucket: bool = option(
         True,
@@ -1235,12 +1250,22 @@ class TrainOptions(CheckedOptions):
         )
 
     def bucket_rules(self) -> BucketRules:
-        """Return the bucket arithmetic that these options ask for."""
-        size = (
-            self.resolution
-            if isinstance(self.resolution, tuple)
-            else (self.resolution, self.resolution)
-        )
+        """Return the bucket arithmetic that these options ask for; of several resolutions that of
+        the largest.
+        """
+        return max(self.all_bucket_rules(), key=lambda rules: rules.area)
+
+    def all_bucket_rules(self) -> tuple[BucketRules, ...]:
+        """Return the bucket arithmetic of each resolution."""
+        if len(set(self.resolutions)) < len(self.resolutions):
+            raise ConfigError(
+                f"resolutions = {list(self.resolutions)} names a resolution twice",
+                hint="name each once: repeats set how often an image is used",
+            )
+        return tuple(self._rules_of(size) for size in self.resolutions or (self.resolution,))
+
+    def _rules_of(self, resolution: int | tuple[int, int]) -> BucketRules:
+        size = resolution if isinstance(resolution, tuple) else (resolution, resolution)
         low, high = default_range(size)
         return BucketRules(
             resolution=size,
@@ -1250,4 +1275,13 @@ class TrainOptions(CheckedOptions):
             no_upscale=self.bucket_no_upscale,
             selector=self.bucket_selector,
             enabled=self.enable_bucket,
+        )
+
+    def blocks(self, first: int = 0) -> tuple[DatasetBlock, ...]:
+        """Return the blocks in which images are trained, one for each resolution. first: number of
+        the first.
+        """
+        return tuple(
+            DatasetBlock(rules, self.train_batch_size, number)
+            for number, rules in enumerate(self.all_bucket_rules(), first)
         )

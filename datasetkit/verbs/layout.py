@@ -220,7 +220,7 @@ def _plan_repeats(
     reg = measure(existing_reg(Path(options.out)), project.store).concepts
     return arithmetic.plan(
         images,
-        rules=train.bucket_rules(),
+        rules=train.all_bucket_rules(),
         batch_settings=batch_settings(options, train),
         steps=options.steps or DEFAULT_STEPS,
         reg=reg,

@@ -86,7 +86,7 @@ def plan_repeats(
         concepts = [ConceptImages("images", count=options.images)]
         plan = arithmetic.plan(
             concepts,
-            rules=train.bucket_rules(),
+            rules=train.all_bucket_rules(),
             batch_settings=batch_settings(options, train),
             steps=options.steps or DEFAULT_STEPS,
         )
@@ -106,7 +106,7 @@ def plan_repeats(
     concepts = [c if as_they_are else replace(c, repeats=None) for c in measured.concepts]
     plan = arithmetic.plan(
         concepts,
-        rules=train.bucket_rules(),
+        rules=train.all_bucket_rules(),
         batch_settings=batch_settings(options, train),
         steps=steps,
         reg=reg.concepts,

@@ -107,7 +107,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
     training = train_options(config, None)
     plan = arithmetic.plan(
         train,
-        rules=training.bucket_rules(),
+        rules=training.all_bucket_rules(),
         batch_settings=batch_settings(PlanRepeatsOptions(), training),
         reg=[ConceptImages(options.class_name, sizes(scanned.records), repeats=repeats)],
     )

@@ -30,7 +30,7 @@ from trainer.monitor.prompts import read as read_prompts
 from trainer.plan import memory, model_shapes, report
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
-from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
+from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
 
 if TYPE_CHECKING:
     from trainer.run import TrainedLora
@@ -59,6 +59,7 @@ class PlanTrainingResult:
     subsets: tuple[SubsetUse, ...]
     held_out: tuple[Path, ...]
     buckets: tuple[BucketUse, ...]
+    blocks: tuple[BlockUse, ...]
     captions: CaptionUse
     rates: Mapping[str, float]
     model: DetectedModel | None
@@ -167,9 +168,14 @@ def _reported(
 ) -> PlanTrainingResult:
     """Add to a plan its folders, buckets and captions, and an estimate of its memory."""
     buckets = report.bucket_use(plan)
-    largest = max((use.size for use in buckets), key=lambda size: size[0] * size[1])
+    blocks = report.block_use(plan)
     shapes = model_shapes.read(options.pretrained_model_name_or_path, options.vae)
-    estimate = memory.estimate(options, largest, shapes)
+    # The block whose batches take the most memory decides.
+    estimates = (
+        memory.estimate(replace(options, train_batch_size=block.batch_size), block.largest, shapes)
+        for block in blocks
+    )
+    estimate = max(estimates, key=lambda estimated: estimated.bytes)
     kept = _keep_tokens(options, plan)
     plan = replace(plan, notices=(*plan.notices, *kept.notes))
     return PlanTrainingResult(
@@ -179,8 +185,9 @@ def _reported(
         epochs=plan.epochs,
         totals=plan.totals,
         subsets=report.subset_use(plan),
-        held_out=tuple(image.path for image in plan.held_out),
+        held_out=tuple(dict.fromkeys(image.path for image in plan.held_out)),
         buckets=buckets,
+        blocks=blocks,
         captions=report.caption_use(
             plan, options.max_token_length, weighted=options.weighted_captions
         ),

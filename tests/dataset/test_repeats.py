@@ -12,6 +12,7 @@ from datasetkit.dataset.advice import advice
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.dataset.repeats import (
     BatchSettings,
+    BlockSamples,
     ConceptImages,
     balance_reg,
     epoch_batches,
@@ -250,10 +251,12 @@ def test_the_planned_steps_are_the_steps_of_a_simulated_run(
     st.integers(1, 2000),
 )
 def test_no_other_repeats_are_nearer_to_the_steps(images, batch_settings, steps):
-    def distance(repeats):
-        return abs(batch_settings.steps({b: n * repeats for b, n in images.items()}) - steps)
+    block = BlockSamples(images, batch_settings.batch_size)
 
-    chosen = nearest_repeats(images, batch_settings, steps)
+    def distance(repeats):
+        return abs(batch_settings.steps([block.times(repeats)]) - steps)
+
+    chosen = nearest_repeats([block], batch_settings, steps)
     assert distance(chosen) == min(map(distance, range(1, chosen + 60)))
 
 

@@ -147,12 +147,8 @@ def test_unsupported_key_is_an_error(tmp_path, line, words):
         ("[general]\nresolution = 512\n", r"no \[\[datasets\]\]"),
         ("[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2\n", "no image_dir"),
         (
-            '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nnum_repeats = 0\n',
-            "num_repeats = 0",
-        ),
-        (
-            "[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768\n",
-            "have different resolutions",
+            '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nnum_repeats = "2"\n',
+            "num_repeats = '2'",
         ),
         (
             '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nface_crop_aug_range = "1,2"\n',

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.dataset.repeats import BatchSettings, ConceptImages
+from datasetkit.dataset.repeats import BatchSettings, BlockSamples, ConceptImages
 from datasetkit.dataset.repeats import plan as plan_repeats
 from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
@@ -47,7 +47,7 @@ def made(samples, sizes, batch, accumulation, processes) -> TrainingPlan:
     from datasetkit.dataset.buckets import select
 
     options = TrainOptions(train_batch_size=batch, gradient_accumulation_steps=accumulation)
-    subset = Subset(Path("x"), "x", 1, caption_options(options))
+    subset = Subset(Path("x"), "x", 1, caption_options(options), options.blocks()[0])
     images = tuple(
         TrainImage(
             Path(f"{i}.png"),
@@ -63,7 +63,7 @@ def made(samples, sizes, batch, accumulation, processes) -> TrainingPlan:
     buckets: Counter = Counter()
     for image, n in zip(images, samples, strict=True):
         buckets[image.bucket.bucket] += n
-    totals = batch_settings.totals(buckets)
+    totals = batch_settings.totals([BlockSamples(buckets, batch)])
     return TrainingPlan(images, tuple(samples), batch_settings, totals, totals.steps)
 
 

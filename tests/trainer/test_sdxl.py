@@ -107,7 +107,8 @@ def test_both_layouts_of_a_model_have_the_same_shapes(model, tmp_path):
 
 
 def image(size, bucket):
-    subset = Subset(Path("x"), "x", 1, caption_options(TrainOptions()))
+    options = TrainOptions()
+    subset = Subset(Path("x"), "x", 1, caption_options(options), options.blocks()[0])
     return TrainImage(Path("x.png"), "0", size, "x", bucket, subset)
 
 

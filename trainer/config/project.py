@@ -29,6 +29,7 @@ def of_project(
     """Return `[train]` of a dsk.toml with overrides; paths in the file are relative to its
     folder. only_read: see Config.build.
     """
+    overrides = one_resolution(overrides)
     options = config.build(TrainOptions, "train", overrides, only_read=only_read)
     root = config.root
     if root is None:
@@ -48,6 +49,13 @@ def of_project(
             paths[name] = value
     absolute: dict[str, Any] = {name: str(root / value) for name, value in paths.items()}
     return replace(options, **absolute)
+
+
+def one_resolution(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return overrides in which a `resolution` also replaces the `resolutions` of a file."""
+    if overrides.get("resolution") is None or overrides.get("resolutions") is not None:
+        return overrides
+    return {**overrides, "resolutions": ()}
 
 
 def outside_notices(config: Config, overrides: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from datasetkit.options.declare import by_name
 from datasetkit.options.toml import TYPED, build
 from datasetkit.options.train import TrainOptions
 from trainer.config import dataset_file as dataset_toml
-from trainer.config.project import outside_lines
+from trainer.config.dataset_file import DatasetTable
+from trainer.config.project import one_resolution, outside_lines
 from trainer.config.values import FOLDERS, resolve, translated
 from trainer.plan.plan import Subset, find_subsets
 
@@ -60,27 +61,27 @@ def translate(
         options["sample_prompts"] = str(resolve(str(options["sample_prompts"]), config_file))
     if dataset_file is None and "dataset_config" in folders:
         dataset_file = resolve(folders["dataset_config"], config_file)
-    rows: list[dict[str, Any]] = []
+    overrides = one_resolution(overrides)
+    tables: list[DatasetTable] = []
     if dataset_file is not None:
-        shared, rows = dataset_toml.read(
-            read_toml(dataset_file), display(dataset_file.name), ignored
-        )
-        options |= shared
-    from_files = {name: value for name, value in options.items() if name not in overrides}
+        tables = dataset_toml.read(read_toml(dataset_file), display(dataset_file.name), ignored)
+        options |= dataset_toml.common(tables)
+    from_files = {
+        name: value
+        for table in (options, *(table.options for table in tables))
+        for name, value in table.items()
+        if name not in overrides
+    }
     if not allow_import:
         trust.refuse_imports(TrainOptions, from_files, where=where)
-    train_options = build(
-        TrainOptions,
-        _with_defaults(options, overrides),
-        overrides,
-        where=where,
-        typed=TYPED["train"],
-    )
     # Paths in these files are relative to the current folder.
     notices = outside_lines(from_files, Path.cwd())
     if dataset_file is not None:
-        subsets = tuple(dataset_toml.subset(row, train_options, dataset_file) for row in rows)
-        return TranslatedConfig(train_options, subsets, ignored, notices)
+        several = [_built(options, table.options, overrides, where) for table in tables]
+        subsets, more = dataset_toml.subsets(tables, several, dataset_file)
+        main = max(several, key=lambda of_table: of_table.bucket_rules().area)
+        return TranslatedConfig(main, subsets, ignored, (*notices, *more))
+    train_options = _built(options, {}, overrides, where)
     if data_dir is not None and "train_data_dir" not in folders:
         subsets, more = find_subsets(data_dir, train_options)
         return TranslatedConfig(train_options, subsets, ignored, (*notices, *more))
@@ -96,8 +97,28 @@ def named_folders(config_file: Path | None, dataset_file: Path | None) -> list[P
     if dataset_file is None:
         names = [config.get(name) for name in ("train_data_dir", "reg_data_dir")]
         return [resolve(str(name), config_file) for name in names if name]
-    _, rows = dataset_toml.read(read_toml(dataset_file), display(dataset_file.name), {})
+    tables = dataset_toml.read(read_toml(dataset_file), display(dataset_file.name), {})
+    rows = [row for table in tables for row in table.rows]
     return [resolve(str(row["image_dir"]), dataset_file) for row in rows if "image_dir" in row]
+
+
+def _built(
+    options: Mapping[str, Any],
+    of_dataset: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    where: str,
+) -> TrainOptions:
+    """Return the options of one `[[datasets]]`: its own stand above those of the config.toml."""
+    table = {**options, **of_dataset}
+    if "resolution" in of_dataset:
+        table.pop("resolutions", None)
+    return build(
+        TrainOptions,
+        _with_defaults(table, overrides),
+        overrides,
+        where=where,
+        typed=TYPED["train"],
+    )
 
 
 def _of_folders(

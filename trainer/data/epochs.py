@@ -16,7 +16,8 @@ class Sample:
     """One use of an image. image: its index in the plan; number: which use of this content in the
     epoch, from 0.
 
-    Images of the same content share the numbering, so that no two samples draw the same noise.
+    Images of the same content share the numbering, also an image at several resolutions, so that no
+    two samples draw the same noise.
     """
 
     image: int
@@ -27,22 +28,27 @@ Batch = tuple[Sample, ...]
 
 
 def epoch_batches(plan: TrainingPlan, seed: int, epoch: int) -> list[Batch]:
-    """Return the batches of an epoch (from 0): every sample exactly once, one bucket per batch.
+    """Return the batches of an epoch (from 0): every sample exactly once, one bucket of one
+    block per batch.
 
     The order depends on the images' contents, not on their names.
     """
     uses: Counter[str] = Counter()
-    buckets: dict[Size, list[Sample]] = defaultdict(list)
+    buckets: dict[tuple[int, Size], list[Sample]] = defaultdict(list)
+    batch_sizes: dict[int, int] = {}
     for index in sorted(range(len(plan.images)), key=lambda i: (plan.images[i].id, i)):
         image = plan.images[index]
+        block = image.subset.block
+        batch_sizes[block.number] = block.batch_size
         for _ in range(plan.samples[index]):
-            buckets[image.bucket.bucket].append(Sample(index, uses[image.id]))
+            buckets[block.number, image.bucket.bucket].append(Sample(index, uses[image.id]))
             uses[image.id] += 1
     random = rng(seed, epoch, "", 0, "order")
     batches: list[Batch] = []
-    for size in sorted(buckets):
-        random.shuffle(buckets[size])
-        batches.extend(_cut(buckets[size], plan.batch_settings.batch_size))
+    for number, size in sorted(buckets):
+        samples = buckets[number, size]
+        random.shuffle(samples)
+        batches.extend(_cut(samples, batch_sizes[number]))
     random.shuffle(batches)
     return batches
 

@@ -43,6 +43,12 @@ _ABSENT: Final = {
 # Written for losses that use them, else as "None".
 _HUBER: Final = ("huber_schedule", "huber_c", "huber_scale")
 _ABSOLUTE: Final = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
+# Of a run with one resolution; with several blocks `ss_datasets` has them.
+_OF_ONE_BLOCK: Final = (
+    "batch_size_per_device", "total_batch_size", "resolution", "color_aug", "flip_aug",
+    "random_crop", "shuffle_caption", "enable_bucket", "bucket_no_upscale", "min_bucket_reso",
+    "max_bucket_reso", "keep_tokens", "bucket_info",
+)  # fmt: skip
 # Kept with `no_metadata`: what is needed to load the file correctly.
 _MINIMAL: Final = (
     "ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha",
@@ -52,13 +58,33 @@ _MINIMAL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SubsetFacts:
-    """One folder of images. folder: its path or name; captions: as in the files, one per image."""
+    """One folder of images. folder: its path or name; captions: as in the files, one per image.
+    settings: its own options, by sd-scripts' names.
+    """
 
     folder: str
     repeats: int
     images: int
     is_reg: bool = False
     captions: tuple[str, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFacts:
+    """One resolution of a run, or one `[[datasets]]`. sides: the smallest and the largest of its
+    buckets, None without buckets. num_train_images, num_reg_images: samples per epoch. The rest as
+    in RunFacts.
+    """
+
+    resolution: tuple[int, int]
+    batch_size: int
+    sides: tuple[int, int] | None
+    num_train_images: int
+    num_reg_images: int
+    subsets: Sequence[SubsetFacts]
+    buckets: Mapping[tuple[int, int], int]
+    mean_ar_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +106,8 @@ class RunFacts:
     height), pixels. started_at: seconds since 1970, see `now`. num_train_images, num_reg_images:
     samples per epoch. num_validation_images: held-out images. lr_warmup_steps: optimizer steps.
     batch_size: images per step and process. buckets: (width, height) -> samples per epoch.
-    mean_ar_error: of the buckets' aspect ratios. For modelspec: prediction is "epsilon" or "v",
+    mean_ar_error: of the buckets' aspect ratios. blocks: more than one if the run has several. For
+    modelspec: prediction is "epsilon" or "v",
     timesteps are (low, high).
     """
 
@@ -101,6 +128,7 @@ class RunFacts:
     subsets: Sequence[SubsetFacts] = ()
     buckets: Mapping[tuple[int, int], int] = field(default_factory=dict)
     mean_ar_error: float = 0.0
+    blocks: Sequence[BlockFacts] = ()
     network_args: Mapping[str, object] = field(default_factory=dict)
     base_model: BaseFacts
     vae: BaseFacts | None = None
@@ -158,7 +186,7 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
         "debiased_estimation": bool(facts.options.get("debiased_estimation_loss")),
         "v2": facts.v2,
         "base_model_version": facts.base_model_version,
-        "bucket_info": _json(bucket_info(facts)),
+        "bucket_info": _json(bucket_info(facts.buckets, facts.mean_ar_error)),
     }
     huber = facts.options.get("loss_type") in ("huber", "smooth_l1")
     copied = {
@@ -168,7 +196,11 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
     numbers = {f"ss_{name}": str(value) for name, value in counted.items()}
     averaged = {"ss_ema_decay": str(ema)} if (ema := facts.options.get("ema_decay")) else {}
     network = _network_args(facts) | averaged
-    return {**_ABSENT, **copied, **numbers, **_folders(facts.subsets), **network, **_files(facts)}
+    entries = {**_ABSENT, **copied, **numbers, **network, **_files(facts)}
+    if len(facts.blocks) <= 1:
+        return entries | _folders(facts.subsets)
+    single = {f"ss_{name}" for name in _OF_ONE_BLOCK}
+    return {k: text for k, text in entries.items() if k not in single} | _datasets(facts)
 
 
 def final_metadata(
@@ -254,14 +286,14 @@ def dataset_dirs(subsets: Iterable[SubsetFacts], *, is_reg: bool) -> dict[str, d
     }
 
 
-def bucket_info(facts: RunFacts) -> dict[str, Any]:
+def bucket_info(buckets: Mapping[tuple[int, int], int], mean_ar_error: float) -> dict[str, Any]:
     """Return the buckets sorted by size with their samples per epoch, and the mean aspect error."""
-    buckets = enumerate(sorted(facts.buckets.items()))
     return {
         "buckets": {
-            str(i): {"resolution": list(size), "count": samples} for i, (size, samples) in buckets
+            str(i): {"resolution": list(size), "count": samples}
+            for i, (size, samples) in enumerate(sorted(buckets.items()))
         },
-        "mean_img_ar_error": facts.mean_ar_error,
+        "mean_img_ar_error": mean_ar_error,
     }
 
 
@@ -279,6 +311,51 @@ def _folders(subsets: Sequence[SubsetFacts]) -> dict[str, str]:
         "ss_tag_frequency": frequency,
     }
     return entries | ({"ss_tag_frequency_left_out": str(left_out)} if left_out else {})
+
+
+def _datasets(facts: RunFacts) -> dict[str, str]:
+    """Return the keys that sd-scripts writes for several `[[datasets]]`: what of them differs is in
+    `ss_datasets`, and a folder's tags are counted once.
+    """
+    limit = TAG_FREQUENCY_BYTES // (len(facts.blocks) + 1)
+    once = {subset.folder: subset for block in facts.blocks for subset in block.subsets}
+    frequency, left_out = fitted(tag_frequency(once.values()), limit)
+    subsets = [subset for block in facts.blocks for subset in block.subsets]
+    resampling = facts.options.get("resize_interpolation")
+    entries = {
+        "ss_datasets": _json([_dataset(block, resampling, limit) for block in facts.blocks]),
+        "ss_dataset_dirs": _json(dataset_dirs(subsets, is_reg=False)),
+        "ss_tag_frequency": frequency,
+    }
+    return entries | ({"ss_tag_frequency_left_out": str(left_out)} if left_out else {})
+
+
+def _dataset(block: BlockFacts, resampling: object, limit: int) -> dict[str, Any]:
+    low, high = block.sides or (None, None)
+    return {
+        "is_dreambooth": True,
+        "batch_size_per_device": block.batch_size,
+        "num_train_images": block.num_train_images,
+        "num_reg_images": block.num_reg_images,
+        "resolution": list(block.resolution),
+        "enable_bucket": block.sides is not None,
+        "min_bucket_reso": low,
+        "max_bucket_reso": high,
+        "tag_frequency": json.loads(fitted(tag_frequency(block.subsets), limit)[0]),
+        "bucket_info": bucket_info(block.buckets, block.mean_ar_error),
+        "resize_interpolation": resampling,
+        "subsets": [
+            {
+                "img_count": subset.images,
+                "num_repeats": subset.repeats,
+                **subset.settings,
+                "resize_interpolation": resampling,
+                "image_dir": base_name(subset.folder),
+                "is_reg": subset.is_reg,
+            }
+            for subset in block.subsets
+        ],
+    }
 
 
 def _network_args(facts: RunFacts) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, write_atomic, writing
-from datasetkit.dataset.buckets import Size
 from datasetkit.options.train import TrainOptions
 from trainer.device import DTYPES
 from trainer.files import lora, metadata
@@ -20,6 +18,7 @@ from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor.validation import BEST
 from trainer.optimizers import build_optimizer, build_scheduler
+from trainer.plan.plan import TrainImage, TrainingPlan, mean_ar_error
 
 
 def save_name(run: TrainingSetup, name: str, log: StepLog) -> str | None:
@@ -126,9 +125,6 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
     """Return the facts of the run that go into the LoRA's metadata."""
     names = run.family.metadata_names("v_prediction" if run.prediction == "v" else "epsilon")
     options, plan = run.options, run.plan
-    buckets: Counter[Size] = Counter()
-    for image, n in zip(plan.images, plan.samples, strict=True):
-        buckets[image.bucket.bucket] += n
     return metadata.RunFacts(
         options=_metadata_options(options, run),
         output_name=name,
@@ -144,18 +140,10 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
         lr_warmup_steps=build_scheduler.warmup_steps(options.lr_warmup_steps, plan.steps),
         batch_size=options.train_batch_size,
         processes=plan.batch_settings.processes,
-        subsets=[
-            metadata.SubsetFacts(
-                str(s.folder),
-                s.repeats,
-                len(images := [p for p in plan.images if p.subset == s]),
-                s.is_reg,
-                tuple(p.caption.replace("\n", ", ") for p in images),
-            )
-            for s in plan.subsets
-        ],
-        buckets={size: n for size, n in buckets.items() if n},
-        mean_ar_error=plan.mean_ar_error,
+        subsets=_subset_facts(plan.images),
+        buckets=plan.totals.buckets,
+        mean_ar_error=mean_ar_error(plan.images),
+        blocks=_block_facts(plan),
         base_model=_model_file(run.parts.source, options.pretrained_model_name_or_path),
         vae=_model_file(Path(options.vae), options.vae) if options.vae else None,
         base_model_version=names.base_model_version,
@@ -169,6 +157,64 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
             for pair in options.network_args
         },
     )
+
+
+def _subset_facts(images: Sequence[TrainImage]) -> list[metadata.SubsetFacts]:
+    """Return the facts of the folders of some images."""
+    facts = []
+    for subset in dict.fromkeys(image.subset for image in images):
+        subset_images = [image for image in images if image.subset == subset]
+        captions = subset.captions
+        settings = {
+            "color_aug": subset.color,
+            "flip_aug": subset.flip,
+            "random_crop": subset.random_crop,
+            "shuffle_caption": captions.shuffle_caption,
+            "keep_tokens": captions.keep_tokens,
+            "keep_tokens_separator": captions.keep_tokens_separator or None,
+            "secondary_separator": captions.secondary_separator or None,
+            "enable_wildcard": captions.enable_wildcard,
+            "caption_prefix": captions.caption_prefix or None,
+            "caption_suffix": captions.caption_suffix or None,
+            "class_tokens": subset.name,
+        }
+        texts = tuple(image.caption.replace("\n", ", ") for image in subset_images)
+        facts.append(
+            metadata.SubsetFacts(
+                str(subset.folder),
+                subset.repeats,
+                len(subset_images),
+                subset.is_reg,
+                texts,
+                settings,
+            )
+        )
+    return facts
+
+
+def _block_facts(plan: TrainingPlan) -> list[metadata.BlockFacts]:
+    facts = []
+    for block, totals in zip(plan.blocks, plan.totals.blocks, strict=True):
+        used = [
+            (image, n)
+            for image, n in zip(plan.images, plan.samples, strict=True)
+            if image.subset.block == block
+        ]
+        reg = sum(n for image, n in used if image.subset.is_reg)
+        images = [image for image, _ in used]
+        facts.append(
+            metadata.BlockFacts(
+                resolution=block.rules.resolution,
+                batch_size=block.batch_size,
+                sides=block.rules.sides if block.rules.enabled else None,
+                num_train_images=totals.samples - reg,
+                num_reg_images=reg,
+                subsets=_subset_facts(images),
+                buckets=totals.buckets,
+                mean_ar_error=mean_ar_error(images),
+            )
+        )
+    return facts
 
 
 def _metadata_options(options: TrainOptions, run: TrainingSetup) -> dict[str, object]:

@@ -29,7 +29,7 @@ from trainer.data.prefetch import PreparedSample
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor import preview
 from trainer.monitor.metrics import ValidationPoint, read_rows
-from trainer.plan.plan import TrainImage, TrainingPlan
+from trainer.plan.plan import TrainImage, TrainingPlan, block_name
 
 # Timesteps at which each image is measured.
 TIMESTEPS: Final = 4
@@ -58,12 +58,18 @@ def timestep_grid(options: TrainOptions) -> tuple[int, ...]:
 def choose_images(
     plan: TrainingPlan, options: TrainOptions
 ) -> tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]]:
-    """Return the held-out images to validate, and as many training images, chosen by content."""
-    held = plan.held_out[: options.max_validation_steps]
-    trained = {p.id: p for p in reversed(plan.images) if not p.subset.is_reg}
+    """Return the held-out images to validate, and as many training images, chosen by content.
 
-    def rank(image: TrainImage) -> float:
-        return validation_split.fraction_of(image.id, seed(options))
+    An image that is trained at several resolutions is measured at each of them.
+    """
+    held = plan.held_out[: options.max_validation_steps]
+    trained = {
+        (p.id, p.subset.block.number): p for p in reversed(plan.images) if not p.subset.is_reg
+    }
+
+    def rank(image: TrainImage) -> tuple[float, int]:
+        fraction = validation_split.fraction_of(image.id, seed(options))
+        return fraction, image.subset.block.number
 
     ranked = sorted(trained.values(), key=rank)
     return held, tuple(ranked[: len(held)])
@@ -109,15 +115,19 @@ def _image_losses(setup: TrainingSetup, image: TrainImage) -> Tensor:
         seeds.rng(validation_seed, 0, image.id, 0, "validation caption"),
     )
     at = image.bucket.crop
+    batch_size = image.subset.block.batch_size
+    first_number = image.subset.block.number * TIMESTEPS  # other noise at each resolution
     mask = pixels.read_mask(image, at, flip=False) if options.masked_loss else None
     sample = PreparedSample(image, 0, at, False, caption, None, mask)
     parts = []
-    for first in range(0, TIMESTEPS, options.train_batch_size):
-        numbers = list(range(TIMESTEPS))[first : first + options.train_batch_size]
+    for first in range(0, TIMESTEPS, batch_size):
+        numbers = list(range(TIMESTEPS))[first : first + batch_size]
 
         def generators(purpose: str, numbers: list[int] = numbers) -> list[torch.Generator]:
             return [
-                seeds.generator(validation_seed, 0, image.id, n, f"validation {purpose}")
+                seeds.generator(
+                    validation_seed, 0, image.id, first_number + n, f"validation {purpose}"
+                )
                 for n in numbers
             ]
 
@@ -247,7 +257,9 @@ def _best_record(folder: Path, name: str) -> Path:
 
 
 def _name(image: TrainImage) -> str:
-    return f"{image.subset.folder.name}/{image.path.name}"
+    number = image.subset.block.number
+    name = f"{image.subset.folder.name}/{image.path.name}"
+    return f"{name}, {block_name(image.subset.block)}" if number else name
 
 
 def _named(images: Sequence[TrainImage], losses: Tensor) -> list[tuple[str, list[float]]]:

@@ -27,10 +27,17 @@ from datasetkit.core.files import (
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.ranges import one_of
 from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
+from datasetkit.core.words import counted
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
 from datasetkit.dataset.layout import REG
-from datasetkit.dataset.repeats import BatchSettings, Totals, reg_samples
+from datasetkit.dataset.repeats import (
+    BatchSettings,
+    BlockSamples,
+    DatasetBlock,
+    Totals,
+    reg_samples,
+)
 from datasetkit.images import pixels
 from datasetkit.images.listing import list_images, same_names
 from datasetkit.images.scan import refuse_shared_caption
@@ -46,8 +53,8 @@ Captioned = Literal["written", "missing", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One folder of images. name: the caption of images without one. is_reg: its loss has
-    prior_loss_weight.
+    """One folder of images, in one block. name: the caption of images without one. is_reg: its loss
+    has prior_loss_weight.
 
     color: colour augmentation. preserved: the target is the base model's prediction
     (diff_output_preservation).
@@ -57,6 +64,7 @@ class Subset:
     name: str
     repeats: int
     captions: CaptionOptions
+    block: DatasetBlock
     is_reg: bool = False
     flip: bool = False
     random_crop: bool = False
@@ -66,8 +74,8 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class TrainImage:
-    """One image to train. id: hash of its bytes; size: after EXIF rotation; mask: its mask file, if
-    any.
+    """One image to train at one resolution. id: hash of its bytes; size: after EXIF rotation; mask:
+    its mask file, if any.
 
     caption: as trained; captioned: whether it is from a caption file.
     """
@@ -110,6 +118,11 @@ class TrainingPlan:
     def subsets(self) -> tuple[Subset, ...]:
         return tuple(dict.fromkeys(p.subset for p in self.images))
 
+    @property
+    def blocks(self) -> tuple[DatasetBlock, ...]:
+        """Return the blocks in the order of their numbers; one without images is left out."""
+        return _blocks(self.images)
+
     def count(self, *, is_reg: bool) -> int:
         """Return the samples per epoch of the training or the regularisation images."""
         return sum(
@@ -117,13 +130,26 @@ class TrainingPlan:
         )
 
     @property
-    def mean_ar_error(self) -> float:
-        """Return the mean difference between the aspect ratios of bucket and image."""
-        errors = [
-            abs(p.bucket.bucket[0] / p.bucket.bucket[1] - p.size[0] / p.size[1])
-            for p in self.images
-        ]
-        return sum(errors) / len(errors)
+    def image_count(self) -> int:
+        """Return the number of images, each counted once however many blocks train it."""
+        return len({p.path for p in self.images})
+
+
+def mean_ar_error(images: Sequence[TrainImage]) -> float:
+    """Return the mean difference between the aspect ratios of bucket and image."""
+    errors = [abs(p.bucket.bucket[0] / p.bucket.bucket[1] - p.size[0] / p.size[1]) for p in images]
+    return sum(errors) / len(errors)
+
+
+def _blocks(images: Sequence[TrainImage]) -> tuple[DatasetBlock, ...]:
+    blocks = dict.fromkeys(p.subset.block for p in images)
+    return tuple(sorted(blocks, key=lambda block: block.number))
+
+
+def block_name(block: DatasetBlock) -> str:
+    """Return what messages call a block, such as `block 2 (768x768)`."""
+    width, height = block.rules.resolution
+    return f"block {block.number + 1} ({width}x{height})"
 
 
 def caption_options(options: TrainOptions) -> CaptionOptions:
@@ -145,9 +171,10 @@ def caption_options(options: TrainOptions) -> CaptionOptions:
 
 
 def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
-    """Find the concept folders of a laid-out dataset, in `train/` and `reg/` or directly in it.
+    """Find the concept folders of a laid-out dataset, in `train/` and `reg/` or directly in it, and
+    train each at every resolution of the options.
 
-    Return them, training first, and notices about other folders. Raises DatasetError.
+    Return them by resolution, training first, and notices about other folders. Raises DatasetError.
     """
     if not folder.is_dir():
         raise DatasetError(
@@ -159,21 +186,27 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     if reg.is_dir():
         trees.append((layout.read_tree(reg), True))
     empty: list[str] = []
+    concepts = [
+        (concept, is_reg)
+        for tree, is_reg in trees
+        for concept in tree.concepts
+        if _has_images(concept.path, empty)
+    ]
     subsets = tuple(
         Subset(
             concept.path,
             concept.concept.name,
             concept.concept.repeats,
             caption_options(options),
+            block,
             is_reg,
             options.flip_aug,
             options.random_crop,
             options.color_aug,
             is_reg and options.diff_output_preservation,
         )
-        for tree, is_reg in trees
-        for concept in tree.concepts
-        if _has_images(concept.path, empty)
+        for block in options.blocks()
+        for concept, is_reg in concepts
     )
     if all(subset.is_reg for subset in subsets):
         raise DatasetError(
@@ -213,12 +246,9 @@ def make_plan(
     schedule.
     """
     _check_names(options)
-    images: list[TrainImage] = []
-    failed: list[Failed] = []
-    left_out: list[LeftOut] = []
     all_notices = list(notices)
-    for subset in subsets:
-        left_out += _read_subset(subset, options, images, failed, all_notices)
+    subsets = _once_per_block(subsets, all_notices)
+    images, failed, left_out = _read_images(subsets, options, all_notices)
     if line := file_kinds.summary(left_out):
         all_notices.append(line)
     if all(p.subset.is_reg for p in images):
@@ -232,21 +262,45 @@ def make_plan(
         options.gradient_accumulation_steps,
         processes,
     )
-    buckets: Counter[Size] = Counter()
-    for image, n in zip(images, samples, strict=True):
-        if n:
-            buckets[image.bucket.bucket] += n
-    totals = batch_settings.totals(buckets)
+    totals = batch_settings.totals(_block_samples(images, samples))
     _check_preservation(images, options)
-    without_mask = sum(p.mask is None for p in images)
+    without_mask = len({p.path for p in images if p.mask is None})
     if options.masked_loss and without_mask:
         all_notices.append(
-            f"masked_loss: {without_mask} of {len(images)} images have no mask and count fully"
+            f"masked_loss: {without_mask} of {len({p.path for p in images})} images have no mask "
+            "and count fully"
         )
     return TrainingPlan(
         tuple(images), samples, batch_settings, totals, options.max_train_steps or totals.steps,
         tuple(failed), tuple(all_notices), held_out, tuple(left_out),
     )  # fmt: skip
+
+
+def _once_per_block(subsets: Sequence[Subset], notices: list[str]) -> list[Subset]:
+    """Return each folder once per block, as sd-scripts does: the first time that it is named."""
+    first: dict[tuple[int, Path], Subset] = {}
+    for subset in subsets:
+        key = (subset.block.number, subset.folder.resolve())
+        if first.setdefault(key, subset) is not subset:
+            notices.append(
+                f"{display(subset.folder)} is named twice: the first is used, with "
+                f"{counted(first[key].repeats, 'repeat')}"
+            )
+    return list(first.values())
+
+
+def _block_samples(
+    images: Sequence[TrainImage], samples: Sequence[int]
+) -> tuple[BlockSamples, ...]:
+    """Return the samples per epoch in each block's buckets."""
+    buckets: dict[DatasetBlock, Counter[Size]] = {block: Counter() for block in _blocks(images)}
+    for image, n in zip(images, samples, strict=True):
+        if n:
+            buckets[image.subset.block][image.bucket.bucket] += n
+    return tuple(
+        BlockSamples(counts, block.batch_size, block.rules.resolution)
+        for block, counts in buckets.items()
+    )
 
 
 def _check_preservation(images: Sequence[TrainImage], options: TrainOptions) -> None:
@@ -283,47 +337,104 @@ def _split(
     return [p for p in images if p.id not in chosen], tuple(held_out)
 
 
-def _read_subset(
-    subset: Subset,
-    options: TrainOptions,
-    images: list[TrainImage],
-    failed: list[Failed],
-    notices: list[str],
-) -> tuple[LeftOut, ...]:
-    """Read the images of a subset, and return what else its folder has."""
-    if not subset.folder.is_dir():
+@dataclass(frozen=True, slots=True)
+class _ReadImage:
+    """What the file of an image says. caption: None without a caption file."""
+
+    path: Path
+    id: str
+    size: Size
+    caption: str | None
+    mask: Path | None
+
+    @property
+    def captioned(self) -> Captioned:
+        return "missing" if self.caption is None else "written" if self.caption else "empty"
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadFolder:
+    """The images of a folder, and what else it has."""
+
+    images: tuple[_ReadImage, ...]
+    failed: tuple[Failed, ...]
+    left_out: tuple[LeftOut, ...]
+    notices: tuple[str, ...]
+
+
+def _read_images(
+    subsets: Sequence[Subset], options: TrainOptions, notices: list[str]
+) -> tuple[list[TrainImage], list[Failed], list[LeftOut]]:
+    """Read the images of all subsets: those to train, those that failed, and other files.
+
+    A folder that several blocks train is read once.
+    """
+    images: list[TrainImage] = []
+    failed: list[Failed] = []
+    left_out: list[LeftOut] = []
+    read: dict[tuple[Path, bool], _ReadFolder] = {}
+    reported: set[Path] = set()
+    for subset in subsets:
+        lines = subset.captions.enable_wildcard
+        if (subset.folder, lines) not in read:
+            read[subset.folder, lines] = _read_folder(subset.folder, options, lines=lines)
+        folder = read[subset.folder, lines]
+        images += [
+            TrainImage(
+                image.path,
+                image.id,
+                image.size,
+                image.caption or subset.name,
+                select(subset.block.rules, *image.size),
+                subset,
+                image.mask,
+                image.captioned,
+            )
+            for image in folder.images
+        ]
+        if subset.folder not in reported:
+            reported.add(subset.folder)
+            failed += folder.failed
+            left_out += folder.left_out
+            notices += [*folder.notices, *_without_caption(subset, folder)]
+    return images, failed, left_out
+
+
+def _without_caption(subset: Subset, folder: _ReadFolder) -> list[str]:
+    count = sum(image.captioned != "written" for image in folder.images)
+    if not count or subset.is_reg:
+        return []
+    name = display(subset.folder.name)
+    return [f"{name}: {count} images without a caption get the caption `{display(subset.name)}`"]
+
+
+def _read_folder(folder: Path, options: TrainOptions, *, lines: bool) -> _ReadFolder:
+    """Read the images of a folder. lines: keep the lines of a caption as separate captions."""
+    if not folder.is_dir():
         raise DatasetError(
-            f"{display(subset.folder)} does not exist", hint="check the folder of this subset"
+            f"{display(folder)} does not exist", hint="check the folder of this subset"
         )
-    listing = list_images(subset.folder)
-    failed.extend(listing.failed)
-    rules = options.bucket_rules()
+    listing = list_images(folder)
+    images: list[_ReadImage] = []
+    failed = list(listing.failed)
+    notices: list[str] = []
     owners = same_names(listing.images)
-    without_caption = 0
     for path in listing.images:
         try:
             if path in owners:
                 refuse_shared_caption(path, owners[path])
             probed = pixels.probe(path)
-            caption, both = _caption(path, lines=subset.captions.enable_wildcard)
+            caption, both = _caption(path, lines=lines)
             if both:
                 notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is used")
-            captioned: Captioned = (
-                "missing" if caption is None else "written" if caption else "empty"
-            )
-            without_caption += captioned != "written"
-            size = (probed.width, probed.height)
             mask = mask_path(path)
             images.append(
-                TrainImage(
+                _ReadImage(
                     path,
                     image_id(path),
-                    size,
-                    caption or subset.name,
-                    select(rules, *size),
-                    subset,
+                    (probed.width, probed.height),
+                    caption,
                     mask if options.masked_loss and mask.is_file() else None,
-                    captioned,
                 )
             )
         except DskError as error:
@@ -335,13 +446,7 @@ def _read_subset(
             if (others := [path for path in paths if path != image.with_suffix(".caption")])
         }
     )
-    if without_caption and not subset.is_reg:
-        name = display(subset.folder.name)
-        notices.append(
-            f"{name}: {without_caption} images without a caption get the caption "
-            f"`{display(subset.name)}`"
-        )
-    return listing.left_out
+    return _ReadFolder(tuple(images), tuple(failed), listing.left_out, tuple(notices))
 
 
 def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
@@ -370,15 +475,27 @@ def _as_written(caption: Caption) -> str:
 
 def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:
     """Return the samples of each image per epoch: its repeats; regularisation images are matched to
-    the training samples.
+    the training samples of their block.
     """
-    samples = [0 if p.subset.is_reg else p.subset.repeats for p in images]
-    reg = [(i, p.subset.repeats) for i, p in enumerate(images) if p.subset.is_reg]
-    matched = reg_samples(sum(samples), reg)
-    for i, n in matched.samples:
-        samples[i] = n
-    if matched.unused:
-        notices.append(
-            f"{len(matched.unused)} of {len(reg)} regularisation images are not used in an epoch"
-        )
+    samples = [0] * len(images)
+    blocks = _blocks(images)
+    for block in blocks:
+        where = f"{block_name(block)}: " if len(blocks) > 1 else ""
+        numbered = [(i, p.subset) for i, p in enumerate(images) if p.subset.block == block]
+        for i, subset in numbered:
+            samples[i] = 0 if subset.is_reg else subset.repeats
+        reg = [(i, subset.repeats) for i, subset in numbered if subset.is_reg]
+        matched = reg_samples(sum(samples[i] for i, _ in numbered), reg)
+        for i, n in matched.samples:
+            samples[i] = n
+        if len(reg) == len(numbered):
+            notices.append(
+                f"{where}none of its {len(reg)} regularisation images is used: it has no training "
+                "images, to which they would be matched"
+            )
+        elif matched.unused:
+            notices.append(
+                f"{where}{len(matched.unused)} of {len(reg)} regularisation images are not used in "
+                "an epoch"
+            )
     return tuple(samples)

@@ -19,7 +19,7 @@ from trainer.plan.plan import Captioned, Subset, TrainImage, TrainingPlan
 
 @dataclass(frozen=True, slots=True)
 class BucketUse:
-    """One bucket and its images. samples: per epoch.
+    """One bucket of a block and its images. samples: per epoch; block: its number, from 0.
 
     cut_mean, cut_worst: cropped fraction of an image's area, 0..1. enlarged: number of images
     smaller than the bucket; enlarged_most: their largest scale factor, 1 without any.
@@ -32,6 +32,24 @@ class BucketUse:
     cut_worst: float
     enlarged: int
     enlarged_most: float
+    block: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUse:
+    """One resolution of a run, or one `[[datasets]]`. number: from 0. samples, batches: per epoch.
+
+    enlarged: number of images smaller than their bucket; largest: the largest bucket.
+    """
+
+    number: int
+    resolution: Size
+    batch_size: int
+    images: int
+    samples: int
+    batches: int
+    enlarged: int
+    largest: Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +84,47 @@ class CaptionUse:
 
 
 def bucket_use(plan: TrainingPlan) -> tuple[BucketUse, ...]:
-    """Return for each bucket, in ascending order, how its images are cropped and enlarged."""
-    used: defaultdict[Size, list[tuple[TrainImage, int]]] = defaultdict(list)
+    """Return for each bucket, by block and in ascending order, how its images are cropped and
+    enlarged.
+    """
+    used: defaultdict[tuple[int, Size], list[tuple[TrainImage, int]]] = defaultdict(list)
     for image, samples in zip(plan.images, plan.samples, strict=True):
         if samples:
-            used[image.bucket.bucket].append((image, samples))
-    return tuple(_use(size, used[size]) for size in sorted(used))
+            used[image.subset.block.number, image.bucket.bucket].append((image, samples))
+    return tuple(_use(*key, used[key]) for key in sorted(used))
 
 
-def _use(size: Size, images: Sequence[tuple[TrainImage, int]]) -> BucketUse:
+def _use(block: int, size: Size, images: Sequence[tuple[TrainImage, int]]) -> BucketUse:
     cuts = [image.bucket.cropped for image, _ in images]
     larger = [image.bucket.scale for image, _ in images if image.bucket.scale > 1]
     return BucketUse(
         size, len(images), sum(n for _, n in images), sum(cuts) / len(cuts), max(cuts),
-        len(larger), max(larger, default=1.0),
+        len(larger), max(larger, default=1.0), block,
     )  # fmt: skip
+
+
+def block_use(plan: TrainingPlan) -> tuple[BlockUse, ...]:
+    """Return what each block with samples adds to an epoch."""
+    buckets = bucket_use(plan)
+    uses = []
+    for block, totals in zip(plan.blocks, plan.totals.blocks, strict=True):
+        bucket_uses = [use for use in buckets if use.block == block.number]
+        if bucket_uses:
+            uses.append(
+                BlockUse(
+                    number=block.number,
+                    resolution=block.rules.resolution,
+                    batch_size=block.batch_size,
+                    images=sum(use.images for use in bucket_uses),
+                    samples=totals.samples,
+                    batches=totals.batches,
+                    enlarged=sum(use.enlarged for use in bucket_uses),
+                    largest=max(
+                        (use.size for use in bucket_uses), key=lambda size: size[0] * size[1]
+                    ),
+                )
+            )
+    return tuple(uses)
 
 
 def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
@@ -95,8 +139,11 @@ def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
 def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
     """Count missing, long and differing captions. weighted: brackets are prompt weights."""
     used = [p for p, n in zip(plan.images, plan.samples, strict=True) if n]
-    training = [p for p in used if not p.subset.is_reg]
-    token_counts = {p.path: longest(p, weighted=weighted) for p in used}
+    # An image that is trained at several resolutions has one caption.
+    training = list({p.path: p for p in used if not p.subset.is_reg}.values())
+    token_counts: dict[Path, int] = {}
+    for p in {(p.path, p.subset.captions): p for p in used}.values():
+        token_counts[p.path] = max(token_counts.get(p.path, 0), longest(p, weighted=weighted))
     sources = layout_sources(s.folder for s in plan.subsets if not s.is_reg)
     differing = {p.path: _differs(p, sources) for p in training}
     captioned = Counter(p.captioned for p in training)

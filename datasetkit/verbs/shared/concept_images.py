@@ -19,8 +19,8 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet
 
 
 def train_options(config: Config, resolution: int | None) -> TrainOptions:
-    """Return the options of `[train]`, with another resolution if one is given."""
-    given = {"resolution": resolution} if resolution else {}
+    """Return the options of `[train]`; a resolution that is given replaces all of theirs."""
+    given = {"resolution": resolution, "resolutions": ()} if resolution else {}
     return config.build(TrainOptions, "train", given, only_read=True)
 
 

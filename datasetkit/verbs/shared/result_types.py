@@ -17,10 +17,11 @@ from datasetkit.verbs.shared.laid_out import ImageStorage
 from datasetkit.verbs.shared.project_history import ProjectHistory
 from taggers.models import ModelFiles, ModelRow
 from trainer.plan.memory import MemoryEstimate
-from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
+from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
 from trainer.run import TrainedLora
 
 __all__ = [
+    "BlockUse",
     "BucketUse",
     "CaptionChange",
     "CaptionRewriteResult",

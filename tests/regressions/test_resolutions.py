@@ -1,0 +1,274 @@
+"""Several resolutions in one run, and several `[[datasets]]` of a dataset.toml: what sd-scripts
+trains from the same files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.dataset.buckets import BucketRules
+from datasetkit.dataset.repeats import BatchSettings, ConceptImages
+from datasetkit.dataset.repeats import plan as plan_repeats
+from datasetkit.options.train import TrainOptions
+from datasetkit.verbs.train import plan_training
+from tests.trainer import tiny
+from trainer.config import translate
+from trainer.data.epochs import epoch_batches
+from trainer.monitor.validation import choose_images
+from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
+
+SIZES = [(128, 128), (192, 128), (130, 200), (400, 300)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    tiny.save_images(tmp_path / "data" / "train" / "2_sks", SIZES)
+    tiny.save_images(tmp_path / "data" / "reg" / "1_girl", [(128, 140), (140, 128)], captions=False)
+    return tmp_path / "data"
+
+
+def planned(data, **options) -> TrainingPlan:
+    given = TrainOptions(**{"max_train_epochs": 4, "bucket_reso_steps": 8, **options})
+    return make_plan(find_subsets(data, given)[0], given)
+
+
+def planned_file(folder, text, **overrides) -> TrainingPlan:
+    """The plan of a dataset.toml."""
+    (folder / "dataset.toml").write_text(text, encoding="utf-8")
+    read = translate(None, folder / "dataset.toml", {"max_train_epochs": 4, **overrides})
+    return make_plan(read.subsets, read.options, notices=read.notices)
+
+
+def images(folder, count):
+    """Images of one size, each with other bytes."""
+    return tiny.save_images(folder, [(128, 128)] * count)
+
+
+def block(text, *folders, reg=()):
+    subsets = [f'[[datasets.subsets]]\nimage_dir = "{name}"\n' for name in folders]
+    subsets += [f'[[datasets.subsets]]\nimage_dir = "{name}"\nis_reg = true\n' for name in reg]
+    return f"[[datasets]]\nenable_bucket = true\nmin_bucket_reso = 64\n{text}\n" + "\n".join(
+        subsets
+    )
+
+
+# sd-scripts makes one dataset object of each [[datasets]], with its own buckets, batches and
+# matched regularisation images, and shuffles the batches of all of them (a ConcatDataset).
+
+
+def test_equal_datasets_have_the_steps_of_sd_scripts(tmp_path):
+    images(tmp_path / "a", 6), images(tmp_path / "b", 5), images(tmp_path / "girl", 6)
+    plan = planned_file(
+        tmp_path, block("resolution = 128", "a", reg=["girl"]) + block("resolution = 128", "b")
+    )
+    assert (plan.totals.batches, plan.steps) == (17, 68)  # as one dataset it would be 22 and 88
+    assert [b.samples for b in plan.totals.blocks] == [12, 5]
+    assert plan.count(is_reg=True) == 6
+
+
+def test_batch_size_and_resolution_are_of_each_dataset(tmp_path):
+    images(tmp_path / "a", 7), images(tmp_path / "b", 4)
+    plan = planned_file(
+        tmp_path,
+        block("resolution = 128\nbatch_size = 3", "a")
+        + block("resolution = [64, 128]\nbatch_size = 2", "a", "b"),
+    )
+    found = [(b.resolution, b.batch_size, b.samples, b.batches) for b in plan.totals.blocks]
+    assert found == [((128, 128), 3, 7, 3), ((64, 128), 2, 11, 6)]
+    assert plan.totals.steps_per_epoch == 9
+    sizes = {b.number: b.batch_size for b in plan.blocks}
+    seen: Counter[tuple[int, int]] = Counter()
+    for batch in epoch_batches(plan, 1, 0):
+        buckets = {(i.subset.block.number, i.bucket) for i in (plan.images[s.image] for s in batch)}
+        assert len(buckets) == 1
+        number = next(iter(buckets))[0]
+        assert len(batch) <= sizes[number]
+        seen.update((number, s.image) for s in batch)
+    assert set(seen.values()) == {1} and len(seen) == 18
+
+
+def test_bucket_options_and_defaults_are_of_each_dataset(tmp_path):
+    images(tmp_path / "a", 1)
+    plan = planned_file(
+        tmp_path,
+        "[general]\nresolution = 512\n"
+        + block("max_bucket_reso = 768\nbucket_no_upscale = true", "a")
+        + block("enable_bucket = false", "a").replace("enable_bucket = true\n", "")
+        + block("bucket_reso_steps = 32", "a"),
+    )
+    first, second, third = [b.rules for b in plan.blocks]
+    assert (first.max_reso, first.no_upscale, first.step, first.enabled) == (768, True, 64, True)
+    assert (second.max_reso, second.no_upscale, second.step, second.enabled) == (
+        1024, False, 64, False,
+    )  # fmt: skip
+    assert (third.max_reso, third.no_upscale, third.step, third.enabled) == (1024, False, 32, True)
+    assert [i.bucket.bucket for i in plan.images] == [(128, 128), (512, 512), (512, 512)]
+
+
+def test_regularisation_without_training_images_in_its_dataset_is_named(tmp_path):
+    images(tmp_path / "a", 3), images(tmp_path / "girl", 2)
+    plan = planned_file(
+        tmp_path, block("resolution = 128", "a") + block("resolution = 128", reg=["girl"])
+    )
+    assert plan.count(is_reg=True) == 0 and plan.totals.batches == 3
+    assert any("block 2 (128x128): none of its 2 regul" in line for line in plan.notices)
+
+
+def test_an_override_counts_for_every_dataset(tmp_path):
+    images(tmp_path / "a", 1)
+    text = block("resolution = 128", "a") + block("resolution = 64", "a")
+    plan = planned_file(tmp_path, text, resolution=256)
+    assert [b.rules.resolution for b in plan.blocks] == [(256, 256)] * 2
+    plan = planned_file(tmp_path, text, resolutions=[256, 512])
+    assert [b.rules.resolution[0] for b in plan.blocks] == [256, 512, 256, 512]
+
+
+# The same folder
+
+
+@pytest.mark.parametrize("again", ["a", "./a", "b/../a"])
+def test_a_folder_named_twice_in_a_dataset_is_trained_once(tmp_path, again):
+    images(tmp_path / "a", 2), (tmp_path / "b").mkdir()
+    text = block("resolution = 128", "a", again).replace("[[datasets.subsets]]", "{}")
+    one, two = "[[datasets.subsets]]\nnum_repeats = 2", "[[datasets.subsets]]\nnum_repeats = 5"
+    plan = planned_file(tmp_path, text.format(one, two))
+    assert plan.totals.samples == 4
+    assert any("named twice: the first is used, with 2 repeats" in line for line in plan.notices)
+
+
+def test_a_folder_for_training_and_regularisation_is_trained(tmp_path):
+    images(tmp_path / "a", 2)
+    plan = planned_file(tmp_path, block("resolution = 128", "a", reg=["a"]))
+    assert (plan.count(is_reg=False), plan.count(is_reg=True)) == (2, 0)
+
+
+@pytest.mark.parametrize("repeats", [0, -1])
+def test_a_subset_without_repeats_is_left_out(tmp_path, repeats):
+    images(tmp_path / "a", 2), images(tmp_path / "b", 3)
+    text = block("resolution = 128", "a", "b").replace('"a"', f'"a"\nnum_repeats = {repeats}')
+    plan = planned_file(tmp_path, text)
+    assert plan.totals.samples == 3
+    assert f"a is left out: num_repeats = {repeats}" in plan.notices
+
+
+# `resolutions`
+
+
+def test_every_image_is_trained_at_each_resolution(data):
+    plan = planned(data, resolutions=(128, 192))
+    single = [planned(data, resolution=r) for r in (128, 192)]
+    assert [b.buckets for b in plan.totals.blocks] == [p.totals.buckets for p in single]
+    assert plan.totals.batches == sum(p.totals.batches for p in single)
+    assert plan.steps == 4 * plan.totals.batches
+    assert plan.count(is_reg=True) == sum(p.count(is_reg=True) for p in single)
+    assert plan.image_count == 6
+
+
+def test_one_resolution_in_the_list_is_a_run_of_it(data):
+    plan, same = planned(data, resolutions=(192,)), planned(data, resolution=192)
+    assert plan.totals == same.totals and plan.images == same.images
+    assert epoch_batches(plan, 7, 3) == epoch_batches(same, 7, 3)
+
+
+def test_an_image_draws_otherwise_at_each_resolution(data):
+    plan = planned(data, resolutions=(128, 192), train_batch_size=2)
+    batches = epoch_batches(plan, 1, 0)
+    assert batches == epoch_batches(planned(data, resolutions=(128, 192), train_batch_size=2), 1, 0)
+    drawn = [(plan.images[s.image].id, s.number) for batch in batches for s in batch]
+    assert len(drawn) == len(set(drawn)) == plan.totals.samples
+    for batch in batches:
+        assert len({plan.images[s.image].subset.block.number for s in batch}) == 1
+
+
+def test_a_first_resolution_keeps_its_draws_when_another_is_added(data):
+    def draws(plan):
+        return {
+            (plan.images[s.image].path.name, s.number)
+            for batch in epoch_batches(plan, 1, 0)
+            for s in batch
+            if plan.images[s.image].subset.block.number == 0
+        }
+
+    assert draws(planned(data, resolution=128)) == draws(planned(data, resolutions=(128, 192)))
+
+
+def test_the_planner_counts_as_the_trainer(data):
+    options = TrainOptions(resolutions=(128, 192), bucket_reso_steps=8, train_batch_size=3)
+    plan = make_plan(find_subsets(data, options)[0], options)
+    sizes = {
+        s.is_reg: [p.size for p in plan.images if p.subset == s]
+        for s in plan.subsets
+        if s.block.number == 0
+    }
+    counted = plan_repeats(
+        [ConceptImages("sks", sizes[False], repeats=2)],
+        rules=options.all_bucket_rules(),
+        batch_settings=BatchSettings(options.max_train_epochs, 3),
+        reg=[ConceptImages("girl", sizes[True], repeats=1)],
+    )
+    assert plan.totals == counted.total
+    assert counted.concepts[0].samples == plan.count(is_reg=False)
+
+
+def test_repeats_for_a_number_of_steps_count_all_resolutions():
+    rules = [BucketRules.standard(r) for r in (512, 768, 1024)]
+    for steps in (300, 1000, 3001):
+        made = plan_repeats(
+            [ConceptImages("x", count=10)],
+            rules=rules,
+            batch_settings=BatchSettings(10, 2),
+            steps=steps,
+        )
+        (concept,) = made.concepts
+        assert concept.ideal == pytest.approx(steps / 10 / 30 * 2)
+        assert made.train.steps == 10 * 3 * -(-10 * concept.repeats // 2)
+        assert abs(made.train.steps - steps) <= 75  # half of what one repeat more adds
+
+
+def test_held_out_images_are_validated_at_each_resolution(data):
+    plan = planned(data, resolutions=(128, 192), validation_split=0.3, validation_seed=3)
+    ids = [p.id for p in plan.held_out]
+    assert len(ids) == 2 * len(set(ids)) and not {p.id for p in plan.images} & set(ids)
+    held, trained = choose_images(plan, TrainOptions(validation_seed=3))
+    assert len(held) == len(trained)
+    numbers = [[p.subset.block.number for p in chosen] for chosen in (held, trained)]
+    assert numbers[0] == numbers[1] == [0, 1] * len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"resolutions": (512, 512)}, "names a resolution twice"),
+        ({"resolutions": (512, 0)}, "resolution 0x0 is not a size"),
+        ({"resolutions": (512, 768), "max_bucket_reso": 640}, "smaller than the resolution 768"),
+    ],
+)
+def test_resolutions_are_checked(given, words):
+    with pytest.raises(ConfigError, match=words):
+        TrainOptions(**given)
+
+
+@pytest.mark.parametrize("written", ["[512, 768, 1024]", "[]", '"512,768,1024"'])
+def test_a_list_of_resolutions_is_pointed_to_its_own_option(data, written):
+    (data / "dsk.toml").write_text(f"[train]\nresolution = {written}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        plan_training(data)
+    assert "resolutions = [512, 768]" in caught.value.hint
+
+
+def test_the_plan_names_each_resolution(data):
+    (data / "dsk.toml").write_text(
+        "[train]\npretrained_model_name_or_path = 'tiny'\nresolutions = [128, 256]\n"
+        "train_batch_size = 2\nbucket_reso_steps = 8\n",
+        encoding="utf-8",
+    )
+    result = plan_training(data / "dsk.toml")
+    assert [(b.resolution, b.enlarged) for b in result.blocks] == [((128, 128), 0), ((256, 256), 5)]
+    assert sum(b.batches for b in result.blocks) == result.totals.batches
+    assert result.captions.written == 4  # an image at two resolutions has one caption
+    one = plan_training(data / "dsk.toml", settings={"resolution": 256})
+    assert [b.resolution for b in one.blocks] == [(256, 256)]
+    assert one.memory_bytes == result.memory_bytes
