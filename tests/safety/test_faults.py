@@ -40,6 +40,7 @@ def faulty(trials: Trials, at: int, strike) -> list[str]:
     return [f"{trials.case.name}, call {at} failed ({ended.code}): {problem}" for problem in found]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_a_failing_call_leaves_captions_whole_and_the_next_run_completes(name, workdir):
     trials = Trials(CASES[name], workdir / "t")

@@ -33,6 +33,7 @@ def spread(points: int, n: int) -> list[int]:
     return sorted({1 + int((i + draw.random()) * points / n) for i in range(n)})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_a_killed_command_loses_nothing_and_the_next_run_finishes_it(name, workdir):
     trials = Trials(CASES[name], workdir / "t")
@@ -115,6 +116,7 @@ def test_the_check_of_every_command_fails_for_plain_writing(name, workdir):
 @pytest.mark.parametrize(
     "name", ["tag", "rename", "resize", "rules", "import", "resize-in-place", "check"]
 )
+@pytest.mark.long
 def test_undo_after_a_kill_and_a_second_run_restores_everything(name, workdir):
     trials = Trials(CASES[name], workdir / "t")
     where = "small" if name == "resize" else "imgs"
@@ -164,6 +166,7 @@ NEXT = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", NEXT)
 def test_any_command_after_a_kill_completes_the_rename_first(verb, workdir):
     """The undo of a rename gives every image a temporary name first: killed then, the folder seems

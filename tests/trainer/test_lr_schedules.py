@@ -108,6 +108,7 @@ def is_there(name):
         pytest.skip("paged memory needs a GPU")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*build_optimizer.OPTIMIZERS, *EXTRA])
 def test_resumed_run_is_bit_identical_with_every_schedule(name):
     is_there(name)

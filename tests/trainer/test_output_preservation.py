@@ -46,6 +46,7 @@ def test_new_lora_has_no_preservation_loss(data, model, tmp_path, text_encoder_l
     assert torch.equal(found[~is_reg], plain[~is_reg])
 
 
+@pytest.mark.long
 def test_preservation_pulls_the_lora_back_to_the_base(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, diff_output_preservation=True))
     wake(run)

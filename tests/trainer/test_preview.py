@@ -113,6 +113,7 @@ def test_preview_images_and_contact_sheet_of_a_run(whole):
     assert (base != first).any() and (first != last).any()
 
 
+@pytest.mark.long
 def test_resumed_run_keeps_the_rows_of_its_contact_sheet(data, sampled, whole, tmp_path):
     broken = replace(sampled, output_dir=str(tmp_path), logging_dir="")
     stopped(data, broken, planned(data, broken).totals.steps_per_epoch + 1)

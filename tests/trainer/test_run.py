@@ -170,6 +170,7 @@ def stopped(data, options, after):
         train(options, planned(data, options), reporter=Killer(after))
 
 
+@pytest.mark.long
 def test_truncated_state_is_reported_and_the_one_before_is_used(
     data, model, tmp_path, uninterrupted
 ):
@@ -185,6 +186,7 @@ def test_truncated_state_is_reported_and_the_one_before_is_used(
     assert all(torch.equal(value, resumed[key]) for key, value in uninterrupted[0].items())
 
 
+@pytest.mark.long
 def test_half_written_state_is_never_used_and_is_deleted(data, options, tmp_path, monkeypatch):
     def killed(*_):
         raise Stopped

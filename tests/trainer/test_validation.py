@@ -208,6 +208,7 @@ def test_validation_does_not_change_the_training_and_the_best_file_is_the_lora_o
     assert not (tmp_path / "blind" / "sks-best.safetensors").exists()
 
 
+@pytest.mark.long
 def test_resumed_run_keeps_its_validations(finished, data, model, tmp_path):
     whole, _, _ = finished
     options = tiny.options(

@@ -44,6 +44,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_a_killed_edit_loses_nothing_and_is_finished_at_the_next_start(name, tmp_path):
     trials = Trials(CASES[name], tmp_path / "t")
@@ -59,6 +60,7 @@ def test_a_kill_at_any_system_call_loses_nothing(name, tmp_path):
     assert [problem for at in range(1, trials.points + 1) for problem in trials.killed(at=at)] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_a_failed_system_call_damages_nothing_and_the_next_start_completes_the_edit(name, tmp_path):
     trials = Trials(CASES[name], tmp_path / "t")
