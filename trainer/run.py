@@ -22,7 +22,6 @@ from datasetkit.core.files import display, require_writable, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
 from datasetkit.core.words import counted
-from datasetkit.dataset.naming import existing_name_fault, name_fault, require_names
 from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.locks import lock
@@ -36,6 +35,7 @@ from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.monitor.prompts import read as read_prompts
 from trainer.monitor.validation import BEST, BestStep, Validator
+from trainer.plan.outputs import output_name
 from trainer.plan.plan import TrainingPlan
 
 LATENTS = "latents.safetensors"
@@ -89,9 +89,7 @@ def train(
     """
     folder = Path(options.output_dir)
     name = output_name(options, plan)
-    setup.check_optimizer(options, plan)
     prompts = read_prompts(options)
-    preview.warn_of_long(prompts, options.max_token_length, reporter)
     with _output_folder(folder, wait), _explain_out_of_memory():
         if not resume:
             save_lora.require_own(folder, name)
@@ -108,21 +106,6 @@ def train(
             )
         _encode(run, folder, reporter)
         return _train(run, folder, name, start, facts, prompts, reporter)
-
-
-def output_name(options: TrainOptions, plan: TrainingPlan) -> str:
-    """Return the name of the LoRA's files: output_name, else the name of the first concept."""
-    name = options.output_name or plan.subsets[0].name or "lora"
-    fault = existing_name_fault(name)
-    if options.output_name:
-        fault = name_fault(name)
-        require_names(Path(options.output_dir))
-    if fault is not None:
-        raise InputError(
-            f"output_name = {display(name)} is not a file name: it {fault}",
-            hint="give another name, such as my-lora",
-        )
-    return name
 
 
 @contextmanager

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import redirect_stderr
 from functools import partial
-from io import StringIO
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
 from trainer import device
@@ -26,10 +20,10 @@ from trainer.families.detect import detect
 from trainer.families.source import find
 from trainer.files import lora
 from trainer.loop import TrainingSetup
-from trainer.networks import convolutions, parameter_groups
+from trainer.networks import convolutions
 from trainer.networks.ema import WeightAverage
 from trainer.objective.noise_schedule import alphas_of
-from trainer.optimizers import build_optimizer, build_scheduler
+from trainer.optimizers import trial
 from trainer.plan.plan import TrainingPlan
 
 # peft imports bitsandbytes if it is installed, which then warns of a missing package that is not
@@ -41,35 +35,6 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
     """Return the parts of a model that the options train."""
     rates = options.rates()
     return tuple(part for part in parts.names if rates[part] > 0)
-
-
-def check_optimizer(options: TrainOptions, plan: TrainingPlan) -> None:
-    """Build optimizer and scheduler on dummy weights, so that errors come before the model is
-    loaded.
-    """
-    all_rates = parameter_groups.possible_rates(options)
-    first_of_rate = {rate: name for name, rate in reversed(all_rates.items())}
-    rates = {name: rate for rate, name in first_of_rate.items()}
-    # Some optimizers print remarks; they are shown when the real one is built.
-    with redirect_stderr(StringIO()):
-        _optimizer(
-            options, plan, {name: [torch.nn.Parameter(torch.zeros(1))] for name in rates}, rates
-        )
-
-
-def _optimizer(
-    options: TrainOptions, plan: TrainingPlan, parameters: Mapping[str, list[torch.nn.Parameter]],
-    rates: Mapping[str, float],
-) -> tuple[Optimizer, LRScheduler]:  # fmt: skip
-    groups = build_optimizer.parameter_groups(parameters, rates)
-    optimizer = build_optimizer.build(
-        options.optimizer_type, groups, build_optimizer.literal_args(options.optimizer_args)
-    )
-    if options.ema_decay and build_optimizer.keeps_average(optimizer):
-        raise ConfigError(
-            f"{options.optimizer_type} already averages the weights", hint="set ema_decay = 0"
-        )
-    return optimizer, build_scheduler.build(optimizer, options, plan.steps)
 
 
 def load_parts(options: TrainOptions) -> Parts:
@@ -106,7 +71,10 @@ def assemble(
     """Attach the LoRA to a loaded model and prepare everything for the first step."""
     context, remark = device.select(options.mixed_precision)
     family = registry.family(parts.family)
-    for warning in (*filter(None, [remark]), *option_checks.remarks(options, parts.family)):
+    warnings = [remark] if remark else []
+    if option_checks.detect_base(options) is None:  # else the plan has them
+        warnings += option_checks.remarks(options, parts.family)
+    for warning in warnings:
         reporter.warn(warning)
     network = lora.attach(
         family, parts, trained_parts(options, parts), dim=options.network_dim,
@@ -120,9 +88,9 @@ def assemble(
     _place_models(options, parts, network, context)
     if options.gradient_checkpointing:
         _enable_checkpointing(parts, network)
-    optimizer, scheduler = _optimizer(
+    optimizer, scheduler = trial.build(
         options,
-        plan,
+        plan.steps,
         *network.grouped(options.network(), options.rates(), convolutions.sides(parts)),
     )
     latents = Encoder(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasetkit.captions.caption import parse
 from datasetkit.captions.grammar import kept_and_free
-from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.errors import ConfigError
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
 from datasetkit.dataset.repeats import Totals
@@ -24,10 +24,9 @@ from datasetkit.verbs.shared.concept_folders import declared_at
 from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
 from trainer.config import TranslatedConfig
-from trainer.families import option_checks, source
+from trainer.families import option_checks
 from trainer.families.detect import DetectedModel
-from trainer.monitor.prompts import read as read_prompts
-from trainer.plan import memory, model_shapes, report
+from trainer.plan import memory, model_shapes, report, run_checks
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
@@ -123,11 +122,12 @@ def plan_training(
     recover_datasets(folders, context)
     context.reporter.phase("reading the dataset")
     read = _read(folder, options, settings or {}, config_file, dataset_config, allow_import)
-    for base in filter(None, (read.options.pretrained_model_name_or_path, read.options.vae)):
-        source.require_safe(base)
-    read_prompts(read.options)  # a mistake in them is reported before the plan
+    run_checks.check_options(read.options)
     plan = make_plan(read.subsets, read.options, processes=processes, notices=read.notices)
-    result = _reported(read.options, plan, read.ignored)
+    model = option_checks.detect_base(read.options)
+    run_checks.check_plan(read.options, plan, reporter=context.reporter)
+    plan = replace(plan, notices=(*plan.notices, *run_checks.notices(read.options, model)))
+    result = _reported(read.options, plan, read.ignored, model)
     context.reporter.finish()
     return result
 
@@ -164,7 +164,10 @@ def _read(
 
 
 def _reported(
-    options: TrainOptions, plan: TrainingPlan, ignored: Mapping[str, str]
+    options: TrainOptions,
+    plan: TrainingPlan,
+    ignored: Mapping[str, str],
+    model: DetectedModel | None,
 ) -> PlanTrainingResult:
     """Add to a plan its folders, buckets and captions, and an estimate of its memory."""
     buckets = report.bucket_use(plan)
@@ -192,7 +195,7 @@ def _reported(
             plan, options.max_token_length, weighted=options.weighted_captions
         ),
         rates=_rates(options, two_encoders=shapes is not None and shapes.lora_text_2 > 0),
-        model=option_checks.detect_base(options),
+        model=model,
         memory=estimate,
         memory_bytes=estimate.bytes,
         ignored=ignored,
@@ -254,15 +257,12 @@ def train(
     """
     for notice in plan.plan.notices:
         context.reporter.warn(notice)
+    run_checks.check_machine(plan.options)
     if context.dry_run:
         return TrainResult(plan)
     context.reporter.phase("loading PyTorch")
-    try:
-        from trainer import run  # here: it loads torch
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"training needs the package {error.name}", hint='pip install "datasetkit[train]"'
-        ) from error
+    from trainer import run  # here: it loads torch
+
     return TrainResult(
         plan,
         run.train(

@@ -43,7 +43,17 @@ def test_plan_of_a_large_set_is_quick_without_torch(here, images):
         "print(time.process_time(), file=sys.stderr); sys.exit(code)"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code, "train", "ds", "--dry-run", "--json"],
+        [
+            sys.executable,
+            "-c",
+            code,
+            "train",
+            "ds",
+            "--dry-run",
+            "--json",
+            "--set",
+            "pretrained_model_name_or_path=tiny",
+        ],
         cwd=here,
         capture_output=True,
         text=True,

@@ -44,6 +44,7 @@ def lay_out(folder, draw):
 def configuration(draw):
     """Draw the options that steps depend on."""
     drawn = {
+        "pretrained_model_name_or_path": "tiny",
         "resolution": draw.choice([64, 128, "[128, 192]"]),
         "min_bucket_reso": 64,
         "max_bucket_reso": draw.choice([192, 256]),

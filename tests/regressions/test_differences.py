@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from datasetkit.options.train import TrainOptions  # noqa: E402
 from trainer.data.captions import CaptionOptions, sample  # noqa: E402
-from trainer.optimizers import build_scheduler  # noqa: E402
+from trainer.optimizers import schedule_options  # noqa: E402
 from trainer.plan.plan import TrainImage, find_subsets, make_plan  # noqa: E402
 
 # ---- captions that no option changes
@@ -59,5 +59,5 @@ def test_prefix_and_suffix_do_not_change_the_caption_between_them():
 def test_a_fraction_of_the_steps_is_cut_off_and_not_rounded(name, fraction, total):
     """sd-scripts: `int(args.lr_warmup_steps * num_training_steps)`."""
     options = TrainOptions(**{name: fraction})
-    schedule = build_scheduler.schedule(options, total)
+    schedule = schedule_options.schedule(options, total)
     assert max(schedule.warmup, schedule.decay) == int(fraction * total)

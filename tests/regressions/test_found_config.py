@@ -26,7 +26,14 @@ COMMANDS = {
     "export": ("export", "downloaded"),
     "train": ("train", "downloaded", "--dry-run"),
 }
-NEEDED = {"train": ("resolution = 128", "max_train_epochs = 1", "network_dim = 4")}
+NEEDED = {
+    "train": (
+        "pretrained_model_name_or_path = 'tiny'",
+        "resolution = 128",
+        "max_train_epochs = 1",
+        "network_dim = 4",
+    )
+}
 
 
 @pytest.fixture
@@ -185,7 +192,10 @@ def test_dsk_train_takes_a_named_file_and_shows_its_places(dsk, here, downloaded
 
 def test_places_of_a_named_sd_scripts_file_are_shown(dsk, here, downloaded):
     images(here / "set" / "2_sks")
-    (here / "config.toml").write_text("train_data_dir = 'set'\noutput_dir = '/tmp/loras'\n")
+    (here / "config.toml").write_text(
+        "train_data_dir = 'set'\noutput_dir = '/tmp/loras'\n"
+        "pretrained_model_name_or_path = 'tiny'\n"
+    )
     ended = dsk("train", "--config-file", "config.toml", "--dry-run", "--json")
     assert "output_dir lies outside" in ended.json["warnings"][0]
 
@@ -327,8 +337,10 @@ def test_other_classes_need_allow_import_or_are_typed(dsk, downloaded, package):
     images(downloaded / "train" / "2_sks")
     settings(downloaded, "[train]\noptimizer_type = 'evil_package.Call'\n")
     command = ("train", "downloaded", "--dry-run")
-    assert dsk(*command, "--allow-import").code == 0
-    assert dsk(*command, "--set", "optimizer_type=evil_package.Call").code == 0
+    for allowed in (("--allow-import",), ("--set", "optimizer_type=evil_package.Call")):
+        ended = dsk(*command, *allowed)
+        assert ended.code == 2 and "evil_package has no optimizer Call" in ended.err
+    assert package.exists()
 
 
 def test_what_is_imported_must_be_an_optimizer_or_a_schedule():

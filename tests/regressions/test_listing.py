@@ -25,6 +25,8 @@ from tests.heif import HEIC
 from tests.regressions import bombs
 from trainer.plan.plan import find_subsets, make_plan
 
+BASE = "pretrained_model_name_or_path=tiny"
+
 MP4 = b"\0\0\0\x18ftypisom\0\0\0\0isomiso2"
 JXL = b"\0\0\0\x0cJXL \r\n\x87\n"
 
@@ -126,7 +128,7 @@ COMMANDS = (
     ("report", "laid-out"),
     ("export", "laid-out"),
     ("plan-repeats", "laid-out"),
-    ("train", "laid-out", "--dry-run"),
+    ("train", "laid-out", "--dry-run", "--set", BASE),
 )
 
 
@@ -179,14 +181,14 @@ def test_training_names_a_folder_without_a_readable_image(dsk, here):
     write_image(here / "set" / "train" / "2_good" / "a.png")
     (here / "set" / "train" / "3_phone").mkdir(parents=True)
     (here / "set" / "train" / "3_phone" / "a.HEIC").write_bytes(HEIC)
-    ended = dsk("train", "set", "--dry-run")
+    ended = dsk("train", "set", "--dry-run", "--set", BASE)
     assert ended.code == 0 and "3_phone has no images; 1 file left out: 1 HEIC" in ended.err
     for command in ("plan-repeats", "report", "export", "check"):
         write_image(here / "set" / "train" / "2_good" / "a.png")
         (here / "set" / "train" / "2_good" / "a.txt").write_text("x\n")
         assert "1 file left out: 1 HEIC (a.HEIC)" in dsk(command, "set").err
     shutil.rmtree(here / "set" / "train" / "2_good")
-    alone = dsk("train", "set", "--dry-run")
+    alone = dsk("train", "set", "--dry-run", "--set", BASE)
     assert alone.code == 10 and "1 HEIC" in alone.err
 
 
@@ -269,7 +271,7 @@ def test_folders_of_systems_are_no_concepts_and_hold_no_images_to_search(dsk, he
     write_image(here / "set" / "train" / "2_x" / name / "c.png")
     result = api.check(here / "set", api.CheckOptions(only=("unseen", "folder-name")))
     assert result.findings == () and result.images == 1
-    ended = dsk("train", "set", "--dry-run")
+    ended = dsk("train", "set", "--dry-run", "--set", BASE)
     assert ended.code == 0 and "trainers ignore" not in ended.err
 
 

@@ -18,6 +18,8 @@ from datasetkit.dataset.naming import name_fault, require_names
 from datasetkit.images.listing import same_names
 from tests.cli.conftest import write_image
 
+BASE = "pretrained_model_name_or_path=tiny"
+
 REFUSED = (
     "a:b", "what?", "a*", 'a"b', "<sks>", "a>b", "a|b", "con", "AUX.x", "com1", "LPT²", "CONIN$",
     "x.", "x ", "a\tb", "a\x00b", "a/b", "a\\b", "",
@@ -112,7 +114,7 @@ def test_layout_and_reg_leave_out_what_check_finds(dsk, here, names):
     [
         ("tag", "imgs"), ("rules", "imgs", "--exclude", "solo"), ("report", "imgs"),
         ("export", "imgs"), ("plan-repeats", "imgs"), ("plan-repeats", "set"),
-        ("train", "set", "--dry-run"),
+        ("train", "set", "--dry-run", "--set", BASE),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -125,7 +127,11 @@ def test_names_that_this_disk_tells_apart_are_two_here(dsk, here):
     two_images(here, ("B.jpg", "b.jpg"))
     if len(list((here / "imgs").glob("*.jpg"))) == 1:
         pytest.skip("this disk ignores case")
-    for command in (("tag", "imgs"), ("plan-repeats", "set"), ("train", "set", "--dry-run")):
+    for command in (
+        ("tag", "imgs"),
+        ("plan-repeats", "set"),
+        ("train", "set", "--dry-run", "--set", BASE),
+    ):
         assert left_out(dsk, *command) == []
 
 

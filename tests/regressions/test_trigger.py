@@ -17,6 +17,8 @@ import pytest
 from tests.cli.conftest import write_image
 from tests.web.client import review
 
+BASE = "pretrained_model_name_or_path=tiny"
+
 ALL = {"in": "all"}
 
 
@@ -374,12 +376,14 @@ def test_layout_and_the_plan_of_a_run_name_it_too(dsk, here):
     with_one_caption(here, "a girl, sylvie, sitting")
     ended = dsk("layout", "sylvie=sylvie", "--repeats", "2", "--json")
     assert ended.json["warnings"] == [LOWERED] and ended.result["keep_tokens"] == 0
-    assert LOWERED in said(dsk("train", "dataset", "--dry-run"))
-    plan = dsk("train", "dataset", "--dry-run", "--json").result["plan"]
+    assert LOWERED in said(dsk("train", "dataset", "--dry-run", "--set", BASE))
+    plan = dsk("train", "dataset", "--dry-run", "--set", BASE, "--json").result["plan"]
     assert [Path(p).name for p in plan["keep_tokens_lowered_by"]] == ["9.png"]
-    set_to_1 = dsk("train", "dataset", "--dry-run", "--set", "keep_tokens=1")
+    set_to_1 = dsk("train", "dataset", "--dry-run", "--set", BASE, "--set", "keep_tokens=1")
     assert "(9.png): keep_tokens = 1 keeps another tag there" in said(set_to_1)
-    unshuffled = dsk("train", "dataset", "--dry-run", "--set", "shuffle_caption=false")
+    unshuffled = dsk(
+        "train", "dataset", "--dry-run", "--set", BASE, "--set", "shuffle_caption=false"
+    )
     assert "does not begin" not in said(unshuffled)
 
 

@@ -19,7 +19,7 @@ from tests.trainer.test_run import Killer, planned, stopped
 from trainer import run, setup
 from trainer.files.lora import ADAPTER
 from trainer.loop import StepLog
-from trainer.monitor import metrics, preview
+from trainer.monitor import metrics, preview, prompts
 from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.run import train
@@ -253,11 +253,8 @@ def test_out_of_memory_in_a_preview_warns_once_and_stops_the_previews(ready, tmp
 
 
 def test_long_prompt_is_warned_of():
-    reporter = Killer()
-    preview.warn_of_long(
-        [Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)], 75, reporter
-    )
-    assert [line[:50] for line in reporter.warnings] == [
+    both = [Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)]
+    assert [line[:50] for line in prompts.too_long(both, 75)] == [
         "prompt 2 has 122 tokens, only the first 75 are rea"
     ]
 

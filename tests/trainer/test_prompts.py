@@ -1,7 +1,9 @@
 """A prompts file is read in sd-scripts' format, and errors have their line number."""
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError
@@ -54,6 +56,7 @@ def test_dash_within_a_word_is_not_a_flag():
     seed=st.integers(0, 2**63 - 1),
 )
 def test_text_before_the_flags_is_kept(text, seed):
+    assume(re.search(r"--(n|ss) ", text) is None)  # refused: it was meant as a flag
     told = parse(f"{text} --d {seed}")
     assert (told["text"], told["seed"]) == (text, seed) or " --" in text
 

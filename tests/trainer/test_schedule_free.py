@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, Stopped, planned, whole
-from trainer import setup
 from trainer.files import lora, training_state
 from trainer.monitor import metrics
+from trainer.optimizers import trial
 from trainer.run import train
 
 FREE = {
@@ -83,7 +83,7 @@ def test_plot_has_the_given_rate(uninterrupted):
 def test_ema_of_an_averaging_optimizer_is_an_error(data, model, tmp_path):
     options = tiny.options(model, tmp_path, **FREE, ema_decay=0.9)
     with pytest.raises(ConfigError, match="already averages"):
-        setup.check_optimizer(options, planned(data, options))
+        trial.check(options, planned(data, options).steps)
 
 
 def test_check_before_loading_prints_nothing(data, model, tmp_path, capsys):
@@ -92,5 +92,5 @@ def test_check_before_loading_prints_nothing(data, model, tmp_path, capsys):
         model, tmp_path, optimizer_type="Prodigy", optimizer_args=("weight_decay=0.1",),
         learning_rate=1.0, text_encoder_lr=1.0,
     )  # fmt: skip
-    setup.check_optimizer(options, planned(data, options))
+    trial.check(options, planned(data, options).steps)
     assert capsys.readouterr() == ("", "")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.train import TrainOptions
+from trainer.families import source
 from trainer.families.detect import TITLES, DetectedModel, FamilyName, Predicts, detect
-from trainer.tinybase import shipped
 
 _SMALL: Final = 768 * 768  # pixels; below this Stable Diffusion XL generates poor images
 
@@ -20,12 +19,8 @@ def detect_base(options: TrainOptions) -> DetectedModel | None:
     Raises ModelFileError for a model that cannot be trained, ConfigError for options that
     contradict it.
     """
-    path = Path(shipped.located(options.pretrained_model_name_or_path)).expanduser()
-    if not options.pretrained_model_name_or_path or not (
-        path.is_dir() or path.suffix.lower() == ".safetensors"
-    ):
-        return None
-    if not path.exists():
+    path = source.local(options.pretrained_model_name_or_path, options.revision)
+    if path is None or not (path.is_dir() or path.suffix.lower() == ".safetensors"):
         return None
     model = detect(path)
     return DetectedModel(model.family, prediction_type(options, model))

@@ -66,6 +66,25 @@ def fetch(name: HubName, layouts: Sequence[Files]) -> Path:
     Raises ConfigError for a name without a whole commit: a branch may be another model tomorrow.
     Raises ModelFileError if the hub cannot be asked or has no such files, or if a file is damaged.
     """
+    require_commit(name)
+    if name.file:
+        layouts = [(name.file,)]
+    folder, files = _cached(name, layouts) or _download(name, layouts)
+    for file in files:
+        _check(folder / file)
+    return folder / name.file
+
+
+def cached(name: HubName, layouts: Sequence[Files]) -> Path | None:
+    """Return the file or folder of a model in the cache; None if it is not there as a whole."""
+    if not hub.COMMIT.fullmatch(name.commit):
+        return None
+    stored = _cached(name, [(name.file,)] if name.file else layouts)
+    return stored[0] / name.file if stored is not None else None
+
+
+def require_commit(name: HubName) -> None:
+    """Raise ConfigError for a name without a whole commit."""
     if not hub.COMMIT.fullmatch(name.commit):
         raise ConfigError(
             f"{display(name.repo)} is not a file or folder here; a model of the hub needs its "
@@ -73,12 +92,6 @@ def fetch(name: HubName, layouts: Sequence[Files]) -> Path:
             hint='set revision = "<40 hex digits>", or write it behind an @: the commit that '
             'the hub shows under "Files and versions"',
         )
-    if name.file:
-        layouts = [(name.file,)]
-    folder, files = _cached(name, layouts) or _download(name, layouts)
-    for file in files:
-        _check(folder / file)
-    return folder / name.file
 
 
 def _cached(name: HubName, layouts: Sequence[Files]) -> tuple[Path, Files] | None:

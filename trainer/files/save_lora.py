@@ -17,7 +17,7 @@ from trainer.files.hashes import checkpoint_hashes
 from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor.validation import BEST
-from trainer.optimizers import build_optimizer, build_scheduler
+from trainer.optimizers import build_optimizer, schedule_options
 from trainer.plan.plan import TrainImage, TrainingPlan, mean_ar_error
 
 
@@ -137,7 +137,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
         num_batches_per_epoch=plan.totals.batches,
         num_epochs=plan.epochs,
         max_train_steps=plan.steps,
-        lr_warmup_steps=build_scheduler.warmup_steps(options.lr_warmup_steps, plan.steps),
+        lr_warmup_steps=schedule_options.warmup_steps(options.lr_warmup_steps, plan.steps),
         batch_size=options.train_batch_size,
         processes=plan.batch_settings.processes,
         subsets=_subset_facts(plan.images),
@@ -224,8 +224,7 @@ def _metadata_options(options: TrainOptions, run: TrainingSetup) -> dict[str, ob
     values: dict[str, object] = asdict(options)
     if isinstance(options.text_encoder_lr, tuple):
         values["text_encoder_lr"] = list(options.text_encoder_lr)
-    if options.lr_scheduler_type:
-        values["lr_scheduler"] = options.lr_scheduler_type
+    values["lr_scheduler"] = schedule_options.name(options)
     return values if run.family.CLIP_SKIP else {**values, "clip_skip": None}
 
 

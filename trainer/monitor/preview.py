@@ -11,8 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasetkit.captions import tokens
-from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
 from trainer.data import weighted_text
@@ -92,17 +90,6 @@ def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
     if options.sample_every_n_steps and log.step % options.sample_every_n_steps == 0:
         return f"step{log.step:08d}"
     return None
-
-
-def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> None:
-    """Warn of prompts with more tokens than the text encoder reads."""
-    for number, prompt in enumerate(prompts, 1):
-        for text in (prompt.text, prompt.negative):
-            if (length := tokens.count(text)) > limit:
-                start = display(text if len(text) <= 40 else f"{text[:39]}…")
-                reporter.warn(
-                    f"prompt {number} has {length} tokens, only the first {limit} are read: {start}"
-                )
 
 
 def generate(

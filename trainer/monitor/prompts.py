@@ -5,11 +5,12 @@ line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from datasetkit.captions import tokens
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.ranges import in_range, one_of
@@ -61,6 +62,15 @@ _FLAGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
 }
 
 
+# Numbers to show where a value has none.
+_EXAMPLES: Final[Mapping[str, str]] = {"w": "512", "h": "512", "d": "1", "l": "7.5", "s": "30"}
+# A flag behind a word without a space, behind one dash or long dashes, or apart from its dashes.
+_MISSPELT: Final = re.compile(
+    r"(?:(?<=\S)--|(?:^|(?<=\s))--\s+|(?:^|(?<=\s))-(?=[whdls]\s)|[\u2010-\u2015\u2212]+-?)"
+    r"(?P<flag>ss|n|[whdls](?=\s+[+-]?\d))\s+(?P<value>\S+)"
+)
+
+
 def read(options: TrainOptions) -> tuple[Prompt, ...]:
     """Read the file of sample_prompts; () without one. Raises ConfigError with the line number.
 
@@ -97,6 +107,19 @@ def read(options: TrainOptions) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
+def too_long(prompts: Sequence[Prompt], limit: int) -> list[str]:
+    """Return a line for each prompt with more tokens than the text encoder reads."""
+    lines = []
+    for number, prompt in enumerate(prompts, 1):
+        for text in (prompt.text, prompt.negative):
+            if (length := tokens.count(text)) > limit:
+                start = display(text if len(text) <= 40 else f"{text[:39]}…")
+                lines.append(
+                    f"prompt {number} has {length} tokens, only the first {limit} are read: {start}"
+                )
+    return lines
+
+
 def parse(line: str) -> dict[str, Any]:
     """Parse one line into fields of Prompt. Raises ConfigError."""
     text, *parts = re.split(r"(?:^|\s+)--(?=\S)", line.strip())
@@ -104,19 +127,45 @@ def parse(line: str) -> dict[str, Any]:
         raise ConfigError(
             "there is no prompt before the flags", hint="write the prompt first, then --n, --w ..."
         )
+    for part in (text, *parts):
+        _refuse_misspelt(part)
     fields: dict[str, Any] = {"text": text}
     for part in parts:
         flag, _, value = part.partition(" ")
         name, read_value = _flag(flag)
         if name in fields:
             raise ConfigError(f"--{display(flag)} is given twice", hint="give it once")
-        try:
-            fields[name] = read_value(value.strip())
-        except ValueError:
-            raise ConfigError(
-                f"--{flag} {display(value.strip())} is not a number", hint="write it like --w 512"
-            ) from None
+        fields[name] = _value(flag, value.strip(), read_value)
     return fields
+
+
+def _refuse_misspelt(text: str) -> None:
+    """Raise ConfigError for a flag that would be read as part of the prompt: one without a space
+    before it, or with another dash than two of the plain ones.
+    """
+    match = _MISSPELT.search(text)
+    if match is not None:
+        raise ConfigError(
+            f"`{display(match[0])}` is not read as a flag, but as part of the prompt",
+            hint=f"write a space and two plain dashes before it: --{match['flag']} "
+            f"{display(match['value'])}",
+        )
+
+
+def _value(flag: str, text: str, read_value: Callable[[str], Any]) -> Any:
+    """Read the value of a flag; a number may have got a comma or a unit."""
+    try:
+        return read_value(text)
+    except ValueError:
+        pass
+    number = re.match(r"[+-]?\d+(?:[.,]\d+)?", text)
+    plain = _EXAMPLES[flag.lower()] if number is None else number[0].replace(",", ".")
+    if read_value is int:
+        plain = plain.partition(".")[0]
+    what = "whole number" if read_value is int and number is not None else "number"
+    raise ConfigError(
+        f"--{flag} {display(text)} is not a {what}", hint=f"write it like --{flag} {plain}"
+    )
 
 
 def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:

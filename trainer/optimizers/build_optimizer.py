@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
+from inspect import signature
 from typing import Any, Final
 
 import torch
@@ -81,12 +82,26 @@ def build(
     except (TypeError, ValueError) as error:
         passed = " ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ConfigError(
-            f"{optimizer_type} does not accept {passed or 'the parameter groups'}: {error}"
+            f"{optimizer_type} does not accept {passed or 'the parameter groups'}: {error}",
+            hint=accepted("optimizer_args", optimizer_class, ("params", "lr")),
         ) from error
     assert isinstance(optimizer, Optimizer)
     if keeps_average(optimizer):
         optimizer.train()  # type: ignore[attr-defined]  # some start in eval mode
     return optimizer
+
+
+def accepted(option: str, made: type[Any], apart: Sequence[str]) -> str:
+    """Return which arguments a class takes, as a hint; "" where it does not say. apart: arguments
+    that are not given by the option.
+    """
+    try:
+        parameters = signature(made).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    names = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [name for name in names if name not in apart]
+    return f"{option} takes {', '.join(names)}" if names else f"{option} takes nothing"
 
 
 def keeps_average(optimizer: Optimizer) -> bool:
@@ -167,5 +182,8 @@ def _load(optimizer_type: str) -> type[Any]:
             f"{optimizer_type}: {error}", hint=f"{extra}pip install {_PACKAGES.get(root, root)}"
         ) from error
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
-        raise ConfigError(f"optimizer_type = {optimizer_type!r}: {module} has no optimizer {name}")
+        raise ConfigError(
+            f"optimizer_type = {optimizer_type!r}: {module} has no optimizer {name}",
+            hint="give a name such as AdamW, or the import path of a class of optimizer",
+        )
     return optimizer_class

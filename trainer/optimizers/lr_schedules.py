@@ -60,7 +60,7 @@ class LrSchedule:
         in_range("lr_scheduler_power", self.power, 0, 1_000)
         in_range("lr_scheduler_min_lr_ratio", self.min_ratio, 0, 1)
         in_range("lr_scheduler_timescale", self.timescale, 0, 1_000_000_000)
-        if not 0 <= self.warmup <= self.total:
+        if not 0 <= self.warmup < self.total:
             hint = (
                 "the learning rate would never be reached: give fewer steps, or a part such "
                 "as 0.1 or '10%'"

@@ -53,6 +53,14 @@ def import_path(optimizer_type: str) -> str:
     raise ConfigError(f"optimizer_type = {optimizer_type!r} is not known", hint=hint)
 
 
+def is_plain_torch(optimizer_type: str) -> bool:
+    """Tell whether the optimizer is one of the names above that torch itself has."""
+    names = {name.casefold() for name in OPTIMIZERS}
+    return optimizer_type.casefold() in names and import_path(optimizer_type).startswith(
+        "torch.optim:"
+    )
+
+
 def estimates_lr(optimizer_type: str) -> bool:
     """Tell whether the optimizer estimates the learning rate; the given rates are then factors,
     usually 1.

@@ -1,0 +1,70 @@
+"""Where a run writes: the name of its files, and whether its folders can be written. Needs no
+torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from datasetkit.core.errors import InputError, StorageError
+from datasetkit.core.files import display, nearest_folder, require_writable, writing
+from datasetkit.dataset.naming import MAX_NAME_BYTES, name_fault, require_names
+from datasetkit.options.train import TrainOptions
+
+if TYPE_CHECKING:
+    from trainer.plan.plan import TrainingPlan
+
+# The longest text that the trainer puts behind the name of a run.
+_LONGEST_ENDING: Final = "-step00000000.diffusers.safetensors"
+
+
+def output_name(options: TrainOptions, plan: TrainingPlan) -> str:
+    """Return the name of the LoRA's files: output_name, else the name of the first concept.
+
+    Raises InputError for a name that is not valid on every system, with all endings of the files.
+    """
+    name = options.output_name or plan.subsets[0].name or "lora"
+    fault = name_fault(name)
+    limit = MAX_NAME_BYTES - len(_LONGEST_ENDING)
+    if fault is None and len(name.encode("utf-8")) > limit:
+        fault = f"is longer than {limit} bytes"
+    if fault is not None:
+        shown = display(name if len(name) <= 40 else f"{name[:39]}…")
+        which = "output_name =" if options.output_name else "the first concept"
+        raise InputError(
+            f"{which} {shown} is not a file name: it {fault}",
+            hint="set another output_name, such as my-lora",
+        )
+    return name
+
+
+def check_folders(options: TrainOptions) -> None:
+    """Raise what creating and writing output_dir and logging_dir would raise, and create neither.
+
+    Raises ConfigError for a name that is not valid on every system, StorageError for a folder that
+    cannot be written.
+    """
+    for folder in filter(None, (options.output_dir, options.logging_dir)):
+        require_names(Path(folder))
+        _require_writable(Path(folder))
+
+
+def _require_writable(folder: Path) -> None:
+    """Raise StorageError if a folder cannot be written, or could not be created."""
+    with writing(folder):
+        if folder.is_dir():
+            require_writable(folder)
+            return
+        above = nearest_folder(folder)
+        below = above / folder.absolute().relative_to(above).parts[0]
+        if os.path.lexists(below):  # a file, or a link to nothing
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        try:
+            require_writable(above)
+        except StorageError as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None  # of the folder that was asked for
+            raise

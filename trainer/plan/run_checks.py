@@ -1,0 +1,89 @@
+"""What a run can refuse before it loads a model: a plan, and so a dry run, refuses it too.
+
+Every check that needs no weights belongs here, or into the plan itself. What depends on the machine
+(packages, the base model's files) is in `check_machine`, for a plan can be looked at on another
+machine than the one that trains.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final
+
+from datasetkit.core.errors import MissingExtra
+from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.options.train import TrainOptions
+from trainer.families import option_checks, source
+from trainer.families.detect import DetectedModel
+from trainer.files import hub_model
+from trainer.monitor import prompts
+from trainer.optimizers import trial
+from trainer.plan import outputs
+from trainer.plan.plan import TrainingPlan
+
+PACKAGES: tuple[str, ...] = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+)
+_INSTALL: Final = 'pip install "datasetkit[train]"'
+
+
+def check_options(options: TrainOptions) -> None:
+    """Raise what the run would raise about its options alone, before any image is read.
+
+    Raises ConfigError, MissingExtra, ModelFileError, StorageError.
+    """
+    for base in filter(None, (options.pretrained_model_name_or_path, options.vae)):
+        source.require_safe(base)
+    prompts.read(options)
+    outputs.check_folders(options)
+    if options.logging_dir:
+        _require("tensorboard")
+
+
+def check_plan(options: TrainOptions, plan: TrainingPlan, *, reporter: Reporter = SILENT) -> None:
+    """Raise what the run would raise about its options, now that its length is known.
+
+    Raises ConfigError, InputError, MissingExtra.
+    """
+    outputs.output_name(options, plan)
+    if trial.needs_torch(options):
+        reporter.phase("loading PyTorch")
+        _require("torch")
+    trial.check(options, plan.steps)
+
+
+def check_machine(options: TrainOptions) -> None:
+    """Raise what the run would raise about this machine: a missing package or base model.
+
+    Raises ConfigError without a base model, MissingExtra, ModelFileError.
+    """
+    for name in PACKAGES:
+        _require(name)
+    source.require(options.pretrained_model_name_or_path, options.revision)
+    if options.vae:
+        source.require(options.vae, layouts=hub_model.VAE)
+
+
+def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ...]:
+    """Return what a person should know of the options before the first step. model: None where it
+    is not known yet.
+    """
+    lines = prompts.too_long(prompts.read(options), options.max_token_length)
+    if options.zero_terminal_snr and options.min_snr_gamma:
+        lines.append(
+            f"min_snr_gamma = {options.min_snr_gamma:g} weighs the last timesteps with almost 0, "
+            "and zero_terminal_snr adds them: leave one of the two out"
+        )
+    if model is not None:
+        lines += option_checks.remarks(options, model.family)
+    return tuple(lines)
+
+
+def _require(package: str) -> None:
+    if find_spec(package) is None:
+        raise MissingExtra(f"training needs the package {package}", hint=_INSTALL)
