@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ReportOptions,
     )
     from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
+    from datasetkit.options.lora import LoraCheckOptions
     from datasetkit.options.reg import RegGenerateOptions, RegOptions
     from datasetkit.options.review import ReviewOptions
     from datasetkit.options.run import ConceptOptions, RunOptions
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.init import init
     from datasetkit.verbs.layout import layout
+    from datasetkit.verbs.lora_check import lora_check
+    from datasetkit.verbs.lora_info import lora_info
     from datasetkit.verbs.models_download import download
     from datasetkit.verbs.models_list import models
     from datasetkit.verbs.models_where import where
@@ -84,6 +87,7 @@ __all__ = [
     "FacesOptions",
     "ImportOptions",
     "LayoutOptions",
+    "LoraCheckOptions",
     "PlanRepeatsOptions",
     "RegGenerateOptions",
     "RegOptions",
@@ -115,6 +119,8 @@ __all__ = [
     "layout",
     "list_faces",
     "load_config",
+    "lora_check",
+    "lora_info",
     "models",
     "plan_repeats",
     "plan_training",
@@ -144,6 +150,7 @@ _OPTIONS = {
     "FacesOptions": "images",
     "ImportOptions": "dataset",
     "LayoutOptions": "dataset",
+    "LoraCheckOptions": "lora",
     "PlanRepeatsOptions": "dataset",
     "RegGenerateOptions": "reg",
     "RegOptions": "reg",
@@ -174,6 +181,8 @@ _VERBS = {
     "interrupted": "history",
     "layout": "layout",
     "list_faces": "faces_list",
+    "lora_check": "lora_check",
+    "lora_info": "lora_info",
     "models": "models_list",
     "plan_repeats": "plan_repeats",
     "plan_training": "train",

@@ -89,7 +89,7 @@ def main() -> None:
 
 def register_commands() -> None:
     """Import the modules of the commands, which register them; help lists them in this order."""
-    for module in ("prepare", "images", "review", "dataset", "check", "train", "project"):
+    for module in ("prepare", "images", "review", "dataset", "check", "train", "lora", "project"):
         import_module(f"datasetkit.cli.{module}")
 
 

@@ -44,6 +44,7 @@ TABLES: Final[Mapping[str, str]] = {
     "export": "dataset:ExportOptions",
     "import": "dataset:ImportOptions",
     "train": "train:TrainOptions",
+    "lora-check": "lora:LoraCheckOptions",
 }
 
 
@@ -52,6 +53,12 @@ def options_class(table: str) -> type:
     module, _, name = TABLES[table].partition(":")
     cls: type = getattr(import_module(f"datasetkit.options.{module}"), name)
     return cls
+
+
+def _command(table: str) -> str:
+    """Return the command whose options a table has: `reg generate`, `lora check`, `import`."""
+    group, dash, name = table.partition("-")
+    return f"{group} {name}" if dash and group in ("reg", "lora") else table
 
 
 # How the options of a table are typed where they are not `--name`.
@@ -179,8 +186,9 @@ class Config:
     def _refuse_untrusted(self, cls: type, name: str, given: Mapping[str, Any], where: str) -> None:
         table = {k: v for k, v in self.table(name).items() if given.get(k) is None}
         if self.root is not None and not self.is_named:
-            verb = name.replace("reg-generate", "reg generate")
-            trust.refuse_found(cls, table, self.root, where=where, verb=verb, file=self._shown())
+            trust.refuse_found(
+                cls, table, self.root, where=where, verb=_command(name), file=self._shown()
+            )
         if not self.allow_import:
             trust.refuse_imports(cls, table, where=where)
 
@@ -302,7 +310,7 @@ def load(path: Path) -> Config:
     for name, table in data.items():
         cls = options_class(name)
         trust.refuse_command_line_only(
-            cls, table, where=f"{display(config._shown())} [{name}]", verb=name
+            cls, table, where=f"{display(config._shown())} [{name}]", verb=_command(name)
         )
         config.build(cls, name, only_read=True)
     return config

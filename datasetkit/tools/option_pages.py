@@ -63,7 +63,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--resume": "a run was stopped",
 }
 _SHARED: Final = ("`--dry-run`", "`--json`", "`--wait`")
-_GROUPS: Final = ("faces", "models")
+_GROUPS: Final = ("faces", "models", "lora")
 _SCAN: Final = frozenset(d.name for d in declared(ScanOptions))
 
 

@@ -16,14 +16,15 @@ from datasetkit.options.declare import declared
 from tests.cli.commands import commands, options
 
 COMMANDS = commands()
-GROUPS = ("faces", "models")
+GROUPS = ("faces", "models", "lora")
 
 
 def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
         "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "scores",
         "rules", "review", "check", "plan-repeats", "layout", "reg", "reg generate", "report",
-        "export", "import", "train", "init", "run", "undo", "history", "doctor", "models list",
+        "export", "import", "train", "lora info", "lora check", "init",
+        "run", "undo", "history", "doctor", "models list",
         "models download", "models where",
     ])  # fmt: skip
 
@@ -129,6 +130,7 @@ def test_every_command_has_json_and_those_that_change_something_a_dry_run(name):
         "models list",
         "models where",
         "models download",
+        "lora info",
     ):
         assert {"--dry-run", "--wait"} <= has
 

@@ -178,6 +178,7 @@ CASES = [
 
 # Hints that no test here can follow, and why.
 ELSEWHERE = {
+    "--plot .png": "tests/lora_files/test_checks.py follows it",
     "history --recover": "tests/regressions/test_recovery.py follows it",
     "history --forget": "tests/regressions/test_foreign_projects.py follows it",
     "name the folder: dsk undo": "tests of the histories below a folder follow it",

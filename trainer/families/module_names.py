@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any
 
 from torch import nn
 
+from trainer.families.unet_paths import to_original
+
 _CLIP_LINEAR = re.compile(r"encoder\.layers\.(\d+)\.(self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12])$")
-_BLOCK = re.compile(
-    r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.?(.*)"
-)
-_KIND_INDEX: Final = {"resnets": 0, "attentions": 1}
-# original layout: two layers and a downsampler, or three layers with an upsampler in the last
-_PER_BLOCK: Final = 3
-_MIDDLE: Final = {"resnets.0": 0, "attentions.0": 1, "resnets.1": 2}
-_RESNET: Final = {
-    "conv1": "in_layers.2",
-    "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
-}
 
 
 def unet_modules(unet: nn.Module) -> list[str]:
@@ -41,35 +30,9 @@ def plain(path: str) -> str:
 def original(path: str) -> str:
     """Return a UNet module's name in SDXL files: its path in Stability's code (`sgm`).
 
-    path: diffusers', with SDXL's three levels of two layers each. A path outside the blocks is not
-    changed.
+    path: diffusers', with SDXL's three levels of two layers each.
     """
-    return "lora_unet_" + _original_path(path).replace(".", "_")
-
-
-def _original_path(path: str) -> str:
-    head, _, rest = path.partition(".")
-    if head == "mid_block":
-        kind, number, inner = (*rest.split(".", 2), "")[:3]
-        return f"middle_block.{_MIDDLE[f'{kind}.{number}']}.{_inner(kind, inner)}"
-    block = _BLOCK.fullmatch(path)
-    if block is None:
-        return path
-    side, b, kind, j, inner = block[1], int(block[2]), block[3], int(block[4]), block[5]
-    if kind == "downsamplers":
-        return f"input_blocks.{_PER_BLOCK * (b + 1)}.0.op"
-    if kind == "upsamplers":
-        return f"output_blocks.{_PER_BLOCK * b + 2}.2.conv"
-    number = (
-        f"input_blocks.{1 + _PER_BLOCK * b + j}"
-        if side == "down"
-        else f"output_blocks.{_PER_BLOCK * b + j}"
-    )
-    return f"{number}.{_KIND_INDEX[kind]}.{_inner(kind, inner)}"
-
-
-def _inner(kind: str, inner: str) -> str:
-    return _RESNET.get(inner, inner) if kind == "resnets" else inner
+    return "lora_unet_" + to_original(path).replace(".", "_")
 
 
 def clip_targets(encoder: nn.Module, prefix: str) -> dict[str, str]:

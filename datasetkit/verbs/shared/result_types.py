@@ -16,6 +16,8 @@ from datasetkit.verbs.history import InterruptedCommand, RecoverResult
 from datasetkit.verbs.shared.laid_out import ImageStorage
 from datasetkit.verbs.shared.project_history import ProjectHistory
 from taggers.models import ModelFiles, ModelRow
+from trainer.lora_files.checks import LoraFinding
+from trainer.lora_files.describe import LoraDescription
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
 from trainer.run import TrainedLora
@@ -32,6 +34,8 @@ __all__ = [
     "ImageStorage",
     "InterruptedCommand",
     "JournalEntry",
+    "LoraDescription",
+    "LoraFinding",
     "MemoryEstimate",
     "ModelFiles",
     "ModelRow",

@@ -1,0 +1,73 @@
+"""The commands for LoRA files after training: `dsk lora info`, `check`, ..."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datasetkit.cli import options as opt
+from datasetkit.cli.command import CommandGroup, Given, command
+from datasetkit.cli.main import app
+from datasetkit.cli.train import PANEL
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILES...", help="LoRA files, .safetensors.", show_default=False),
+]
+
+lora = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="LoRA files: look at them, find what is wrong.\n\n"
+    "Example: dsk lora info output/sks.safetensors",
+)
+app.add_typer(lora, name="lora", rich_help_panel=PANEL)
+
+
+@command(lora, "info")
+def info(files: Files, json: opt.Json = False) -> None:
+    """Show what LoRA files are: family, ranks, precision, training, tags, and whether their hash is
+    true.
+
+    Any LoRA is read: kohya, LyCORIS (LoCon, LoHa, LoKr, DoRA), diffusers, peft. torch is not
+    needed.
+
+    Example: dsk lora info output/sks.safetensors
+    """
+    from datasetkit.cli import run, show_lora
+
+    run.look("lora info", lambda api: api.lora_info(files), show_lora.info, json)
+
+
+@command(lora, "check", table="lora-check")
+def check(
+    files: Files,
+    *,
+    given: Given,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Find what is wrong with LoRA files: numbers that are not finite, missing tensors, layers
+    without effect, underflow, outliers, a stale hash.
+
+    Layers that are dead because of the clip skip are named with that reason. The exit code is 3 if
+    a file has an error.
+
+    Example: dsk lora check output/sks.safetensors --plot sks-norms.png
+    """
+    from datasetkit.cli import run, show_lora
+
+    options = opt.options(files[0].parent, "lora-check", given)
+    result = run.verb(
+        "lora check",
+        lambda api, context: api.lora_check(files, options, context),
+        show_lora.check,
+        json,
+        dry_run,
+        wait,
+    )
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)

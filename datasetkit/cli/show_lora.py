@@ -1,0 +1,116 @@
+"""What the commands of `dsk lora` print for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from datasetkit.cli.console import counted, say, table
+from datasetkit.cli.show import from_here, history_hint, size_of
+from datasetkit.core.files import display
+
+if TYPE_CHECKING:
+    from datasetkit.verbs.lora_check import LoraFilesCheckResult
+    from datasetkit.verbs.lora_info import LoraInfoResult
+    from datasetkit.verbs.shared.result_types import LoraDescription
+
+_LONGEST = 200  # characters of a value of the header
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def info(result: LoraInfoResult) -> None:
+    for n, file in enumerate(result.files):
+        if n:
+            say()
+        say(from_here(file.path), "bold")
+        rows = _facts(file)
+        width = max(len(title) for title, _ in rows)
+        for title, value in rows:
+            say(f"  {title:<{width}}  {value}")
+
+
+def _facts(file: LoraDescription) -> list[tuple[str, str]]:
+    rows = [
+        ("family", file.family),
+        ("keys", file.format),
+        ("size", f"{size_of(file.size)}, {file.parameters:,} parameters"),
+        ("layers", f"{file.layers}: {_list(file.parts)}"),
+        ("method", _list(file.methods) + (f"; DoRA on {file.dora}" if file.dora else "")),
+        ("rank", _ranks(file.ranks)),
+        ("alpha / rank", _list(file.alphas)),
+        ("precision", _precisions(file.precisions)),
+    ]
+    if file.other_keys:
+        rows.append(("other keys", str(file.other_keys)))
+    rows += [(title, _shortened(value)) for title, value in file.training.items() if value.strip()]
+    hash_text = {
+        "true": f"{file.model_hash[:12]} (as in the header)",
+        "stale": f"{file.model_hash[:12]}; the header has another one: the tensors were changed",
+        "absent": f"{file.model_hash[:12]} (not in the header)",
+    }[file.hash_state]
+    rows.append(("hash", f"{hash_text}; legacy {file.legacy_hash}"))
+    if file.tags:
+        rows.append(("tags", ", ".join(f"{tag} {n:,}" for tag, n in file.tags.items())))
+    return rows
+
+
+def _list(counts: Mapping[str, int]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+
+
+def _ranks(ranks: Mapping[int, int]) -> str:
+    if len(ranks) == 1:
+        return str(next(iter(ranks)) or "none")
+    return ", ".join(f"{rank or 'none'} ({counted(n, 'layer')})" for rank, n in ranks.items())
+
+
+def _precisions(precisions: Mapping[str, int]) -> str:
+    total = sum(precisions.values())
+    if len(precisions) == 1:
+        return next(iter(precisions))
+    return ", ".join(f"{name} {n / total:.1%}" for name, n in precisions.items())
+
+
+def _shortened(value: str) -> str:
+    try:  # a list of the header, without its quotes
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        parsed = value
+    if isinstance(parsed, dict):
+        value = ", ".join(f"{k}={v}" for k, v in parsed.items())
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
+
+
+def check(result: LoraFilesCheckResult, dry_run: bool) -> None:
+    for n, file in enumerate(result.files):
+        if n:
+            say()
+        ranks = ", ".join(map(str, _ends(file.ranks)))
+        rank = f", rank {ranks}" if ranks else ""
+        say(
+            f"{from_here(file.path)}: {file.family}, {counted(file.layers, 'layer')}{rank}, "
+            f"{file.precision}",
+            "bold",
+        )
+        rows = [
+            (Text(f.level, _STYLES[f.level]), f.check, display(f.message)) for f in file.findings
+        ]
+        table("", ["level", "check", "finding"], rows)
+    errors = sum(f.level == "error" for file in result.files for f in file.findings)
+    warnings = sum(f.level == "warning" for file in result.files for f in file.findings)
+    say(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
+    if result.plot is not None:
+        verb = "would write" if dry_run else "wrote"
+        state = f"{verb} {from_here(result.plot)}"
+        if not result.changed:
+            state = f"{from_here(result.plot)} unchanged"
+        say(f"{state}{history_hint(result.entry, result.plot)}")
+
+
+def _ends(ranks: Sequence[int]) -> Sequence[str | int]:
+    return ranks if len(ranks) < 4 else [f"{ranks[0]} to {ranks[-1]}"]

@@ -1,0 +1,22 @@
+"""`dsk lora info`: what a LoRA file is: family, ranks, precision, training, tags, hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.lora_files.describe import LoraDescription, describe
+from trainer.lora_files.lora_file import read
+
+
+@dataclass(frozen=True, slots=True)
+class LoraInfoResult:
+    """The descriptions of LoRA files, in their order."""
+
+    files: tuple[LoraDescription, ...]
+
+
+def lora_info(files: Sequence[Path]) -> LoraInfoResult:
+    """Describe LoRA files; nothing is changed. Raises ModelFileError for another file."""
+    return LoraInfoResult(tuple(describe(read(path)) for path in files))
