@@ -9,25 +9,39 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from datasetkit.core.disk_sync import make_folders
-from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.errors import ConfigError, DskError, InputError
 from datasetkit.core.files import display, require_writable, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
 from datasetkit.core.words import counted
 from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
-from datasetkit.project.locks import lock
 from trainer import loop, setup
 from trainer.device import DTYPES, processes
-from trainer.files import lora, lora_check, roundtrip, save_lora, training_state
+from trainer.errors import LoraCheckFailed
+from trainer.files import (
+    lora,
+    lora_check,
+    metadata,
+    roundtrip,
+    run_files,
+    run_lock,
+    run_manifest,
+    save_lora,
+    training_state,
+)
+from trainer.files.run_files import RunFiles
+from trainer.files.run_manifest import PREVIEWS, RunFile, Status
+from trainer.files.training_state import TrainingState
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor import loss_plot, metrics, preview, validation
 from trainer.monitor.metrics import ValidationPoint
@@ -35,6 +49,7 @@ from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.monitor.prompts import read as read_prompts
 from trainer.monitor.validation import BEST, BestStep, Validator
+from trainer.plan import report
 from trainer.plan.outputs import output_name
 from trainer.plan.plan import TrainingPlan
 
@@ -85,32 +100,32 @@ def train(
 
     resume: continue from the newest complete training state there. wait: wait for another run that
     writes to the folder. Raises LossDiverged; LoraCheckFailed for a LoRA that changes nothing or
-    does not match what was trained; Locked while another run writes to the same folder.
+    does not match what was trained; Locked while another run of the same name goes on there.
     """
     folder = Path(options.output_dir)
     name = output_name(options, plan)
     prompts = read_prompts(options)
-    with _output_folder(folder, wait), _explain_out_of_memory():
-        if not resume:
-            save_lora.require_own(folder, name)
+    with _output_folder(folder, name, resume, wait), _explain_out_of_memory():
         reporter.phase("loading the base model")
         parts = setup.load_parts(options)
         reporter.phase("preparing the network and the optimizer")
         run = setup.assemble(options, plan, parts, reporter=reporter)
         facts = resume_facts(options, plan)
-        start = _restore(run, folder, name, facts, reporter) if resume else 0
+        state = _restore(run, folder, name, facts, reporter) if resume else None
         if not resume and (step := resumable_step(options, plan)) is not None:
             reporter.warn(
                 f"{display(folder)} has a training state of step {step:,}: --resume would go on "
                 "from it; this run starts at step 1"
             )
         _encode(run, folder, reporter)
-        return _train(run, folder, name, start, facts, prompts, reporter)
+        files = _own_files(run, folder, name, state)
+        with _recorded_end(files):
+            return _train(run, folder, name, state, files, facts, prompts, reporter)
 
 
 @contextmanager
-def _output_folder(folder: Path, wait: bool) -> Iterator[None]:
-    """Create the output folder, check that it is writable, and hold its lock while the run lasts.
+def _output_folder(folder: Path, name: str, resume: bool, wait: bool) -> Iterator[None]:
+    """Create the output folder, check that the run may write there, and hold its lock.
 
     Only the main process does this; the others wait for it.
     """
@@ -122,10 +137,77 @@ def _output_folder(folder: Path, wait: bool) -> Iterator[None]:
     with writing(folder):
         make_folders(folder)
     require_writable(folder)
-    with lock(folder, wait=wait):
-        training_state.sweep(folder)
+    with run_lock.hold(folder, name, wait=wait):
+        run_lock.sweep(folder, name)
+        run_files.complete_move(folder, name)
+        run_files.require_own(folder, name, resume=resume)
         state.wait_for_everyone()
         yield
+
+
+def _own_files(
+    run: TrainingSetup, folder: Path, name: str, state: TrainingState | None
+) -> RunFiles | None:
+    """Begin the record of a run's files; None in all processes but the main one, which wait for it.
+
+    The files of an earlier run of the same name are moved to `previous/`; if a state there is
+    resumed, its run is moved back.
+    """
+    files = None
+    if run.device_context.is_main:
+        if state is None:
+            run_files.move_to_previous(folder, name)
+        elif state.folder.parent != folder:
+            run_files.bring_back(folder, name, state.folder.parent)
+        files = RunFiles.start(
+            folder,
+            name,
+            run_manifest.utc(metadata.now()),
+            {
+                "options": asdict(run.options),
+                "plan": _plan_summary(run),
+                "versions": run_files.versions(),
+            },
+        )
+        training_state.prune(files)
+    processes().wait_for_everyone()
+    return files
+
+
+def _plan_summary(run: TrainingSetup) -> dict[str, object]:
+    """Return what the manifest of a run says of its plan."""
+    plan = run.plan
+    buckets: Counter[str] = Counter()
+    for use in report.bucket_use(plan):  # two datasets may have the same bucket
+        buckets["x".join(map(str, use.size))] += use.samples
+    return {
+        "images": plan.count(is_reg=False),
+        "regularisation_images": plan.count(is_reg=True),
+        "held_out_images": len(plan.held_out),
+        "samples_per_epoch": plan.totals.samples,
+        "steps": plan.steps,
+        "steps_per_epoch": plan.totals.steps_per_epoch,
+        "epochs": plan.epochs,
+        "processes": plan.batch_settings.processes,
+        "buckets": dict(buckets),
+        "base": run.options.pretrained_model_name_or_path,
+    }
+
+
+@contextmanager
+def _recorded_end(files: RunFiles | None) -> Iterator[None]:
+    """Record how the run ended; an error while doing so does not hide the run's own."""
+    if files is None:
+        yield
+        return
+    try:
+        yield
+    except BaseException as error:
+        with suppress(DskError, OSError):
+            status: Status = "failed" if isinstance(error, Exception) else "stopped"
+            files.end(status, run_manifest.utc(metadata.now()))
+        raise
+    files.end("finished", run_manifest.utc(metadata.now()))
 
 
 @contextmanager
@@ -181,19 +263,26 @@ def resumable_step(options: TrainOptions, plan: TrainingPlan) -> int | None:
 
 def _restore(
     run: TrainingSetup, folder: Path, name: str, facts: dict[str, object], reporter: Reporter
-) -> int:
-    """Restore the newest training state and return its step."""
+) -> TrainingState:
+    """Restore the newest training state and return it: that of the folder, or where it has none,
+    that of an earlier run below `previous/`.
+    """
     state = training_state.newest(folder, name, reporter)
+    if state is None:
+        state = training_state.newest_of_previous(folder, name, reporter)
+        if state is not None and run.device_context.is_main:
+            reporter.warn(
+                f"{display(folder)} has no training state of {display(name)}: the run in "
+                f"{display(state.folder.parent)} goes on from step {state.step:,}"
+            )
     if state is None:
         raise InputError(
             f"{display(folder)} has no training state of {display(name)}",
             hint="train without --resume",
         )
     training_state.restore(run, state, facts)
-    processes().wait_for_everyone()  # nothing is pruned before every process has read it
-    if run.device_context.is_main:
-        training_state.prune(folder, name)
-    return state.step
+    processes().wait_for_everyone()  # nothing is moved or pruned before every process has read it
+    return state
 
 
 def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
@@ -229,13 +318,15 @@ def _train(
     run: TrainingSetup,
     folder: Path,
     name: str,
-    start: int,
+    state: TrainingState | None,
+    files: RunFiles | None,
     facts: dict[str, object],
     prompts: tuple[Prompt, ...],
     reporter: Reporter,
 ) -> TrainedLora:
     started = time.monotonic()
-    outputs = _RunOutputs(run, folder, name, start, facts, prompts, reporter)
+    start = state.step if state else 0
+    outputs = _RunOutputs(run, folder, name, start, files, facts, prompts, reporter)
     last_epoch: list[StepLog] = []
     waited = 0.0
     reporter.start("training", run.plan.steps)
@@ -254,9 +345,9 @@ def _train(
         reporter.finish()
         outputs.close()
     seconds = time.monotonic() - started
-    files, remarks = outputs.finish()
+    loras, remarks = outputs.finish()
     return TrainedLora(
-        files=files,
+        files=loras,
         steps=run.plan.steps,
         start=start,
         loss=sum(log.loss for log in last_epoch) / len(last_epoch),
@@ -282,21 +373,22 @@ class _RunOutputs:
         folder: Path,
         name: str,
         start: int,
+        files: RunFiles | None,
         facts: dict[str, object],
         prompts: tuple[Prompt, ...],
         reporter: Reporter,
     ) -> None:
         self._run, self._folder, self._name = run, folder, name
+        self._files = files  # of the main process, the only one that writes
         self._resume_facts, self._reporter = facts, reporter
-        self._is_main = run.device_context.is_main
         self._run_facts = save_lora.run_facts(run, name)
         self.metrics_path = folder / f"{name}-metrics.jsonl"
         self.plot_path = folder / f"{name}-loss.png"
+        if files is not None:
+            files.add(*_changing_files(run, name, prompts))
         self._writers = _writers(run, self.metrics_path, start, reporter)
         sheet = PreviewContactSheet(folder, name, start)
-        self.previews = Previews(run, prompts, sheet, self._writers, reporter)
-        if not start and self._is_main:
-            validation.remove_earlier_run(folder, name)
+        self.previews = Previews(run, prompts, sheet, files, self._writers, reporter)
         self.validator = Validator(run, folder, name, start) if run.plan.held_out else None
         self.last_validation: ValidationPoint | None = None
 
@@ -317,15 +409,15 @@ class _RunOutputs:
             self._validate(log.step, log.epoch)
             self._save_if_best(log)
         stem = save_lora.save_name(run, self._name, log)
-        if stem is not None and self._is_main:
+        if stem is not None and self._files is not None:
             self._reporter.phase("saving")
-            save_lora.save(run, self._folder, stem, self._run_facts, log)
-            save_lora.prune(options, self._folder, self._name)
+            save_lora.save(run, self._files, stem, self._run_facts, log)
+            save_lora.prune(options, self._files)
         if (preview_stem := preview.due(options, log, run.plan.steps)) is not None:
             self.previews.generate(log.step, log.epoch, preview_stem)
         resumable = stem is not None and log.step < run.plan.steps
-        if resumable and options.save_state and self._is_main:
-            training_state.save(run, self._folder, self._name, log.step, self._resume_facts)
+        if resumable and options.save_state and self._files is not None:
+            training_state.save(run, self._files, log.step, self._resume_facts)
 
     def close(self) -> None:
         """Close the metrics writers, also after an error."""
@@ -336,7 +428,7 @@ class _RunOutputs:
         """Plot the metrics and check the final files; return all LoRA files and the check's
         remarks.
         """
-        if not self._is_main:
+        if self._files is None:
             return (), ()
         rows = metrics.read_rows(self.metrics_path)
         files = save_lora.saved_files(self._folder, self._name)
@@ -348,9 +440,23 @@ class _RunOutputs:
             per_epoch=self._run.plan.totals.steps_per_epoch,
             saved=save_lora.saved_steps(files, self._name, rows),
         )
-        with self._run.inference_weights():
-            remarks = check_files(self._run, self._folder, self._name)
-        return tuple(save_lora.saved_files(self._folder, self._name)), remarks
+        try:
+            with self._run.inference_weights():
+                remarks = check_files(self._run, self._folder, self._name)
+        except LoraCheckFailed as error:
+            raise self._refused(error, self._files) from error
+        return tuple(files), remarks
+
+    def _refused(self, error: LoraCheckFailed, files: RunFiles) -> LoraCheckFailed:
+        """Rename the final files, which failed the check; return the error that names them."""
+        kept = [path.name for path in save_lora.rename_failed(files)]
+        rates = _rates(self._run) if error.hint.startswith("raise") else ""
+        see = f"see {self.metrics_path.name} and {self.plot_path.name}"
+        hints = [error.hint, f"it is {rates}" if rates else "", see]
+        return LoraCheckFailed(
+            f"{error.message}; kept as {', '.join(kept)}",
+            hint="; ".join(hint for hint in hints if hint),
+        )
 
     def _validate(self, step: int, epoch: int) -> None:
         if self.validator is None:
@@ -365,20 +471,35 @@ class _RunOutputs:
         validator, point = self.validator, self.last_validation
         if validator is None or point is None or not self._run.options.save_best:
             return
-        if self._is_main and validator.improved(point):
+        if self._files is not None and validator.improved(point):
             stem = f"{self._name}-{BEST}"
             self._reporter.phase("saving")
-            save_lora.save(self._run, self._folder, stem, self._run_facts, log)
+            save_lora.save(self._run, self._files, stem, self._run_facts, log)
             validator.record_best(point)
+
+
+def _changing_files(run: TrainingSetup, name: str, prompts: Sequence[Prompt]) -> Iterator[RunFile]:
+    """Yield the files that a run writes again and again, or at its end."""
+    yield RunFile(f"{name}-metrics.jsonl", "metrics")
+    yield RunFile(f"{name}-loss.png", "loss plot")
+    if run.plan.held_out:
+        yield RunFile(f"{name}-validation.jsonl", "validation")
+        yield RunFile(f"{name}-{BEST}.json", "best")
+    if prompts:
+        yield RunFile(f"{name}-samples.png", "contact sheet")
+        yield RunFile(f"{PREVIEWS}/{name}.jsonl", "previews")
 
 
 @dataclass(slots=True)
 class Previews:
-    """Generates a run's preview images: none without prompts, and only in the main process."""
+    """Generates a run's preview images: none without prompts, and only in the main process, which
+    has the run's files.
+    """
 
     run: TrainingSetup
     prompts: tuple[Prompt, ...]
     sheet: PreviewContactSheet
+    files: RunFiles | None
     writers: list[metrics.Writer]
     reporter: Reporter
 
@@ -388,7 +509,7 @@ class Previews:
         Running out of memory here does not stop the training: it warns once, and no more preview
         images are generated.
         """
-        if not self.prompts or not self.run.device_context.is_main:
+        if not self.prompts or self.files is None:
             return
         try:
             with self.run.inference_weights():
@@ -400,6 +521,8 @@ class Previews:
                 "smaller ones"
             )
             return
+        names = self.sheet.file_names(stem, len(images))
+        self.files.add(*(RunFile(file, "preview", step, epoch) for file in names))
         self.sheet.add(step, epoch, stem, list(zip(self.prompts, images, strict=True)))
         for writer in self.writers:
             writer.add_images(step, images)
@@ -413,15 +536,19 @@ class Previews:
 def _plot_facts(run: TrainingSetup) -> str:
     """Return what the plot says of a run below its name."""
     options, plan = run.options, run.plan
-    rates = ", ".join(
-        f"{part} {rate:g}"
-        for part, rate in options.rates().items()
-        if rate and getattr(run.parts, part) is not None
-    )
     schedule = options.lr_scheduler_type or options.lr_scheduler
     return (
         f"{plan.image_count:,} images, {plan.steps:,} steps in {counted(plan.epochs, 'epoch')}; "
-        f"{options.optimizer_type}, {schedule}: {rates}"
+        f"{options.optimizer_type}, {schedule}: {_rates(run)}"
+    )
+
+
+def _rates(run: TrainingSetup) -> str:
+    """Return the learning rate of each part that is trained, as text."""
+    return ", ".join(
+        f"{part} {rate:g}"
+        for part, rate in run.options.rates().items()
+        if rate and getattr(run.parts, part) is not None
     )
 
 

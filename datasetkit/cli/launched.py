@@ -51,6 +51,7 @@ def _run(arguments: list[str]) -> int:
         settings=settings,
         processes=processes.num_processes,
         allow_import=allow_import,
+        resume=resume,
     )
     if not processes.is_main_process:
         train(plan, RunContext(dry_run=dry_run, reporter=SILENT), resume=resume)

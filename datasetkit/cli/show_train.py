@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         BlockUse,
         BucketUse,
         CaptionUse,
+        EarlierRun,
         MemoryEstimate,
         SubsetUse,
         TrainedLora,
@@ -46,6 +47,7 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     for key, why in result.ignored.items():
         say(f"{key} has no effect: {why}", "dim")
     problems(result.failed)
+    _earlier_run(result.earlier_run)
     _steps(result)
 
 
@@ -143,6 +145,19 @@ def _steps(result: PlanTrainingResult) -> None:
         f"{rates}",
         "bold",
     )
+
+
+def _earlier_run(run: EarlierRun | None) -> None:
+    if run is None:
+        return
+    how = "was interrupted" if run.status == "running" else run.status
+    say(
+        f"the run {display(run.name)} of {run.started} ({how}) has files in "
+        f"{display(run.to.parent.parent)}: before step 1 "
+        f"{counted(len(run.files), 'file')} move to {display(run.to)}"
+    )
+    folder = run.to.parent.parent
+    listed([f"  {path.relative_to(folder).as_posix()}" for path in run.files])
 
 
 def _network(options: TrainOptions) -> None:

@@ -87,6 +87,7 @@ def train(
             config_file=config_file,
             dataset_config=dataset_config,
             allow_import=allow_import,
+            resume=resume,
             context=context,
         )
         if not json:

@@ -269,19 +269,28 @@ def sweep(folder: Path) -> int:
     Needs the project lock: without it another run may be using its temporary files.
     """
     removed = 0
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return 0
-    for entry in entries:
-        if entry.name.startswith(TEMP_PREFIX) and entry.name.endswith(TEMP_SUFFIX):
-            with suppress(OSError):
-                os.unlink(entry.path)
-                removed += 1
+    for path in temporary_files(folder):
+        with suppress(OSError):
+            os.unlink(path)
+            removed += 1
     if removed:
         with suppress(OSError):
             sync_folder(folder)
     return removed
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    """Return the temporary files in a folder: being written, or left by a killed run."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except OSError:
+        return []
+    return [
+        folder / name
+        for name in names
+        if name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
+    ]
 
 
 def require_writable(folder: Path) -> None:

@@ -1,9 +1,13 @@
-"""The project lock: one changing run at a time, and which one it is."""
+"""Locks: the project lock, which one changing command holds at a time, and the locks of single
+trainings; and who holds them.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +25,13 @@ from datasetkit.core.files import (
 # Who holds the lock: the lock file itself cannot be read on Windows while it is held.
 _HOLDER = Path(PROJECT, "running")
 _MAX_HOLDER = 500  # bytes
+_LOCKED_BYTE = 2**20  # beyond the text: on Windows nobody else can read what is locked
+_RETRY = 0.1  # seconds
+_TRIES = 3
+# Locks of this process, by device and inode: the system tells apart processes only, and closing a
+# second descriptor of a locked file would release its lock.
+_held: set[tuple[int, int]] = set()
+_one_at_a_time = threading.Lock()
 
 
 @contextmanager
@@ -83,10 +94,110 @@ def is_locked(root: Path) -> bool:
         return False
 
 
+@contextmanager
+def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a file that nothing else opens, and write into it who holds it.
+
+    Unlike the project lock it is not inherited by forked processes, such as a program's workers,
+    which may live on after a kill. Raises Locked, with `what` another run is doing, unless `wait`;
+    StorageError.
+    """
+    tries = _TRIES  # `is_file_locked` holds the lock for a moment
+    while (descriptor := _acquire(path, create=True)) is None:
+        tries -= 1
+        if not tries and not wait:
+            holder = "" if _key(path) in _held else _holder_of(path)
+            raise Locked(f"{what}{holder}", hint="wait for it to end, or add --wait")
+        time.sleep(_RETRY)
+    share_with_group(path)
+    with suppress(OSError):  # a full disk: the lock holds all the same
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"`{_command()}`, process {os.getpid()}".encode())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.truncate(descriptor, 0)
+        _release(descriptor)
+
+
+def is_file_locked(path: Path) -> bool:
+    """Tell whether a run holds the lock of a file; False where it cannot be opened."""
+    try:
+        descriptor = _acquire(path, create=False)
+    except StorageError:
+        return False
+    if descriptor is not None:
+        _release(descriptor)
+    return descriptor is None
+
+
+def _acquire(path: Path, *, create: bool) -> int | None:
+    """Open and lock a file; return None if it is locked already. Raises StorageError."""
+    flags = os.O_RDWR | (os.O_CREAT if create else 0) | getattr(os, "O_NOFOLLOW", 0)
+    with _one_at_a_time:
+        if _key(path) in _held:
+            return None
+        with writing(path):
+            descriptor = os.open(path, flags, 0o666)
+        try:
+            locked = _try_lock(descriptor, path)
+        except StorageError:
+            os.close(descriptor)
+            raise
+        if not locked:
+            os.close(descriptor)
+            return None
+        _held.add(_key(path))
+        return descriptor
+
+
+def _release(descriptor: int) -> None:
+    with _one_at_a_time:
+        info = os.fstat(descriptor)
+        _held.discard((info.st_dev, info.st_ino))
+        os.close(descriptor)  # releases the lock
+
+
+def _key(path: Path) -> tuple[int, int]:
+    try:
+        info = path.stat(follow_symlinks=False)
+    except OSError:
+        return (-1, -1)
+    return info.st_dev, info.st_ino
+
+
+def _try_lock(descriptor: int, path: Path) -> bool:
+    """Lock an open file, unless another process has locked it. Raises StorageError."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _LOCKED_BYTE)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        raise StorageError(
+            f"cannot lock {display(path)}: {error.strerror or error}",
+            hint="use a folder on a local disk",
+        ) from error
+    return True
+
+
 def _holder(root: Path) -> str:
     """Return which run holds the lock, in brackets; "" where it could not say."""
+    return _holder_of(root / _HOLDER)
+
+
+def _holder_of(path: Path) -> str:
     try:
-        text = read_regular(root / _HOLDER, limit=_MAX_HOLDER)
+        text = read_regular(path, limit=_MAX_HOLDER)
     except InputError:
         return ""
     return f" ({display(text.decode('utf-8', 'replace'))})" if text else ""

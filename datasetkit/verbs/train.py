@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from datasetkit.captions.caption import parse
 from datasetkit.captions.grammar import kept_and_free
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
 from datasetkit.dataset.repeats import Totals
@@ -26,8 +27,11 @@ from trainer import config as train_config
 from trainer.config import TranslatedConfig
 from trainer.families import option_checks
 from trainer.families.detect import DetectedModel
+from trainer.files import run_files, run_lock
+from trainer.files.run_files import EarlierRun
 from trainer.plan import memory, model_shapes, report, run_checks
 from trainer.plan.memory import MemoryEstimate
+from trainer.plan.outputs import output_name
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
 
@@ -48,6 +52,7 @@ class PlanTrainingResult:
     the sum of the estimate. model: None where the base is not a file that can be read now. ignored:
     keys of sd-scripts' files without an effect here -> why. keep_tokens_lowered_by: the images
     whose captions do not begin with the trigger, which keep_tokens is to keep in place.
+    earlier_run: of the same name in output_dir; its files are moved to `previous/` before step 1.
     """
 
     options: TrainOptions
@@ -66,6 +71,7 @@ class PlanTrainingResult:
     memory_bytes: float
     ignored: Mapping[str, str]
     keep_tokens_lowered_by: tuple[Path, ...] = ()
+    earlier_run: EarlierRun | None = None
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -97,6 +103,7 @@ def plan_training(
     dataset_config: Path | None = None,
     allow_import: bool = False,
     processes: int = 1,
+    resume: bool = False,
     context: RunContext = LOOKING,
 ) -> PlanTrainingResult:
     """Plan a run: its images, buckets, steps and memory; load no model and write nothing.
@@ -105,7 +112,8 @@ def plan_training(
     are read from [train] of the dsk.toml that governs the folder, or from sd-scripts' files
     (config_file, dataset_config), and settings override single ones. Files that name a dataset
     replace the folder. allow_import: the files
-    may name classes of any package. processes: that train together. context: unless it is a dry
+    may name classes of any package. processes: that train together. resume: the run will continue
+    from a state, so that an earlier run's files are its own. context: unless it is a dry
     run, a command that was interrupted in the dataset is completed first; else HalfDone is raised:
     a run never uses a half-done dataset.
 
@@ -128,6 +136,7 @@ def plan_training(
     run_checks.check_plan(read.options, plan, reporter=context.reporter)
     plan = replace(plan, notices=(*plan.notices, *run_checks.notices(read.options, model)))
     result = _reported(read.options, plan, read.ignored, model)
+    result = _with_earlier_run(result, resume=resume)
     context.reporter.finish()
     return result
 
@@ -203,6 +212,19 @@ def _reported(
     )
 
 
+def _with_earlier_run(result: PlanTrainingResult, *, resume: bool) -> PlanTrainingResult:
+    """Add to a plan the earlier run whose files would be moved. Raises InputError for files that
+    the run would replace and that no run of dsk wrote.
+    """
+    output, name = Path(result.options.output_dir), output_name(result.options, result.plan)
+    run_files.require_own(output, name, resume=resume)
+    if run_lock.is_held(output, name):
+        notice = f"another run is training {display(name)} in {display(output)} now"
+        plan = replace(result.plan, notices=(*result.plan.notices, notice))
+        return replace(result, plan=plan)
+    return result if resume else replace(result, earlier_run=run_files.earlier_run(output, name))
+
+
 def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
     """Return which captions do not begin with the trigger, where their order is not kept."""
     concepts = []
@@ -252,8 +274,8 @@ def train(
     """Train a LoRA as planned, and save it to the folder output_dir of the options.
 
     resume: continue from the newest state there. Raises MissingExtra without the extra `train`,
-    LossDiverged, LoraCheckFailed for a LoRA without an effect, Locked while another run writes to
-    the same folder.
+    LossDiverged, LoraCheckFailed for a LoRA without an effect, Locked while another run of the same
+    name goes on there.
     """
     for notice in plan.plan.notices:
         context.reporter.warn(notice)

@@ -476,13 +476,14 @@ def test_a_store_from_elsewhere_does_not_claim_files_of_the_user(dsk, here, down
 
 def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
     pytest.importorskip("torch")
-    from trainer.files.save_lora import require_own
+    from trainer.files.run_files import RunFiles, require_own
 
     (tmp_path / "sks.safetensors").write_bytes(b"mine")
     with pytest.raises(DskError, match="did not write"):
         require_own(tmp_path, "sks")
     require_own(tmp_path, "other")
-    (tmp_path / "sks-metrics.jsonl").touch()
+    (tmp_path / "sks.safetensors").unlink()
+    RunFiles.start(tmp_path, "sks", "2026-11-30T00:00:00Z").write("sks.safetensors", "lora", b"dsk")
     require_own(tmp_path, "sks")
 
 

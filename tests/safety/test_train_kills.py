@@ -26,7 +26,7 @@ from datasetkit.core.files import TEMP_PREFIX, write_atomic
 from tests.safety.harness import FULL, Ended, Strike, Watch, digest, in_child, kill, strays, tree
 from tests.trainer import tiny
 from trainer import run, setup
-from trainer.files import save_lora, training_state
+from trainer.files import run_files, run_manifest, training_state
 from trainer.monitor import loss_plot, metrics
 from trainer.plan.plan import find_subsets, make_plan
 
@@ -109,7 +109,9 @@ class Runs:
         rerun = self.again(root)
         if rerun.code != 0:
             found.append(f"the next run ended with {rerun.code}: {rerun.output}")
-        now = contents(root)
+        for previous in root.glob("out/previous/*"):  # killed before its first state
+            found += self.damage(previous)
+        now = {n: was for n, was in contents(root).items() if not n.startswith("out/previous")}
         found += [
             f"{n} is missing or differs" for n, was in self.whole.items() if now.get(n) != was
         ]
@@ -124,9 +126,14 @@ class Runs:
         """
         found = []
         for path in sorted(out.glob("*")):
-            if path.name.startswith(TEMP_PREFIX) or path.name == ".dsk":
+            if path.name.startswith(TEMP_PREFIX) or path.name in (".dsk", "previous"):
                 continue
-            if path.is_dir():
+            if path.name == f"{NAME}-run.json":
+                manifest = run_manifest.read(out, NAME)
+                assert manifest is not None
+                unlisted = run_manifest.unlisted(out, NAME, manifest.files)
+                found += [f"{name} is not listed" for name in unlisted]
+            elif path.is_dir():
                 try:
                     training_state.read(path)
                 except InputError as error:
@@ -154,7 +161,13 @@ class Runs:
 
 
 def content(path: Path) -> str:
-    """Return a hash of a file's content; safetensors writes metadata in any order."""
+    """Return a hash of a file's content; safetensors writes metadata in any order. Of a manifest:
+    how the run ended, and its files.
+    """
+    if path.name == f"{NAME}-run.json":
+        record = json.loads(path.read_bytes())
+        rows = sorted((row["name"], row["step"], row["sha256"]) for row in record["files"])
+        return json.dumps([record["status"], rows])
     if path.suffix != ".safetensors":
         return digest(path)
     output = hashlib.sha256()
@@ -211,7 +224,7 @@ def die_while_writing_plainly() -> None:
         path.write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    vars(save_lora)["write_atomic"] = write
+    vars(run_files)["write_atomic"] = write
 
 
 def die_while_filling_a_state_in_sight() -> None:
@@ -219,7 +232,7 @@ def die_while_filling_a_state_in_sight() -> None:
 
     def write(folder: Path, target: Path, contents: dict[str, bytes]) -> None:
         target.mkdir()
-        for name, data in contents.items():
+        for name, data in list(contents.items())[:-1]:
             (target / name).write_bytes(data)
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -18,6 +18,7 @@ from tests.trainer import tiny
 from tests.trainer.test_run import Killer, planned, stopped
 from trainer import run, setup
 from trainer.files.lora import ADAPTER
+from trainer.files.run_files import RunFiles
 from trainer.loop import StepLog
 from trainer.monitor import metrics, preview, prompts
 from trainer.monitor.preview_contact_sheet import PreviewContactSheet
@@ -243,9 +244,8 @@ def test_out_of_memory_in_a_preview_warns_once_and_stops_the_previews(ready, tmp
 
     monkeypatch.setattr(preview, "generate", full)
     reporter = Killer()
-    previews = run.Previews(
-        ready, (Prompt(text="sks", **SMALL),), PreviewContactSheet(tmp_path, "sks"), [], reporter
-    )
+    sheet, files = PreviewContactSheet(tmp_path, "sks"), RunFiles.start(tmp_path, "sks", "")
+    previews = run.Previews(ready, (Prompt(text="sks", **SMALL),), sheet, files, [], reporter)
     previews.generate(1, 1, "000001")
     previews.generate(2, 2, "000002")
     assert len(reporter.warnings) == 1 and "out of memory" in reporter.warnings[0]

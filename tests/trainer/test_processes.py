@@ -95,8 +95,8 @@ def test_two_processes_equal_one_that_accumulates(data, options, tmp_path):
     assert ended.stdout.count("passed the LoRA check") == 1
     assert sorted(p.name for p in out.iterdir()) == [
         ".dsk", "sks-best.json", "sks-best.safetensors", "sks-loss.png", "sks-metrics.jsonl",
-        "sks-state-00000002", "sks-step00000002.safetensors", "sks-validation.jsonl",
-        "sks.safetensors",
+        "sks-run.json", "sks-state-00000002", "sks-step00000002.safetensors",
+        "sks-validation.jsonl", "sks.safetensors",
     ]  # fmt: skip
     mine, theirs = metrics.read_rows(one.metrics), metrics.read_rows(out / "sks-metrics.jsonl")
     for key in ("loss", "samples", "validation/loss", "validation/change"):

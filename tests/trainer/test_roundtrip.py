@@ -15,6 +15,7 @@ from tests.trainer.test_run import planned
 from trainer import run, setup
 from trainer.errors import LoraCheckFailed
 from trainer.files import lora, roundtrip, save_lora
+from trainer.files.run_files import RunFiles
 from trainer.loop import StepLog
 
 NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -180,7 +181,9 @@ def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(
     name = f"{form}_tensors"
     monkeypatch.setattr(lora, name, sabotaged(getattr(lora, name), change))
     log = StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
-    save_lora.save(made, tmp_path, "sks", save_lora.run_facts(made, "sks"), log)
+    save_lora.save(
+        made, RunFiles.start(tmp_path, "sks", ""), "sks", save_lora.run_facts(made, "sks"), log
+    )
     with pytest.raises(LoraCheckFailed, match=rf"^{file} failed the LoRA check") as caught:
         run.check_files(made, tmp_path, "sks")
     assert caught.value.exit_code == 21
@@ -190,5 +193,7 @@ def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(
 def test_files_of_a_run_pass(trained, tmp_path):
     made = replace(trained, options=replace(trained.options, lora_format="both"))
     log = StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
-    save_lora.save(made, tmp_path, "sks", save_lora.run_facts(made, "sks"), log)
+    save_lora.save(
+        made, RunFiles.start(tmp_path, "sks", ""), "sks", save_lora.run_facts(made, "sks"), log
+    )
     assert run.check_files(made, tmp_path, "sks") == ()

@@ -12,9 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from datasetkit.core.errors import ConfigError, InputError, Locked
-from datasetkit.project.locks import lock
 from tests.trainer import tiny
-from trainer.files import lora
+from trainer.files import lora, run_lock
 from trainer.monitor import metrics
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
@@ -73,8 +72,8 @@ def test_files_of_a_run(data, full_model, tmp_path):
     assert (result.steps, result.start, result.modules) == (steps, 0, 264)
     state = f"sks-state-{steps // 2:08d}"
     assert sorted(p.name for p in out.iterdir()) == [
-        ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", state,
-        "sks.safetensors",
+        ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", "sks-run.json",
+        state, "sks.safetensors",
     ]  # fmt: skip
     assert len(metrics.read_rows(result.metrics)) == steps
     assert result.plot.read_bytes().startswith(b"\x89PNG")
@@ -214,9 +213,9 @@ def test_resuming_another_run_is_an_error_that_names_the_difference(data, model,
         train(options, planned(folder, options), resume=True)
 
 
-def test_two_runs_cannot_write_to_one_folder(data, options, tmp_path):
+def test_two_runs_of_one_name_cannot_write_to_one_folder(data, options, tmp_path):
     (tmp_path / "out").mkdir()
-    with lock(tmp_path / "out"), pytest.raises(Locked):
+    with run_lock.hold(tmp_path / "out", "sks"), pytest.raises(Locked):
         whole(data, options)
 
 

@@ -54,16 +54,16 @@ def check_tensors(
     tensors: Tensors, lora: Lora, *, name: str, unreachable: Collection[str], dtype: torch.dtype
 ) -> LoraCheckResult:
     """Check tensors with kohya's keys like `check`. name: for the error message."""
-    problems = (
-        _incomplete(tensors, lora)
-        or _untrained(tensors, lora, unreachable)
-        or _mismatched(tensors, lora, dtype)
-    )
+    hint = ""
+    problems = _incomplete(tensors, lora)
+    if not problems and (untrained := _untrained(tensors, lora, unreachable)):
+        problems, hint = [untrained], "raise the learning rate"
+        if _rounds_to_zero(tensors, lora):
+            problems.append(f"what they learned rounds to 0 in {_precision(dtype)}")
+            hint += ', or set save_precision = "float", which keeps smaller changes'
+    problems = problems or _mismatched(tensors, lora, dtype)
     if problems:
-        raise LoraCheckFailed(
-            f"{name} failed the LoRA check: {'; '.join(problems)}",
-            hint="see metrics.jsonl and loss.png",
-        )
+        raise LoraCheckFailed(f"{name} failed the LoRA check: {'; '.join(problems)}", hint=hint)
     by_module = files.by_module(tensors)
     norms = {name: change_norm(_change(module)) for name, module in by_module.items()}
     return LoraCheckResult(len(norms), norms, tuple(_outliers(norms)))
@@ -78,23 +78,36 @@ def _incomplete(tensors: Tensors, lora: Lora) -> list[str]:
     return [f"{len(infinite)} tensors are not finite, such as {infinite[0]}"] if infinite else []
 
 
-def _untrained(tensors: Tensors, lora: Lora, unreachable: Collection[str]) -> list[str]:
-    """Find modules without effect: the tensor that starts at zero is still zero, or rounds to zero
-    in the file's precision.
+def _untrained(tensors: Tensors, lora: Lora, unreachable: Collection[str]) -> str:
+    """Name the modules without effect: the tensor that starts at zero is still zero, or rounds to
+    zero in the file's precision. "" without any.
     """
-    zero_init = {
-        module.name: tensors[f"{module.name}.{module.zero_init}"] for module in lora.modules
-    }
     untrained = [
-        name
-        for name, tensor in zero_init.items()
-        if name not in unreachable and not bool(tensor.any())
+        module.name
+        for module in lora.modules
+        if module.name not in unreachable and not bool(_zero_init(tensors, module).any())
     ]
+    if not untrained:
+        return ""
     return (
-        [f"{len(untrained)} of {len(zero_init)} modules learned nothing, such as {untrained[0]}"]
-        if untrained
-        else []
+        f"{len(untrained)} of {len(lora.modules)} modules learned nothing, such as {untrained[0]}"
     )
+
+
+def _rounds_to_zero(tensors: Tensors, lora: Lora) -> bool:
+    """Tell whether modules learned something that the file does not hold."""
+    return any(
+        bool(module.tensors[module.zero_init].any()) and not bool(_zero_init(tensors, module).any())
+        for module in lora.modules
+    )
+
+
+def _zero_init(tensors: Tensors, module: LoraModule) -> torch.Tensor:
+    return tensors[f"{module.name}.{module.zero_init}"]
+
+
+def _precision(dtype: torch.dtype) -> str:
+    return {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "float")
 
 
 def _change(tensors: Tensors) -> Change:

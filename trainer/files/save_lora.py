@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, write_atomic, writing
 from datasetkit.options.train import TrainOptions
 from trainer.device import DTYPES
-from trainer.files import lora, metadata
+from trainer.files import lora, metadata, run_manifest
 from trainer.files.hashes import checkpoint_hashes
+from trainer.files.run_files import RunFiles
 from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.loop import StepLog, TrainingSetup
-from trainer.monitor.validation import BEST
 from trainer.optimizers import build_optimizer, schedule_options
 from trainer.plan.plan import TrainImage, TrainingPlan, mean_ar_error
 
@@ -37,15 +35,15 @@ def save_name(run: TrainingSetup, name: str, log: StepLog) -> str | None:
 
 
 def save(
-    run: TrainingSetup, folder: Path, stem: str, facts: metadata.RunFacts, log: StepLog
+    run: TrainingSetup, files: RunFiles, stem: str, facts: metadata.RunFacts, log: StepLog
 ) -> None:
-    """Write the LoRA as `stem`, in every format of `lora_format`."""
+    """Write the LoRA as `stem`, in every format of `lora_format`. files: of the run."""
     with run.inference_weights():
-        _write(run, folder, stem, facts, log)
+        _write(run, files, stem, facts, log)
 
 
 def _write(
-    run: TrainingSetup, folder: Path, stem: str, facts: metadata.RunFacts, log: StepLog
+    run: TrainingSetup, files: RunFiles, stem: str, facts: metadata.RunFacts, log: StepLog
 ) -> None:
     options = run.options
     dtype = DTYPES[options.save_precision]
@@ -55,35 +53,32 @@ def _write(
             tensors, facts, metadata.SaveFacts(metadata.now(), log.step, log.epoch)
         )
         header = metadata.minimal(entries) if options.no_metadata else entries
-        write_atomic(
-            folder / f"{stem}.safetensors",
-            safetensors_bytes(tensors, {"format": "pt", **header}),
-        )
+        data = safetensors_bytes(tensors, {"format": "pt", **header})
+        files.write(f"{stem}.safetensors", "lora", data, step=log.step, epoch=log.epoch)
     if options.lora_format != "kohya":
         tensors = lora.diffusers_tensors(run.lora, dtype)
         data = safetensors_bytes(tensors, lora.diffusers_metadata(run.lora))
-        write_atomic(folder / f"{stem}.diffusers.safetensors", data)
-
-
-def require_own(folder: Path, name: str) -> None:
-    """Raise InputError for LoRA files of this name that no run of this trainer saved: without the
-    metrics of one beside them.
-    """
-    foreign = saved_files(folder, name)
-    if foreign and not (folder / f"{name}-metrics.jsonl").is_file():
-        raise InputError(
-            f"dsk did not write {display(foreign[-1])}, and does not replace it",
-            hint="set another output_name or output_dir, or move that file away",
-        )
+        files.write(f"{stem}.diffusers.safetensors", "lora", data, step=log.step, epoch=log.epoch)
 
 
 def saved_files(folder: Path, name: str) -> list[Path]:
-    """Return the LoRA files of a run in a folder, the final ones last."""
-    pattern = re.compile(
-        re.escape(name) + rf"(-\d{{6}}|-step\d{{8}}|-{BEST})?(\.diffusers)?\.safetensors"
-    )
-    files = [p for p in folder.iterdir() if pattern.fullmatch(p.name)]
-    return sorted(files, key=lambda p: (p.name.startswith(f"{name}."), p.name))
+    """Return the LoRA files that a run saved to a folder, the final ones last."""
+    files = run_manifest.own_files(folder, name)
+    paths = [folder / file.name for file in files if file.kind == "lora"]
+    return sorted(paths, key=lambda p: (p.name.startswith(f"{name}."), p.name))
+
+
+def rename_failed(files: RunFiles) -> list[Path]:
+    """Give the final files of a run, which failed the LoRA check, a name that says so; return their
+    paths.
+    """
+    kept = []
+    for suffix in (".safetensors", ".diffusers.safetensors"):
+        final = next((f for f in files.listed("lora") if f.name == files.name + suffix), None)
+        if final is not None:
+            name = f"{files.name}-failed-check{suffix}"
+            kept.append(files.rename(final.name, replace(final, name=name, kind="failed lora")))
+    return kept
 
 
 def saved_steps(
@@ -106,19 +101,18 @@ def saved_steps(
     return steps | ({max(ends.values()): "end"} if ends else {})
 
 
-def prune(options: TrainOptions, folder: Path, name: str) -> None:
-    """Delete the oldest numbered files beyond save_last_n_epochs and save_last_n_steps."""
+def prune(options: TrainOptions, files: RunFiles) -> None:
+    """Delete the oldest numbered files of a run beyond save_last_n_epochs and save_last_n_steps."""
     for number, keep in (
-        (r"-(\d{6})", options.save_last_n_epochs),
-        (r"-step(\d{8})", options.save_last_n_steps),
+        (r"-(\d{6,})", options.save_last_n_epochs),
+        (r"-step(\d{8,})", options.save_last_n_steps),
     ):
-        if keep is not None:
-            pattern = re.compile(re.escape(name) + number + r"(\.diffusers)?\.safetensors")
-            numbers = {p: int(m[1]) for p in folder.iterdir() if (m := pattern.fullmatch(p.name))}
-            kept = sorted(set(numbers.values()))[-keep:]
-            for path in [p for p, n in numbers.items() if n not in kept]:
-                with writing(path):
-                    path.unlink()
+        if keep is None:
+            continue
+        pattern = re.compile(re.escape(files.name) + number + r"(\.diffusers)?\.safetensors")
+        numbers = {f: int(m[1]) for f in files.listed("lora") if (m := pattern.fullmatch(f.name))}
+        kept = sorted(set(numbers.values()))[-keep:]
+        files.delete([file for file, n in numbers.items() if n not in kept])
 
 
 def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:

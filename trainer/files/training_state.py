@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -24,17 +23,19 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datasetkit.core import files
 from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, file_sha256, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
+from trainer.files import run_files, run_manifest
+from trainer.files.run_files import RunFiles
+from trainer.files.run_lock import STAGE
+from trainer.files.run_manifest import RunFile
 from trainer.loop import TrainingSetup
 from trainer.optimizers import build_scheduler
 
 VERSION: Final = 2
 KEPT: Final = 2
-_STAGE: Final = ".dsk-stage-"
 _MANIFEST: Final = "manifest.json"
 _LORA, _OPTIMIZER, _STATE = "lora.safetensors", "optimizer.safetensors", "state.json"
 _AVERAGE: Final = "average.safetensors"  # only with ema_decay
@@ -49,14 +50,12 @@ class TrainingState:
     facts: Mapping[str, Any]
 
 
-def save(
-    setup: TrainingSetup, folder: Path, name: str, step: int, facts: Mapping[str, object]
-) -> Path:
+def save(setup: TrainingSetup, files: RunFiles, step: int, facts: Mapping[str, object]) -> Path:
     """Write the state after `step` as `<name>-state-<step>`; keep it and the one before. Raises
     StorageError.
 
-    facts: what must be equal when the run is resumed. States of later steps are deleted: they are
-    damaged or from another run, and this run will reach those steps again.
+    files: of the run. facts: what must be equal when the run is resumed. States of later steps are
+    deleted: they are damaged, and this run will reach those steps again.
     """
     optimizer, numbers = flatten_state(setup.optimizer.state_dict())
     weights = _named(setup, setup.lora.parameters())
@@ -74,30 +73,33 @@ def save(
     }
     if setup.average is not None:
         contents[_AVERAGE] = save_tensors(_named(setup, setup.average.values))
-    target = folder / f"{name}-state-{step:08d}"
-    _write(folder, target, contents)
-    for path in _state_folders(folder, name):
-        if _step(path) > step:
-            _discard(path)
-    prune(folder, name)
+    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in contents.items()}
+    manifest = json.dumps(hashes).encode("utf-8")
+    contents[_MANIFEST] = manifest
+    target = files.folder / f"{files.name}-state-{step:08d}"
+    size, sha256 = sum(map(len, contents.values())), hashlib.sha256(manifest).hexdigest()
+    files.add(RunFile(target.name, "state", step, size=size, sha256=sha256))
+    _write(files.folder, target, contents)
+    later = [file for file in files.listed("state") if _step(Path(file.name)) > step]
+    files.delete(later, _discard)
+    prune(files)
     return target
 
 
-def prune(folder: Path, name: str) -> None:
-    """Delete all states but the newest ones; a kill may have prevented that before. Raises
+def prune(files: RunFiles) -> None:
+    """Delete all states of a run but the newest ones; a kill may have prevented that before. Raises
     StorageError.
     """
-    for old in _state_folders(folder, name)[KEPT:]:
-        _discard(old)
+    states = sorted(files.listed("state"), key=lambda file: _step(Path(file.name)), reverse=True)
+    files.delete(states[KEPT:], _discard)
 
 
 def _write(folder: Path, target: Path, contents: Mapping[str, bytes]) -> None:
     stage = _stage(folder)
-    manifest = {file: hashlib.sha256(data).hexdigest() for file, data in contents.items()}
     with writing(target):
         stage.mkdir()
         try:
-            for file, data in {**contents, _MANIFEST: json.dumps(manifest).encode("utf-8")}.items():
+            for file, data in contents.items():
                 write_new(stage / file, data, sync=True)
             if target.exists():  # from a run that resumed an older state
                 _discard(target)
@@ -120,23 +122,35 @@ def _discard(state: Path) -> None:
 
 
 def _stage(folder: Path) -> Path:
-    return folder / f"{_STAGE}{uuid.uuid4().hex[:12]}"
-
-
-def sweep(folder: Path) -> None:
-    """Delete the temporary files of killed runs; call this only with the folder's lock held."""
-    files.sweep(folder)
-    for stage in folder.glob(f"{_STAGE}*"):
-        shutil.rmtree(stage, ignore_errors=True)
+    return folder / f"{STAGE}{uuid.uuid4().hex[:12]}"
 
 
 def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> TrainingState | None:
-    """Return the newest complete state of a run, None without any; warn of damaged ones."""
+    """Return the newest complete state of a run in a folder, None without any; warn of damaged
+    ones.
+    """
     for path in _state_folders(folder, name):
         try:
             return read(path)
         except InputError as error:
             reporter.warn(f"{error.message}; the one before it is used")
+    return None
+
+
+def newest_of_previous(
+    folder: Path, name: str, reporter: Reporter = SILENT
+) -> TrainingState | None:
+    """Return the newest complete state of the runs of this name below `previous/`, None without
+    any.
+    """
+    for previous in run_files.previous_folders(folder, name):
+        try:
+            state = newest(previous, name, reporter)
+        except InputError as error:  # a damaged manifest
+            reporter.warn(error.message)
+            continue
+        if state is not None:
+            return state
     return None
 
 
@@ -214,12 +228,8 @@ def _named(
 
 def _state_folders(folder: Path, name: str) -> list[Path]:
     """Return the state folders of a run, the newest first."""
-    pattern = re.compile(re.escape(name) + r"-state-\d{8,}")
-    states = (
-        [p for p in folder.iterdir() if p.is_dir() and pattern.fullmatch(p.name)]
-        if folder.is_dir()
-        else []
-    )
+    files = run_manifest.own_files(folder, name)
+    states = [folder / file.name for file in files if file.kind == "state"]
     return sorted(states, key=_step, reverse=True)
 
 

@@ -16,10 +16,9 @@ from datasetkit.core.words import counted
 from datasetkit.figure_style import EMPTY, FAINT, INK, font
 from datasetkit.images import pixels
 from datasetkit.images.contact_sheet import fit_text, wrap_text
+from trainer.files.run_manifest import PREVIEWS
 from trainer.monitor.metrics import read_rows
 from trainer.monitor.prompts import Prompt
-
-FOLDER: Final = "sample"
 
 # Pixels.
 _CELL, _LEAST_CELL, _GAP, _LEFT, _EDGE = 256, 128, 8, 104, 14
@@ -62,10 +61,14 @@ class PreviewContactSheet:
 
     @property
     def _record(self) -> Path:
-        return self.folder / FOLDER / f"{self.name}.jsonl"
+        return self.folder / PREVIEWS / f"{self.name}.jsonl"
 
     def _file(self, line: Mapping[str, Any]) -> Path:
-        return self.folder / FOLDER / Path(str(line["file"])).name
+        return self.folder / PREVIEWS / Path(str(line["file"])).name
+
+    def file_names(self, stem: str, count: int) -> list[str]:
+        """Return the names, relative to the run's folder, of the images of a step."""
+        return [f"{PREVIEWS}/{self.name}-{stem}-{number:02d}.png" for number in range(count)]
 
     def add(
         self, step: int, epoch: int, stem: str, images: Sequence[tuple[Prompt, Image.Image]]
@@ -78,9 +81,10 @@ class PreviewContactSheet:
         with writing(self._record):
             self._record.parent.mkdir(exist_ok=True)
         self._lines = [line for line in self._lines if line["step"] != step]
-        for number, (prompt, image) in enumerate(images):
-            file = f"{self.name}-{stem}-{number:02d}.png"
-            pixels.save(image, self.folder / FOLDER / file)
+        files = self.file_names(stem, len(images))
+        for number, (name, (prompt, image)) in enumerate(zip(files, images, strict=True)):
+            pixels.save(image, self.folder / name)
+            file = Path(name).name
             self._small[file] = _thumbnail(image)
             self._lines.append(
                 {"step": step, "epoch": epoch, "file": file, "place": number, **asdict(prompt)}

@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from datasetkit.core.files import write_atomic, writing
+from datasetkit.core.files import write_atomic
 from datasetkit.dataset import validation_split
 from datasetkit.options.train import TrainOptions
 from trainer import loop
@@ -235,21 +235,6 @@ class Validator:
             return None
         before = [torch.tensor([row for _, row in rows], dtype=torch.float64) for rows in recorded]
         return before[0], before[1]
-
-
-def remove_earlier_run(folder: Path, name: str) -> None:
-    """Delete the best LoRA and the validation record of an earlier run with the same name. Raises
-    StorageError.
-    """
-    stem = f"{name}-{BEST}"
-    for path in (
-        folder / f"{stem}.safetensors",
-        folder / f"{stem}.diffusers.safetensors",
-        _best_record(folder, name),
-        folder / f"{name}-validation.jsonl",
-    ):
-        with writing(path):
-            path.unlink(missing_ok=True)
 
 
 def _best_record(folder: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from datasetkit.verbs.history import InterruptedCommand, RecoverResult
 from datasetkit.verbs.shared.laid_out import ImageStorage
 from datasetkit.verbs.shared.project_history import ProjectHistory
 from taggers.models import ModelFiles, ModelRow
+from trainer.files.run_files import EarlierRun
 from trainer.lora_files.checks import LoraFinding
 from trainer.lora_files.describe import LoraDescription
 from trainer.plan.memory import MemoryEstimate
@@ -30,6 +31,7 @@ __all__ = [
     "CaptionUse",
     "CheckFolder",
     "CheckSummary",
+    "EarlierRun",
     "Group",
     "ImageStorage",
     "InterruptedCommand",

@@ -1,0 +1,300 @@
+"""The files of a run: listed in its manifest before they are written, and moved away when another
+run of its name starts.
+
+Nothing else in the output folder is counted, moved or deleted. Moves are renames that the manifest
+announces, so that a move that was interrupted is completed by the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Any, Final
+
+from datasetkit.core.disk_sync import make_folders, sync_folders
+from datasetkit.core.errors import InputError, PlanConflict
+from datasetkit.core.files import display, file_sha256, refuse_link, write_atomic, writing
+from trainer.files import run_manifest
+from trainer.files.run_manifest import PREVIEWS, PREVIOUS, RunFile, RunManifest, Status
+
+_VERSIONS: Final = ("datasetkit", "torch", "diffusers", "peft", "transformers", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """An earlier run of the same name. files: what it wrote and is still there, the manifest
+    last; to: the folder that a run without --resume moves them to.
+    """
+
+    name: str
+    started: str
+    status: Status
+    files: tuple[Path, ...]
+    to: Path
+
+
+def earlier_run(folder: Path, name: str) -> EarlierRun | None:
+    """Return the run of this name whose manifest is in a folder, None without one. Raises
+    InputError for a damaged manifest.
+    """
+    manifest = run_manifest.read(folder, name)
+    if manifest is None:
+        return None
+    names = [file.name for file in manifest.files if run_manifest.exists(folder, file)]
+    names.append(run_manifest.manifest_name(name))
+    to = manifest.moving_to or _free_folder(folder, manifest.started, names)
+    return EarlierRun(
+        name, manifest.started, manifest.status, tuple(folder / n for n in names), folder / to
+    )
+
+
+def _free_folder(folder: Path, started: str, names: Sequence[str]) -> str:
+    """Return `previous/<time>` where none of the names is taken. started: of the run to move."""
+    stamp = started.translate({ord(char): None for char in "-:"})
+    number, to = 1, f"{PREVIOUS}/{stamp}"
+    while any(os.path.lexists(folder / to / name) for name in names):
+        number += 1
+        to = f"{PREVIOUS}/{stamp}-{number}"
+    return to
+
+
+def require_own(folder: Path, name: str, *, resume: bool = False) -> None:
+    """Raise InputError if files in a folder have names of this run's files, and no run of its name
+    listed them. resume: a folder without a manifest is that of the run to be resumed.
+    """
+    manifest = run_manifest.read(folder, name)
+    if (folder / PREVIEWS).is_symlink() and manifest is not None:
+        refuse_link(folder / PREVIEWS)
+    if manifest is None and resume:
+        return
+    foreign = run_manifest.unlisted(folder, name, manifest.files if manifest else ())
+    if foreign:
+        more = f" and {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
+        names = ", ".join(display(file) for file in foreign[1:4])
+        raise InputError(
+            f"dsk did not write {display(folder / foreign[0])}{more}, and does not replace it",
+            hint="set another output_name or output_dir, or move "
+            + ("that file away" if not names else f"these files away (also {names}...)"),
+        )
+
+
+# ---- moves
+
+
+def complete_move(folder: Path, name: str) -> None:
+    """Complete a move of this run's files that was interrupted. Needs the run's lock."""
+    manifest = run_manifest.read(folder, name)
+    if manifest is None:
+        return
+    if manifest.moving_to is not None:
+        _move_away(folder, manifest, manifest.moving_to)
+    elif manifest.moving_from is not None:
+        _move_back(folder, manifest, manifest.moving_from)
+
+
+def move_to_previous(folder: Path, name: str) -> EarlierRun | None:
+    """Move the files of an earlier run of this name to `previous/`; return it as it was. Needs the
+    run's lock. Raises StorageError.
+    """
+    manifest, run = run_manifest.read(folder, name), earlier_run(folder, name)
+    if manifest is None or run is None:
+        return None
+    _move_away(folder, manifest, run.to.relative_to(folder).as_posix())
+    return run
+
+
+def bring_back(folder: Path, name: str, previous: Path) -> None:
+    """Move the files of an earlier run back from its folder below `previous/`; those of a later run
+    that are in the way are moved there. Needs the run's lock. Raises InputError, PlanConflict or
+    StorageError.
+    """
+    manifest = run_manifest.read(previous, name)
+    if manifest is None:
+        raise InputError(f"{display(previous)} has no files of {display(name)}")
+    move_to_previous(folder, name)
+    _move_back(folder, manifest, previous.relative_to(folder).as_posix())
+
+
+def _move_away(folder: Path, manifest: RunManifest, to: str) -> None:
+    target = folder / to
+    for link in (folder / PREVIOUS, target, target / PREVIEWS):
+        refuse_link(link)
+    _require_free(manifest.files, folder, target)
+    run_manifest.write(folder, replace(manifest, moving_to=to))
+    _rename(manifest.files, folder, target)
+    own = run_manifest.manifest_name(manifest.name)
+    with writing(target):
+        os.rename(folder / own, target / own)  # noqa: PTH104 - the move ends with this rename
+        sync_folders((target, folder))
+
+
+def _move_back(folder: Path, manifest: RunManifest, source: str) -> None:
+    previous = folder / source
+    for link in (folder / PREVIOUS, previous, folder / PREVIEWS):
+        refuse_link(link)
+    _require_free(manifest.files, previous, folder)
+    moving = replace(manifest, moving_to=None, moving_from=source)
+    run_manifest.write(folder, moving)
+    _rename(manifest.files, previous, folder)
+    run_manifest.write(folder, replace(moving, moving_from=None))
+    with writing(previous):
+        (previous / run_manifest.manifest_name(manifest.name)).unlink(missing_ok=True)
+    with suppress(OSError):  # other runs may have files there
+        for emptied in (previous / PREVIEWS, previous, folder / PREVIOUS):
+            if emptied.is_dir():
+                emptied.rmdir()
+
+
+def _require_free(files: Iterable[RunFile], source: Path, target: Path) -> None:
+    """Raise PlanConflict if the target has the name of a file that would be moved there."""
+    for file in files:
+        if run_manifest.exists(source, file) and os.path.lexists(target / file.name):
+            raise PlanConflict(
+                f"{display(target / file.name)} exists already, and is not replaced",
+                hint="move it away, and run the command again",
+            )
+
+
+def _rename(files: Iterable[RunFile], source: Path, target: Path) -> None:
+    """Rename those files that are in `source`."""
+    present = [file for file in files if run_manifest.exists(source, file)]
+    folders = {(target / file.name).parent for file in present} | {target}
+    with writing(target):
+        for folder in sorted(folders):
+            make_folders(folder)
+        for file in present:
+            os.rename(source / file.name, target / file.name)  # noqa: PTH104 - never copied
+        sync_folders([*folders, source, source / PREVIEWS])
+
+
+def previous_folders(folder: Path, name: str) -> list[Path]:
+    """Return the folders below `previous/` with a manifest of this name, the newest run first."""
+    previous = folder / PREVIOUS
+    if previous.is_symlink() or not previous.is_dir():
+        return []
+    own = run_manifest.manifest_name(name)
+    folders = [p for p in previous.iterdir() if not p.is_symlink() and (p / own).is_file()]
+    return sorted(folders, key=lambda path: path.name, reverse=True)
+
+
+# ---- the files of the run that is going on
+
+
+class RunFiles:
+    """The files of the run that is going on. Each is listed before it is written, so that after a
+    kill none is there that no manifest lists.
+    """
+
+    def __init__(self, folder: Path, manifest: RunManifest) -> None:
+        self.folder, self.name = folder, manifest.name
+        self._manifest = manifest
+        self._files = {file.name: file for file in manifest.files}
+
+    @classmethod
+    def start(
+        cls, folder: Path, name: str, started: str, facts: Mapping[str, Any] | None = None
+    ) -> RunFiles:
+        """Begin a manifest, or go on with the one that is there: of a run that is resumed. Raises
+        InputError, StorageError.
+        """
+        manifest = run_manifest.read(folder, name)
+        if manifest is None:  # states that were copied here are resumed without one
+            manifest = RunManifest(name, started, files=run_manifest.own_files(folder, name))
+        files = cls(folder, replace(manifest, status="running", ended=None, facts=facts or {}))
+        files._write()
+        return files
+
+    def add(self, *files: RunFile) -> None:
+        """List files that are going to be written. Raises StorageError."""
+        new = {file.name: file for file in files}
+        if any(self._files.get(name) != file for name, file in new.items()):
+            self._files |= new
+            self._write()
+
+    def write(
+        self,
+        name: str,
+        kind: str,
+        data: bytes,
+        *,
+        step: int | None = None,
+        epoch: int | None = None,
+    ) -> Path:
+        """List a file and write it, completely or not at all; return its path."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.add(RunFile(name, kind, step, epoch, len(data), sha256))
+        path = self.folder / name
+        write_atomic(path, data)
+        return path
+
+    def listed(self, kind: str) -> list[RunFile]:
+        """Return the files of a kind that exist, in the order of their names."""
+        files = [file for file in self._files.values() if file.kind == kind]
+        return sorted(
+            (file for file in files if run_manifest.exists(self.folder, file)),
+            key=lambda file: file.name,
+        )
+
+    def delete(
+        self, files: Sequence[RunFile], discard: Callable[[Path], None] = Path.unlink
+    ) -> None:
+        """Delete files of this run; one that somebody has changed since is kept, and no longer
+        listed. Raises StorageError.
+        """
+        for file in files:
+            path = self.folder / file.name
+            if run_manifest.exists(self.folder, file) and self._unchanged(file):
+                with writing(path):
+                    discard(path)
+            del self._files[file.name]
+        if files:
+            self._write()
+
+    def rename(self, old: str, new: RunFile) -> Path:
+        """Give a file of this run another name, over an older file of that name; return its path.
+        Raises StorageError.
+        """
+        before = self._files[old]
+        self.add(replace(new, size=before.size, sha256=before.sha256))
+        with writing(self.folder / new.name):
+            (self.folder / old).replace(self.folder / new.name)
+            sync_folders([self.folder])
+        del self._files[old]
+        self._write()
+        return self.folder / new.name
+
+    def end(self, status: Status, ended: str) -> None:
+        """Record how the run ended, with the hashes of files that changed until now."""
+        present = [f for f in self._files.values() if run_manifest.exists(self.folder, f)]
+        self._files = {file.name: self._with_hash(file) for file in present}
+        self._manifest = replace(self._manifest, status=status, ended=ended)
+        self._write()
+
+    def _with_hash(self, file: RunFile) -> RunFile:
+        if file.sha256 is not None or file.kind == "state":
+            return file
+        path = self.folder / file.name
+        return replace(file, size=path.stat().st_size, sha256=file_sha256(path))
+
+    def _unchanged(self, file: RunFile) -> bool:
+        path = self.folder / file.name
+        return file.kind == "state" or file.sha256 in (None, file_sha256(path))
+
+    def _write(self) -> None:
+        self._manifest = replace(self._manifest, files=tuple(self._files.values()))
+        run_manifest.write(self.folder, self._manifest)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide what a run computes."""
+    numbers = {"python": python_version()}
+    for package in _VERSIONS:
+        with suppress(PackageNotFoundError):
+            numbers[package] = version(package)
+    return numbers
