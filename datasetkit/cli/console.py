@@ -54,9 +54,10 @@ def _err() -> Console:
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
 
 
-def complain(message: str, hint: str = "") -> None:
-    """Print an error and its hint."""
+def complain(message: str, hint: str = "", details: Sequence[str] = ()) -> None:
+    """Print an error, the lines that belong to it, and its hint."""
     _print(_err, Text("error: ", "bold red").append(display(message), "default not bold"))
+    _print(_err, *(Text(f"{_CONTINUED}{display(line)}") for line in details))
     if hint:
         _print(_err, Text("hint: ", "bold cyan").append(display(hint), "default not bold"))
 

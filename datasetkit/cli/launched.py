@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return _run(arguments)
     except DskError as error:
         if is_first_failure():
-            console.complain(error.message, error.hint)
+            console.complain(error.message, error.hint, error.details)
         return error.exit_code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED

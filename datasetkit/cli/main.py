@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -125,7 +126,7 @@ def run(arguments: list[str]) -> int:
     except _UsageError as error:
         return _misused(error)
     except DskError as error:
-        return _complain(error.message, error.hint, error.exit_code)
+        return _complain(error.message, error.hint, error.exit_code, error.details)
     except typer.Abort:  # Ctrl-C or Ctrl-D at a question; all are asked before anything changes
         return _complain("interrupted", "nothing was changed", Exit.INTERRUPTED)
     except KeyboardInterrupt:
@@ -176,8 +177,8 @@ def _after(arguments: list[str]) -> str:
     return interruption.hint(arguments, commands())
 
 
-def _complain(message: str, hint: str, code: Exit) -> int:
+def _complain(message: str, hint: str, code: Exit, details: Sequence[str] = ()) -> int:
     from datasetkit.cli.console import complain
 
-    complain(message, hint)
+    complain(message, hint, details)
     return code

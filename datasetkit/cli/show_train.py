@@ -33,6 +33,8 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     The steps come last, so that they stay in sight while the run goes on below them. A dry run
     lists what the memory is made of.
     """
+    if result.read_as:
+        say(f"read: {result.read_as}")
     resolutions = {block.number: _size(block.resolution) for block in result.blocks}
     _folders(result.subsets, resolutions)
     _held_out(result)
@@ -44,8 +46,9 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
         predicted = _PREDICTED[str(result.model.prediction)]
         say(f"base model: {result.model.title}, predicts {predicted}")
     _memory(result.memory, in_parts=dry_run)
-    for key, why in result.ignored.items():
-        say(f"{key} has no effect: {why}", "dim")
+    if result.ignored:
+        keys = ", ".join(sorted(result.ignored))
+        say(f"without an effect here (docs/from-sd-scripts.md says why): {keys}", "dim")
     problems(result.failed)
     _earlier_run(result.earlier_run)
     _steps(result)

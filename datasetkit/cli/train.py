@@ -28,14 +28,15 @@ def train(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="A laid-out dataset (train/ and reg/), a dsk.toml, or its folder.",
+            help="A laid-out dataset (train/ and reg/), a dsk.toml, its folder, or a "
+            "file of another trainer.",
         ),
     ] = Path(),
     config_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=r"sd-scripts' config.toml, instead of \[train] in dsk.toml.",
+            help=r"Another trainer's file of options, instead of \[train] in dsk.toml.",
             show_default=False,
         ),
     ] = None,

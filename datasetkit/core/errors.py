@@ -41,14 +41,17 @@ class Exit(IntEnum):
 
 
 class DskError(Exception):
-    """An error with a message for people. hint: what to do next, "" if that is not known."""
+    """An error with a message for people. hint: what to do next, "" if that is not known. details:
+    the lines of a message that names several things.
+    """
 
     exit_code: Exit = Exit.INTERNAL
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = ()) -> None:
+        super().__init__("\n".join((message, *details)))
         self.message = message
         self.hint = hint
+        self.details = tuple(details)
 
 
 class InputError(DskError):

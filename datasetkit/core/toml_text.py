@@ -11,6 +11,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 
 WINDOWS_PATH_HINT = r"write Windows paths in single quotes, 'D:\train', or with slashes"
+_MOST_BYTES = 4 << 20  # of a config file
 _LINE = re.compile(r"at line (\d+)")
 _KEY = re.compile(r"\s*([\w.\"'-]+)\s*=")
 _TABLE = re.compile(r"\s*(\[\[?[^\]]+\]\]?)")
@@ -21,13 +22,28 @@ def read_toml(path: Path, *, hint: str = "") -> dict[str, Any]:
 
     Raises ConfigError.
     """
+    return parse_toml(read_text(path, hint=hint), source=display(path))
+
+
+def read_text(path: Path, *, hint: str = "") -> str:
+    """Read the text of a config file; a byte-order mark is ignored. hint: the next step if it
+    cannot be opened.
+
+    Raises ConfigError.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {display(path)}: {error.strerror}", hint=hint) from None
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(
+            f"{display(path)} has more than {_MOST_BYTES >> 20} MiB", hint="name a config file"
+        )
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
-    return parse_toml(text, source=display(path))
 
 
 def parse_toml(text: str, *, source: str, hint: str = "") -> dict[str, Any]:
@@ -44,6 +60,15 @@ def parse_toml(text: str, *, source: str, hint: str = "") -> dict[str, Any]:
             f"{source} is not valid TOML: {error}",
             hint=common or hint or "look for a missing quote or bracket there",
         ) from None
+    except (RecursionError, ValueError) as error:
+        raise unusual(source, error) from None
+
+
+def unusual(source: str, error: Exception) -> ConfigError:
+    """Return the error for a text that a parser of TOML or JSON gives up on."""
+    deep = isinstance(error, RecursionError)
+    what = "brackets inside brackets, too many" if deep else "a number or a date that is too large"
+    return ConfigError(f"{source} has {what}", hint="no config file needs that")
 
 
 def refuse_control(path: str, *, where: str) -> None:

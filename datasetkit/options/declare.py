@@ -198,9 +198,13 @@ def check(options: CheckedOptions) -> None:
     """Raise ConfigError for a number out of its range and a word that is not a choice."""
     options_class: type = type(options)
     for d in declared(options_class):
-        value = getattr(options, d.name)
-        for part in value if isinstance(value, tuple) else (value,):
-            _check(d, part)
+        check_value(d, getattr(options, d.name))
+
+
+def check_value(d: DeclaredOption, value: object) -> None:
+    """Raise ConfigError for a value of an option that is out of its range or not a choice."""
+    for part in value if isinstance(value, tuple | list) else (value,):
+        _check(d, part)
 
 
 def _check(d: DeclaredOption, value: object) -> None:

@@ -19,7 +19,7 @@ from datasetkit.core.files import CONFIG_NAME, config_path, display
 from datasetkit.core.suggest import did_you_mean
 from datasetkit.core.toml_text import read_toml, refuse_control
 from datasetkit.options import trust
-from datasetkit.options.declare import by_name, declared, type_name
+from datasetkit.options.declare import by_name, check_value, declared, type_name
 from datasetkit.options.run import ConceptOptions
 
 Options = TypeVar("Options")
@@ -243,6 +243,31 @@ def build(
         raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def wrong_values(cls: type, table: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return what is wrong with each value by itself: key -> a sentence and its hint."""
+    from pydantic import TypeAdapter, ValidationError
+
+    wrong: dict[str, tuple[str, str]] = {}
+    for d in declared(cls):
+        if d.name in table:
+            try:
+                check_value(d, table[d.name])
+            except ConfigError as error:
+                wrong[d.name] = (error.message, error.hint)
+    try:
+        TypeAdapter(cls).validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        for row in error.errors():
+            key = str(row["loc"][0]) if row["loc"] else ""
+            if key in table:
+                wrong.setdefault(
+                    key, (f"{key} = {table[key]!r}: {row['msg']}", _expected(cls, key))
+                )
+    except ConfigError:
+        pass  # of options that exclude each other: the caller builds them and sees it
+    return wrong
 
 
 def _refuse_control(cls: type, values: Mapping[str, Any], where: str) -> None:

@@ -26,7 +26,8 @@ from datasetkit.options.scan import ScanOptions
 from datasetkit.options.schema import SHIPPED, schema
 from datasetkit.options.toml import TABLES, options_class
 from datasetkit.options.train import TrainOptions
-from trainer.config import DEFAULTS, FIXED, IGNORED, UNSUPPORTED
+from trainer.config import DEFAULTS
+from trainer.config.keys import GUI_OTHER_MODEL, OTHER_MODEL, TABLE, Key, KeyMeaning
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 _MARKED: Final = re.compile(r"<!-- table: (.+?) -->\n.*?<!-- end of table -->", re.DOTALL)
@@ -56,7 +57,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--forget": "you do not want what the interrupted command would do",
     "--yes": "a script runs it, and you know what it would be asked",
     "--partial": "you edited some of the files and want to keep them",
-    "--config-file": "you have a config.toml of sd-scripts",
+    "--config-file": "you have a file of sd-scripts, the kohya_ss GUI, or another trainer",
     "--dataset-config": "you have a dataset.toml of sd-scripts",
     "--allow-import": "a file names a class of a package that you trust",
     "--set": "an option should be different this time: `--set network_dim=64`",
@@ -192,21 +193,23 @@ def sd_scripts_keys() -> str:
         for name, value in DEFAULTS.items()
         if value != options[name].default
     }
-    only = {key: ", ".join(f"`{value}`" for value in taken) for key, taken in FIXED.items()}
     parts = [
         f"**The same name and meaning**: {same}.",
         _key_table("**Another name** in a `dsk.toml` or a laid-out dataset:", "here", _RENAMED),
-        _key_table("**One value only**; any other is refused:", "value", only),
-        _key_table(
-            "**Accepted, and not needed**: it is named with its reason when you train.",
+        _meanings("**Another name in the file** than here:", "here", KeyMeaning.OPTION),
+        _meanings("**An argument of `network_args`** here:", "argument", KeyMeaning.ARGUMENT),
+        _meanings("**These values only**; any other is refused:", "values", KeyMeaning.ONE_VALUE),
+        _meanings(
+            "**Accepted, and not needed**: the plan names those that are not off.",
             "why",
-            IGNORED,
+            KeyMeaning.NOT_NEEDED,
         ),
-        _key_table(
-            "**Not supported**: refused, unless it is off (`false`, 0, empty).",
+        _meanings(
+            "**Not supported**: refused, unless it is off (`false`, 0, empty, `None`).",
             "what to do instead",
-            UNSUPPORTED,
+            KeyMeaning.NOT_SUPPORTED,
         ),
+        _other_models(),
         _key_table(
             "**What a file leaves open** is as in sd-scripts, and not as in a `dsk.toml`:",
             "default",
@@ -214,6 +217,39 @@ def sd_scripts_keys() -> str:
         ),
     ]
     return "\n\n".join(parts)
+
+
+def _meanings(title: str, column: str, meaning: KeyMeaning) -> str:
+    """Return a table of the keys of one meaning, one row for those of a program that say the
+    same.
+    """
+    rows: dict[tuple[str, str], list[str]] = {}
+    for key in TABLE:
+        if key.meaning is meaning and key.text != OTHER_MODEL:
+            rows.setdefault((_meaning(key), key.program), []).append(f"`{key.name}`")
+    cells = [(", ".join(names), program, text) for (text, program), names in rows.items()]
+    return f"{title}\n\n{_table(('key', 'written by', column), cells)}"
+
+
+def _meaning(key: Key) -> str:
+    """Return what a table says of a key; an option and an argument of the same name say so."""
+    if key.meaning is KeyMeaning.ONE_VALUE:
+        return ", ".join(f"`{value}`" for value in key.off)
+    if key.meaning is KeyMeaning.ARGUMENT:
+        return "the same" if key.text == key.name else f"`{key.text}`"
+    is_name = key.meaning is KeyMeaning.OPTION and key.text.isidentifier()
+    return f"`{key.text}`" if is_name else key.text
+
+
+def _other_models() -> str:
+    """Return the keys of models that are not trained here."""
+    paths = sorted({k.name for k in TABLE if k.meaning is KeyMeaning.OTHER_MODEL})
+    rest = {k.name for k in TABLE if k.text == OTHER_MODEL} - set(paths) | GUI_OTHER_MODEL
+    named = [", ".join(f"`{name}`" for name in names) for names in (paths, sorted(rest))]
+    return (
+        "**Of other models** (Flux, Stable Diffusion 3, Lumina, HunyuanImage, Anima): refused if "
+        f"one of these is set, {named[0]}; without an effect: {named[1]}."
+    )
 
 
 def _key_table(title: str, column: str, rows: Mapping[str, str]) -> str:

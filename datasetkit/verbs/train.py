@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from datasetkit.captions.caption import parse
 from datasetkit.captions.grammar import kept_and_free
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import display
+from datasetkit.core.files import CONFIG_NAME, display
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
 from datasetkit.dataset.repeats import Totals
@@ -24,7 +24,7 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.concept_folders import declared_at
 from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
-from trainer.config import TranslatedConfig
+from trainer.config import Format, TranslatedConfig
 from trainer.families import option_checks
 from trainer.families.detect import DetectedModel
 from trainer.files import run_files, run_lock
@@ -50,7 +50,8 @@ class PlanTrainingResult:
     steps, epochs: of the whole run; totals: of an epoch. held_out: images that are validated, not
     trained. rates: part of the model -> learning rate, of the parts that are trained. memory_bytes:
     the sum of the estimate. model: None where the base is not a file that can be read now. ignored:
-    keys of sd-scripts' files without an effect here -> why. keep_tokens_lowered_by: the images
+    keys of other trainers' files without an effect here -> why. read_as: those files, each with
+    the format that it was read as. keep_tokens_lowered_by: the images
     whose captions do not begin with the trigger, which keep_tokens is to keep in place.
     earlier_run: of the same name in output_dir; its files are moved to `previous/` before step 1.
     """
@@ -72,6 +73,7 @@ class PlanTrainingResult:
     ignored: Mapping[str, str]
     keep_tokens_lowered_by: tuple[Path, ...] = ()
     earlier_run: EarlierRun | None = None
+    read_as: str = ""
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -108,10 +110,10 @@ def plan_training(
 ) -> PlanTrainingResult:
     """Plan a run: its images, buckets, steps and memory; load no model and write nothing.
 
-    folder: a laid-out dataset, a dsk.toml, or its folder. options: complete; without them they
-    are read from [train] of the dsk.toml that governs the folder, or from sd-scripts' files
-    (config_file, dataset_config), and settings override single ones. Files that name a dataset
-    replace the folder. allow_import: the files
+    folder: a laid-out dataset, a dsk.toml, or its folder; or another trainer's file, as
+    config_file. options: complete; without them they are read from [train] of the dsk.toml that
+    governs the folder, or from other trainers' files (config_file, dataset_config), and settings
+    override single ones. Files that name a dataset replace the folder. allow_import: the files
     may name classes of any package. processes: that train together. resume: the run will continue
     from a state, so that an earlier run's files are its own. context: unless it is a dry
     run, a command that was interrupted in the dataset is completed first; else HalfDone is raised:
@@ -121,6 +123,7 @@ def plan_training(
     was not named must not decide; DatasetError without images; ModelFileError for a base model that
     the run would refuse.
     """
+    folder, config_file = _foreign(folder, config_file)
     if config_file is None and dataset_config is None:
         here = folder.parent if folder.is_file() else folder
         folders = [here, train_config.data_folder(here, toml.named_or_found(folder))]
@@ -135,10 +138,32 @@ def plan_training(
     model = option_checks.detect_base(read.options)
     run_checks.check_plan(read.options, plan, reporter=context.reporter)
     plan = replace(plan, notices=(*plan.notices, *run_checks.notices(read.options, model)))
-    result = _reported(read.options, plan, read.ignored, model)
+    result = replace(_reported(read.options, plan, read.ignored, model), read_as=read.read_as)
     result = _with_earlier_run(result, resume=resume)
     context.reporter.finish()
     return result
+
+
+def _foreign(folder: Path, config_file: Path | None) -> tuple[Path, Path | None]:
+    """Return the folder and the file of options: a file in the place of the folder that is not a
+    dsk.toml is the file of options.
+    """
+    if not folder.is_file() or folder.name == CONFIG_NAME:
+        return folder, config_file
+    if folder.suffix.lower() not in (".toml", ".json"):
+        raise ConfigError(
+            f"{display(folder)} is not a file of options",
+            hint="name a dataset's folder, a dsk.toml, or a .toml or .json of another trainer",
+        )
+    file = train_config.read_file(folder)
+    if not file.data or file.format is Format.PROJECT:
+        return folder, config_file  # refused: it is not called dsk.toml
+    if config_file is not None:
+        raise ConfigError(
+            f"{display(folder)} and {display(config_file)} are both files of options",
+            hint="name one of them, and the dataset's folder",
+        )
+    return Path(), folder
 
 
 def _read(

@@ -1,8 +1,7 @@
-"""Read a run's options from `[train]` of a dsk.toml, or translate sd-scripts' config files."""
+"""Read a run's options from `[train]` of a dsk.toml, or translate the files of other trainers."""
 
-from trainer.config.keys import FIXED as FIXED
-from trainer.config.keys import IGNORED as IGNORED
-from trainer.config.keys import UNSUPPORTED as UNSUPPORTED
+from trainer.config.formats import Format as Format
+from trainer.config.formats import read_file as read_file
 from trainer.config.project import data_folder as data_folder
 from trainer.config.project import of_project as of_project
 from trainer.config.project import outside_lines as outside_lines

@@ -10,14 +10,14 @@ from typing import Any, Final
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
 from datasetkit.dataset.repeats import DatasetBlock
-from datasetkit.options.declare import by_name
+from datasetkit.options.toml import wrong_values
 from datasetkit.options.train import TrainOptions
-from trainer.config.values import resolve, translated
+from trainer.config.findings import Findings, shown
+from trainer.config.keys import FLAT
+from trainer.config.values import OF_DATASET, OF_SUBSET, VALIDATION, resolve, translated
 from trainer.plan.plan import Subset, caption_options
 
-_OPTIONS: Final = by_name(TrainOptions)
-_OF_SUBSET: Final = [name for name, option in _OPTIONS.items() if option.level == "subset"]
-_OF_DATASET: Final = [name for name, option in _OPTIONS.items() if option.level == "dataset"]
+_SHAPE: Final = "write [general], [[datasets]] and [[datasets.subsets]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,39 +28,76 @@ class DatasetTable:
     rows: Sequence[Mapping[str, Any]]
 
 
-def read(data: Mapping[str, Any], where: str, ignored: dict[str, str]) -> list[DatasetTable]:
-    """Return the `[[datasets]]` of a dataset.toml; one without subsets is left out."""
-    general = data.get("general", {})
-    sets = data.get("datasets", [])
-    unknown = set(data) - {"general", "datasets"}
-    if unknown or not sets:
-        problem = f"unknown table [{min(unknown)}]" if unknown else "it has no [[datasets]]"
-        raise ConfigError(
-            f"{where}: {problem}", hint="write [general], [[datasets]] and [[datasets.subsets]]"
-        )
-    also = (
-        "batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens", "custom_attributes",
-        "conditioning_data_dir",
-    )  # fmt: skip
+def read(data: Mapping[str, Any], file: str, findings: Findings) -> list[DatasetTable]:
+    """Return the `[[datasets]]` of a dataset.toml; one without subsets is left out. Keys and values
+    that are wrong are added to the findings.
+
+    Raises ConfigError for tables that are not as they have to be.
+    """
+    _require_shape(data, file)
+    general = translated(data.get("general", {}), file, findings, FLAT, "[general]")
     tables: list[DatasetTable] = []
-    for dataset in sets:
-        base = {**general, **{k: v for k, v in dataset.items() if k != "subsets"}}
-        inherited = translated(base, where, ignored, also)
-        of_dataset = {k: inherited[k] for k in _OF_DATASET if k in inherited}
+    for dataset in data["datasets"]:
+        table = {key: value for key, value in dataset.items() if key != "subsets"}
+        inherited = general | translated(table, file, findings, FLAT, "[[datasets]]")
+        of_dataset = {k: inherited[k] for k in inherited if k in OF_DATASET | VALIDATION}
         if "batch_size" in inherited:
             of_dataset["train_batch_size"] = inherited["batch_size"]
         rows = [
-            {**inherited, **translated(subset, where, ignored, also)}
-            for subset in dataset.get("subsets", [])
+            inherited | translated(row, file, findings, FLAT, "[[datasets.subsets]]")
+            for row in dataset.get("subsets", [])
         ]
         if rows:
             tables.append(DatasetTable(of_dataset, rows))
     if not tables:
         raise ConfigError(
-            f"{where}: it has no [[datasets.subsets]]",
+            f"{file}: it has no [[datasets.subsets]]",
             hint="name at least one folder with image_dir",
         )
+    _check_tables(tables, file, findings)
     return tables
+
+
+def _check_tables(tables: Sequence[DatasetTable], file: str, findings: Findings) -> None:
+    """Add what is wrong with the values of all `[[datasets]]`."""
+    for name in VALIDATION:
+        if any(table.options.get(name) != tables[0].options.get(name) for table in tables):
+            text = f"{name} differs between the [[datasets]]"
+            findings.refuse(file, name, text, "write it once, in [general]")
+    for table in tables:
+        for row in table.rows:
+            _check(row, file, findings)
+            values = {**table.options, **{k: row[k] for k in row if k in OF_SUBSET}}
+            for name, (text, hint) in wrong_values(TrainOptions, values).items():
+                findings.refuse(file, name, text, hint)
+
+
+def folders(data: Mapping[str, Any]) -> list[str]:
+    """Return the folders that a dataset.toml names, also where something else is wrong."""
+    sets = data.get("datasets")
+    tables = [d for d in sets if isinstance(d, dict)] if isinstance(sets, list) else []
+    subsets = [s for d in tables if isinstance(d.get("subsets"), list) for s in d["subsets"]]
+    names = [s.get("image_dir") for s in subsets if isinstance(s, dict)]
+    return [name for name in names if isinstance(name, str) and name]
+
+
+def _require_shape(data: Mapping[str, Any], file: str) -> None:
+    """Raise ConfigError if the tables are not those of a dataset.toml."""
+    unknown = set(data) - {"general", "datasets"}
+    if unknown:
+        raise ConfigError(f"{file}: unknown table [{display(min(unknown))}]", hint=_SHAPE)
+    if not data.get("datasets"):
+        raise ConfigError(f"{file}: it has no [[datasets]]", hint=_SHAPE)
+    if not isinstance(data.get("general", {}), dict):
+        raise ConfigError(f"{file}: general is not a table", hint=_SHAPE)
+    _require_tables(data["datasets"], f"{file}: datasets")
+    for dataset in data["datasets"]:
+        _require_tables(dataset.get("subsets", []), f"{file}: subsets")
+
+
+def _require_tables(value: Any, what: str) -> None:
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        raise ConfigError(f"{what} is not a list of tables", hint=_SHAPE)
 
 
 def subsets(
@@ -72,7 +109,7 @@ def subsets(
     read_subsets: list[Subset] = []
     notices: list[str] = []
     for table, table_options in zip(tables, options, strict=True):
-        rows = [row for row in table.rows if _is_repeated(row, file, notices)]
+        rows = [row for row in table.rows if _is_repeated(row, notices)]
         first = read_subsets[-1].block.number + 1 if read_subsets else 0
         read_subsets += [
             _subset(row, table_options, file, block)
@@ -82,16 +119,13 @@ def subsets(
     return tuple(read_subsets), tuple(notices)
 
 
-def _is_repeated(row: Mapping[str, Any], file: Path, notices: list[str]) -> bool:
+def _is_repeated(row: Mapping[str, Any], notices: list[str]) -> bool:
     """Tell whether a subset has at least one repeat; else sd-scripts leaves it out, and a notice is
     added.
     """
-    repeats = row.get("num_repeats", 1)
-    if not isinstance(repeats, int):
-        raise ConfigError(f"{display(file.name)}: num_repeats = {repeats!r}", hint="give 1 or more")
+    repeats: int = row.get("num_repeats", 1)
     if repeats < 1:
-        folder = display(str(row.get("image_dir", "a subset")))
-        notices.append(f"{folder} is left out: num_repeats = {repeats}")
+        notices.append(f"{display(row['image_dir'])} is left out: num_repeats = {repeats}")
     return repeats >= 1
 
 
@@ -99,21 +133,39 @@ def common(tables: Sequence[DatasetTable]) -> dict[str, Any]:
     """Return the options that all subsets share; the LoRA's metadata has them for the run."""
     rows = [row for table in tables for row in table.rows]
     first = rows[0]
-    shared = (k for k in _OF_SUBSET if k in first and all(r.get(k) == first[k] for r in rows))
+    shared = (k for k in OF_SUBSET if k in first and all(r.get(k) == first[k] for r in rows))
     return {k: first[k] for k in shared}
+
+
+def _check(row: Mapping[str, Any], file: str, findings: Findings) -> None:
+    """Add what is wrong with the values of a subset that are no options."""
+    if not isinstance(row.get("image_dir"), str) or not row["image_dir"]:
+        findings.refuse(file, "image_dir", "a subset has no image_dir", "name its folder of images")
+    repeats = row.get("num_repeats", 1)
+    if not isinstance(repeats, int):
+        text = f"num_repeats = {shown(repeats)}"
+        findings.refuse(file, "num_repeats", text, "give 1 or more")
+    attributes = row.get("custom_attributes", {})
+    supported = isinstance(attributes, dict) and set(attributes) <= {"diff_output_preservation"}
+    if not supported or not isinstance(attributes.get("diff_output_preservation", False), bool):
+        findings.refuse(
+            file,
+            "custom_attributes",
+            f"custom_attributes = {shown(attributes)}",
+            "only diff_output_preservation = true or false is supported",
+        )
 
 
 def _subset(
     row: Mapping[str, Any], options: TrainOptions, file: Path, block: DatasetBlock
 ) -> Subset:
-    if "image_dir" not in row:
-        raise ConfigError(
-            f"{display(file.name)}: a subset has no image_dir", hint="name its folder of images"
-        )
-    subset_options = replace(options, **{name: row[name] for name in _OF_SUBSET if name in row})
-    folder = resolve(str(row["image_dir"]), file)
+    """Return a folder with its own options; its row was checked by `read`."""
+    subset_options = replace(options, **{name: row[name] for name in OF_SUBSET if name in row})
+    folder = resolve(row["image_dir"], file)
     _require_own_masks(row, folder, file)
     is_reg = bool(row.get("is_reg", False))
+    attributes = row.get("custom_attributes", {})
+    preserved = attributes.get("diff_output_preservation", False)
     return Subset(
         folder=folder,
         name=str(row.get("class_tokens", folder.name)),
@@ -124,7 +176,7 @@ def _subset(
         flip=subset_options.flip_aug,
         random_crop=subset_options.random_crop,
         color=subset_options.color_aug,
-        preserved=_preserved(row, file) or (is_reg and subset_options.diff_output_preservation),
+        preserved=preserved or (is_reg and subset_options.diff_output_preservation),
     )
 
 
@@ -136,16 +188,3 @@ def _require_own_masks(row: Mapping[str, Any], folder: Path, file: Path) -> None
         raise ConfigError(
             problem, hint=f"put the masks into {display(folder / MASKS)}, named like the images"
         )
-
-
-def _preserved(row: Mapping[str, Any], file: Path) -> bool:
-    """Return diff_output_preservation from a subset's custom_attributes, the only supported one."""
-    attributes = row.get("custom_attributes", {})
-    supported = isinstance(attributes, dict) and set(attributes) <= {"diff_output_preservation"}
-    preserved = attributes.get("diff_output_preservation", False) if supported else None
-    if not isinstance(preserved, bool):
-        problem = f"{display(file.name)}: custom_attributes = {attributes!r}"
-        raise ConfigError(
-            problem, hint="only diff_output_preservation = true or false is supported"
-        )
-    return preserved

@@ -1,4 +1,4 @@
-"""Translate sd-scripts' config.toml and dataset.toml."""
+"""Translate the files of other trainers into options and folders."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
-from datasetkit.core.toml_text import read_toml
 from datasetkit.options import trust
 from datasetkit.options.declare import by_name
 from datasetkit.options.toml import TYPED, build
 from datasetkit.options.train import TrainOptions
 from trainer.config import dataset_file as dataset_toml
+from trainer.config import easy_scripts, gui_preset, lora_scripts
 from trainer.config.dataset_file import DatasetTable
+from trainer.config.findings import Findings, shown
+from trainer.config.formats import Format, OptionsFile, flat, read_file
+from trainer.config.keys import EASY_SCRIPTS, FLAT, LORA_SCRIPTS, PRESET, Key, is_off
 from trainer.config.project import one_resolution, outside_lines
+from trainer.config.settle import renamed, settle
 from trainer.config.values import FOLDERS, resolve, translated
 from trainer.plan.plan import Subset, find_subsets
 
@@ -26,16 +30,47 @@ DEFAULTS: Final[Mapping[str, object]] = {
     name: option.sd_default for name, option in _OPTIONS.items() if option.sd_default is not None
 }
 _DEFAULT_STEPS: Final = 1600  # without epochs and steps
+_KEYS: Final[Mapping[Format, Mapping[str, Key]]] = {
+    Format.GUI_PRESET: PRESET, Format.EASY_SCRIPTS: EASY_SCRIPTS, Format.LORA_SCRIPTS: LORA_SCRIPTS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class TranslatedConfig:
-    """The translation of sd-scripts' files. ignored: key -> why it has no effect here."""
+    """The translation of other trainers' files. ignored: key -> why it has no effect here. read_as:
+    the files with the formats they were read as, for people.
+    """
 
     options: TrainOptions
     subsets: tuple[Subset, ...]
     ignored: Mapping[str, str]
     notices: tuple[str, ...] = ()
+    read_as: str = ""
+
+
+@dataclass(slots=True)
+class _Files:
+    """The named files, parsed. run: the keys of the run under the names of options; folders:
+    train_data_dir and reg_data_dir; dataset: a dataset.toml and the file that it stands in.
+    """
+
+    run: dict[str, Any]
+    run_file: OptionsFile | None
+    folders: dict[str, str]
+    dataset: tuple[Mapping[str, Any], Path] | None
+    read_as: str
+
+    @property
+    def where(self) -> str:
+        return self.run_file.name if self.run_file else "options"
+
+    @property
+    def path(self) -> Path | None:
+        return self.run_file.path if self.run_file else None
+
+    @property
+    def keys(self) -> Mapping[str, Key]:
+        return _KEYS.get(self.run_file.format, FLAT) if self.run_file else FLAT
 
 
 def translate(
@@ -46,60 +81,45 @@ def translate(
     data_dir: Path | None = None,
     allow_import: bool = False,
 ) -> TranslatedConfig:
-    """Translate sd-scripts' config.toml and dataset.toml, either or both. overrides: options that
-    override the files. data_dir: the dataset, for files that name none. allow_import: the files may
-    name classes of any package.
+    """Translate a file of options and a dataset.toml, either or both. The formats are recognised
+    by their content. overrides: options that override the files. data_dir: the dataset, for files
+    that name none. allow_import: the files may name classes of any package.
 
-    Raises ConfigError for an unknown key, and for a key that is not supported.
+    Raises ConfigError that names every key that is not known or not supported.
     """
-    config = _flat(read_toml(config_file)) if config_file else {}
-    ignored: dict[str, str] = {}
-    where = display(config_file.name) if config_file else "options"
-    folders = {name: str(config.pop(name)) for name in FOLDERS if config.get(name)}
-    options = translated(config, where, ignored, also=())
+    findings = Findings()
+    files = _parsed(config_file, dataset_file, findings)
+    options = translated(files.run, files.where, findings, files.keys)
     if options.get("sample_prompts"):
-        options["sample_prompts"] = str(resolve(str(options["sample_prompts"]), config_file))
-    if dataset_file is None and "dataset_config" in folders:
-        dataset_file = resolve(folders["dataset_config"], config_file)
+        options["sample_prompts"] = str(resolve(str(options["sample_prompts"]), files.path))
     overrides = one_resolution(overrides)
+    options = settle(options, overrides, files.where, findings)
     tables: list[DatasetTable] = []
-    if dataset_file is not None:
-        tables = dataset_toml.read(read_toml(dataset_file), display(dataset_file.name), ignored)
+    if files.dataset is not None:
+        table, path = files.dataset
+        tables = dataset_toml.read(table, display(path.name), findings)
         options |= dataset_toml.common(tables)
+    findings.require_none()
     from_files = {
         name: value
-        for table in (options, *(table.options for table in tables))
-        for name, value in table.items()
+        for values in (options, *(table.options for table in tables))
+        for name, value in values.items()
         if name not in overrides
     }
     if not allow_import:
-        trust.refuse_imports(TrainOptions, from_files, where=where)
+        trust.refuse_imports(TrainOptions, from_files, where=files.where)
     # Paths in these files are relative to the current folder.
-    notices = outside_lines(from_files, Path.cwd())
-    if dataset_file is not None:
-        several = [_built(options, table.options, overrides, where) for table in tables]
-        subsets, more = dataset_toml.subsets(tables, several, dataset_file)
-        main = max(several, key=lambda of_table: of_table.bucket_rules().area)
-        return TranslatedConfig(main, subsets, ignored, (*notices, *more))
-    train_options = _built(options, {}, overrides, where)
-    if data_dir is not None and "train_data_dir" not in folders:
-        subsets, more = find_subsets(data_dir, train_options)
-        return TranslatedConfig(train_options, subsets, ignored, (*notices, *more))
-    read = _of_folders(train_options, folders, config_file, ignored)
-    return replace(read, notices=(*notices, *read.notices))
-
-
-def named_folders(config_file: Path | None, dataset_file: Path | None) -> list[Path]:
-    """Return the folders of images that sd-scripts' files name, whether they exist or not."""
-    config = _flat(read_toml(config_file)) if config_file else {}
-    if dataset_file is None and config.get("dataset_config"):
-        dataset_file = resolve(str(config["dataset_config"]), config_file)
-    if dataset_file is None:
-        names = [config.get(name) for name in ("train_data_dir", "reg_data_dir")]
-        return [resolve(str(name), config_file) for name in names if name]
-    tables = dataset_toml.read(read_toml(dataset_file), display(dataset_file.name), {})
-    rows = [row for table in tables for row in table.rows]
-    return [resolve(str(row["image_dir"]), dataset_file) for row in rows if "image_dir" in row]
+    notices = (*findings.notes(), *outside_lines(from_files, Path.cwd()))
+    if files.dataset is not None:
+        several = [_built(options, table.options, overrides, files.where) for table in tables]
+        subsets, more = dataset_toml.subsets(tables, several, files.dataset[1])
+        train_options = max(several, key=lambda of_table: of_table.bucket_rules().area)
+    else:
+        train_options = _built(options, {}, overrides, files.where)
+        subsets, more = _of_folders(train_options, files, data_dir)
+    return TranslatedConfig(
+        train_options, subsets, findings.ignored, (*notices, *more), files.read_as
+    )
 
 
 def _built(
@@ -121,21 +141,96 @@ def _built(
     )
 
 
+def named_folders(config_file: Path | None, dataset_file: Path | None) -> list[Path]:
+    """Return the folders of images that the files name, whether they exist or not."""
+    files = _parsed(config_file, dataset_file, Findings())
+    if files.dataset is not None:
+        table, path = files.dataset
+        return [resolve(name, path) for name in dataset_toml.folders(table)]
+    names = [files.folders.get(name) for name in ("train_data_dir", "reg_data_dir")]
+    return [resolve(name, files.path) for name in names if name]
+
+
+def _parsed(config_file: Path | None, dataset_file: Path | None, findings: Findings) -> _Files:
+    """Read the files. A dataset.toml may stand in the place of the other file."""
+    run_file = read_file(config_file) if config_file else None
+    set_file = read_file(dataset_file) if dataset_file else None
+    if run_file is not None and run_file.format is Format.SD_DATASET:
+        if set_file is not None:
+            raise ConfigError(
+                f"{run_file.name} is a dataset.toml, and so is {set_file.name}",
+                hint="name one of them",
+            )
+        run_file, set_file = None, run_file
+    if set_file is not None and set_file.format not in (Format.SD_DATASET, Format.SD_CONFIG):
+        raise ConfigError(
+            f"{set_file.name} is not a dataset.toml: it is {set_file.format.value}",
+            hint=f"name it as a file of options: dsk train {display(set_file.path)}",
+        )
+    run, dataset = _run_keys(run_file, findings)
+    named = _folders(run, run_file, findings)
+    if run_file is not None and set_file is None and "dataset_config" in named:
+        set_file = read_file(resolve(named["dataset_config"], run_file.path))
+    used: tuple[Mapping[str, Any], Path] | None = None
+    if set_file is not None:
+        used = set_file.data, set_file.path
+    elif run_file is not None and dataset:
+        used = dataset, run_file.path
+    read_as = ", ".join(f"{f.name} as {f.format.value}" for f in (run_file, set_file) if f)
+    return _Files(run, run_file, named, used, read_as)
+
+
+def _folders(run: dict[str, Any], file: OptionsFile | None, findings: Findings) -> dict[str, str]:
+    """Take the folders out of the keys of a run; an empty one is not set."""
+    folders: dict[str, str] = {}
+    for name in FOLDERS:
+        value = run.pop(name, None)
+        if isinstance(value, str) and value.strip():
+            folders[name] = value
+        elif file is not None and not is_off(value):
+            findings.refuse(file.name, name, f"{name} = {shown(value)}", "give a path in quotes")
+    return folders
+
+
+def _run_keys(
+    file: OptionsFile | None, findings: Findings
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the keys of the run under the names of sd-scripts, and the dataset of a file that
+    holds both.
+    """
+    if file is None:
+        return {}, {}
+    dataset: dict[str, Any] = {}
+    if file.format is Format.GUI_PRESET:
+        run = gui_preset.flattened(file.data, file.name, findings)
+    elif file.format is Format.EASY_SCRIPTS:
+        run, dataset = easy_scripts.split(file.data)
+    elif file.format is Format.LORA_SCRIPTS:
+        run = lora_scripts.flattened(flat(file.data))
+    else:
+        run = flat(file.data)
+    return renamed(run, _KEYS.get(file.format, FLAT)), dataset
+
+
 def _of_folders(
-    options: TrainOptions, folders: Mapping[str, str], file: Path | None, ignored: Mapping[str, str]
-) -> TranslatedConfig:
-    if "train_data_dir" not in folders:
+    options: TrainOptions, files: _Files, data_dir: Path | None
+) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
+    """Return the subsets below the folders that the files name, else below data_dir."""
+    if "train_data_dir" not in files.folders and data_dir is not None:
+        return find_subsets(data_dir, options)
+    if "train_data_dir" not in files.folders:
         raise ConfigError(
             "no dataset is given",
             hint="name the dataset's folder, or give --dataset-config dataset.toml",
         )
-    subsets, notices = find_subsets(resolve(folders["train_data_dir"], file), options)
+    folders = files.folders
+    subsets, notices = find_subsets(resolve(folders["train_data_dir"], files.path), options)
     used = [s for s in subsets if not s.is_reg]
     if "reg_data_dir" in folders:
-        reg, more = find_subsets(resolve(folders["reg_data_dir"], file), options)
+        reg, more = find_subsets(resolve(folders["reg_data_dir"], files.path), options)
         used += [replace(s, is_reg=True) for s in reg]
         notices += more
-    return TranslatedConfig(options, tuple(used), ignored, notices)
+    return tuple(used), notices
 
 
 def _with_defaults(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,11 +247,3 @@ def _with_defaults(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     else:
         completed.setdefault("max_train_steps", _DEFAULT_STEPS)
     return completed
-
-
-def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten the sections of a config.toml, which sd-scripts ignores."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= value if isinstance(value, dict) else {key: value}
-    return flat

@@ -1,0 +1,525 @@
+"""Files of sd-scripts, the GUI of kohya_ss, LoRA_Easy_Training_Scripts and lora-scripts are read as
+their programs write them, and all that is wrong with one becomes one error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.options.declare import declared
+from datasetkit.options.train import TrainOptions
+from trainer.config import keys, translate
+from trainer.config.findings import Findings
+from trainer.config.formats import Format, read_file
+from trainer.config.keys import TABLE, KeyMeaning
+from trainer.config.values import RUN, translated
+
+CONFIGS = Path(__file__).parent / "configs"
+FORMATS = {
+    "colab_config.toml": Format.SD_CONFIG,
+    "colab_dataset.toml": Format.SD_DATASET,
+    "easy_scripts.toml": Format.EASY_SCRIPTS,
+    "every_key.toml": Format.SD_CONFIG,
+    "gui_lycoris_locon.json": Format.GUI_PRESET,
+    "gui_other_models_off.json": Format.GUI_PRESET,
+    "gui_sdxl.json": Format.GUI_PRESET,
+    "gui_standard.json": Format.GUI_PRESET,
+    "kohya_gui_defaults.toml": Format.GUI_CONFIG,
+    "kohya_gui_newer.toml": Format.GUI_CONFIG,
+    "lora_scripts_default.toml": Format.LORA_SCRIPTS,
+    "lora_scripts_saved.toml": Format.LORA_SCRIPTS,
+    "multires_dataset.toml": Format.SD_DATASET,
+    "sd_scripts_config.toml": Format.SD_CONFIG,
+    "sd_scripts_dataset.toml": Format.SD_DATASET,
+}
+PLANNED = [name for name in FORMATS if name != "colab_dataset.toml"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Images of two folders, an empty prompt file and all configs."""
+    root = tmp_path_factory.mktemp("made")
+    for folder, colors in {"img/2_sks": "red green blue gray", "reg/1_girl": "white black"}.items():
+        (root / folder).mkdir(parents=True)
+        for color in colors.split():
+            Image.new("RGB", (512, 512), color).save(root / folder / f"{color}.png")
+            (root / folder / f"{color}.txt").write_text(f"sks, {color}")
+    (root / "model/sample").mkdir(parents=True)
+    (root / "model/sample/prompt.txt").write_text("")
+    shutil.copytree(CONFIGS, root, dirs_exist_ok=True)
+    return root
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """The current folder: a copy of what was made."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(text, name="config.toml"):
+    path = Path(name)
+    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return path
+
+
+def options_of(text, name="config.toml", **overrides):
+    return translate(write(text, name), None, overrides, data_dir=Path("img")).options
+
+
+def refusal(text, name="config.toml"):
+    """The error of a file: its message, the lines of its keys, and the hint, as one text."""
+    with pytest.raises(ConfigError) as caught:
+        options_of(text, name)
+    return "\n".join((caught.value.message, *caught.value.details, caught.value.hint))
+
+
+# ---- the files of public setups
+
+
+def test_every_file_of_the_folder_is_tried():
+    assert {path.name for path in CONFIGS.iterdir()} == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_recognised_by_its_content(folder, name):
+    path = Path(name).rename(f"renamed{Path(name).suffix}")
+    assert read_file(path).format is FORMATS[name]
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_file_of_a_public_setup_is_planned(folder, dsk, name):
+    """bitsandbytes need not be installed: AdamW8bit becomes AdamW. A dataset.toml has no base."""
+    command = ["train", name, "--set", "pretrained_model_name_or_path=tiny"]
+    if name == "colab_config.toml":
+        command = ["train", "--config-file", name, "--dataset-config", "colab_dataset.toml"]
+    if "AdamW8bit" in Path(name).read_text():
+        command += ["--set", "optimizer_type=AdamW"]
+    ended = dsk(*command, "--dry-run")
+    assert ended.code == 0, ended.err
+    assert ended.err.count("warning:") <= 1
+    assert f"{name} as {FORMATS[name].value}" in ended.out
+    assert ended.out.count("without an effect here") <= 1
+
+
+def test_a_dataset_for_each_resolution_is_a_block(folder):
+    read = translate(Path("multires_dataset.toml"), None, {})
+    assert [subset.block.rules.resolution[0] for subset in read.subsets] == [1024, 768, 512]
+
+
+def test_validation_that_differs_between_datasets_is_refused(folder):
+    tables = [f"[[datasets]]\nvalidation_split = {share}\n{SUBSET}" for share in (0.1, 0.2)]
+    write("\n".join(tables), "dataset.toml")
+    with pytest.raises(ConfigError, match="validation_split differs"):
+        translate(None, Path("dataset.toml"), {})
+
+
+# ---- what a file means
+
+
+def test_a_preset_of_the_gui_means_what_the_gui_trains(folder):
+    options = translate(Path("gui_standard.json"), None, {}).options
+    assert (options.optimizer_type, options.resolution) == ("AdamW8bit", (512, 512))
+    assert (options.network_dim, options.network_alpha, options.seed) == (64, 64, 1234)
+    assert (options.max_train_epochs, options.lr_warmup_steps) == (4, "10%")
+    assert options.optimizer_args == ("weight_decay=0.1", "betas=0.9,0.99")
+    # Of the two kinds of noise only the chosen one.
+    assert (options.noise_offset, options.multires_noise_iterations) == (0.05, 0)
+    assert options.keep_tokens == 1 and options.v_parameterization is None
+
+    options = translate(Path("gui_lycoris_locon.json"), None, {}).options
+    assert options.network_module == "lycoris.kohya"
+    assert set(options.network_args) == {
+        "preset=full", "algo=locon", "conv_dim=32", "conv_alpha=16",
+    }  # fmt: skip
+    assert (options.noise_offset, options.multires_noise_iterations) == (0, 8)
+    assert options.max_train_steps == 320
+
+    options = translate(Path("gui_sdxl.json"), None, {}).options
+    assert options.network_train_unet_only and options.network_args == (
+        "conv_dim=4", "conv_alpha=4",
+    )  # fmt: skip
+    assert options.max_grad_norm == 0  # of additional_parameters
+
+    options = translate(Path("gui_other_models_off.json"), None, {}).options
+    assert (options.clip_skip, options.seed, options.max_train_epochs) == (1, 42, 2)
+
+
+def test_tables_of_the_easy_scripts_are_options_and_folders(folder):
+    read = translate(Path("easy_scripts.toml"), None, {})
+    options = read.options
+    assert options.network_args == ("conv_dim=8", "conv_alpha=1.0")
+    assert options.optimizer_args == ("weight_decay=0.1", "betas=0.9,0.99")
+    assert (options.lr_warmup_steps, options.train_batch_size) == (0.05, 2)
+    assert (options.output_name, options.enable_bucket) == ("face-v1", True)
+    assert [(s.folder.name, s.repeats, s.captions.keep_tokens) for s in read.subsets] == [
+        ("2_sks", 10, 1)
+    ]
+
+
+def test_lora_scripts_arguments_are_those_of_the_network(folder):
+    options = translate(Path("lora_scripts_saved.toml"), None, {}).options
+    assert options.network_args == (
+        "algo=lokr", "conv_dim=4", "conv_alpha=1", "factor=-1",
+    )  # fmt: skip
+    assert (options.unet_lr, options.max_token_length) == (1e-4, 225)
+    options = translate(Path("lora_scripts_default.toml"), None, {}).options
+    assert options.lr_scheduler_num_cycles == 1
+
+
+def test_a_rank_that_means_whole_factors_is_the_largest(folder):
+    assert translate(Path("every_key.toml"), None, {}).options.network_dim == 4096
+    assert "network_dim" in refusal("network_dim = 100000")
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "value"),
+    [
+        ('reg_data_dir = ""', "resolution", 512),
+        ('train_data_dir = ""', "resolution", 512),
+        ('dataset_config = ""', "resolution", 512),
+        ("max_train_steps = 0", "max_train_steps", 1600),
+        ("max_train_epochs = 0", "max_train_steps", 1600),
+        ("clip_skip = 0", "clip_skip", 1),
+        ("max_timestep = 0", "max_timestep", 1000),
+        ("max_token_length = 0", "max_token_length", 75),
+        ("save_last_n_epochs = 0", "save_last_n_epochs", None),
+        ("save_last_n_steps = 0", "save_last_n_steps", None),
+        ("lr_scheduler_timescale = 0", "lr_scheduler_timescale", None),
+        ("huber_c = 0", "huber_c", 0.1),
+        ("lr_scheduler_num_cycles = 0", "lr_scheduler_num_cycles", 1),
+        ("seed = 0", "seed", 0),
+        ("text_encoder_lr = [1e-4, 1e-4]", "text_encoder_lr", 1e-4),
+        ("text_encoder_lr = [1e-4]", "text_encoder_lr", 1e-4),
+        ("text_encoder_lr = [1e-4, 2e-4]", "text_encoder_lr", (1e-4, 2e-4)),
+        ("use_8bit_adam = true", "optimizer_type", "AdamW8bit"),
+        ("use_lion_optimizer = true", "optimizer_type", "Lion"),
+        ("use_8bit_adam = false", "optimizer_type", "AdamW"),
+        ('unet_lr = "1e-4"', "unet_lr", 1e-4),
+        ("persistent_data_loader_workers = 0\nshuffle_caption = 1", "shuffle_caption", True),
+        ('vae = ""', "vae", ""),
+        ("resume = false", "seed", 42),
+        ('lr_scheduler_type = ""', "lr_scheduler_type", ""),
+    ],
+)
+def test_what_is_not_set_there_is_not_set_here(folder, line, option, value):
+    assert getattr(options_of(line), option) == value
+
+
+def test_zero_steps_or_epochs_leave_the_other(folder):
+    options = options_of("max_train_steps = 0\nmax_train_epochs = 3")
+    assert (options.max_train_epochs, options.max_train_steps) == (3, None)
+    assert options_of("max_train_steps = 70\nmax_train_epochs = 0").max_train_steps == 70
+
+
+def test_an_epoch_of_a_gui_s_toml_counts_nothing(folder):
+    assert options_of("epoch = 9\nmax_train_steps = 70").max_train_steps == 70
+
+
+# ---- preview images
+
+
+def test_prompts_are_read_only_where_previews_are_asked_for(folder, dsk):
+    write("")
+    lines = 'resolution = 512\npretrained_model_name_or_path = "tiny"\n'
+    empty = f'{lines}sample_prompts = "model/sample/prompt.txt"\n'
+    missing = f'{lines}sample_prompts = "nowhere.txt"\n'
+    for text in (empty, missing):
+        assert options_of(text).sample_prompts == ""
+        asked = options_of(text, sample_every_n_epochs=1)
+        assert asked.sample_prompts and asked.sample_every_n_epochs == 1
+    write(f"{empty}sample_every_n_epochs = 1\n")
+    ended = dsk("train", "img", "--config-file", "config.toml", "--dry-run")
+    assert ended.code == 2 and "has no prompt" in ended.err
+
+
+def test_previews_without_prompts_are_left_out_with_a_warning(folder):
+    write("sample_every_n_steps = 100")
+    read = translate(Path("config.toml"), None, {}, data_dir=Path("img"))
+    assert read.options.sample_every_n_steps is None
+    assert "no preview images" in read.notices[0]
+    Path("p.txt").write_text("sks")
+    read = translate(Path("config.toml"), None, {"sample_prompts": "p.txt"}, data_dir=Path("img"))
+    assert read.options.sample_every_n_steps == 100 and not read.notices
+
+
+# ---- what is wrong with a file
+
+
+def test_all_problems_of_a_file_are_one_error(folder, dsk):
+    write("""
+netwerk_dim = 8
+clip_skip = 40
+full_fp16 = true
+save_model_as = "ckpt"
+train_batch_size = "many"
+network_args = ["conv_dims=4", "use_tucker=True"]
+some_switch = false
+""")
+    ended = dsk("train", "img", "--config-file", "config.toml", "--dry-run")
+    assert ended.code == 2
+    lines = ended.err.splitlines()
+    assert lines[0] == "error: config.toml: 7 keys must be changed"
+    assert lines[-1].startswith("hint: docs/from-sd-scripts.md")
+    keys_named = [re.match(r"  (?:unknown key '(\w+)'|(\w+))", line) for line in lines[1:-1]]
+    names = [match[1] or match[2] for match in keys_named if match]
+    assert names == [
+        "clip_skip", "full_fp16", "netwerk_dim", "network_args", "network_args", "save_model_as",
+        "train_batch_size",
+    ]  # fmt: skip
+    assert "did you mean 'network_dim'?" in ended.err and ended.err.count("error:") == 1
+
+
+def test_problems_of_two_files_are_one_error(folder):
+    write('full_fp16 = true\ndataset_config = "d.toml"')
+    write('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "img"\nflip_agu = true\n', "d.toml")
+    with pytest.raises(ConfigError) as caught:
+        translate(Path("config.toml"), None, {})
+    assert "config.toml and d.toml: 2 keys" in caught.value.message
+    assert [line.split(":")[0] for line in caught.value.details] == ["config.toml", "d.toml"]
+
+
+@pytest.mark.parametrize(
+    ("line", "suggested"),
+    [
+        ("netwerk_dim = 8", "did you mean 'network_dim'?"),
+        ('some_offset_typo = "x"', "remove it"),
+        ('noise_ofset = "Original"', "remove it"),  # noise_offset is a number
+        ("noise_ofset = 0.1", "did you mean 'noise_offset'?"),
+        ("batch_size = 4", "did you mean 'train_batch_size'?"),
+        ('optimizer = "AdamW"', "did you mean 'optimizer_type'?"),
+        ("conv_dim = 8", 'network_args = ["conv_dim=..."]'),
+    ],
+)
+def test_a_hint_names_a_near_key_of_the_same_type(folder, line, suggested):
+    assert suggested in refusal(line)
+
+
+def test_the_kind_of_noise_is_read_and_no_misspelling(folder):
+    options = options_of('noise_offset_type = "Multires"\nnoise_offset = 0.1')
+    assert options.noise_offset == 0
+
+
+@pytest.mark.parametrize("value", ["false", "0", '""', "[]", '"None"', "0.0"])
+def test_an_unknown_key_that_is_off_is_a_warning(folder, value):
+    write(f"brand_new_option = {value}")
+    read = translate(Path("config.toml"), None, {}, data_dir=Path("img"))
+    assert read.notices == ("unknown keys that are off have no effect: brand_new_option",)
+    assert "unknown key 'brand_new_option'" in refusal("brand_new_option = 1")
+
+
+def test_every_key_of_the_table_is_silent_where_it_is_off():
+    for key in TABLE:
+        for value in (False, 0, "", [], None, *key.off):
+            findings = Findings()
+            assert translated({key.name: value}, "f", findings, {key.name: key}, RUN) == {}
+            assert not findings.problems and not findings.ignored and not findings.unknown, key
+
+
+@pytest.mark.parametrize("table", [keys.FLAT, keys.PRESET, keys.EASY_SCRIPTS, keys.LORA_SCRIPTS])
+def test_no_key_of_the_table_is_an_option(table):
+    options = {d.name for d in declared(TrainOptions)}
+    assert {name for name in table if name in options} <= {"prior_loss_weight"}
+
+
+def test_not_needed_and_not_supported_exclude_each_other():
+    for table in (keys.FLAT, keys.PRESET, keys.EASY_SCRIPTS, keys.LORA_SCRIPTS):
+        for key in table.values():
+            assert key.text or key.meaning is KeyMeaning.ONE_VALUE
+    targets = {k.text for k in TABLE if k.meaning is KeyMeaning.OPTION and k.text.isidentifier()}
+    assert targets <= {d.name for d in declared(TrainOptions)}
+
+
+# ---- dataset.toml
+
+SUBSET = '[[datasets.subsets]]\nimage_dir = "img/2_sks"\n'
+OF_THE_RUN = [
+    d.name for d in declared(TrainOptions) if d.about.level == "run" and not d.name.startswith("va")
+]
+
+
+@pytest.mark.parametrize("place", ["[general]", "[[datasets]]", "[[datasets.subsets]]"])
+def test_options_of_the_run_are_refused_in_a_dataset_toml(folder, place):
+    lines = "\n".join(f"{name} = 1" for name in OF_THE_RUN)
+    texts = {
+        "[general]": f"[general]\n{lines}\n[[datasets]]\n{SUBSET}",
+        "[[datasets]]": f"[[datasets]]\n{lines}\n{SUBSET}",
+        "[[datasets.subsets]]": f"[[datasets]]\n{SUBSET}{lines}\n",
+    }
+    write(texts[place], "dataset.toml")
+    with pytest.raises(ConfigError) as caught:
+        translate(None, Path("dataset.toml"), {})
+    assert len(caught.value.details) == len(OF_THE_RUN)
+    assert all(place in line and "config.toml" in line for line in caught.value.details)
+
+
+def test_keys_of_a_dataset_are_refused_in_its_subsets(folder):
+    write(f"[[datasets]]\n{SUBSET}resolution = 512\n", "dataset.toml")
+    with pytest.raises(ConfigError, match="resolution does not belong into") as caught:
+        translate(None, Path("dataset.toml"), {})
+    assert "[[datasets]]" in caught.value.hint
+
+
+def test_validation_of_a_dataset_toml_is_that_of_the_run(folder):
+    read = translate(Path("sd_scripts_config.toml"), None, {})
+    assert (read.options.validation_split, read.options.validation_seed) == (0.25, 7)
+    write(f"[general]\nvalidation_split = 0.5\n[[datasets]]\n{SUBSET}", "dataset.toml")
+    options = translate(write("validation_split = 0.1"), Path("dataset.toml"), {}).options
+    assert options.validation_split == 0.5  # a dataset.toml stands above the config.toml
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["datasets = 1", "[datasets]\na = 1", "datasets = [1]", "general = 1\n[[datasets]]",
+     "[[datasets]]\nsubsets = 1", "[[datasets]]\nsubsets = [1]", "[other]\n[[datasets]]"],
+)  # fmt: skip
+def test_wrong_tables_of_a_dataset_toml_are_one_line(folder, dsk, text):
+    write(text, "dataset.toml")
+    ended = dsk("train", "dataset.toml", "--dry-run")
+    assert ended.code == 2 and len(ended.err.splitlines()) == 2 and "[[datasets" in ended.err
+
+
+# ---- the files themselves
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "words"),
+    [
+        (b'{"a": 1, "a": 2}', "p.json", "a is given twice"),
+        (b'{"a": 1,}', "p.json", "is not valid JSON"),
+        (b"[1, 2]", "p.json", "is JSON, and no preset"),
+        (b'{"base_model_name": "x", "optimizer": {}}', "p.json", "no preset of the kohya_ss GUI"),
+        (b'{"max_resolution": "512", "num_vectors_per_token": 8}', "p.json", "textual inversion"),
+        (b'{"max_resolution": "1", "learning_rate_te": 8}', "p.json", "full finetuning"),
+        (b'{"LoRA_type": "Standard"}', "p.toml", "no dataset is given"),
+        ("öl = 1".encode("latin-1"), "c.toml", "is not UTF-8 text"),
+        ("a = 1".encode("utf-16"), "c.toml", "is not UTF-8 text"),
+        (b"a = " + b"[" * 100_000, "c.toml", "brackets inside brackets"),
+        (b'{"a": ' + b"[" * 100_000, "p.json", "brackets inside brackets"),
+        (b"a = 1" + b"0" * 5000, "c.toml", "too large"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "p.json", "too large"),
+        (b"#" * (5 << 20), "c.toml", "more than 4 MiB"),
+        (b"\x89PNG", "image.png", "is not a file of options"),
+        (b"a = 2024-01-01", "c.toml", "unknown key 'a'"),
+        (b"seed = 2024-01-01", "c.toml", "seed"),
+        (b"learning_rate = nan", "c.toml", "learning_rate"),
+        (b"train_data_dir = [1]", "c.toml", "train_data_dir"),
+        (b'"\\u001b[31m" = 1', "c.toml", "unknown key"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_clear_error(folder, dsk, data, name, words):
+    Path(name).write_bytes(data)
+    ended = dsk("train", name, "--dry-run")
+    assert ended.code == 2
+    assert words in ended.err and "\x1b" not in ended.err and "Traceback" not in ended.err
+    assert len(ended.err.splitlines()) == 2  # an error and a hint
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(folder):
+    for name, text in (("c.toml", "seed = 7"), ("p.json", '{"LoRA_type": "Standard", "seed": 7}')):
+        Path(name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert translate(Path(name), None, {}, data_dir=Path("img")).options.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.toml", 'optimizer_type = "evil.Call"'),
+        ("p.json", '{"LoRA_type": "Standard", "optimizer": "evil.Call"}'),
+        ("q.json", '{"LoRA_type": "Standard", "lr_scheduler_type": "evil.Call"}'),
+        (
+            "r.json",
+            '{"LoRA_type": "Standard", "additional_parameters": "--optimizer_type evil.Call"}',
+        ),
+        ("l.toml", 'model_train_type = "sd-lora"\noptimizer_type = "evil.Call"'),
+        ("e.toml", '[optimizer_args.args]\noptimizer_type = "evil.Call"'),
+    ],
+)
+def test_no_format_may_import_what_dsk_does_not_know(folder, name, text):
+    path = write(text, name)
+    with pytest.raises(ConfigError, match="would import code"):
+        translate(path, None, {}, data_dir=Path("img"))
+    allowed = translate(path, None, {}, data_dir=Path("img"), allow_import=True).options
+    assert "evil.Call" in (allowed.optimizer_type, allowed.lr_scheduler_type)
+
+
+def test_secrets_of_a_file_are_not_shown(folder, dsk):
+    write(
+        'huggingface_token = "hf_secret"\nwandb_api_key = "hf_secret"\nresolution = 512\n'
+        'pretrained_model_name_or_path = "tiny"\n'
+    )
+    ended = dsk("train", "img", "--config-file", "config.toml", "--dry-run")
+    assert ended.code == 0 and "hf_secret" not in ended.out + ended.err
+    assert "huggingface_token" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [
+        ({"LoRA_type": "LyCORIS/iA3"}, "LoRA_type"),
+        ({"LoRA_type": 5}, "LoRA_type"),
+        ({"LoRA_type": "Flux1", "flux1_checkbox": True, "clip_l": "x"}, "flux1_checkbox"),
+        ({"LoRA_type": "Standard", "sd3_checkbox": True}, "sd3_checkbox"),
+        ({"LoRA_type": "LyCORIS/LoKr", "use_cp": True}, "use_cp"),
+        ({"LoRA_type": "Standard", "additional_parameters": '--a "b'}, "additional_parameters"),
+        ({"LoRA_type": "Standard", "additional_parameters": "a b"}, "additional_parameters"),
+        ({"LoRA_type": "Standard", "additional_parameters": "--full_bf16"}, "full_bf16"),
+        ({"LoRA_type": "Standard", "optimizer": ["x"]}, "optimizer_type"),
+    ],
+)
+def test_a_preset_that_is_not_trained_here_is_refused_by_its_key(folder, preset, words):
+    assert words in refusal(preset, "p.json")
+
+
+def test_keys_of_other_types_of_lora_are_silent(folder):
+    preset = {"LoRA_type": "Standard", "use_cp": True, "conv_dim": 8, "unit": 4, "factor": 6}
+    read = translate(write(preset, "p.json"), None, {}, data_dir=Path("img"))
+    assert read.options.network_args == () and not read.ignored
+
+
+@pytest.mark.parametrize("key", ["clip_l", "t5xxl", "ae", "qwen3", "gemma2"])
+def test_a_path_of_another_model_is_refused_and_its_numbers_are_not(folder, key):
+    assert "another model" in refusal(f'{key} = "x.safetensors"\nguidance_scale = 1.5')
+    write(f'{key} = ""\nguidance_scale = 1.5\ntimestep_sampling = "sigmoid"')
+    read = translate(Path("config.toml"), None, {}, data_dir=Path("img"))
+    assert set(read.ignored) == {"guidance_scale"}
+
+
+# ---- the command
+
+
+def test_two_files_of_options_are_refused(folder, dsk):
+    ended = dsk("train", "gui_standard.json", "--config-file", "every_key.toml", "--dry-run")
+    assert ended.code == 2 and "both files of options" in ended.err
+
+
+def test_a_file_of_options_is_not_taken_as_a_dataset_toml(folder):
+    with pytest.raises(ConfigError, match=r"is not a dataset\.toml"):
+        translate(None, Path("gui_standard.json"), {})
+    with pytest.raises(ConfigError, match="and so is"):
+        translate(Path("multires_dataset.toml"), Path("colab_dataset.toml"), {})
+
+
+def test_the_plan_as_json_names_the_format_and_the_reasons(folder, dsk):
+    plan = dsk("train", "kohya_gui_newer.toml", "--set", "optimizer_type=AdamW", "--dry-run",
+               "--json").result["plan"]  # fmt: skip
+    assert plan["read_as"] == "kohya_gui_newer.toml as a TOML of the kohya_ss GUI"
+    assert "training_comment" in plan["ignored"]["metadata_title"]
+
+
+def test_a_dsk_toml_is_still_its_project_s_file(folder, dsk):
+    write('[train]\nresolution = 512\npretrained_model_name_or_path = "tiny"\n', "dsk.toml")
+    Path("train").mkdir()
+    Path("img/2_sks").rename("train/2_sks")
+    ended = dsk("train", "dsk.toml", "--dry-run")
+    assert ended.code == 0, ended.err
+    write("[train]\nresolution = 512\n", "other.toml")
+    assert "is not called dsk.toml" in dsk("train", "other.toml", "--dry-run").err

@@ -1,0 +1,201 @@
+"""Read a JSON preset of the LoRA page of the kohya_ss GUI as the config.toml that it writes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.options.networks import LYCORIS
+from trainer.config.findings import Findings, shown
+from trainer.config.keys import (
+    GUI_MODELS,
+    GUI_OTHER_MODEL,
+    OTHER_MODEL,
+    PRESET,
+    KeyMeaning,
+    is_off,
+)
+
+_BLOCKS: Final = (
+    "down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", "block_dims",
+    "block_alphas", "conv_block_dims", "conv_block_alphas", "rank_dropout", "module_dropout",
+)  # fmt: skip
+_CONV: Final = ("conv_dim", "conv_alpha")
+_NATIVE: Final = (*_CONV, "use_tucker", "rank_dropout", "module_dropout")
+_OF_LYCORIS: Final = (
+    *_NATIVE, "bypass_mode", "dora_wd", "use_scalar", "rank_dropout_scale", "train_norm",
+)  # fmt: skip
+_PLUS: Final = (
+    "loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio",
+)  # fmt: skip
+# Lists of network and optimizer are texts here, with spaces between.
+_LISTS: Final = ("optimizer_args", "lr_scheduler_args")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A LoRA_type. args: the keys of a preset that it uses, in the order of the GUI."""
+
+    module: str
+    args: tuple[str, ...]
+    algo: str = ""
+
+
+_KINDS: Final[Mapping[str, _Kind]] = {
+    "Standard": _Kind("networks.lora", _BLOCKS),
+    "Kohya LoCon": _Kind("networks.lora", (*_CONV, *_BLOCKS)),
+    "Kohya LoHa": _Kind("networks.loha", _NATIVE),
+    "Kohya LoKr": _Kind("networks.lokr", (*_NATIVE, "factor")),
+    "LoCon": _Kind(LYCORIS, _OF_LYCORIS, "locon"),
+    "LyCORIS/LoCon": _Kind(LYCORIS, _OF_LYCORIS, "locon"),
+    "LyCORIS/LoHa": _Kind(LYCORIS, _OF_LYCORIS, "loha"),
+    "LyCORIS/LoKr": _Kind(LYCORIS, (*_OF_LYCORIS, "factor", "use_cp", "decompose_both"), "lokr"),
+}
+# The GUI's older names of two arguments.
+_OLD_NAMES: Final = {"conv_dims": "conv_block_dims", "conv_alphas": "conv_block_alphas"}
+
+
+def flattened(data: Mapping[str, Any], file: str, findings: Findings) -> dict[str, Any]:
+    """Return a preset under the keys of sd-scripts; what cannot be is added to the findings."""
+    given = {_OLD_NAMES.get(key, key): value for key, value in data.items()}
+    table = _without_other_models(given, file, findings)
+    more = _parameters(table.pop("additional_parameters", ""), file, findings)
+    table |= _network(table, file, findings)
+    for name in _LISTS:
+        if isinstance(table.get(name), str):
+            table[name] = table[name].replace('"', "").split()
+    _set_length(table)
+    _set_warmup(table)
+    _set_parts(table)
+    _set_prompts(table)
+    # A switch that is off, and a seed of 0, are not set there.
+    for name in ("v2", "v_parameterization", "seed"):
+        if name in table and (is_off(table[name]) or table[name] == "0"):
+            del table[name]
+    return table | more
+
+
+def _without_other_models(data: Mapping[str, Any], file: str, findings: Findings) -> dict[str, Any]:
+    """Leave out the keys of other models; their defaults are always in the file."""
+    for key, value in data.items():
+        if key.endswith("_checkbox") and key in PRESET and not PRESET[key].is_off(value):
+            findings.refuse(file, key, f"{key} = {shown(value)} is not supported", PRESET[key].text)
+    return {
+        key: value
+        for key, value in data.items()
+        if not key.startswith(GUI_MODELS)
+        and key not in GUI_OTHER_MODEL
+        and not (key in PRESET and PRESET[key].text == OTHER_MODEL)
+    }
+
+
+def _network(table: dict[str, Any], file: str, findings: Findings) -> dict[str, Any]:
+    """Take the arguments of the network out of a table; return network_module and network_args."""
+    values = {
+        key: table.pop(key)
+        for key in list(table)
+        if key in PRESET and PRESET[key].meaning is KeyMeaning.ARGUMENT
+    }
+    name = values.get("LoRA_type", "Standard")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        findings.refuse(
+            file,
+            "LoRA_type",
+            f"LoRA_type = {shown(name)} is not supported",
+            f"choose {', '.join(_KINDS)}",
+        )
+        return {}
+    used = {key: values[key] for key in (*kind.args, *_PLUS) if not is_off(values.get(key))}
+    if "conv_dim" not in used:
+        used.pop("conv_alpha", None)
+    args = [f"{key}={_text(value)}" for key, value in used.items()]
+    if kind.algo:
+        args = [f"preset={values.get('LyCORIS_preset') or 'full'}", f"algo={kind.algo}", *args]
+    return {"network_module": kind.module, "network_args": args}
+
+
+def _text(value: Any) -> str:
+    """Write a value as an argument: 8 for 8.0."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if is_whole else value).replace('"', "")
+
+
+def _set_length(table: dict[str, Any]) -> None:
+    """Let `epoch` count where neither epochs nor steps are given: the GUI makes steps of it."""
+    epoch = table.pop("epoch", None)
+    if is_off(table.get("max_train_epochs")) and is_off(table.get("max_train_steps")):
+        table["max_train_epochs"] = epoch
+
+
+def _set_warmup(table: dict[str, Any]) -> None:
+    """Read lr_warmup, in percent; steps stand above it."""
+    percent = table.pop("lr_warmup", 0)
+    if is_off(table.get("lr_warmup_steps")) and not is_off(percent):
+        table["lr_warmup_steps"] = f"{_text(percent)}%"
+
+
+def _set_parts(table: dict[str, Any]) -> None:
+    """Leave out the part of the model whose rate is 0, as the GUI does; 0 for both means that
+    learning_rate counts.
+    """
+    rates = [table.get(name) for name in ("text_encoder_lr", "unet_lr")]
+    if any(rate is None for rate in rates):
+        return
+    text_off, unet_off = (_is_zero(rate) for rate in rates)
+    if text_off:
+        del table["text_encoder_lr"]
+    if unet_off:
+        del table["unet_lr"]
+    if text_off != unet_off:
+        table["network_train_unet_only"] = text_off
+        table["network_train_text_encoder_only"] = unet_off
+
+
+def _is_zero(rate: Any) -> bool:
+    try:
+        return float(rate) == 0
+    except (TypeError, ValueError):
+        return is_off(rate)
+
+
+def _set_prompts(table: dict[str, Any]) -> None:
+    """Name the file into which the GUI writes the prompts that stand in its preset."""
+    table.pop("sample_prompts", None)
+    folder = table.get("output_dir")
+    file = Path(folder) / "sample" / "prompt.txt" if isinstance(folder, str) and folder else None
+    if file is not None and file.is_file():
+        table["sample_prompts"] = str(file)
+
+
+def _parameters(text: Any, file: str, findings: Findings) -> dict[str, Any]:
+    """Read `additional_parameters`, which the GUI adds to the command line of sd-scripts."""
+    key = "additional_parameters"
+    if not isinstance(text, str):
+        return {}
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        findings.refuse(file, key, f"{key} = {shown(text)}: {error}", "close the quote")
+        return {}
+    values: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name, sign, value = word[2:].partition("=")
+            values[name] = [value] if sign else []
+        elif name:
+            values[name].append(word)
+        else:
+            findings.refuse(file, key, f"{key} begins with {shown(word)}", "write --name value")
+            return {}
+    return {name: _parameter(name, parts) for name, parts in values.items()}
+
+
+def _parameter(name: str, parts: list[str]) -> Any:
+    if name in (*_LISTS, "network_args", "text_encoder_lr"):
+        return parts
+    return True if not parts else parts[0] if len(parts) == 1 else parts
