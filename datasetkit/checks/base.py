@@ -12,6 +12,7 @@ from datasetkit.captions.grammar import PLAIN, is_group
 from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
 from datasetkit.dataset.buckets import BucketRules
 from datasetkit.dataset.layout import Misread
+from datasetkit.dataset.unreached import UnreachedFiles
 from datasetkit.options.check import CheckOptions
 
 Group = Literal["image", "caption", "folder"]
@@ -128,15 +129,6 @@ class CheckImage:
     measures: ImageMeasures | None = None
     text: tuple[ImageRegion, ...] | None = None
     faces: tuple[ImageRegion, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UnreachedFiles:
-    """Files in or below a folder that trainers do not find."""
-
-    folder: Path
-    reason: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,13 @@ def plan_training(
     context.reporter.phase("reading the dataset")
     read = _read(folder, options, settings or {}, config_file, dataset_config, allow_import)
     run_checks.check_options(read.options)
-    plan = make_plan(read.subsets, read.options, processes=processes, notices=read.notices)
+    plan = make_plan(
+        read.subsets,
+        read.options,
+        processes=processes,
+        notices=read.notices,
+        reporter=context.reporter,
+    )
     model = option_checks.detect_base(read.options)
     run_checks.check_plan(read.options, plan, reporter=context.reporter)
     plan = replace(plan, notices=(*plan.notices, *run_checks.notices(read.options, model)))

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasetkit.core.errors import InputError
-from datasetkit.core.files import display
 from datasetkit.dataset.buckets import Bucket
 from datasetkit.executors.in_flight import DECODED
 from datasetkit.images import pixels as images
-from trainer.plan.plan import TrainImage
+from trainer.plan.plan import TrainImage, require_mask_shape
 
 # Part of a cached latent's key: change it whenever pixels come out differently.
 VERSION = "lanczos-box-1"
@@ -51,12 +49,7 @@ def read_mask(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]
     if image.mask is None:
         return np.full((height, width), 255, np.uint8)
     mask = images.load(image.mask).convert("L")
-    if mask.width * image.size[1] != mask.height * image.size[0]:
-        raise InputError(
-            f"the mask {display(image.mask)} is {mask.width} x {mask.height}, its image "
-            f"{image.size[0]} x {image.size[1]}",
-            hint="make the mask again: dsk cutout",
-        )
+    require_mask_shape(image.mask, mask.size, image.size)
     return np.asarray(_fit(mask, image.bucket, at, flip, Image.Resampling.BILINEAR))
 
 

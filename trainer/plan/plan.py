@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from datasetkit.captions import grammar
 from datasetkit.captions.caption import decode_caption
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core import file_kinds
-from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import (
     MASKS,
     caption_path,
@@ -25,11 +25,12 @@ from datasetkit.core.files import (
     read_regular,
 )
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
+from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.ranges import one_of
 from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
 from datasetkit.core.words import counted
-from datasetkit.dataset import layout, validation_split
-from datasetkit.dataset.buckets import Bucket, Size, select
+from datasetkit.dataset import layout, unreached, validation_split
+from datasetkit.dataset.buckets import Bucket, BucketRules, Size, select
 from datasetkit.dataset.layout import REG
 from datasetkit.dataset.repeats import (
     BatchSettings,
@@ -38,7 +39,9 @@ from datasetkit.dataset.repeats import (
     Totals,
     reg_samples,
 )
+from datasetkit.executors import local
 from datasetkit.images import pixels
+from datasetkit.images.listing import holds_images as has_images
 from datasetkit.images.listing import list_images, same_names
 from datasetkit.images.scan import refuse_shared_caption
 from datasetkit.options.train import TrainOptions
@@ -185,6 +188,7 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     trees = [(layout.read_tree(root), False)]
     if reg.is_dir():
         trees.append((layout.read_tree(reg), True))
+    _require_reg_concepts(reg, trees)
     empty: list[str] = []
     concepts = [
         (concept, is_reg)
@@ -211,10 +215,43 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     if all(subset.is_reg for subset in subsets):
         raise DatasetError(
             f"{display(folder)} has no <repeats>_<concept> folders with images",
-            hint="; ".join(empty) or "dsk layout creates them",
+            hint="; ".join(empty) or _where_images_belong(folder, root),
         )
     misread = (notice for tree, is_reg in trees for notice in _misread(tree, is_reg))
-    return subsets, (*misread, *empty)
+    beside = [*unreached.beside_roots(folder, (root, reg)), *unreached.beside_concepts(root)]
+    if reg.is_dir():
+        beside += unreached.beside_concepts(reg)
+    return subsets, (*misread, *empty, *(files.text for files in beside))
+
+
+def _require_reg_concepts(reg: Path, trees: Sequence[tuple[layout.ConceptFolders, bool]]) -> None:
+    """Raise DatasetError for regularisation images of which no folder is a concept: the run would
+    go on without any.
+    """
+    tree = next((tree for tree, is_reg in trees if is_reg), None)
+    if tree is None or tree.concepts:
+        return
+    folders = [m for m in tree.misread if unreached.count(reg / m.folder)]
+    direct = list_images(reg).image_files
+    if not direct and not folders:
+        return
+    what = f"{counted(direct, 'image')} beside it" if direct else folders[0].text
+    raise DatasetError(
+        f"{display(reg)} has no <repeats>_<class> folder: {what}",
+        hint=f"move the images into {display(reg / '1_girl')}, named for their class, or rename "
+        f"{display(reg)} to train without them",
+    )
+
+
+def _where_images_belong(folder: Path, root: Path) -> str:
+    """Return what to do about a folder without concepts."""
+    if isinstance(layout.parse(folder.absolute().name), layout.Concept) and has_images(folder):
+        return (
+            f"it is a concept folder: name the folder above it, {display(folder.absolute().parent)}"
+        )
+    if has_images(root):
+        return f"move its images into {display(root / '1_name')}, or run dsk layout"
+    return "dsk layout creates them"
 
 
 def _has_images(folder: Path, notices: list[str]) -> bool:
@@ -239,8 +276,12 @@ def make_plan(
     *,
     processes: int = 1,
     notices: Sequence[str] = (),
+    reporter: Reporter = SILENT,
 ) -> TrainingPlan:
-    """Read every image's size and caption, and plan the run; unreadable images are left out.
+    """Read every image and its caption, and plan the run; unreadable images are left out.
+
+    Each image and mask is decoded once, as training will decode it: one that is cut short would end
+    the run in the step that meets it.
 
     Raises DatasetError without any training image, ConfigError for an unknown optimizer or LR
     schedule.
@@ -248,7 +289,7 @@ def make_plan(
     _check_names(options)
     all_notices = list(notices)
     subsets = _once_per_block(subsets, all_notices)
-    images, failed, left_out = _read_images(subsets, options, all_notices)
+    images, failed, left_out = _read_images(subsets, options, all_notices, reporter)
     if line := file_kinds.summary(left_out):
         all_notices.append(line)
     if all(p.subset.is_reg for p in images):
@@ -339,13 +380,16 @@ def _split(
 
 @dataclass(frozen=True, slots=True)
 class _ReadImage:
-    """What the file of an image says. caption: None without a caption file."""
+    """What the file of an image says. caption: None without a caption file; two_captions: it has a
+    .txt and a .caption.
+    """
 
     path: Path
     id: str
     size: Size
     caption: str | None
     mask: Path | None
+    two_captions: bool
 
     @property
     def captioned(self) -> Captioned:
@@ -363,7 +407,7 @@ class _ReadFolder:
 
 
 def _read_images(
-    subsets: Sequence[Subset], options: TrainOptions, notices: list[str]
+    subsets: Sequence[Subset], options: TrainOptions, notices: list[str], reporter: Reporter
 ) -> tuple[list[TrainImage], list[Failed], list[LeftOut]]:
     """Read the images of all subsets: those to train, those that failed, and other files.
 
@@ -374,10 +418,14 @@ def _read_images(
     left_out: list[LeftOut] = []
     read: dict[tuple[Path, bool], _ReadFolder] = {}
     reported: set[Path] = set()
+    reader = _ImageReader(
+        tuple(dict.fromkeys(subset.block.rules for subset in subsets)), options.masked_loss
+    )
+    folders = {subset.folder.resolve() for subset in subsets}
     for subset in subsets:
         lines = subset.captions.enable_wildcard
         if (subset.folder, lines) not in read:
-            read[subset.folder, lines] = _read_folder(subset.folder, options, lines=lines)
+            read[subset.folder, lines] = _read_folder(subset.folder, reader, lines, reporter)
         folder = read[subset.folder, lines]
         images += [
             TrainImage(
@@ -397,6 +445,11 @@ def _read_images(
             failed += folder.failed
             left_out += folder.left_out
             notices += [*folder.notices, *_without_caption(subset, folder)]
+            notices += [
+                files.text
+                for files in unreached.below_concept(subset.folder)
+                if files.folder.resolve() not in folders
+            ]
     return images, failed, left_out
 
 
@@ -408,37 +461,70 @@ def _without_caption(subset: Subset, folder: _ReadFolder) -> list[str]:
     return [f"{name}: {count} images without a caption get the caption `{display(subset.name)}`"]
 
 
-def _read_folder(folder: Path, options: TrainOptions, *, lines: bool) -> _ReadFolder:
+@dataclass(frozen=True, slots=True)
+class _ImageReader:
+    """Reads images in threads. rules: of all blocks that train them; masks: read these too.
+
+    decoded: the ids of images that were decoded; equal files are decoded once.
+    """
+
+    rules: tuple[BucketRules, ...]
+    masks: bool
+    decoded: set[str] = field(default_factory=set)
+
+    def read(self, path: Path, *, lines: bool) -> _ReadImage:
+        """Read an image as training will: its size, hash, pixels, caption and mask. Raises
+        InputError.
+        """
+        probed = pixels.probe(path)
+        size = (probed.width, probed.height)
+        caption, both = _caption(path, lines=lines)
+        key = image_id(path)
+        if key not in self.decoded:
+            # The largest size that any block needs: a JPEG is decoded no larger than that.
+            pixels.load(path, shrink_to=max(max(select(r, *size).resized) for r in self.rules))
+            self.decoded.add(key)
+        mask: Path | None = mask_path(path)
+        if not self.masks or mask is None or not mask.is_file():
+            mask = None
+        else:
+            require_mask_shape(mask, pixels.load(mask).size, size)
+        return _ReadImage(path, key, size, caption, mask, both)
+
+
+def require_mask_shape(mask: Path, size: Size, image: Size) -> None:
+    """Raise InputError for a mask of another shape than its image."""
+    if size[0] * image[1] != size[1] * image[0]:
+        raise InputError(
+            f"the mask {display(mask)} is {size[0]} x {size[1]}, its image {image[0]} x {image[1]}",
+            hint="make the mask again: dsk cutout",
+        )
+
+
+def _read_folder(
+    folder: Path, reader: _ImageReader, lines: bool, reporter: Reporter
+) -> _ReadFolder:
     """Read the images of a folder. lines: keep the lines of a caption as separate captions."""
     if not folder.is_dir():
         raise DatasetError(
             f"{display(folder)} does not exist", hint="check the folder of this subset"
         )
     listing = list_images(folder)
-    images: list[_ReadImage] = []
-    failed = list(listing.failed)
-    notices: list[str] = []
     owners = same_names(listing.images)
-    for path in listing.images:
-        try:
-            if path in owners:
-                refuse_shared_caption(path, owners[path])
-            probed = pixels.probe(path)
-            caption, both = _caption(path, lines=lines)
-            if both:
-                notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is used")
-            mask = mask_path(path)
-            images.append(
-                _ReadImage(
-                    path,
-                    image_id(path),
-                    (probed.width, probed.height),
-                    caption,
-                    mask if options.masked_loss and mask.is_file() else None,
-                )
-            )
-        except DskError as error:
-            failed.append(Failed(path, error.message, error.hint))
+
+    def read(path: Path) -> _ReadImage:
+        if path in owners:
+            refuse_shared_caption(path, owners[path])
+        return reader.read(path, lines=lines)
+
+    results = list(local.each(read, listing.images, name="reading images", reporter=reporter))
+    images = [result for result in results if isinstance(result, _ReadImage)]
+    failed = [*listing.failed, *(result for result in results if isinstance(result, Failed))]
+    notices = [
+        f"{display(image.path.name)} has a .txt and a .caption: the .txt is used"
+        for image in images
+        if image.two_captions
+    ]
     notices += misnamed_warnings(
         {
             image: others

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasetkit.checks.base import CheckFolder, UnreachedFiles
-from datasetkit.core.errors import DskError
+from datasetkit.checks.base import CheckFolder
 from datasetkit.core.files import MASKS
-from datasetkit.dataset import layout
+from datasetkit.dataset import layout, unreached
 from datasetkit.dataset.layout import REG, TRAIN
-from datasetkit.images.listing import list_images, subfolders
+from datasetkit.dataset.unreached import UnreachedFiles
+from datasetkit.images.listing import list_images
 from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.toml import Config, find
 from datasetkit.verbs.shared.concept_folders import (
@@ -61,6 +61,8 @@ def find_folders(
                 to_check.folders + reg_folders.folders, to_check.misread + reg_folders.misread,
                 to_check.empty + reg_folders.empty, to_check.astray + reg_folders.astray,
             )  # fmt: skip
+        beside = unreached.beside_roots(folder, (tree, reg))
+        to_check = replace(to_check, astray=(*to_check.astray, *beside))
         if not to_check.folders and not to_check.misread:
             raise no_images(folder)
         return to_check
@@ -69,7 +71,10 @@ def find_folders(
         require_folder(concept.folder)
     folders = tuple(_of_concept(concept, config, trigger) for concept in sets.train)
     return FoldersToCheck(
-        folders, astray=() if recursive else tuple(a for f in folders for a in _below(f.folder))
+        folders,
+        astray=()
+        if recursive
+        else tuple(a for f in folders for a in unreached.below_concept(f.folder)),
     )
 
 
@@ -79,7 +84,7 @@ def _meant_as_concepts(tree: Path, folders: layout.ConceptFolders) -> bool:
     """
     if tree.name != TRAIN and list_images(tree).images:
         return False
-    with_images = [m for m in folders.misread if _has_images(tree / m.folder)]
+    with_images = [m for m in folders.misread if unreached.count(tree / m.folder)]
     return any(tree.name == TRAIN or m.folder[:1].isdecimal() for m in with_images)
 
 
@@ -103,9 +108,9 @@ def _laid_out(
         }
     folders: list[CheckFolder] = []
     empty: list[Path] = []
-    astray = _beside(tree)
+    astray = unreached.beside_concepts(tree)
     for path, concept in trained.items():
-        astray += _below(path)
+        astray += unreached.below_concept(path)
         if not list_images(path).images:
             empty.append(path)
             continue
@@ -124,7 +129,7 @@ def _is_a_problem(misread: layout.Misread, tree: Path) -> bool:
     """Tell whether a folder that is not a concept matters: trainers read it, or it has images."""
     if misread.folder in (REG, MASKS):
         return False
-    return misread.trainers is not None or _has_images(tree / misread.folder)
+    return misread.trainers is not None or unreached.count(tree / misread.folder) > 0
 
 
 def _trained_folders(
@@ -136,34 +141,8 @@ def _trained_folders(
     return {path: concept for path, concept in folders.items() if not path.is_symlink()}
 
 
-def _beside(tree: Path) -> list[UnreachedFiles]:
-    """Return the images beside the concept folders, which trainers do not find."""
-    number = list_images(tree).image_files
-    reason = "beside the concept folders: trainers search only these"
-    return [UnreachedFiles(tree, reason, number)] if number else []
-
-
 def _of_concept(concept: ConceptSet, config: Config, trigger: tuple[str, ...]) -> CheckFolder:
     triggers = trigger or concept.trigger
     if not triggers and config.root is not None:
         triggers = declared_trigger(config, concept_of(config, concept.folder))
     return CheckFolder(concept.name, concept.folder, concept.repeats or 1, triggers)
-
-
-def _below(folder: Path) -> list[UnreachedFiles]:
-    """Return the subfolders with images, which trainers do not search."""
-    unreached = []
-    for path in subfolders(folder):
-        number = list_images(path, recursive=True).image_files
-        if number:
-            unreached.append(
-                UnreachedFiles(path, "in a subfolder: trainers do not search it", number)
-            )
-    return unreached
-
-
-def _has_images(folder: Path) -> bool:
-    try:
-        return bool(list_images(folder, recursive=True).image_files)
-    except DskError:  # no permission
-        return False
