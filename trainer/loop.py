@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -83,7 +83,8 @@ class StepLog:
 
     rates: part -> effective learning rate, including D-Adaptation's factor; scheduled: without that
     factor. grad_norm: before clipping. last_of_epoch: this step ends its epoch. norms: of the
-    modules' changes, if scale_weight_norms limits them. waited: seconds spent waiting for images.
+    modules' changes, if scale_weight_norms limits them. seconds: that the step took; waited: the
+    part of them spent waiting for images.
     """
 
     step: int
@@ -96,6 +97,7 @@ class StepLog:
     last_of_epoch: bool
     norms: NormReport | None = None
     waited: float = 0.0
+    seconds: float = 0.0
 
 
 def steps(setup: TrainingSetup, *, start: int = 0, workers: int = WORKERS) -> Iterator[StepLog]:
@@ -104,10 +106,12 @@ def steps(setup: TrainingSetup, *, start: int = 0, workers: int = WORKERS) -> It
     workers: threads that read images ahead; their number does not change the result.
     """
     with closing(reader(setup).steps(start, workers=workers)) as batches:
-        waiting_since = time.perf_counter()
+        began = time.perf_counter()
         for work in batches:
-            yield _step(setup, work, time.perf_counter() - waiting_since)
-            waiting_since = time.perf_counter()
+            waited = time.perf_counter() - began
+            log = _step(setup, work)
+            yield replace(log, waited=waited, seconds=time.perf_counter() - began)
+            began = time.perf_counter()
 
 
 def reader(setup: TrainingSetup) -> Reader:
@@ -115,7 +119,7 @@ def reader(setup: TrainingSetup) -> Reader:
     return Reader(setup.options, setup.plan, setup.encoder, setup.device_context.process)
 
 
-def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
+def _step(setup: TrainingSetup, work: StepBatches) -> StepLog:
     optimizer, options = setup.optimizer, setup.options
     step = work.number
     parameters = setup.lora.parameters()
@@ -148,7 +152,6 @@ def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
         grad_norm=float(grad_norm),
         last_of_epoch=(step + 1) % setup.plan.totals.steps_per_epoch == 0,
         norms=norms,
-        waited=waited,
     )
 
 

@@ -65,9 +65,10 @@ class TrainedLora:
     """The result of a run.
 
     files: the LoRA files, the final one last. steps: for the whole run; start: the step that a
-    resumed run continued from, else 0. loss: mean over the last epoch's steps taken by this call.
-    seconds: spent on the steps taken by this call; waited: the part of them spent waiting for
-    images. modules: layers that the LoRA adapts. metrics, plot: metrics.jsonl and loss.png.
+    resumed run continued from, else 0. loss: mean over the samples of the last epoch's steps taken
+    by this call. seconds: spent on the steps taken by this call; waited: the part of them spent
+    waiting for images; between_steps: the time beside them, for preview images, validation and
+    saving. modules: layers that the LoRA adapts. metrics, plot: metrics.jsonl and loss.png.
     remarks: of the LoRA check. samples: the contact sheet of the preview images. best, last: the
     best and the last validation, None without held-out images.
     """
@@ -84,6 +85,7 @@ class TrainedLora:
     failed: tuple[Failed, ...] = ()
     samples: Path | None = None
     waited: float = 0.0
+    between_steps: float = 0.0
     best: BestStep | None = None
     last: ValidationPoint | None = None
 
@@ -328,7 +330,7 @@ def _train(
     start = state.step if state else 0
     outputs = _RunOutputs(run, folder, name, start, files, facts, prompts, reporter)
     last_epoch: list[StepLog] = []
-    waited = 0.0
+    waited = in_steps = 0.0
     reporter.start("training", run.plan.steps)
     reporter.advance(start)
     try:
@@ -337,6 +339,7 @@ def _train(
         for log in loop.steps(run, start=start):
             outputs.after_step(log)
             waited += log.waited
+            in_steps += log.seconds
             if last_epoch and last_epoch[-1].epoch != log.epoch:
                 last_epoch.clear()
             last_epoch.append(log)
@@ -344,14 +347,14 @@ def _train(
     finally:
         reporter.finish()
         outputs.close()
-    seconds = time.monotonic() - started
+    between_steps = time.monotonic() - started - in_steps
     loras, remarks = outputs.finish()
     return TrainedLora(
         files=loras,
         steps=run.plan.steps,
         start=start,
-        loss=sum(log.loss for log in last_epoch) / len(last_epoch),
-        seconds=seconds,
+        loss=metrics.mean_loss((log.loss, log.samples) for log in last_epoch),
+        seconds=in_steps,
         modules=len(run.lora.modules),
         metrics=outputs.metrics_path,
         plot=outputs.plot_path,
@@ -359,6 +362,7 @@ def _train(
         failed=run.plan.failed,
         samples=outputs.previews.contact_sheet,
         waited=waited,
+        between_steps=between_steps,
         best=outputs.validator.best if outputs.validator else None,
         last=outputs.last_validation,
     )
@@ -558,10 +562,10 @@ def _writers(
     """Return the metrics writers of this process; only the main process has any."""
     if not run.device_context.is_main:
         return []
-    writers: list[metrics.Writer] = [metrics.JsonLines(path, start=start)]
-    before = [float(line["loss"]) for line in metrics.read_rows(path) if "loss" in line]
-    per_epoch = run.plan.totals.steps_per_epoch
     device = run.device_context.device
+    writers: list[metrics.Writer] = [metrics.JsonLines(path, start=start, device=device)]
+    before = metrics.read_rows(path)
+    per_epoch = run.plan.totals.steps_per_epoch
     writers.append(metrics.ProgressLine(reporter, device, per_epoch=per_epoch, before=before))
     if run.options.logging_dir:
         logs = Path(run.options.logging_dir)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.train import PlanTrainingResult, TrainResult
 
 _NAMED = 3
+_NOTABLE = 0.1  # of the time of the steps: time beside them is shown from this share on
 _PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
 
 
@@ -231,6 +232,8 @@ def _memory(memory: MemoryEstimate, *, in_parts: bool) -> None:
 def _lora(lora: TrainedLora) -> None:
     new = lora.steps - lora.start
     pace = f", {lora.seconds / new:.2f} s each" if new else ""
+    if lora.between_steps > max(1.0, _NOTABLE * lora.seconds):
+        pace += f" and {lora.between_steps:.0f} s for previews, validation and saving"
     say(
         f"trained {counted(new, 'step')}{pace}; loss {lora.loss:.4f}; "
         f"{counted(lora.modules, 'module')} passed the LoRA check"

@@ -261,3 +261,12 @@ def test_lora_that_learned_nothing_fails_the_lora_check(dsk, data, tmp_path):
         *given(f"pretrained_model_name_or_path={model}", "resolution=64", "max_bucket_reso=64"),
     )  # fmt: skip
     assert ended.code == 21 and "learned nothing" in ended.err
+    assert "kept as sks-failed-check.safetensors" in ended.err.replace("\n", " ")
+    assert "sks-metrics.jsonl and sks-loss.png" in ended.err.replace("\n", " ")
+    output = data.parent / "output"
+    assert not (output / "sks.safetensors").exists()
+    assert load_file(output / "sks-failed-check.safetensors")
+    record = json.loads((output / "sks-run.json").read_bytes())
+    kinds = {file["name"]: file["kind"] for file in record["files"]}
+    assert record["status"] == "failed" and "sks.safetensors" not in kinds
+    assert kinds["sks-failed-check.safetensors"] == "failed lora"

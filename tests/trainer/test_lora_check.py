@@ -73,3 +73,33 @@ def test_module_with_a_very_large_change_is_remarked(trained, tmp_path):
     finally:
         with torch.no_grad():
             module.up.copy_(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype", "words", "hint"),
+    [
+        (1e-10, torch.float16, "rounds to 0 in fp16", 'save_precision = "float"'),
+        (1e-10, torch.bfloat16, "", ""),
+        (0.0, torch.float16, "learned nothing", "raise the learning rate"),
+        (0.0, torch.float32, "learned nothing", "raise the learning rate"),
+    ],
+)
+def test_a_lora_without_effect_says_whether_the_file_or_the_training_lost_it(
+    trained, tmp_path, change, dtype, words, hint
+):
+    ups = [module.up.detach().clone() for module in trained.modules]
+    try:
+        with torch.no_grad():
+            for module in trained.modules:
+                module.up.fill_(change)
+        if not words:
+            checked(trained, tmp_path, lambda tensors: None, dtype=dtype)
+            return
+        with pytest.raises(LoraCheckFailed, match=words) as caught:
+            checked(trained, tmp_path, lambda tensors: None, dtype=dtype)
+        assert hint in caught.value.hint and "60 of 60 modules" in caught.value.message
+        assert ("float" in caught.value.hint) == bool(change)
+    finally:
+        with torch.no_grad():
+            for module, up in zip(trained.modules, ups, strict=True):
+                module.up.copy_(up)

@@ -22,6 +22,7 @@ def rows(steps: int = 100, text: float = 1.0):
             "step": step,
             "epoch": (step - 1) // PER_EPOCH + 1,
             "loss": 0.1 + 0.05 * math.sin(step),
+            "samples": 4,
             "lr/unet": 1e-4 * (1 - step / steps),
             "lr/text_encoder": text * 1e-4 * (1 - step / steps),
         }
@@ -120,8 +121,12 @@ def test_saved_files_are_found_at_the_steps_that_their_names_say():
 @pytest.mark.parametrize("second", [None, object()])
 def test_the_heading_has_the_rates_of_the_parts_that_the_model_has(second):
     parts = SimpleNamespace(unet=object(), text_encoder=object(), text_encoder_2=second)
-    plan = SimpleNamespace(images=[1, 2], steps=12, epochs=1)
+    plan = SimpleNamespace(image_count=2, steps=12, epochs=1)
     setup = SimpleNamespace(options=TrainOptions(), plan=plan, parts=parts)
     facts = run._plot_facts(setup)  # type: ignore[arg-type]
     assert "12 steps in 1 epoch;" in facts
     assert ("text_encoder_2" in facts) == (second is not None)
+
+
+def test_moving_mean_weighs_every_sample_the_same():
+    assert loss_plot.moving_mean([1.0, 2.0, 4.0], [8, 8, 2], 2) == [1.5, 2.4]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from datasetkit.core.errors import ConfigError
 from datasetkit.options import train as train_options
 from tests.trainer import tiny
-from tests.trainer.test_run import Killer, planned, stopped
+from tests.trainer.test_run import Killer, planned, stopped, training_rows
 from trainer import run, setup
 from trainer.files.lora import ADAPTER
 from trainer.files.run_files import RunFiles
@@ -93,7 +93,7 @@ def test_training_is_the_same_with_and_without_preview_images(data, sampled, who
     without = train(plain, planned(data, plain))
     ours, theirs = (load_file(result.files[-1]) for result in (whole, without))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert metrics.read_rows(whole.metrics) == metrics.read_rows(without.metrics)
+    assert training_rows(whole.metrics) == training_rows(without.metrics)
     assert without.samples is None and not (tmp_path / "sample").exists()
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 from dataclasses import replace
 
 import pytest
@@ -86,15 +87,26 @@ def _umask():
     return mask
 
 
-def test_progress_line_has_the_mean_loss_and_the_memory(data, options):
-    reporter = Killer()
+def test_metrics_and_progress_line_weigh_every_sample_the_same(data, options):
+    """The last step of an epoch has fewer samples than the others."""
+    reporter, began = Killer(), time.time()
     result = train(options, planned(data, options), reporter=reporter)
-    losses = [row["loss"] for row in metrics.read_rows(result.metrics)]
-    assert len(reporter.notes) == len(losses) > 2
+    rows = metrics.read_rows(result.metrics)
+    assert len(reporter.notes) == len(rows) > 2
     per_epoch = planned(data, options).totals.steps_per_epoch
-    recent = losses[-per_epoch:]
-    assert reporter.notes[0].startswith(f"loss {losses[0]:.4f}, ")
-    assert re.fullmatch(rf"loss {sum(recent) / len(recent):.4f}, \d+\.\d GB", reporter.notes[-1])
+    recent = rows[-per_epoch:]
+    assert len({row["samples"] for row in recent}) > 1
+    mean = sum(row["loss"] * row["samples"] for row in recent) / sum(r["samples"] for r in recent)
+    assert abs(result.loss - mean) < 1e-12
+    assert reporter.notes[0].startswith(f"loss {rows[0]['loss']:.4f}, ")
+    assert re.fullmatch(rf"loss {mean:.4f}, \d+\.\d GB", reporter.notes[-1])
+
+    assert all(row.keys() >= set(metrics.MACHINE) for row in rows)
+    times, elapsed = [[row[key] for row in rows] for key in ("time", "elapsed")]
+    assert began - 1 <= times[0] and times == sorted(times) and times[-1] <= time.time() + 1
+    assert elapsed == sorted(elapsed) and all(row["memory"] > 1e7 for row in rows)
+    assert abs(sum(row["seconds"] for row in rows) - result.seconds) < 0.001 * len(rows)
+    assert result.between_steps > 0
 
 
 def test_metadata_has_the_training_and_no_folder(data, options, tmp_path):
@@ -114,12 +126,15 @@ def test_metadata_has_the_training_and_no_folder(data, options, tmp_path):
     assert str(tmp_path.parent) not in json.dumps(reported)
 
 
-def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path):
+def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     short = replace(options, max_train_steps=1)
-    files = [
-        load_file(whole(data, replace(short, output_dir=str(tmp_path / name), seed=seed)).files[-1])
+    paths = [
+        whole(data, replace(short, output_dir=str(tmp_path / name), seed=seed)).files[-1]
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    files = [load_file(path) for path in paths]
     assert all(torch.equal(files[0][key], files[1][key]) for key in files[0])
     assert not all(torch.equal(files[0][key], files[2][key]) for key in files[0])
 
@@ -137,7 +152,13 @@ LIVELY = {
 def uninterrupted(data, model, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
     result = whole(data, tiny.options(model, out, **LIVELY))
-    return load_file(result.files[-1]), metrics.read_rows(result.metrics)
+    return load_file(result.files[-1]), training_rows(result.metrics)
+
+
+def training_rows(path):
+    """Return the rows of a metrics file without what differs between equal runs."""
+    rows = metrics.read_rows(path)
+    return [{k: v for k, v in row.items() if k not in metrics.MACHINE} for row in rows]
 
 
 @pytest.mark.parametrize("stop", [4, pytest.param(7, marks=pytest.mark.slow)])
@@ -150,7 +171,7 @@ def test_resumed_run_is_bit_identical(data, model, tmp_path, uninterrupted, stop
     tensors, rows = uninterrupted
     resumed = load_file(result.files[-1])
     assert all(torch.equal(tensors[key], resumed[key]) for key in tensors)
-    assert metrics.read_rows(result.metrics) == rows
+    assert training_rows(result.metrics) == rows
 
 
 @pytest.mark.slow

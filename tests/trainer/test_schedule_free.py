@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny
-from tests.trainer.test_run import Killer, Stopped, planned, whole
+from tests.trainer.test_run import Killer, Stopped, planned, training_rows, whole
 from trainer.files import lora, training_state
 from trainer.monitor import metrics
 from trainer.optimizers import trial
@@ -40,7 +40,7 @@ def test_resumed_run_is_bit_identical(data, model, tmp_path, uninterrupted):
     assert result.start == 3
     tensors, resumed = load_file(uninterrupted.files[-1]), load_file(result.files[-1])
     assert all(torch.equal(tensors[key], resumed[key]) for key in tensors)
-    assert metrics.read_rows(result.metrics) == metrics.read_rows(uninterrupted.metrics)
+    assert training_rows(result.metrics) == training_rows(uninterrupted.metrics)
 
 
 def test_previews_and_saves_do_not_change_the_training(data, model, tmp_path, uninterrupted):

@@ -15,7 +15,7 @@ from datasetkit import api
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
-from tests.trainer.test_run import Killer, Stopped
+from tests.trainer.test_run import Killer, Stopped, training_rows
 from trainer import config, loop, setup
 from trainer.data import seeds
 from trainer.monitor import metrics, validation
@@ -220,7 +220,7 @@ def test_resumed_run_keeps_its_validations(finished, data, model, tmp_path):
     assert (
         0 < result.start < whole.steps and result.best == whole.best and result.last == whole.last
     )
-    assert metrics.read_rows(result.metrics) == metrics.read_rows(whole.metrics)
+    assert training_rows(result.metrics) == training_rows(whole.metrics)
     seen = (tmp_path / "out" / "sks-validation.jsonl").read_text()
     assert seen == whole.metrics.with_name("sks-validation.jsonl").read_text()
 

@@ -22,6 +22,7 @@ from datasetkit.core.progress import SILENT, Reporter
 from trainer.data import pixels
 from trainer.data.pixels import Corner
 from trainer.device import cast_base
+from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.plan.plan import TrainImage
 
 
@@ -116,8 +117,6 @@ class Encoder:
 
     def write(self, path: Path) -> None:
         """Write all latents to one file, completely or not at all. Raises StorageError."""
-        from safetensors.torch import save
-
         tensors = {
             f"{key}.{name}": getattr(m, name)
             for key, m in self._latents.items()
@@ -125,7 +124,7 @@ class Encoder:
         }
         sums = {key: _checksum(m) for key, m in self._latents.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, save(tensors, metadata=sums))
+        write_atomic(path, safetensors_bytes(tensors, sums))
 
 
 def _read(path: Path) -> tuple[dict[str, Moments], str]:

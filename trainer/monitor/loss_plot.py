@@ -64,7 +64,8 @@ def plot(
         plain_axes(panel, grid="y")
         for step in saved:
             panel.axvline(step, color=SAVED, linewidth=1, zorder=0)
-    _plot_loss(panels[0], steps, [row["loss"] for row in rows], per_epoch)
+    samples = [row["samples"] for row in rows]
+    _plot_loss(panels[0], steps, [row["loss"] for row in rows], samples, per_epoch)
     _name_saved(panels[0], saved)
     if validations:
         _plot_validations(panels[1], validations)
@@ -76,14 +77,20 @@ def plot(
     write_atomic(path, png.getvalue())
 
 
-def _plot_loss(axes: Any, steps: Sequence[int], loss: Sequence[float], per_epoch: int) -> None:
+def _plot_loss(
+    axes: Any,
+    steps: Sequence[int],
+    loss: Sequence[float],
+    samples: Sequence[int],
+    per_epoch: int,
+) -> None:
     """Plot the loss of each step, and its mean over so many steps that all images are in it."""
     window = min(per_epoch, max(_LEAST_STEPS, int(len(loss) * _MOST_OF_RUN)))
     width = 0.6 if len(loss) > _FEW_STEPS else 1.2
     axes.plot(steps, loss, linewidth=width, alpha=0.45, color=BLUE, label="loss of a step")
     if _LEAST_STEPS <= window <= len(loss):
         of = "an epoch" if window == per_epoch else f"{window} steps"
-        means = moving_mean(loss, window)
+        means = moving_mean(loss, samples, window)
         axes.plot(steps[window - 1 :], means, linewidth=2, color=ORANGE, label=f"mean of {of}")
     if len(loss) > 2:
         low, high = min(loss), float(np.percentile(loss, 100 - _OUTLIERS))
@@ -94,10 +101,12 @@ def _plot_loss(axes: Any, steps: Sequence[int], loss: Sequence[float], per_epoch
     legend(axes, loc="upper right")
 
 
-def moving_mean(values: Sequence[float], window: int) -> list[float]:
-    """Return the mean of each `window` values in a row."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    return [float(mean) for mean in (sums[window:] - sums[:-window]) / window]
+def moving_mean(values: Sequence[float], weights: Sequence[int], window: int) -> list[float]:
+    """Return the weighted mean of each `window` values in a row. weights: samples of each step."""
+    weighted = np.concatenate([[0.0], np.cumsum(np.multiply(values, weights))])
+    total = np.concatenate([[0], np.cumsum(weights)])
+    means = (weighted[window:] - weighted[:-window]) / (total[window:] - total[:-window])
+    return [float(mean) for mean in means]
 
 
 def _name_saved(axes: Any, saved: Mapping[int, str]) -> None:

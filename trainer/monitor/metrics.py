@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,8 @@ from datasetkit.core.progress import Reporter
 from trainer.device import peak_memory
 from trainer.loop import StepLog
 
+# What a row says of the machine, and not of the training: it differs between equal runs.
+MACHINE: Final = ("time", "elapsed", "seconds", "memory")
 # sd-scripts' names of the parts in TensorBoard.
 _PARTS: Final = {"text_encoder": "textencoder", "text_encoder_2": "textencoder2"}
 
@@ -79,6 +82,7 @@ def step_row(log: StepLog) -> dict[str, object]:
         "loss": log.loss,
         "samples": log.samples,
         "gradient": log.grad_norm,
+        "seconds": round(log.seconds, 4),
         **{f"lr/{part}": rate for part, rate in log.rates.items()},
     }
     if log.norms is not None:
@@ -107,12 +111,15 @@ def validation_row(point: ValidationPoint) -> dict[str, object]:
 class JsonLines:
     """Writes `<name>-metrics.jsonl`, one write per line; a resumed run appends after the step it
     continues from.
+
+    Each row gets `time` (since 1970) and `elapsed` (since this process began to train), in seconds,
+    and `memory`, the peak so far in bytes.
     """
 
-    def __init__(self, path: Path, *, start: int) -> None:
+    def __init__(self, path: Path, *, start: int, device: torch.device) -> None:
         kept = [line for line in read_rows(path) if int(line["step"]) <= start] if start else []
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode("utf-8"))
-        self._path = path
+        self._path, self._device, self._began = path, device, time.monotonic()
         with writing(path):
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
 
@@ -123,7 +130,12 @@ class JsonLines:
         self._write(validation_row(point))
 
     def _write(self, row: Mapping[str, object]) -> None:
-        line = memoryview(f"{json.dumps(row)}\n".encode())
+        machine = {
+            "time": round(time.time(), 3),
+            "elapsed": round(time.monotonic() - self._began, 3),
+            "memory": peak_memory(self._device) or None,
+        }
+        line = memoryview(f"{json.dumps({**row, **machine})}\n".encode())
         with writing(self._path):
             while line:
                 line = line[os.write(self._descriptor, line) :]
@@ -135,25 +147,57 @@ class JsonLines:
         os.close(self._descriptor)
 
 
+@dataclass(slots=True)
+class RecentLoss:
+    """The mean loss of the samples of the last steps: every sample weighs the same, also where a
+    step has fewer.
+
+    steps: at most so many; before: the rows of the steps before a resumed run's first one.
+    """
+
+    steps: int
+    before: InitVar[Sequence[Mapping[str, Any]]] = ()
+    _recent: deque[tuple[float, int]] = field(init=False)
+
+    def __post_init__(self, before: Sequence[Mapping[str, Any]]) -> None:
+        losses = [(float(row["loss"]), int(row["samples"])) for row in before if "loss" in row]
+        self._recent = deque(losses, maxlen=self.steps)
+
+    def add(self, log: StepLog) -> float:
+        """Add a step and return the mean."""
+        self._recent.append((log.loss, log.samples))
+        return mean_loss(self._recent)
+
+
+def mean_loss(steps: Iterable[tuple[float, int]]) -> float:
+    """Return the mean loss of the samples of some steps, each (mean loss, samples)."""
+    losses = list(steps)
+    return sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
+
+
 class TensorBoard:
     """Writes TensorBoard's event files under sd-scripts' tags.
 
-    per_epoch: optimizer steps in an epoch; `loss/average` is the mean of that many last steps.
-    before: the losses of the steps before a resumed run's first one.
+    per_epoch: optimizer steps in an epoch; `loss/average` is the mean over the samples of that many
+    last steps. before: the rows of the steps before a resumed run's first one.
     """
 
     def __init__(
-        self, folder: Path, *, start: int, per_epoch: int, before: Sequence[float] = ()
+        self,
+        folder: Path,
+        *,
+        start: int,
+        per_epoch: int,
+        before: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         with writing(folder):
             self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
-        self._recent = deque(before, maxlen=per_epoch)
+        self._recent = RecentLoss(per_epoch, before)
 
     def add(self, log: StepLog) -> None:
-        self._recent.append(log.loss)
-        mean = sum(self._recent) / len(self._recent)
+        mean = self._recent.add(log)
         self._writer.add_scalar("loss/current", log.loss, log.step)
         self._writer.add_scalar("loss/average", mean, log.step)
         if log.last_of_epoch:
@@ -188,8 +232,8 @@ class TensorBoard:
 
 
 class ProgressLine:
-    """Notes on the progress line the mean loss of the last epoch's worth of steps, the validation
-    and the memory.
+    """Notes on the progress line the mean loss of the samples of the last epoch's worth of steps,
+    the validation and the memory.
     """
 
     def __init__(
@@ -198,19 +242,17 @@ class ProgressLine:
         device: torch.device,
         *,
         per_epoch: int,
-        before: Sequence[float] = (),
+        before: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._reporter, self._device = reporter, device
-        self._recent = deque(before, maxlen=per_epoch)
+        self._recent = RecentLoss(per_epoch, before)
         self._validation = ""
 
     def add(self, log: StepLog) -> None:
-        self._recent.append(log.loss)
+        loss = self._recent.add(log)
         memory = peak_memory(self._device)
         memory_text = f", {memory / 1e9:.1f} GB" if memory else ""
-        self._reporter.note(
-            f"loss {sum(self._recent) / len(self._recent):.4f}{self._validation}{memory_text}"
-        )
+        self._reporter.note(f"loss {loss:.4f}{self._validation}{memory_text}")
 
     def add_validation(self, point: ValidationPoint) -> None:
         change = point.words()
