@@ -258,6 +258,27 @@ class TrainOptions(CheckedOptions):
         see="concepts/buckets.md#fit",
         choices=SELECTORS,
     )
+    resize_interpolation: str | None = option(
+        None,
+        "How an image is scaled to its bucket. Without it by Lanczos; sd-scripts then takes `area` "
+        "for an image that becomes smaller. All but `lanczos` and `box` need the extra `opencv`.",
+        change="a run of sd-scripts is repeated with its pixels",
+        shown="Lanczos",
+        see="from-sd-scripts.md#kept-on-purpose",
+        choices=(
+            "lanczos",
+            "nearest",
+            "bilinear",
+            "linear",
+            "bicubic",
+            "cubic",
+            "area",
+            "box",
+        ),
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+    )
     flip_aug: bool = option(
         False,
         "Half of the samples are mirrored.",

@@ -4,15 +4,21 @@ named.
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.trainer import tiny
 
 torch = pytest.importorskip("torch")
 
+from datasetkit.core.errors import ConfigError, MissingExtra  # noqa: E402
 from datasetkit.options.train import TrainOptions  # noqa: E402
+from trainer.config.dataset_file import subset  # noqa: E402
+from trainer.data import interpolation, pixels  # noqa: E402
 from trainer.data.captions import CaptionOptions, sample  # noqa: E402
 from trainer.optimizers import schedule_options  # noqa: E402
 from trainer.plan.plan import TrainImage, find_subsets, make_plan  # noqa: E402
@@ -61,3 +67,81 @@ def test_a_fraction_of_the_steps_is_cut_off_and_not_rounded(name, fraction, tota
     options = TrainOptions(**{name: fraction})
     schedule = schedule_options.schedule(options, total)
     assert max(schedule.warmup, schedule.decay) == int(fraction * total)
+
+
+# ---- pixels
+# --------------------------------------------------------------------------------------------------
+
+SIZES = [(301, 233), (64, 64), (40, 90), (257, 64)]
+BY_OPENCV = {
+    "area": "INTER_AREA",
+    "bicubic": "INTER_CUBIC",
+    "bilinear": "INTER_LINEAR",
+    "cubic": "INTER_CUBIC",
+    "linear": "INTER_LINEAR",
+    "nearest": "INTER_NEAREST_EXACT",
+}
+
+
+def noisy_images(folder: Path) -> Path:
+    tiny.save_images(folder / "train" / "1_sks", SIZES)
+    for n, (width, height) in enumerate(SIZES, 1):
+        noise = np.random.default_rng(n).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(noise).save(folder / "train" / "1_sks" / f"{n}.png")
+    return folder
+
+
+def cropped(whole: np.ndarray, image: TrainImage) -> np.ndarray:
+    (left, top), (width, height) = image.bucket.crop, image.bucket.bucket
+    return whole[top : top + height, left : left + width]
+
+
+@pytest.mark.parametrize("name", BY_OPENCV)
+def test_pixels_are_those_of_opencv_byte_by_byte(name, tmp_path):
+    """sd-scripts: cv2.resize of the whole image, then the crop."""
+    cv2 = pytest.importorskip("cv2", reason="the extra `opencv` is not installed")
+    folder = noisy_images(tmp_path / "data")
+    options = tiny.options(tmp_path, tmp_path, resolution=64, resize_interpolation=name)
+    for image in images(folder, options):
+        rgb = np.asarray(Image.open(image.path))
+        whole = cv2.resize(rgb, image.bucket.resized, interpolation=getattr(cv2, BY_OPENCV[name]))
+        wanted = cropped(whole, image)
+        for flip, expected in ((False, wanted), (True, wanted[:, ::-1])):
+            assert np.array_equal(pixels.read(image, image.bucket.crop, flip=flip), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "filter"),
+    [("lanczos", Image.Resampling.LANCZOS), ("box", Image.Resampling.BOX)],
+)
+def test_pixels_are_those_of_pillow_byte_by_byte(name, filter, tmp_path):
+    folder = noisy_images(tmp_path / "data")
+    options = tiny.options(tmp_path, tmp_path, resolution=64, resize_interpolation=name)
+    for image in images(folder, options):
+        whole = np.asarray(Image.open(image.path).resize(image.bucket.resized, filter))
+        read = pixels.read(image, image.bucket.crop, flip=False)
+        assert np.array_equal(read, cropped(whole, image))
+
+
+def test_all_values_of_sd_scripts_are_known_and_no_other(tmp_path):
+    for name in (*BY_OPENCV, "lanczos", "box"):
+        assert TrainOptions(resize_interpolation=name).resize_interpolation == name
+    with pytest.raises(ConfigError, match="resize_interpolation"):
+        TrainOptions(resize_interpolation="area2")
+
+
+def test_opencv_is_asked_for_before_anything_is_loaded(tmp_path, monkeypatch):
+    folder = noisy_images(tmp_path / "data")
+    monkeypatch.setattr(interpolation, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="needs OpenCV") as caught:
+        images(folder, tiny.options(tmp_path, tmp_path, resize_interpolation="area"))
+    assert "datasetkit[opencv]" in caught.value.hint
+    assert images(folder, tiny.options(tmp_path, tmp_path, resize_interpolation="box"))
+
+
+def test_a_subset_of_a_dataset_file_has_its_own_interpolation(tmp_path):
+    options = TrainOptions(resize_interpolation="area")
+    row = {"image_dir": str(tmp_path), "class_tokens": "sks"}
+    file = tmp_path / "dataset.toml"
+    assert subset(row, options, file).interpolation == "area"
+    assert subset({**row, "resize_interpolation": "box"}, options, file).interpolation == "box"

@@ -177,6 +177,7 @@ def _subset(
         random_crop=subset_options.random_crop,
         color=subset_options.color_aug,
         preserved=preserved or (is_reg and subset_options.diff_output_preservation),
+        interpolation=subset_options.resize_interpolation,
     )
 
 

@@ -191,7 +191,6 @@ _SD_SCRIPTS: Final = (
     *_not_supported(SD, "set network_dim to the rank of network_weights", "dim_from_weights"),
     *_not_supported(SD, _MERGE_FIRST, "base_weights base_weights_multiplier"),
     *_not_supported(SD, "crop the images beforehand", "face_crop_aug_range"),
-    *_not_supported(SD, "Lanczos is always used", "resize_interpolation", "lanczos"),
     *_not_supported(SD, "masked_loss reads masks/<stem>.png", "alpha_mask"),
     *_not_supported(
         SD, "write captions beside the images: dsk import --from meta", "in_json metadata_file"

@@ -58,7 +58,7 @@ class Encoder:
         """Return a hash of everything that the latent depends on."""
         facts = [
             image.id, self._fingerprint, str(self.dtype), pixels.VERSION, image.bucket.bucket,
-            image.bucket.resized, at, flip,
+            image.bucket.resized, at, flip, image.subset.interpolation,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 

@@ -13,6 +13,7 @@ from PIL import Image
 from datasetkit.dataset.buckets import Bucket
 from datasetkit.executors.in_flight import DECODED
 from datasetkit.images import pixels as images
+from trainer.data.interpolation import resized
 from trainer.plan.plan import TrainImage, require_mask_shape
 
 # Part of a cached latent's key: change it whenever pixels come out differently.
@@ -38,9 +39,15 @@ def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Cor
 
 def read(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
     """Return the image as trained, (height, width, 3). Raises InputError."""
+    bucket, interpolation = image.bucket, image.subset.interpolation
     with DECODED.work():
-        loaded = images.load(image.path, shrink_to=max(image.bucket.resized))
-        return np.asarray(_fit(loaded, image.bucket, at, flip, Image.Resampling.LANCZOS))
+        if interpolation is None:
+            loaded = images.load(image.path, shrink_to=max(bucket.resized))
+            return np.asarray(_fit(loaded, bucket, at, flip, Image.Resampling.LANCZOS))
+        whole = resized(images.load(image.path), bucket.resized, interpolation)
+    (left, top), (width, height) = at, bucket.bucket
+    cut = whole[top : top + height, left : left + width]
+    return np.ascontiguousarray(cut[:, ::-1] if flip else cut)
 
 
 def read_mask(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:

@@ -38,7 +38,6 @@ _ABSENT: Final = {
     "ss_face_crop_aug_range": "None",
     "ss_full_fp16": "False",
     "ss_lowram": "False",
-    "ss_resize_interpolation": "None",
 }
 # Written for losses that use them, else as "None".
 _HUBER: Final = ("huber_schedule", "huber_c", "huber_scale")

@@ -46,6 +46,7 @@ from datasetkit.images.listing import list_images, same_names
 from datasetkit.images.scan import refuse_shared_caption
 from datasetkit.options.train import TrainOptions
 from trainer.data.captions import CaptionOptions
+from trainer.data.interpolation import require_opencv
 from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers.lr_schedules import SCHEDULES
 from trainer.optimizers.optimizer_names import check_rates, literal_args
@@ -60,7 +61,7 @@ class Subset:
     has prior_loss_weight.
 
     color: colour augmentation. preserved: the target is the base model's prediction
-    (diff_output_preservation).
+    (diff_output_preservation). interpolation: resize_interpolation, None for Lanczos.
     """
 
     folder: Path
@@ -73,6 +74,7 @@ class Subset:
     random_crop: bool = False
     color: bool = False
     preserved: bool = False
+    interpolation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
             options.random_crop,
             options.color_aug,
             is_reg and options.diff_output_preservation,
+            options.resize_interpolation,
         )
         for block in options.blocks()
         for concept, is_reg in concepts
@@ -284,9 +287,10 @@ def make_plan(
     the run in the step that meets it.
 
     Raises DatasetError without any training image, ConfigError for an unknown optimizer or LR
-    schedule.
+    schedule, MissingExtra for a package that the run needs.
     """
     _check_names(options)
+    require_opencv(subset.interpolation for subset in subsets)
     all_notices = list(notices)
     subsets = _once_per_block(subsets, all_notices)
     images, failed, left_out = _read_images(subsets, options, all_notices, reporter)
