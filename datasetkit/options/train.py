@@ -979,9 +979,9 @@ class TrainOptions(CheckedOptions):
     # ---- Saving
     lora_format: Literal["kohya", "diffusers", "both"] = option(
         "kohya",
-        "kohya's keys, diffusers' keys, or a file of each.",
+        "kohya's keys, diffusers' keys (for diffusers alone), or a file of each.",
         group="Saving",
-        change="a program asks for the other",
+        change="you load it with diffusers, and Stable Diffusion 2 or different alphas need it",
         applies="on resume",
     )
     save_every_n_epochs: int = option(

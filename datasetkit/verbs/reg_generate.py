@@ -366,6 +366,9 @@ def _rename(existing: Path | None, target: Path, project: Project) -> None:
 
 def _load_base(train: TrainOptions, project: Project) -> Any:
     """Load the base model. Raises MissingExtra, ModelFileError."""
+    from trainer import cpu_threads
+
+    cpu_threads.set_environment()
     try:
         from trainer.monitor import image_generator
     except ModuleNotFoundError as error:

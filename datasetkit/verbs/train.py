@@ -24,6 +24,7 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.concept_folders import declared_at
 from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
+from trainer import cpu_threads
 from trainer.config import Format, TranslatedConfig
 from trainer.families import option_checks
 from trainer.families.detect import DetectedModel
@@ -314,6 +315,7 @@ def train(
     if context.dry_run:
         return TrainResult(plan)
     context.reporter.phase("loading PyTorch")
+    cpu_threads.set_environment()
     from trainer import run  # here: it loads torch
 
     return TrainResult(
@@ -335,6 +337,7 @@ def read_setting(text: str) -> tuple[str, Any]:
 
 def launched_processes() -> Any:
     """Return accelerate's state of the processes that were launched to train together."""
+    cpu_threads.set_environment()
     from trainer.device import processes  # here: it loads torch
 
     return processes()

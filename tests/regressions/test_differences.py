@@ -17,10 +17,11 @@ torch = pytest.importorskip("torch")
 
 from datasetkit.core.errors import ConfigError, MissingExtra  # noqa: E402
 from datasetkit.options.train import TrainOptions  # noqa: E402
-from trainer.config.dataset_file import subset  # noqa: E402
+from trainer.config import translate  # noqa: E402
 from trainer.data import interpolation, pixels  # noqa: E402
 from trainer.data.captions import CaptionOptions, sample  # noqa: E402
 from trainer.optimizers import schedule_options  # noqa: E402
+from trainer.plan import run_checks  # noqa: E402
 from trainer.plan.plan import TrainImage, find_subsets, make_plan  # noqa: E402
 
 # ---- captions that no option changes
@@ -140,8 +141,32 @@ def test_opencv_is_asked_for_before_anything_is_loaded(tmp_path, monkeypatch):
 
 
 def test_a_subset_of_a_dataset_file_has_its_own_interpolation(tmp_path):
-    options = TrainOptions(resize_interpolation="area")
-    row = {"image_dir": str(tmp_path), "class_tokens": "sks"}
+    noisy_images(tmp_path)
     file = tmp_path / "dataset.toml"
-    assert subset(row, options, file).interpolation == "area"
-    assert subset({**row, "resize_interpolation": "box"}, options, file).interpolation == "box"
+    file.write_text(
+        """
+[general]
+resize_interpolation = "area"
+[[datasets]]
+[[datasets.subsets]]
+image_dir = "train/1_sks"
+class_tokens = "sks"
+[[datasets.subsets]]
+image_dir = "train/1_sks"
+class_tokens = "girl"
+is_reg = true
+resize_interpolation = "box"
+"""
+    )
+    subsets = translate(None, file, {}).subsets
+    assert [subset.interpolation for subset in subsets] == ["area", "box"]
+
+
+# ---- files
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("form", "named"), [("kohya", 0), ("diffusers", 1), ("both", 1)])
+def test_the_plan_says_that_a_file_for_diffusers_is_for_diffusers_alone(form, named):
+    lines = run_checks.notices(TrainOptions(lora_format=form), None)
+    assert sum("for diffusers alone" in line for line in lines) == named

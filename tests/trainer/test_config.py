@@ -123,7 +123,8 @@ def test_command_line_overrides_the_files(files):
     ("line", "words"),
     [
         ("netwerk_dim = 8", "did you mean 'network_dim'"),
-        ('resize_interpolation = "area"', "is not supported"),
+        ('resize_interpolation = "lanczos4"', "resize_interpolation"),
+        ("alpha_mask = true", "is not supported"),
         ("zero_terminal_snr = true\nv_parameterization = false", "velocity"),
         ("color_aug = true\ncache_latents = true", "set cache_latents = false"),
         ('save_model_as = "ckpt"', "'safetensors'"),

@@ -41,7 +41,7 @@ def resized(image: Image.Image, size: Size, interpolation: str) -> NDArray[np.ui
         return np.asarray(image)
     if interpolation in _BY_PILLOW:
         return np.asarray(image.resize(size, _BY_PILLOW[interpolation]))
-    import cv2  # here: `require_opencv` has told whether it is installed
+    import cv2  # here: `require_opencv` has checked that it is installed
 
     scaled = cv2.resize(
         np.asarray(image), size, interpolation=getattr(cv2, _BY_OPENCV[interpolation])

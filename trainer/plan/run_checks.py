@@ -13,6 +13,7 @@ from typing import Final
 from datasetkit.core.errors import MissingExtra
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
+from trainer import cpu_threads
 from trainer.families import option_checks, source
 from trainer.families.detect import DetectedModel
 from trainer.files import hub_model
@@ -54,6 +55,7 @@ def check_plan(options: TrainOptions, plan: TrainingPlan, *, reporter: Reporter 
     if trial.needs_torch(options):
         reporter.phase("loading PyTorch")
         _require("torch")
+        cpu_threads.set_environment()
     trial.check(options, plan.steps)
 
 
@@ -78,6 +80,11 @@ def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ..
         lines.append(
             f"min_snr_gamma = {options.min_snr_gamma:g} weighs the last timesteps with almost 0, "
             "and zero_terminal_snr adds them: leave one of the two out"
+        )
+    if options.lora_format != "kohya":
+        lines.append(
+            "lora_format: a .diffusers.safetensors is for diffusers alone; other programs read a "
+            "part of it"
         )
     if model is not None:
         lines += option_checks.remarks(options, model.family)
