@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
@@ -218,12 +219,13 @@ def build(
     _refuse_control(cls, table, where)
     if typed.startswith("--set"):  # their values are TOML, too
         _refuse_control(cls, given, "--set")
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # Through JSON, where strict mode takes a list for a tuple as TOML has it, and still no "5"
         # for a 5.
-        return TypeAdapter(cls).validate_json(json.dumps(merged))
+        made: Options = _adapter(cls).validate_json(json.dumps(merged))  # type: ignore[arg-type]
+        return made
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
@@ -245,9 +247,17 @@ def build(
         raise ConfigError(f"{where}: {error}") from None
 
 
+@cache
+def _adapter(cls: type) -> Any:
+    """Return what turns values into options of a class; making it takes a while."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
 def wrong_values(cls: type, table: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return what is wrong with each value by itself: key -> a sentence and its hint."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     wrong: dict[str, tuple[str, str]] = {}
     for d in declared(cls):
@@ -257,7 +267,7 @@ def wrong_values(cls: type, table: Mapping[str, Any]) -> dict[str, tuple[str, st
             except ConfigError as error:
                 wrong[d.name] = (error.message, error.hint)
     try:
-        TypeAdapter(cls).validate_json(json.dumps(table, default=str))
+        _adapter(cls).validate_json(json.dumps(table, default=str))
     except ValidationError as error:
         for row in error.errors():
             key = str(row["loc"][0]) if row["loc"] else ""

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from trainer.config import keys, translate
 from trainer.config.findings import Findings
 from trainer.config.formats import Format, read_file
 from trainer.config.keys import TABLE, KeyMeaning
-from trainer.config.values import RUN, translated
+from trainer.config.values import FOLDERS, LEVELS, RUN, translated
 
 CONFIGS = Path(__file__).parent / "configs"
 FORMATS = {
@@ -258,7 +260,7 @@ def test_all_problems_of_a_file_are_one_error(folder, dsk):
     write("""
 netwerk_dim = 8
 clip_skip = 40
-full_fp16 = true
+deepspeed = true
 save_model_as = "ckpt"
 train_batch_size = "many"
 network_args = ["conv_dims=4", "use_tucker=True"]
@@ -272,14 +274,14 @@ some_switch = false
     keys_named = [re.match(r"  (?:unknown key '(\w+)'|(\w+))", line) for line in lines[1:-1]]
     names = [match[1] or match[2] for match in keys_named if match]
     assert names == [
-        "clip_skip", "full_fp16", "netwerk_dim", "network_args", "network_args", "save_model_as",
+        "clip_skip", "deepspeed", "netwerk_dim", "network_args", "network_args", "save_model_as",
         "train_batch_size",
     ]  # fmt: skip
     assert "did you mean 'network_dim'?" in ended.err and ended.err.count("error:") == 1
 
 
 def test_problems_of_two_files_are_one_error(folder):
-    write('full_fp16 = true\ndataset_config = "d.toml"')
+    write('deepspeed = true\ndataset_config = "d.toml"')
     write('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "img"\nflip_agu = true\n', "d.toml")
     with pytest.raises(ConfigError) as caught:
         translate(Path("config.toml"), None, {})
@@ -471,7 +473,7 @@ def test_secrets_of_a_file_are_not_shown(folder, dsk):
         ({"LoRA_type": "LyCORIS/LoKr", "use_cp": True}, "use_cp"),
         ({"LoRA_type": "Standard", "additional_parameters": '--a "b'}, "additional_parameters"),
         ({"LoRA_type": "Standard", "additional_parameters": "a b"}, "additional_parameters"),
-        ({"LoRA_type": "Standard", "additional_parameters": "--full_bf16"}, "full_bf16"),
+        ({"LoRA_type": "Standard", "additional_parameters": "--deepspeed"}, "deepspeed"),
         ({"LoRA_type": "Standard", "optimizer": ["x"]}, "optimizer_type"),
     ],
 )
@@ -523,3 +525,73 @@ def test_a_dsk_toml_is_still_its_project_s_file(folder, dsk):
     assert ended.code == 0, ended.err
     write("[train]\nresolution = 512\n", "other.toml")
     assert "is not called dsk.toml" in dsk("train", "other.toml", "--dry-run").err
+
+
+# ---- every key
+
+NAMES = tomllib.loads(Path(__file__).with_name("foreign_keys.toml").read_text(encoding="utf-8"))
+KNOWN = {
+    "sd_scripts": keys.FLAT,
+    "gui_toml": keys.FLAT,
+    "gui_json": keys.PRESET,
+    "lora_scripts": keys.LORA_SCRIPTS,
+    "easy_scripts": keys.EASY_SCRIPTS,
+}
+
+
+@pytest.mark.parametrize("program", KNOWN)
+def test_every_key_that_a_program_writes_is_known(program):
+    places = set().union(*LEVELS.values(), FOLDERS, KNOWN[program])
+    if program == "gui_json":
+        places |= keys.GUI_OTHER_MODEL
+    unknown = [
+        name
+        for name in NAMES[program].split()
+        if name not in places and not (program == "gui_json" and name.startswith(keys.GUI_MODELS))
+    ]
+    assert not unknown and len(NAMES[program].split()) > 90
+
+
+def test_a_preset_with_every_key_of_the_gui_off_is_read(folder):
+    preset = dict.fromkeys(NAMES["gui_json"].split(), "") | {"LoRA_type": "Standard"}
+    read = translate(write(preset, "p.json"), None, {}, data_dir=Path("img"))
+    assert not read.ignored and not read.notices
+
+
+@pytest.mark.parametrize("value", ["false", "0", '""', "[]"])
+def test_a_toml_with_every_key_of_the_gui_off_has_no_unknown_key(folder, value):
+    """An option such as network_dim = 0 may be refused, no other key."""
+    options = {d.name for d in declared(TrainOptions)}
+    lines = [f"{name} = {value}" for name in NAMES["gui_toml"].split() if name not in options]
+    read = translate(write("\n".join(lines)), None, {}, data_dir=Path("img"))
+    assert not read.ignored and not read.notices
+
+
+def test_many_wrong_keys_are_few_lines_and_quick(folder, dsk):
+    write("\n".join(f"wrong_key_{number} = 1" for number in range(20_000)))
+    started = time.process_time()
+    error = refusal("\n".join(f"wrong_key_{number} = 1" for number in range(20_000)))
+    assert "20,000 keys must be changed" in error and "and 19,900 more" in error
+    assert len(error.splitlines()) == 103 and time.process_time() - started < 5
+
+
+def test_a_long_value_is_cut_in_a_message(folder):
+    assert max(map(len, refusal(f'loss_type = "{"x" * 100_000}"').splitlines())) < 400
+
+
+def test_a_dataset_toml_of_many_folders_is_read_quickly(folder):
+    rows = "".join(f"{SUBSET}keep_tokens = {number % 7}\n" for number in range(500))
+    write(f"[[datasets]]\n{rows}", "dataset.toml")
+    started = time.process_time()
+    assert len(translate(None, Path("dataset.toml"), {}).subsets) == 500
+    assert time.process_time() - started < 5
+
+
+def test_a_missing_dataset_toml_is_named_with_the_key_that_names_it(folder):
+    error = refusal('dataset_config = "nowhere.toml"')
+    assert "nowhere.toml" in error and "dataset_config in config.toml" in error
+
+
+def test_a_template_of_lora_scripts_is_read(folder):
+    text = '[metadata]\nname = "x"\nversion = "1"\n[data]\nresolution = "768,768"\n'
+    assert options_of(text).resolution == (768, 768)

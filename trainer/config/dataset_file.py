@@ -64,10 +64,14 @@ def _check_tables(tables: Sequence[DatasetTable], file: str, findings: Findings)
         if any(table.options.get(name) != tables[0].options.get(name) for table in tables):
             text = f"{name} differs between the [[datasets]]"
             findings.refuse(file, name, text, "write it once, in [general]")
+    seen: list[Mapping[str, Any]] = []  # most rows have the same values
     for table in tables:
         for row in table.rows:
             _check(row, file, findings)
             values = {**table.options, **{k: row[k] for k in row if k in OF_SUBSET}}
+            if values in seen[-1:]:
+                continue
+            seen.append(values)
             for name, (text, hint) in wrong_values(TrainOptions, values).items():
                 findings.refuse(file, name, text, hint)
 

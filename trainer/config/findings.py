@@ -11,6 +11,8 @@ from datasetkit.core.files import display
 
 PAGE: Final = "docs/from-sd-scripts.md"
 _MOST = 40  # characters of a value in a message
+_LONGEST = 300  # characters of a line
+_MOST_LINES = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,21 +31,27 @@ class Findings:
     keys that are not known, and off.
     """
 
-    problems: list[Problem] = field(default_factory=list)
+    problems: dict[Problem, None] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
+    @property
+    def are_many(self) -> bool:
+        """Tell whether there are more problems than a message names."""
+        return len(self.problems) > _MOST_LINES
+
     def refuse(self, file: str, key: str, text: str, hint: str = "") -> None:
-        problem = Problem(file, key, text, hint)
-        if problem not in self.problems:
-            self.problems.append(problem)
+        text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+        self.problems[Problem(file, key, text, hint)] = None
 
     def notes(self) -> tuple[str, ...]:
         """Return the warnings that the plan begins with."""
         if not self.unknown:
             return tuple(self.notices)
-        keys = ", ".join(map(display, sorted(set(self.unknown))))
+        unknown = sorted(set(self.unknown))
+        keys = ", ".join(map(display, unknown[:_MOST_LINES]))
+        keys += f" and {len(unknown) - _MOST_LINES:,} more" if len(unknown) > _MOST_LINES else ""
         return (*self.notices, f"unknown keys that are off have no effect: {keys}")
 
     def require_none(self) -> None:
@@ -54,10 +62,13 @@ class Findings:
         files = list(dict.fromkeys(p.file for p in problems))
         if len(problems) == 1:
             raise ConfigError(f"{files[0]}: {problems[0].text}", hint=problems[0].hint)
+        lines = list(_lines(problems[:_MOST_LINES], named=len(files) > 1))
+        if self.are_many:
+            lines.append(f"and {len(problems) - _MOST_LINES:,} more")
         raise ConfigError(
-            f"{' and '.join(files)}: {len(problems)} keys must be changed",
+            f"{' and '.join(files)}: {len(problems):,} keys must be changed",
             hint=f"{PAGE} says what becomes of each key",
-            details=list(_lines(problems, named=len(files) > 1)),
+            details=lines,
         )
 
 

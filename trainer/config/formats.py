@@ -58,17 +58,19 @@ _OTHER_TRAININGS: Final = {
 }
 
 
-def read_file(path: Path) -> OptionsFile:
-    """Read a file of options in any of the formats.
+def read_file(path: Path, *, hint: str = "name a file of options, or a folder") -> OptionsFile:
+    """Read a file of options in any of the formats. hint: the next step if it cannot be opened.
 
     Raises ConfigError for a file that cannot be read, and for JSON that is none of the formats.
     """
-    text = read_text(path, hint="name a file of options, or a folder")
+    text = read_text(path, hint=hint)
     source = display(path)
     if text.lstrip().startswith("{") or path.suffix.lower() == ".json":
         data = parse_json(text, source=source)
         return OptionsFile(path, _of_json(data, source), data)
     data = parse_toml(text, source=source)
+    if set(data) == {"metadata", "data"} and isinstance(data["data"], dict):  # its templates
+        return OptionsFile(path, Format.LORA_SCRIPTS, data["data"])
     return OptionsFile(path, _of_toml(data, path), data)
 
 

@@ -106,7 +106,7 @@ def _network(table: dict[str, Any], file: str, findings: Findings) -> dict[str, 
             file,
             "LoRA_type",
             f"LoRA_type = {shown(name)} is not supported",
-            f"choose {', '.join(_KINDS)}",
+            "choose " + ", ".join(kind for kind in _KINDS if kind != "LoCon"),
         )
         return {}
     used = {key: values[key] for key in (*kind.args, *_PLUS) if not is_off(values.get(key))}

@@ -171,6 +171,8 @@ _SD_SCRIPTS: Final = (
         "metadata_title metadata_author metadata_description metadata_license metadata_tags",
     ),
     *_not_needed(SD, "files are always safetensors", "use_safetensors"),
+    *_not_needed(SD, _HALF, "full_fp16 full_bf16"),
+    *_not_needed(SD, "save_state saves what --resume needs", "save_state_on_train_end"),
     *_not_needed(
         SD, "of the command line alone", "config_file output_config"
     ),
@@ -198,13 +200,7 @@ _SD_SCRIPTS: Final = (
     *_not_supported(
         SD, "put the masks into masks/ in the images' folder", "conditioning_data_dir"
     ),
-    *_not_supported(SD, _HALF, "full_fp16 full_bf16"),
     *_not_supported(SD, "use save_every_n_epochs", "save_n_epoch_ratio"),
-    *_not_supported(
-        SD,
-        "a finished run cannot be resumed; network_weights continues from its LoRA",
-        "save_state_on_train_end",
-    ),
     *_not_supported(
         SD,
         _RESUME,
@@ -237,7 +233,7 @@ _SD_SCRIPTS: Final = (
         "attn_mode split_attn unsloth_offload_checkpointing vae_disable_cache qwen_image_vae_2d "
         "compile compile_backend compile_mode compile_dynamic compile_fullgraph "
         "compile_cache_size_limit llm_adapter_lr self_attn_lr cross_attn_lr mlp_lr mod_lr "
-        "show_timesteps show_timesteps_resolution",
+        "show_timesteps show_timesteps_resolution cfg_trunc renorm_cfg train_t5xxl",
         # What their programs take where nothing is chosen.
         1, 1.0, 1.29, 3, 3.0, 3.5, 5.0, 6.0, 77, 256, 512, "sigma", "sigma_scaled", "raw", "shift",
         "sigmoid", "uniform", "logit_normal", "flux", "bf16", "torch", "all", "1024,1024",

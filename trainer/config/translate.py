@@ -170,7 +170,8 @@ def _parsed(config_file: Path | None, dataset_file: Path | None, findings: Findi
     run, dataset = _run_keys(run_file, findings)
     named = _folders(run, run_file, findings)
     if run_file is not None and set_file is None and "dataset_config" in named:
-        set_file = read_file(resolve(named["dataset_config"], run_file.path))
+        path = resolve(named["dataset_config"], run_file.path)
+        set_file = read_file(path, hint=f"dataset_config in {run_file.name} names it")
     used: tuple[Mapping[str, Any], Path] | None = None
     if set_file is not None:
         used = set_file.data, set_file.path

@@ -65,7 +65,8 @@ def translated(
         elif level != RUN and (elsewhere := _elsewhere(key)):
             findings.refuse(file, key, f"{key} does not belong into {level}", elsewhere)
         else:
-            hint = _suggestion(key, value, LEVELS[level])
+            many = findings.are_many
+            hint = "remove it" if many else _suggestion(key, value, LEVELS[level])
             findings.refuse(file, key, f"unknown key {key!r}", hint)
     return options
 
