@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         ReportOptions,
     )
     from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
-    from datasetkit.options.lora import LoraCheckOptions
+    from datasetkit.options.lora import LoraCheckOptions, LoraResizeOptions
     from datasetkit.options.reg import RegGenerateOptions, RegOptions
     from datasetkit.options.review import ReviewOptions
     from datasetkit.options.run import ConceptOptions, RunOptions
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.layout import layout
     from datasetkit.verbs.lora_check import lora_check
     from datasetkit.verbs.lora_info import lora_info
+    from datasetkit.verbs.lora_resize import lora_resize
     from datasetkit.verbs.models_download import download
     from datasetkit.verbs.models_list import models
     from datasetkit.verbs.models_where import where
@@ -88,6 +89,7 @@ __all__ = [
     "ImportOptions",
     "LayoutOptions",
     "LoraCheckOptions",
+    "LoraResizeOptions",
     "PlanRepeatsOptions",
     "RegGenerateOptions",
     "RegOptions",
@@ -121,6 +123,7 @@ __all__ = [
     "load_config",
     "lora_check",
     "lora_info",
+    "lora_resize",
     "models",
     "plan_repeats",
     "plan_training",
@@ -151,6 +154,7 @@ _OPTIONS = {
     "ImportOptions": "dataset",
     "LayoutOptions": "dataset",
     "LoraCheckOptions": "lora",
+    "LoraResizeOptions": "lora",
     "PlanRepeatsOptions": "dataset",
     "RegGenerateOptions": "reg",
     "RegOptions": "reg",
@@ -183,6 +187,7 @@ _VERBS = {
     "list_faces": "faces_list",
     "lora_check": "lora_check",
     "lora_info": "lora_info",
+    "lora_resize": "lora_resize",
     "models": "models_list",
     "plan_repeats": "plan_repeats",
     "plan_training": "train",

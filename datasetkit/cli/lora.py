@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from datasetkit.cli import options as opt
-from datasetkit.cli.command import CommandGroup, Given, command
+from datasetkit.cli.command import Call, CommandGroup, Given, command
 from datasetkit.cli.main import app
 from datasetkit.cli.train import PANEL
 
@@ -20,7 +20,7 @@ Files = Annotated[
 lora = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    help="LoRA files: look at them, find what is wrong.\n\n"
+    help="LoRA files: look at them, find what is wrong, make them smaller.\n\n"
     "Example: dsk lora info output/sks.safetensors",
 )
 app.add_typer(lora, name="lora", rich_help_panel=PANEL)
@@ -71,3 +71,21 @@ def check(
     )
     if result.exit_code:
         raise typer.Exit(result.exit_code)
+
+
+@command(lora, "resize", table="lora-resize", show="show_lora.resize")
+def resize(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A LoRA file.", show_default=False)],
+    *,
+    given: Given,
+) -> Call:
+    """Lower the ranks of a LoRA: a smaller file of the same strength, with the best approximation
+    that each rank has.
+
+    Give one rule: --rank for one number, --fro for the share of each layer that must be kept.
+    --dry-run prints what would be kept.
+
+    Example: dsk lora resize output/sks.safetensors --fro 0.95 --dry-run
+    """
+    options = opt.options(file.parent, "lora-resize", given)
+    return lambda api, context: api.lora_resize(file, options, context)

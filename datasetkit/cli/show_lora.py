@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from datasetkit.cli.console import counted, say, table
-from datasetkit.cli.show import from_here, history_hint, size_of
+from datasetkit.cli.console import counted, say, table, warn
+from datasetkit.cli.show import first, from_here, history_hint, size_of
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.verbs.lora_check import LoraFilesCheckResult
     from datasetkit.verbs.lora_info import LoraInfoResult
+    from datasetkit.verbs.lora_resize import LoraResizeResult
     from datasetkit.verbs.shared.result_types import LoraDescription
 
 _LONGEST = 200  # characters of a value of the header
@@ -114,3 +115,27 @@ def check(result: LoraFilesCheckResult, dry_run: bool) -> None:
 
 def _ends(ranks: Sequence[int]) -> Sequence[str | int]:
     return ranks if len(ranks) < 4 else [f"{ranks[0]} to {ranks[-1]}"]
+
+
+def resize(result: LoraResizeResult, dry_run: bool) -> None:
+    rows = [
+        (g.name, g.layers, _spread(g.before), _spread(g.after), f"{g.kept:.2%}")
+        for g in result.groups
+    ]
+    columns = ["part", "layers", "rank", "new rank", "norm kept"]
+    table("", columns, rows, right=columns[1:])
+    if result.zero:
+        names = first([display(key) for key in result.zero])
+        say(f"{counted(len(result.zero), 'layer')} without effect: {names}")
+    for text in result.warnings:
+        warn(text)
+    verb = "would write" if dry_run else "wrote"
+    say(
+        f"{verb} {from_here(result.out)}: {size_of(result.size_before)} -> {size_of(result.size)}, "
+        f"{result.kept:.2%} of the norm kept{history_hint(result.entry, result.out)}"
+    )
+
+
+def _spread(ranks: tuple[int, float, int]) -> str:
+    least, mean, most = ranks
+    return str(least) if least == most else f"{least} to {most}, mean {mean:.1f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from datasetkit.options.declare import CheckedOptions, option
 
@@ -33,4 +34,86 @@ class LoraCheckOptions(CheckedOptions):
         False,
         "Exit with 20 if there is a warning.",
         change="a script must stop",
+    )
+
+
+Precision = Literal["same", "float", "fp16", "bf16"]
+_OUT = "The new file; an existing one is never replaced."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraResizeOptions(CheckedOptions):
+    """`dsk lora resize`: one rule for the new rank, and its limits."""
+
+    rank: int | None = option(
+        None,
+        "The new rank, of layers that have a greater one.",
+        group="LoRA files",
+        range=(1, 4096),
+        counts_from="command line",
+        shown="none",
+        change="a program or a merge needs one rank for all layers",
+    )
+    fro: float | None = option(
+        None,
+        "For each layer the least rank that keeps this share of the Frobenius norm.",
+        range=(0.01, 1),
+        counts_from="command line",
+        shown="none",
+        change="the file must be smaller and act the same: 0.9 to 0.99",
+    )
+    ratio: float | None = option(
+        None,
+        "For each layer the singular values above the largest / RATIO.",
+        range=(1, 1e6),
+        counts_from="command line",
+        shown="none",
+        change="you know what it does in other programs",
+    )
+    cumulative: float | None = option(
+        None,
+        "For each layer the least rank that keeps this share of the sum of the singular values.",
+        range=(0.01, 1),
+        counts_from="command line",
+        shown="none",
+        change="you know what it does in other programs",
+    )
+    max_rank: int | None = option(
+        None,
+        "The greatest rank that a rule may choose.",
+        range=(1, 4096),
+        shown="no limit",
+        change="the file must not exceed a size",
+    )
+    conv_rank: int | None = option(
+        None,
+        "The rank, or with a rule its greatest, of convolutions larger than 1x1.",
+        range=(1, 4096),
+        shown="as other layers",
+        change="convolutions may be coarser than the rest",
+    )
+    out: str = option(
+        "",
+        _OUT,
+        path="output file",
+        counts_from="command line",
+        shown="FILE-RULE.safetensors beside it",
+        change="the file must have another name",
+    )
+    precision: Precision = option(
+        "same",
+        "The precision of the new file; alpha is always float.",
+        change="fp16 is too narrow, or the file must be half as large",
+    )
+    as_lora: bool = option(
+        False,
+        "Multiply out LoHa, LoKr, full matrices and middle factors; make a plain LoRA of them.",
+        counts_from="command line",
+        change="a program cannot read them, or they must be resized",
+    )
+    force: bool = option(
+        False,
+        "Resize a DoRA, whose magnitudes then fit only nearly.",
+        counts_from="command line",
+        change="you compare images with both files",
     )

@@ -46,6 +46,7 @@ TABLES: Final[Mapping[str, str]] = {
     "import": "dataset:ImportOptions",
     "train": "train:TrainOptions",
     "lora-check": "lora:LoraCheckOptions",
+    "lora-resize": "lora:LoraResizeOptions",
 }
 
 

@@ -12,11 +12,22 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import check, cutout, faces, images, resize, review, tag, train, undo
+from tests.benchmarks import (
+    check,
+    cutout,
+    faces,
+    images,
+    lora_resize,
+    resize,
+    review,
+    tag,
+    train,
+    undo,
+)
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.model import TINY, Vit
 
-NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review", "undo")
+NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review", "undo", "lora-resize")
 # The model takes half a second an image, so five rounds on all of them would last half an hour.
 RESIZED, TAGGED, CHECKED, CUT, FACED, ROUNDS = 200, 60, 60, 16, 60, 5
 # What is cut out was shrunk before: sides of about a third of a camera's. Of more images some
@@ -42,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             flush=True,
         )
         for name in (asked.name,) if asked.name else NAMES:
+            if name == "lora-resize":
+                print(lora_resize.table(lora_resize.measure(asked.rounds or 3)), flush=True)
+                continue
             if name in ("review", "undo"):
                 print((_reviewed if name == "review" else _undone)(asked, work), flush=True)
                 continue

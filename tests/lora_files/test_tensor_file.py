@@ -75,6 +75,14 @@ def test_a_file_that_was_cut_is_called_so(tmp_path):
         tensor_file.open_file(path)
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480])
+def test_a_header_whose_length_begins_as_a_pickle_is_read(tmp_path, length):
+    text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    path = written(tmp_path / "a.safetensors", text + b" " * (length - len(text)), bytes(4))
+    assert path.read_bytes()[:2] == length.to_bytes(2, "little")
+    assert list(tensor_file.open_file(path).entries) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("dtype", "kind"), [("BF16", torch.bfloat16), ("F16", torch.float16), ("F32", torch.float32)]
 )

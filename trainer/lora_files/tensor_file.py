@@ -116,8 +116,10 @@ def open_file(path: Path) -> TensorFile:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(64)
+            # A header of 640 bytes begins as a pickle does, but with `{` behind its length.
+            is_header = start[8:9] == b"{"
             for magic, (what, hint) in _OTHER_FORMATS.items():
-                if start.startswith(magic):
+                if start.startswith(magic) and not is_header:
                     raise ModelFileError(f"{display(path)} is {what}", hint=hint)
             length = int.from_bytes(start[:8], "little")
             if size < 8 or length > _MAX_HEADER:

@@ -1,0 +1,141 @@
+"""`dsk lora resize`: lower the ranks of a LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+import trainer.lora_files.resize as resizing
+from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.files import display
+from datasetkit.options.lora import LoraResizeOptions
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.shared.lora_output import require_new, write_output
+from trainer.lora_files import lora_file, new_lora, tensor_file
+from trainer.lora_files.resize import RankRule, ResizedLayer, RuleKind
+
+
+@dataclass(frozen=True, slots=True)
+class ResizedGroup:
+    """Layers of one kind: their ranks before and after (least, mean, greatest), and the share of
+    the norm that is kept.
+    """
+
+    name: str
+    layers: int
+    before: tuple[int, float, int]
+    after: tuple[int, float, int]
+    kept: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoraResizeResult:
+    """What a resize did, or would do. kept: the share of the norm of all changes together; zero:
+    layers without effect, which keep rank 1.
+    """
+
+    source: Path
+    out: Path
+    rule: str
+    groups: tuple[ResizedGroup, ...]
+    kept: float
+    size_before: int
+    size: int
+    zero: tuple[str, ...]
+    warnings: tuple[str, ...]
+    entry: int | None
+    layers: tuple[ResizedLayer, ...] = field(default=())
+
+
+def lora_resize(
+    file: Path,
+    options: LoraResizeOptions,
+    context: RunContext = DEFAULT_CONTEXT,
+) -> LoraResizeResult:
+    """Write a LoRA with lower ranks; alpha / rank stays, and so does the strength.
+
+    Raises ConfigError unless one rule is given, InputError for a file that must be multiplied out
+    first, ModelFileError for another file.
+    """
+    rule = rule_of(options)
+    title = f"{rule.kind}{rule.value:g}"
+    lora = lora_file.read(file)
+    out = Path(options.out) if options.out else file.with_name(f"{file.stem}-{title}.safetensors")
+    require_new(out, [file])
+    if lora.format == "peft":
+        raise InputError(
+            f"{display(file)} has peft's keys, and its ranks are in another file",
+            hint="convert it first: dsk lora convert --to kohya",
+        )
+    resizing.require_plain(lora, as_lora=options.as_lora, force=options.force)
+    dtype = new_lora.output_dtype(options.precision, lora.dtype)
+    context.reporter.start("resizing", len(lora.layers))
+    try:
+        layers, report = resizing.resize(lora, rule, context.reporter.advance)
+    finally:
+        context.reporter.finish()
+    header = new_lora.with_comment(lora.metadata, f"resized by {title}")
+    header["dsk_resized_from"] = new_lora.model_hash(lora)
+    tensors, header = new_lora.finished(
+        layers, resizing.kept_tensors(lora), header, lora.format, dtype
+    )
+    entry = write_output(out, tensors, header, verb="lora resize", source=file, context=context)
+    zero = tuple(layer.key for layer in report if layer.is_zero)
+    return LoraResizeResult(
+        file, out, title, _groups(report), _kept(report), lora.file.size,
+        tensor_file.file_size(tensors, header), zero, _warnings(lora, rule), entry, tuple(report),
+    )  # fmt: skip
+
+
+def rule_of(options: LoraResizeOptions) -> RankRule:
+    """Return the rule that the options give. Raises ConfigError for none or several."""
+    given: dict[RuleKind, float | None] = {
+        "rank": options.rank,
+        "fro": options.fro,
+        "ratio": options.ratio,
+        "cumulative": options.cumulative,
+    }
+    rules = [(kind, value) for kind, value in given.items() if value is not None]
+    if len(rules) != 1:
+        what = "no rule was given" if not rules else "several rules were given"
+        raise ConfigError(
+            f"{what} for the new rank", hint="give one of --rank, --fro, --ratio and --cumulative"
+        )
+    ((kind, value),) = rules
+    return RankRule(kind, value, options.max_rank, options.conv_rank)
+
+
+def _groups(report: Sequence[ResizedLayer]) -> tuple[ResizedGroup, ...]:
+    names = dict.fromkeys(layer.group for layer in report)
+    members = {name: [layer for layer in report if layer.group == name] for name in names}
+    return tuple(
+        ResizedGroup(
+            name,
+            len(layers),
+            _spread([layer.rank_before for layer in layers]),
+            _spread([layer.rank for layer in layers]),
+            _kept(layers),
+        )
+        for name, layers in members.items()
+    )
+
+
+def _spread(ranks: Sequence[int]) -> tuple[int, float, int]:
+    return min(ranks), mean(ranks), max(ranks)
+
+
+def _kept(layers: Sequence[ResizedLayer]) -> float:
+    whole = sum(layer.norm**2 for layer in layers)
+    kept = sum((layer.norm * layer.kept) ** 2 for layer in layers)
+    return float((kept / whole) ** 0.5) if whole else 1.0
+
+
+def _warnings(lora: lora_file.LoraFile, rule: RankRule) -> tuple[str, ...]:
+    warnings = []
+    if any(layer.is_dora for layer in lora.layers):
+        warnings.append("DoRA's magnitudes were kept as they are: compare images with both files")
+    if rule.kind == "rank" and all(0 < layer.rank <= rule.value for layer in lora.layers):
+        warnings.append(f"every layer has rank {rule.value:g} or less already: nothing is lowered")
+    return tuple(warnings)

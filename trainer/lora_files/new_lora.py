@@ -1,0 +1,191 @@
+"""A LoRA that is about to be written: its layers, the tensors of a format, the header."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display
+from trainer.lora_files import tensor_file
+from trainer.lora_files.algebra import LowRank
+from trainer.lora_files.layer_names import LayerName
+from trainer.lora_files.lora_file import ADAPTER_METADATA, LoraFile
+from trainer.lora_files.precision import PRECISIONS, Array, encode
+from trainer.lora_files.tensor_file import NewTensor
+
+WrittenFormat = Literal["kohya", "diffusers"]
+DYNAMIC: Final = "Dynamic"
+# Kinds of layers whose kernels are 3x3, for files that have flattened them.
+_KERNELS: Final = ("conv1", "conv2", "downsampler", "upsampler", "conv_in", "conv_out")
+
+
+@dataclass(frozen=True, slots=True)
+class NewLayer:
+    """A layer to write. key: its name in the file; shape: of its weight, (out, in) or (out, in, k,
+    k); the factors' own scale is 1, and alpha / rank is that of the file.
+    """
+
+    key: str
+    name: LayerName
+    shape: tuple[int, ...]
+    factors: LowRank
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return self.factors.rank
+
+    @property
+    def has_kernel(self) -> bool:
+        return len(self.shape) > 2 and self.shape[2] * self.shape[-1] > 1
+
+    def tensors(self, form: WrittenFormat, dtype: str) -> list[NewTensor]:
+        """Return the layer's tensors in a format. Raises InputError where fp16 is too small."""
+        tail = (1,) * (len(self.shape) - 2)
+        down = self.factors.down.reshape(self.rank, *self.shape[1:])
+        up = self.factors.up.reshape(self.shape[0], self.rank, *tail)
+        if form == "diffusers":
+            names = (f"{self.key}.lora_A.weight", f"{self.key}.lora_B.weight")
+        else:
+            names = (f"{self.key}.lora_down.weight", f"{self.key}.lora_up.weight")
+        tensors = [encoded(name, x, dtype) for name, x in zip(names, (down, up), strict=True)]
+        if form == "kohya":
+            # In float32 in any file: bf16 makes 257 of 256.
+            tensors.append(encoded(f"{self.key}.alpha", np.asarray(self.alpha), "F32"))
+        return tensors
+
+
+def encoded(name: str, values: Array, dtype: str) -> NewTensor:
+    """Return a tensor with its bytes. Raises InputError for numbers that the type cannot hold."""
+    largest = float(np.abs(values).max(initial=0.0))
+    limit = {"F16": 65504.0, "F32": 3.4028235e38, "BF16": 3.3895314e38}.get(dtype, np.inf)
+    if not largest <= limit:
+        raise InputError(
+            f"{display(name)} has {largest:.3g}, which the precision cannot hold",
+            hint="give --precision bf16 or float",
+        )
+    data = encode(values, dtype)
+    return NewTensor(name, dtype, values.shape, lambda: [data])
+
+
+def flat_shape(name: LayerName, rows: int, columns: int) -> tuple[int, ...]:
+    """Return the shape of a weight that a file has flattened: 3x3 where the kind of layer says
+    so.
+    """
+    if name.kind in _KERNELS and columns % 9 == 0:
+        return (rows, columns // 9, 3, 3)
+    return (rows, columns)
+
+
+def output_dtype(precision: str, source: str) -> str:
+    """Return the type to write. precision: `same` takes the source's."""
+    if precision != "same":
+        return PRECISIONS[precision]
+    if source not in ("F64", "F32", "F16", "BF16"):
+        raise InputError(
+            "a file in fp8 or integers is not written in the same precision",
+            hint="give --precision bf16",
+        )
+    return source
+
+
+# ---- the header
+
+
+def with_ranks(metadata: Mapping[str, str], layers: Sequence[NewLayer]) -> dict[str, str]:
+    """Return the header with the ranks and alphas of new layers: a number where all are equal."""
+    header = dict(metadata)
+    plain = [layer for layer in layers if not layer.has_kernel] or layers
+    kernels = [layer for layer in layers if layer.has_kernel]
+    header["ss_network_dim"] = _uniform(str(layer.rank) for layer in plain)
+    header["ss_network_alpha"] = _uniform(f"{layer.alpha:.8g}" for layer in plain)
+    arguments = _table(header.get("ss_network_args", ""))
+    if "conv_dim" in arguments and kernels:
+        arguments["conv_dim"] = _uniform(str(layer.rank) for layer in kernels)
+        arguments["conv_alpha"] = _uniform(f"{layer.alpha:.8g}" for layer in kernels)
+        header["ss_network_args"] = json.dumps(arguments)
+    return header
+
+
+def _uniform(values: Iterable[str]) -> str:
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else DYNAMIC
+
+
+def _table(text: str) -> dict[str, object]:
+    try:
+        table = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def with_comment(metadata: Mapping[str, str], comment: str) -> dict[str, str]:
+    """Return the header with a comment behind the one that it has."""
+    before = metadata.get("ss_training_comment", "")
+    joined = comment if before in ("", "None") else f"{before}; {comment}"
+    return {**metadata, "ss_training_comment": joined}
+
+
+def with_hashes(metadata: Mapping[str, str], tensors: Sequence[NewTensor]) -> dict[str, str]:
+    """Return the header with sd-scripts' hashes of these tensors."""
+    model_hash, legacy_hash = tensor_file.sshs_hashes(tensors, metadata)
+    return {**metadata, "sshs_model_hash": model_hash, "sshs_legacy_hash": legacy_hash}
+
+
+def with_adapter(metadata: Mapping[str, str], layers: Sequence[NewLayer]) -> dict[str, str]:
+    """Return the header with the entry from which diffusers restores ranks and alphas; what else
+    the entry held stays.
+    """
+    facts = _table(metadata.get(ADAPTER_METADATA, ""))
+    for part in sorted({layer.name.part for layer in layers}):
+        # peft matches a name with every path that ends in it; without `text_model` it matches in
+        # every version of transformers.
+        members = {
+            layer.name.path.removeprefix("text_model."): layer
+            for layer in layers
+            if layer.name.part == part
+        }
+        counts = Counter((layer.rank, layer.alpha) for layer in members.values())
+        rank, alpha = counts.most_common(1)[0][0]
+        facts |= {
+            f"{part}.r": rank,
+            f"{part}.lora_alpha": alpha,
+            f"{part}.target_modules": sorted(members),
+            f"{part}.init_lora_weights": True,
+            f"{part}.use_rslora": False,
+            f"{part}.rank_pattern": {p: m.rank for p, m in members.items() if m.rank != rank},
+            f"{part}.alpha_pattern": {p: m.alpha for p, m in members.items() if m.alpha != alpha},
+        }
+    text = json.dumps(facts, indent=2, sort_keys=True)
+    return {**metadata, "format": "pt", ADAPTER_METADATA: text}
+
+
+def model_hash(lora: LoraFile) -> str:
+    """Return sd-scripts' hash of a file's tensors, as they are now."""
+    return tensor_file.sshs_hashes(tensor_file.copied(lora.file), lora.metadata)[0]
+
+
+def finished(
+    layers: Sequence[NewLayer],
+    kept: Iterable[NewTensor],
+    metadata: Mapping[str, str],
+    form: WrittenFormat,
+    dtype: str,
+) -> tuple[list[NewTensor], dict[str, str]]:
+    """Return the tensors of a file in their order, and its header with ranks and hashes. kept:
+    further tensors, as they are.
+    """
+    tensors = [tensor for layer in layers for tensor in layer.tensors(form, dtype)]
+    tensors = tensor_file.sort_tensors([*tensors, *kept])
+    if form == "diffusers":
+        header = with_adapter(metadata, layers)
+        stated = any(key.startswith("ss_") for key in metadata)
+        return tensors, with_hashes(with_ranks(header, layers), tensors) if stated else header
+    return tensors, with_hashes(with_ranks(metadata, layers), tensors)
