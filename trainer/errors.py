@@ -12,6 +12,6 @@ class LoraCheckFailed(DskError):
 
 
 class LossDiverged(DskError):
-    """The loss became infinite or NaN, and the run stopped."""
+    """The loss, a gradient or a weight became infinite or NaN, and the run stopped."""
 
     exit_code = Exit.LORA_CHECK_FAILED

@@ -18,12 +18,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datasetkit.options.train import TrainOptions
+from trainer import finite
 from trainer.data import seeds
 from trainer.data.latents import Encoder
 from trainer.data.prefetch import WORKERS, PreparedSample, Reader, StepBatches
 from trainer.data.text_encoding import TextStates
 from trainer.device import DeviceContext
-from trainer.errors import LossDiverged
 from trainer.families.base import Family, Parts
 from trainer.files.lora import Lora
 from trainer.networks.ema import WeightAverage
@@ -125,12 +125,17 @@ def _step(setup: TrainingSetup, work: StepBatches) -> StepLog:
     parameters = setup.lora.parameters()
     loss, samples = gradients(setup, work)
     if not math.isfinite(loss):
-        raise LossDiverged(
-            f"the loss of step {step + 1} is not finite",
-            hint="lower the learning rate, or train in bf16 or float32",
+        raise finite.diverged(
+            f"the loss of step {step + 1}", step + 1, options, setup.device_context.dtype
         )
     setup.scaler.unscale_(optimizer)
     grad_norm = torch.nn.utils.clip_grad_norm_(parameters, options.max_grad_norm or math.inf)
+    # Before the optimizer steps, so that the weights stay good. In fp16 the scaler leaves such a
+    # step out and lowers its scale.
+    if not setup.scaler.is_enabled() and not bool(torch.isfinite(grad_norm)):
+        raise finite.diverged(
+            f"the gradient of step {step + 1}", step + 1, options, setup.device_context.dtype
+        )
     groups = {str(group["name"]): group for group in optimizer.param_groups}
     rates = {name: build_optimizer.effective_lr(group) for name, group in groups.items()}
     scheduled = {name: float(group["lr"]) for name, group in groups.items()}

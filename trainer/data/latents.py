@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display, write_atomic
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.data import pixels
@@ -86,6 +87,11 @@ class Encoder:
         with torch.inference_mode():
             latent = self.vae.encode(batch).latent_dist  # type: ignore[operator]  # any VAE of diffusers
             mean, std = latent.mean[0].float().cpu(), latent.std[0].float().cpu()
+        if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
+            raise ModelFileError(
+                f"the VAE encodes {display(image.path)} to values that are not finite",
+                hint="name another `vae`, or check the base model",
+            )
         # A tensor made in inference mode cannot be used in training; its clone can.
         moments = Moments(mean.clone(), std.clone())
         if self.cache and not image.subset.random_crop:

@@ -8,7 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datasetkit.options.train import TrainOptions
+from trainer import finite
 from trainer.device import DTYPES
 from trainer.files import lora, metadata, run_manifest
 from trainer.files.hashes import checkpoint_hashes
@@ -47,6 +50,8 @@ def _write(
 ) -> None:
     options = run.options
     dtype = DTYPES[options.save_precision]
+    finite.require_finite(lora.kohya_tensors(run.lora, torch.float32), run, log.step)
+    finite.require_in_range(lora.kohya_tensors(run.lora, dtype), dtype, log.step)
     if options.lora_format != "diffusers":
         tensors = run.family.as_kohya(lora.kohya_tensors(run.lora, dtype))
         entries = metadata.final_metadata(

@@ -27,6 +27,7 @@ from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, file_sha256, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
+from trainer import finite
 from trainer.files import run_files, run_manifest
 from trainer.files.run_files import RunFiles
 from trainer.files.run_lock import STAGE
@@ -59,6 +60,7 @@ def save(setup: TrainingSetup, files: RunFiles, step: int, facts: Mapping[str, o
     """
     optimizer, numbers = flatten_state(setup.optimizer.state_dict())
     weights = _named(setup, setup.lora.parameters())
+    finite.require_finite({**weights, **optimizer}, setup, step)
     state = {
         "version": VERSION,
         "step": step,
@@ -72,7 +74,9 @@ def save(setup: TrainingSetup, files: RunFiles, step: int, facts: Mapping[str, o
         _STATE: json.dumps(state).encode("utf-8"),
     }
     if setup.average is not None:
-        contents[_AVERAGE] = save_tensors(_named(setup, setup.average.values))
+        average = _named(setup, setup.average.values)
+        finite.require_finite(average, setup, step)
+        contents[_AVERAGE] = save_tensors(average)
     hashes = {file: hashlib.sha256(data).hexdigest() for file, data in contents.items()}
     manifest = json.dumps(hashes).encode("utf-8")
     contents[_MANIFEST] = manifest

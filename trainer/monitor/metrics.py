@@ -17,6 +17,7 @@ from PIL import Image
 
 from datasetkit.core.files import write_atomic, writing
 from datasetkit.core.progress import Reporter
+from trainer import finite
 from trainer.device import peak_memory
 from trainer.loop import StepLog
 
@@ -135,7 +136,8 @@ class JsonLines:
             "elapsed": round(time.monotonic() - self._began, 3),
             "memory": peak_memory(self._device) or None,
         }
-        line = memoryview(f"{json.dumps({**row, **machine})}\n".encode())
+        text = json.dumps(finite.row({**row, **machine}), allow_nan=False)
+        line = memoryview(f"{text}\n".encode())
         with writing(self._path):
             while line:
                 line = line[os.write(self._descriptor, line) :]

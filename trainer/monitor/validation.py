@@ -22,7 +22,7 @@ from torch import Tensor
 from datasetkit.core.files import write_atomic
 from datasetkit.dataset import validation_split
 from datasetkit.options.train import TrainOptions
-from trainer import loop
+from trainer import finite, loop
 from trainer.data import captions, pixels, seeds
 from trainer.data.captions import CaptionOptions
 from trainer.data.prefetch import PreparedSample
@@ -200,6 +200,10 @@ class Validator:
         held, trained = self._images
         with self.setup.inference_weights():
             now, others = (losses(self.setup, images) for images in (held, trained))
+        if not bool(torch.isfinite(torch.cat([now, others])).all()):
+            context = self.setup.device_context
+            what = f"the validation loss after step {step}"
+            raise finite.diverged(what, step + 1, self.setup.options, context.dtype)
         before = self._before() if step else (now, others)
         point = compare(step, epoch, now, others, before)
         line = {
