@@ -14,6 +14,7 @@ from pathlib import Path
 
 from datasetkit.captions import encodings, grammar
 from datasetkit.captions.grammar import PLAIN, Entry, is_group, is_prose
+from datasetkit.captions.invisible import without_invisible
 from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MAX_CAPTION_BYTES, caption_path, display, read_regular
@@ -38,12 +39,13 @@ def spell(name: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def normal_form(tag: str) -> str:
-    r"""Return a tag in normal form: NFC, lower case, `_` as a space, `\(` as `(`.
+    r"""Return a tag in normal form: NFC, lower case, `_` as a space, `\(` as `(`, no invisible
+    characters.
 
     Two spellings are one tag when their normal forms are equal. Kaomoji keep their underscore, so
     `^_^` is not `^ ^`.
     """
-    plain = unicodedata.normalize("NFC", tag).strip().casefold()
+    plain = unicodedata.normalize("NFC", without_invisible(tag)).strip().casefold()
     plain = _ESCAPED_BRACKET.sub(r"\1", plain)
     if plain in _KAOMOJI_FOLDED:
         return plain
@@ -193,9 +195,9 @@ def file_text(caption: Caption) -> str:
 
 def laid_out_text(caption: Caption) -> str:
     """Return the text of a caption for trainers, which read only the first line: without
-    byte-order marks, and as one line unless lines are separate captions.
+    invisible characters, and as one line unless lines are separate captions.
     """
-    text = file_text(caption).replace(grammar.BOM, "")
+    text = without_invisible(file_text(caption).replace(grammar.BOM, ""))
     filled = [line for line, _ in grammar.lines(text) if not grammar.is_blank(line)]
     is_first = bool(filled) and not grammar.is_blank(grammar.lines(text)[0][0])
     if (len(filled) == 1 and is_first) or caption.syntax.enable_wildcard:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
+from datasetkit.captions.invisible import without_invisible
 from datasetkit.core.records import CaptionSyntax
 
 SEPARATOR: Final = ","
@@ -84,7 +85,7 @@ def spans(text: str, syntax: CaptionSyntax = PLAIN) -> list[Span]:
 def _add_span(text: str, start: int, end: int, found: list[Span]) -> None:
     piece = text[start:end]
     left = piece.lstrip(_BLANK)
-    if left:
+    if not is_blank(piece):
         start = end - len(left)
         found.append((start, start + len(left.rstrip(_BLANK))))
 
@@ -166,8 +167,10 @@ def _pairs(text: str, pattern: str, brackets: str, syntax: CaptionSyntax) -> dic
 
 
 def tag_text(raw: str) -> str:
-    """Return a tag as it is compared and shown: one space between words, no byte-order marks."""
-    return _SPACES.sub(" ", raw.replace(BOM, "")).strip()
+    """Return a tag as it is compared and shown: one space between words, no byte-order marks and
+    other invisible characters.
+    """
+    return _SPACES.sub(" ", without_invisible(raw.replace(BOM, ""))).strip()
 
 
 def is_group(tag: str, syntax: CaptionSyntax = PLAIN) -> bool:
@@ -335,8 +338,8 @@ def lines(text: str) -> list[tuple[str, str]]:
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether a text has nothing but white space and byte-order marks."""
-    return not text.strip(_BLANK)
+    """Tell whether a text has nothing but white space and invisible characters."""
+    return not without_invisible(text).strip(_BLANK)
 
 
 # ---- weights and other syntax of prompts

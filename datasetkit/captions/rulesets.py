@@ -13,9 +13,6 @@ from datasetkit.captions.selectors import Exact, Glob, Group, Selector, parse_se
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import ConfigError
 
-# Invisible characters that are part of words: the joiners of Persian, Indic scripts and emoji.
-_JOINERS = "\u200c\u200d"
-
 
 @dataclass(frozen=True, slots=True)
 class _Written:
@@ -181,15 +178,9 @@ def leading_tag(rule: Trigger | Additional) -> str:
 
 def writable(tag: str, what: str) -> str:
     """Return the tag if it survives being written to a caption file, else raise ConfigError."""
-    invisible = any(
-        unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in _JOINERS
-        for character in tag
-    )
     if (
-        invisible
+        any(unicodedata.category(character) == "Cs" for character in tag)
         or parse(f"{tag}, {tag}").tags != (tag, tag)
-        or tag[0] in _JOINERS
-        or tag[-1] in _JOINERS
         or not normal_form(tag)
     ):
         raise ConfigError(

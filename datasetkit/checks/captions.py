@@ -12,6 +12,7 @@ from datasetkit.captions.caption import laid_out, name_in, normal_form, read_cap
 from datasetkit.captions.caption import repeated as again
 from datasetkit.captions.encodings import DAMAGED, is_damaged
 from datasetkit.captions.grammar import BOM, PLAIN, ends_as_sentence, is_group, is_prose
+from datasetkit.captions.invisible import invisible as invisible_characters
 from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.vocabulary import Vocabulary, load
 from datasetkit.checks import sd_scripts
@@ -69,6 +70,13 @@ def bom(data: CheckInput) -> Iterator[Finding]:
             yield Finding(
                 item.path, f"its first tag is read as {display(BOM)}{display(caption.tags[0])}"
             )
+
+
+def invisible(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
+        if names := invisible_characters(text_of(caption)):
+            tag = next((t for t in text_of(caption).split(",") if invisible_characters(t)), "")
+            yield Finding(item.path, f"`{display(tag.strip())}` has {', '.join(names)}", len(names))
 
 
 def lines(data: CheckInput) -> Iterator[Finding]:
@@ -325,6 +333,16 @@ CHECKS: Final = (
         "dsk check {dataset} --fix",
         bom,
         fix="removes the marks",
+    ),
+    Check(
+        "invisible",
+        "caption",
+        "invisible characters",
+        "zero-width and control characters of the text, without those that emoji and scripts need",
+        "any: trainers read them as part of a tag",
+        "dsk check {dataset} --fix",
+        invisible,
+        fix="removes them",
     ),
     Check(
         "lines",

@@ -18,6 +18,7 @@ from datasetkit.captions.caption import (
     with_tags,
 )
 from datasetkit.captions.grammar import BOM, Entry
+from datasetkit.captions.invisible import without_invisible
 from datasetkit.captions.separators import at_wide_commas
 from datasetkit.captions.side_car_tags import unescape, without_namespace
 from datasetkit.captions.vocabulary import load
@@ -36,6 +37,10 @@ def _unchanged(folder: CheckFolder, caption: Caption) -> Caption:
 
 def _without_marks(folder: CheckFolder, caption: Caption) -> Caption:
     return with_source(caption, (caption.source or "").replace(BOM, ""))
+
+
+def _visible(folder: CheckFolder, caption: Caption) -> Caption:
+    return with_source(caption, without_invisible(caption.source or ""))
 
 
 def _on_one_line(folder: CheckFolder, caption: Caption) -> Caption:
@@ -75,6 +80,7 @@ def _bare(folder: CheckFolder, caption: Caption) -> Caption:
 # What each fix does to a caption; the rest of its text is not changed.
 _CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Caption], Caption]]] = {
     "bom": _without_marks,
+    "invisible": _visible,
     "lines": _on_one_line,
     NAME: _unchanged,
     "separator": _with_commas,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from datasetkit.captions.invisible import invisible
 from datasetkit.core.errors import ConfigError, PlanConflict
 from datasetkit.core.files import display, fold, natural_key
 from datasetkit.project.plans import Copy, FileOp, Move, Plan
@@ -38,6 +39,8 @@ def name_fault(name: str) -> str | None:
     refused = next((char for char in name if char in _REFUSED), None)
     if refused is not None:
         return f"contains {refused}, which Windows refuses"
+    if hidden := invisible(name):
+        return f"contains {hidden[0]}, which nobody sees"
     return existing_name_fault(name)
 
 

@@ -239,7 +239,9 @@ def _concepts(texts: Sequence[str], config: Config) -> list[ConceptSet]:
 
 
 def _check_concepts(sets: Sequence[ConceptSet]) -> None:
-    """Refuse concepts with one name, and folders without images."""
+    """Refuse invalid names, concepts with one name, and folders without images."""
+    for concept in sets:
+        grammar.folder_name(Concept(concept.repeats or 1, concept.name))
     names = [fold(concept.name) for concept in sets]
     repeated = next(
         (c.name for c, name in zip(sets, names, strict=True) if names.count(name) > 1), None

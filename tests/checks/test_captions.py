@@ -45,6 +45,11 @@ CASES = {
         write("b.txt", b"sks, 1girl, smile, hat"),
         "b.png",
     ),
+    "invisible": (
+        write("b.txt", "sks, 1girl, smi\u200ble\n".encode()),
+        write("b.txt", "sks, 1girl, می\u200cخواهم\n".encode()),
+        "b.png",
+    ),
     "lines": (
         write("b.txt", b"sks, 1girl\nsmile, hat\n"),
         write("b.txt", b"\r\n sks, 1girl, smile, hat\r\n\r\n"),

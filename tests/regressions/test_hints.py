@@ -262,6 +262,7 @@ STEPS: dict[str, Callable[[Path], object]] = {
     "caption-missing": lambda folder: (folder / "a.txt").unlink(),
     "caption-empty": worded(""),
     "bom": worded("\ufeffsks, 1girl, smile"),
+    "invisible": worded("sks, 1girl, smi\u200ble"),
     "lines": worded("sks, 1girl\nsmile"),
     "caption-name": lambda folder: (folder / "a.txt").rename(folder / "a.caption"),
     "trigger-missing": worded("1girl, smile"),
