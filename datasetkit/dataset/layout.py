@@ -81,15 +81,27 @@ class ConceptFolders:
 def dataset_roots(folder: Path) -> tuple[Path, Path]:
     """Return the training root of a dataset's folder (its `train/`, or its `img/` with concept
     folders, as other programs lay out, else the folder itself) and its regularisation root, which
-    need not exist.
+    need not exist. Names in another case, such as `IMG`, count where they hold concept folders.
     """
     train = folder
     if (folder / TRAIN).is_dir():
         train = folder / TRAIN
-    elif (folder / IMG).is_dir() and read_tree(folder / IMG).concepts:
-        train = folder / IMG
-    has_reg_beside = train.name == TRAIN or (train.name == IMG and bool(read_tree(train).concepts))
-    return train, (train.parent if has_reg_beside else folder) / REG
+    elif (other := _with_concepts(folder, TRAIN) or _with_concepts(folder, IMG)) is not None:
+        train = other
+    name = train.name.casefold()
+    has_reg_beside = name == TRAIN or (name == IMG and bool(read_tree(train).concepts))
+    beside = train.parent if has_reg_beside else folder
+    return train, _with_concepts(beside, REG) or beside / REG
+
+
+def _with_concepts(folder: Path, name: str) -> Path | None:
+    """Return the subfolder of this name, in any case, that has concept folders; None without."""
+    if not folder.is_dir():
+        return None
+    with reading(folder), os.scandir(folder) as entries:
+        alike = {e.name for e in entries if e.name.casefold() == name and _is_folder(e)}
+    spellings = sorted(alike, key=lambda spelling: (spelling != name, spelling))
+    return next((p for s in spellings if read_tree(p := folder / s).concepts), None)
 
 
 def laid_out_root(path: Path) -> Path | None:

@@ -155,7 +155,7 @@ def possible_trigger(captions: Sequence[Tags], *, least: int) -> str:
 def is_reg(folder: Path) -> bool:
     """Tell whether a folder is one of a regularisation set, which has no trigger."""
     folder = folder.resolve()
-    return folder.parent.name == layout.REG and isinstance(
+    return folder.parent.name.casefold() == layout.REG and isinstance(
         layout.parse(folder.name), layout.Concept
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +30,13 @@ from datasetkit.images.listing import (
 )
 from datasetkit.project.store import FileFacts, Store
 
-# How many folders a hint names.
+# How many folders a hint names, how many it looks for, and so many levels deep.
 _NEAR = 5
+_MOST = 100
+_LEVELS = 4
+# The names in a laid-out dataset: its concept folders, and the folders that hold them.
+_CONCEPT = re.compile("[1-9][0-9]*_.")
+_ROOTS = frozenset({"train", "img", "reg"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +72,23 @@ def require_images(folder: Path, *, recursive: bool = False, follow_links: bool 
     return listing
 
 
-def no_images(folder: Path, left_out: Sequence[LeftOut] = (), *, but: str = "") -> DatasetError:
-    """Return the error of a folder without images, which names what is there instead, and its
-    subfolders that hold some. but: words after "holds no images".
+def no_images(
+    folder: Path,
+    left_out: Sequence[LeftOut] = (),
+    *,
+    but: str = "",
+    has_datasets: bool = False,
+) -> DatasetError:
+    """Return the error of a folder without images, which names what is there instead, and the
+    folders below it that hold some. but: words after "holds no images". has_datasets: a laid-out
+    dataset is named as a whole.
     """
     left_out = left_out or list_images(folder).left_out
     others = [item for item in left_out if item.group != "system"]
-    below = [display(path) for path in subfolders(folder) if _can_read_images(path)]
+    nearest = list(islice(_with_images(folder, _LEVELS), _MOST))
+    if has_datasets:
+        nearest = [_dataset_of(path, folder) for path in nearest]
+    below = [display(path) for path in dict.fromkeys(nearest)]
     more = " ..." if len(below) > _NEAR else ""
     hint = f"these hold some: {', '.join(below[:_NEAR])}{more}" if below else advice_on(others)
     has = f"; it has {counts_of(others)}" if others else ""
@@ -79,6 +96,31 @@ def no_images(folder: Path, left_out: Sequence[LeftOut] = (), *, but: str = "") 
         f"{display(folder)} holds no images{but}{has}",
         hint=hint or "name the folder that holds the images",
     )
+
+
+def _with_images(folder: Path, levels: int) -> Iterator[Path]:
+    """Yield the nearest folders below one that hold images, so many levels deep."""
+    for path in _readable_subfolders(folder):
+        if _can_read_images(path):
+            yield path
+        elif levels > 1:
+            yield from _with_images(path, levels - 1)
+
+
+def _readable_subfolders(folder: Path) -> list[Path]:
+    try:
+        return subfolders(folder)
+    except InputError:
+        return []
+
+
+def _dataset_of(folder: Path, top: Path) -> Path:
+    """Return the laid-out dataset below `top` that a folder belongs to, else the folder itself."""
+    if not _CONCEPT.match(folder.name) or folder.parent == top:
+        return folder
+    root = folder.parent
+    is_inside = root.name.casefold() in _ROOTS and root.parent != top
+    return root.parent if is_inside else root
 
 
 def _can_read_images(folder: Path) -> bool:

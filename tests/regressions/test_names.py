@@ -5,6 +5,7 @@ web interface of sd-scripts laid out is read like one of `dsk layout`.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.dataset.layout import Concept, parse
 from datasetkit.dataset.naming import name_fault, require_names
 from datasetkit.images.listing import same_names
+from datasetkit.verbs.shared.folders_to_check import find_folders
 from tests.cli.conftest import write_image
 
 BASE = "pretrained_model_name_or_path=tiny"
@@ -231,3 +233,44 @@ def test_repeats_of_an_existing_folder_change_whatever_its_concept_is_called(dsk
     assert [path.name for path in (here / "dataset" / "train").iterdir()] == [f"5_{name}"]
     assert dsk("undo", "dataset", "--yes").code == 0
     assert (here / "dataset" / "train" / f"1_{name}" / "a.png").is_file()
+
+
+@pytest.mark.parametrize(("train", "reg"), [("IMG", "REG"), ("Img", "Reg"), ("TRAIN", "Reg")])
+def test_the_folders_of_a_dataset_are_read_in_any_case(train, reg, dsk, here):
+    for folder in (f"{train}/2_sks", f"{reg}/1_1girl"):
+        path = write_image(here / "dataset" / folder / "a.png", len(folder))
+        path.with_suffix(".txt").write_text("sks, 1girl\n")
+    for where in ("dataset", f"dataset/{train}"):
+        plan = dsk("plan-repeats", where, "--json").result["plan"]
+        assert plan["concepts"][0]["repeats"] == 2 and plan["reg"], where
+    assert [f.is_reg for f in find_folders(Path("dataset")).folders] == [False, True]
+    assert dsk("train", "dataset", "--dry-run").code == 0
+
+
+def test_a_plain_folder_in_capitals_is_no_dataset(dsk, here):
+    write_image(here / "IMG" / "a.png")
+    write_image(here / "IMG" / "old" / "b.png")
+    assert dsk("check", "IMG", "--json").code in (0, 3)
+    assert "IMG" in dsk("check", ".").err
+
+
+@pytest.mark.parametrize(
+    ("below", "hint"),
+    [
+        ("new/train/2_sks", "new"),
+        ("new/IMG/2_sks", "new"),
+        ("new/2_sks", "new"),
+        ("a/new/train/2_sks", "a/new"),
+        ("photos", "photos"),
+        ("a/photos", "a/photos"),
+    ],
+)
+def test_a_folder_above_a_dataset_names_it(below, hint, dsk, here):
+    image = write_image(here / "top" / below / "a.png")
+    image.with_suffix(".txt").write_text("sks, 1girl, solo\n")
+    for command in ("check", "report", "export", "plan-repeats"):
+        ended = dsk(command, "top")
+        assert ended.code == 10
+        named = re.search(r"these hold some: (\S+?)[;\s]", ended.err + " ")
+        assert named and named[1].endswith(f"top/{hint}"), ended.err
+        assert dsk(command, named[1]).code == 0

@@ -89,6 +89,7 @@ def find_sets(folder: Path, *, recursive: bool = False, to_write: bool = False) 
         folder.resolve(),
         listing.left_out,
         but=", no <repeats>_<concept> folders and no dsk.toml with concepts",
+        has_datasets=True,
     )
 
 

@@ -64,7 +64,7 @@ def find_folders(
         beside = unreached.beside_roots(folder, (tree, reg))
         to_check = replace(to_check, astray=(*to_check.astray, *beside))
         if not to_check.folders and not to_check.misread:
-            raise no_images(folder)
+            raise no_images(folder, has_datasets=True)
         return to_check
     sets = find_sets(folder, recursive=recursive, to_write=to_write)
     for concept in sets.train:
@@ -82,10 +82,11 @@ def _meant_as_concepts(tree: Path, folders: layout.ConceptFolders) -> bool:
     """Tell whether folders were meant as concepts though none is valid: numbered folders have
     images, the parent has none.
     """
-    if tree.name != TRAIN and list_images(tree).images:
+    is_train = tree.name.casefold() == TRAIN
+    if not is_train and list_images(tree).images:
         return False
     with_images = [m for m in folders.misread if unreached.count(tree / m.folder)]
-    return any(tree.name == TRAIN or m.folder[:1].isdecimal() for m in with_images)
+    return any(is_train or m.folder[:1].isdecimal() for m in with_images)
 
 
 def _laid_out(
@@ -127,7 +128,7 @@ def _laid_out(
 
 def _is_a_problem(misread: layout.Misread, tree: Path) -> bool:
     """Tell whether a folder that is not a concept matters: trainers read it, or it has images."""
-    if misread.folder in (REG, MASKS):
+    if misread.folder.casefold() in (REG, MASKS):
         return False
     return misread.trainers is not None or unreached.count(tree / misread.folder) > 0
 
