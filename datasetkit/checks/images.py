@@ -56,7 +56,7 @@ def unreadable(data: CheckInput) -> Iterator[Finding]:
 
 def unsupported(data: CheckInput) -> Iterator[Finding]:
     for item in data.left_out:
-        if item.group != "system":
+        if item.group not in ("system", "folder"):
             is_image = item.group not in ("video", "archive")
             yield Finding(item.path, f"{item.kind}: {item.advice}", float(is_image))
 

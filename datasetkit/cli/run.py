@@ -36,10 +36,10 @@ def verb(
         result = call(api, api.RunContext(dry_run=dry_run, wait=wait, reporter=reporter))
     failed = failures(result)
     left_out = unused_files(result)
-    summary = file_kinds.summary(left_out)
+    notices = filter(None, (file_kinds.summary(left_out), file_kinds.subfolder_summary(left_out)))
     if json:
-        if summary:
-            reporter.warn(summary)
+        for notice in notices:
+            reporter.warn(notice)
         warnings = dict.fromkeys([*reporter.warnings, *getattr(result, "warnings", ())])
         console.show_json(
             {
@@ -53,8 +53,8 @@ def verb(
         )
     else:
         show(result, dry_run)
-        if summary:
-            reporter.warn(summary)
+        for notice in notices:
+            reporter.warn(notice)
         if line := file_kinds.system_summary(left_out):
             console.remark(line)
     if failed:

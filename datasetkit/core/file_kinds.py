@@ -89,6 +89,7 @@ _GROUP_ADVICE: Final = {
     "hidden": "rename it without the dot",
     "link": "name the folder that it points to",
     "system": "",
+    "folder": "add -r where the command has it, or name each",
 }
 
 
@@ -247,13 +248,22 @@ def advice_on(left_out: Iterable[LeftOut]) -> str:
 
 def summary(left_out: Iterable[LeftOut]) -> str:
     """Return in one line which files of a person are left out, and what to do; "" for none."""
-    items = [item for item in left_out if item.group != "system"]
+    items = [item for item in left_out if item.group not in ("system", "folder")]
     if not items:
         return ""
     advice = advice_on(items)
     return f"{counted(len(items), 'file')} left out: {counts_of(items)} ({_names(items)})" + (
         f"; {advice}" if advice else ""
     )
+
+
+def subfolder_summary(left_out: Iterable[LeftOut]) -> str:
+    """Return in one line which subfolders with images are not searched; "" for none."""
+    items = [item for item in left_out if item.group == "folder"]
+    if not items:
+        return ""
+    names = f"{counted(len(items), 'subfolder')} with images not searched: {_names(items)}"
+    return f"{names}; {advice_on(items)}"
 
 
 def system_summary(left_out: Iterable[LeftOut]) -> str:

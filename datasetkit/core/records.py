@@ -96,10 +96,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file, or a folder of the system, that is in the way of a listing and not used.
+    """A file or folder that is in the way of a listing and not used.
 
     kind: HEIC, video, ...; group: image, name (an image by its content, not by its name), video,
-    archive, hidden, link or system. advice: what to do about it, in one line.
+    archive, hidden, link, folder (a subfolder with images) or system. advice: what to do about it,
+    in one line.
     """
 
     path: Path

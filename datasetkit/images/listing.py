@@ -6,6 +6,7 @@ Every command, `dsk check`, the review page and the trainer list folders here.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from datasetkit.core.file_kinds import (
     suffix_of,
 )
 from datasetkit.core.files import (
+    CONFIG_NAME,
     MASKS,
     PROJECT,
     fold,
@@ -33,6 +35,13 @@ from datasetkit.core.files import (
     reading,
 )
 from datasetkit.core.records import Failed, LeftOut
+
+# What dsk writes beside images: the folders of a run, those of a laid-out dataset, and names that
+# only a project or a report has inside.
+_OF_A_RUN = frozenset({"work", "dataset", "report"})
+_LAID_OUT = frozenset({"train", "reg", "img"})
+_CONCEPT = re.compile("[1-9][0-9]*_.")
+_MADE = frozenset({PROJECT, "tags.csv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +155,17 @@ def _collect(
         for entry in scanned:
             is_ordered = suffix_of(entry.name) in readable or entry.is_dir(follow_symlinks=False)
             (ordered if is_ordered else others).append(entry)
+    has_config = any(entry.name == CONFIG_NAME for entry in others)
     for entry in sorted(ordered, key=lambda e: natural_key(e.name)):
         if entry.is_dir(follow_symlinks=False):
             if _is_of_system(entry.name, recursive=recursive):
                 entries.leave_out(entry, "system folder", "system")
-            elif recursive and is_searched(entry.name) and entry.name != MASKS:
+            elif not is_searched(entry.name) or entry.name == MASKS:
+                continue
+            elif recursive:
                 _collect(Path(entry.path), entries, recursive, follow_links, any_name)
+            elif _has_own_images(Path(entry.path), in_project=has_config):
+                entries.leave_out(entry, "subfolder", "folder")
         elif entry.name.startswith(".") or is_system_file(entry.name):
             _collect_hidden(entry, entries)
         elif (problem := _unusable(entry, follow_links, any_name)) is None:
@@ -167,6 +181,31 @@ def _collect(
             _collect_hidden(entry, entries)
         else:
             _collect_other(entry, entries, recursive=recursive)
+
+
+def _has_own_images(folder: Path, *, in_project: bool) -> bool:
+    """Tell whether a subfolder holds images of a person, at any depth: not one that dsk makes.
+
+    in_project: the folder above has a dsk.toml.
+    """
+    if in_project and folder.name in _OF_A_RUN:
+        return False
+    try:
+        with os.scandir(folder) as scanned:
+            inside = list(scanned)
+    except OSError:
+        return False
+    names = {entry.name for entry in inside}
+    is_laid_out = folder.name.casefold() in _LAID_OUT and any(map(_CONCEPT.match, names))
+    if is_laid_out or names & _MADE:
+        return False
+    if any(file_kinds.is_image_name(e.name) and e.is_file(follow_symlinks=False) for e in inside):
+        return True
+    return any(
+        _has_own_images(Path(entry.path), in_project=False)
+        for entry in inside
+        if entry.is_dir(follow_symlinks=False) and is_searched(entry.name) and entry.name != MASKS
+    )
 
 
 def _is_of_system(name: str, *, recursive: bool) -> bool:

@@ -84,7 +84,7 @@ def no_images(
     dataset is named as a whole.
     """
     left_out = left_out or list_images(folder).left_out
-    others = [item for item in left_out if item.group != "system"]
+    others = [item for item in left_out if item.group not in ("system", "folder")]
     nearest = list(islice(_with_images(folder, _LEVELS), _MOST))
     if has_datasets:
         nearest = [_dataset_of(path, folder) for path in nearest]

@@ -147,7 +147,7 @@ def check(
     return CheckResult(
         folder, data.folders, len(data.items) + len(data.failed), summaries, findings,
         quiet, fixes.plan, fixes.at_source, files, tuple(map(kept_edit, kept)), checked.entry,
-        data.left_out,
+        tuple(item for item in data.left_out if item.group != "folder"),  # it is a finding
     )  # fmt: skip
 
 

@@ -294,3 +294,70 @@ def test_images_that_cannot_be_read_are_found_where_trainers_do_not_look(here):
     assert {(f.check, f.path.name) for f in result.findings} == {
         ("unseen", "more"), ("unseen", "train"), ("folder-name", "3-phone"),
     }  # fmt: skip
+
+
+# ---- subfolders that are not searched
+# --------------------------------------------------------------------------------------------------
+
+
+SUBFOLDERS = "2 subfolders with images not searched: more, old"
+VERBS = [
+    ("tag", "imgs", "--tagger", "basic"),
+    ("rules", "imgs", "--trigger", "sks"),
+    ("import", "imgs"),
+    ("resize", "imgs"),
+    ("rename", "imgs", "x"),
+    ("faces", "list", "imgs"),
+    ("faces", "crop", "imgs"),
+    ("layout", "2_sks=imgs"),
+    ("plan-repeats", "imgs"),
+    ("report", "imgs"),
+    ("export", "imgs"),
+    ("reg", "imgs", "--class", "1girl"),
+]
+
+
+def with_subfolders(here: Path) -> None:
+    for name in ("a.png", "more/b.png", "old/2019/may/c.jpg"):
+        write_image(here / "imgs" / name, len(name), (64, 64))
+    (here / "imgs" / "a.txt").write_text("sks, 1girl\n")
+    for name in ("masks", ".hidden", "empty"):
+        (here / "imgs" / name).mkdir()
+    write_image(here / "imgs" / "masks" / "a.png")
+    (here / "imgs" / "a.json").write_text('{"tags": "1girl"}')
+    write_image(here / "dataset" / "train" / "1_sks" / "a.png")
+
+
+@pytest.mark.parametrize("command", VERBS, ids=" ".join)
+def test_every_command_names_the_subfolders_that_it_does_not_search(command, dsk, here):
+    with_subfolders(here)
+    ended = dsk(*command, "--json")
+    assert ended.code in (0, 3), ended.err
+    [line] = [line for line in ended.json["warnings"] if "subfolder" in line]
+    assert line.startswith(SUBFOLDERS)
+    assert {Path(i["path"]).name for i in ended.json["unused_files"]} == {"more", "old"}
+
+
+def test_searched_subfolders_are_not_named_nor_are_those_that_dsk_makes(dsk, here):
+    with_subfolders(here)
+    assert SUBFOLDERS in dsk("tag", "imgs", "--tagger", "basic").err
+    assert "not searched" not in dsk("tag", "imgs", "-r", "--tagger", "basic").err
+    assert "not searched" not in dsk("check", "imgs").err  # it is a finding there
+    write_image(here / "new" / "a.png", 7, (64, 64)).with_suffix(".txt").write_text("sks, hat\n")
+    os.chdir(here / "new")
+    for command in (
+        ("resize", ".", "out"),
+        ("layout", "2_sks=."),
+        ("export", "dataset"),
+        ("report", ".", "--plot"),
+        ("rules", ".", "--trigger", "sks"),
+    ):
+        ended = dsk(*command)
+        assert ended.code == 0 and "not searched" not in ended.err, (command, ended.err)
+
+
+def test_a_run_in_the_folder_of_images_names_none_of_its_own_folders(dsk, here):
+    write_image(here / "imgs" / "a.png", 7, (64, 64))
+    dsk("init", "imgs", "--trigger", "sks")
+    for _ in range(2):
+        assert "not searched" not in dsk("run", "imgs").err

@@ -14,7 +14,7 @@ from datasetkit.captions.filters import FilterError, parse, show
 from datasetkit.captions.predicates import SCORE_STEPS
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import ConfigError, DskError
-from datasetkit.core.file_kinds import summary
+from datasetkit.core.file_kinds import subfolder_summary, summary
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption
 from datasetkit.verbs.review import operations
@@ -60,7 +60,15 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
         "character_threshold": options.character_threshold,
         "translations": bool(translations),
         "notice": "; ".join(
-            filter(None, (dataset.notice, summary(dataset.left_out), translations.problem))
+            filter(
+                None,
+                (
+                    dataset.notice,
+                    summary(dataset.left_out),
+                    subfolder_summary(dataset.left_out),
+                    translations.problem,
+                ),
+            )
         ),
         "undo": editor.undo_title,
         "redo": editor.redo_title,
