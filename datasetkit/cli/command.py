@@ -221,7 +221,8 @@ def _parsed(d: DeclaredOption, value: Any) -> Any:
             return float(value)
         except ValueError:
             words = " nor ".join(map(str, d.choices))
-            raise typer.BadParameter(f"{value!r} is neither a number nor {words}") from None
+            option = f"--{d.name.replace('_', '-')}"
+            raise typer.BadParameter(f"{option} {value} is neither a number nor {words}") from None
     return value
 
 
@@ -230,7 +231,7 @@ def _size(name: str, text: str) -> list[int]:
     try:
         return [int(width), int(height or width)]
     except ValueError:
-        raise typer.BadParameter(f"--{name} {text}: write 512 or 512x768") from None
+        raise typer.BadParameter(f"--{name} {text or '(nothing)'}: write 512 or 512x768") from None
 
 
 def _help(d: DeclaredOption) -> str:

@@ -154,10 +154,26 @@ def _misused(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # Typer has printed the help
         return Exit.USAGE
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    message = message.replace("Value error, ", "")  # Typer's checks of words add it
+    message = _plain(message, error.__cause__)
     return _complain(
         message, f"see {context.command_path if context else 'dsk'} --help", Exit.USAGE
     )
+
+
+# What a value is not, by the first word of the error that pydantic has for it.
+_NOT_A = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+def _plain(message: str, cause: BaseException | None) -> str:
+    """Return a message of Typer without the sentence that pydantic has for a value."""
+    message = message.replace("Value error, ", "")  # Typer's checks of words add it
+    if cause is None or not hasattr(cause, "errors"):
+        return message
+    first = cause.errors(include_url=False)[0]
+    if first["msg"] not in message:
+        return message
+    wanted = _NOT_A.get(first["type"].split("_")[0], "a valid value")
+    return message.replace(first["msg"], f"{first['input']!r} is not {wanted}")
 
 
 def _reader_left() -> int:

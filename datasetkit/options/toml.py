@@ -230,16 +230,11 @@ def build(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
-        if key in given:
-            where = typed.format(key)
-            raise ConfigError(
-                f"{where} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)
-            ) from None
+        expected, hint = _expected(cls, key)
         if first["type"] == "missing":
-            raise ConfigError(f"{where}: {key} must be given", hint=_expected(cls, key)) from None
-        raise ConfigError(
-            f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)
-        ) from None
+            raise ConfigError(f"{where}: {key} must be given", hint=hint) from None
+        where = typed.format(key) if key in given else f"{where}: {key}"
+        raise ConfigError(f"{where} = {_shown(merged[key])} is not {expected}", hint=hint) from None
     except (ConfigError, filters.FilterError) as error:
         if given:
             raise  # files are checked when they are read: the command line is what is wrong
@@ -273,9 +268,8 @@ def wrong_values(cls: type, table: Mapping[str, Any]) -> dict[str, tuple[str, st
         for row in error.errors():
             key = str(row["loc"][0]) if row["loc"] else ""
             if key in table:
-                wrong.setdefault(
-                    key, (f"{key} = {table[key]!r}: {row['msg']}", _expected(cls, key))
-                )
+                expected, hint = _expected(cls, key)
+                wrong.setdefault(key, (f"{key} = {_shown(table[key])} is not {expected}", hint))
     except ConfigError:
         pass  # of options that exclude each other: the caller builds them and sees it
     return wrong
@@ -287,6 +281,8 @@ def _refuse_control(cls: type, values: Mapping[str, Any], where: str) -> None:
             refuse_control(value, where=f"{where}: {d.name}")
 
 
+# How much of a wrong value an error shows.
+_LONGEST: Final = 60
 # What the types of options are called in a dsk.toml.
 _TYPES: Final[Mapping[str, str]] = {
     "int": "a whole number",
@@ -300,19 +296,25 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 
-def _expected(cls: type, key: str) -> str:
-    """Say in words what a key takes."""
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text
+
+
+def _expected(cls: type, key: str) -> tuple[str, str]:
+    """Say in words what a key takes (a number, true or false, ...), and as a hint."""
     for d in declared(cls):
         if d.name == key:
             types = [
-                ", ".join(map(repr, get_args(kind)))
+                "one of " + ", ".join(map(repr, get_args(kind)))
                 if get_origin(kind) is Literal
                 else _TYPES[type_name(kind)]
                 for kind in d.kinds
             ]
-            hint = f"{key} is " + " or ".join(types)
-            return f"{hint}; {d.about.instead}" if d.about.instead else hint
-    return ""
+            expected = " or ".join(types)
+            hint = f"{key} is {expected}"
+            return expected, f"{hint}; {d.about.instead}" if d.about.instead else hint
+    return "a valid value", ""
 
 
 def load(path: Path) -> Config:

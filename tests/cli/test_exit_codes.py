@@ -139,7 +139,7 @@ def test_options_are_checked_before_the_dataset_and_the_dataset_before_the_model
         (("tag",), "error: Missing argument 'DIR'.\nhint: see dsk tag --help\n"),
         (
             ("tag", "x", "--threshold", "high"),
-            "error: Invalid value: 'high' is neither a number nor pr\n",
+            "error: Invalid value: --threshold high is neither a number nor pr\n",
         ),
         (
             ("tag", "x", "--existing", "keep"),
