@@ -462,7 +462,7 @@ class Store:
         rows = self.database.execute(
             "SELECT folder, words FROM trigger_words WHERE entry = ?", (entry,)
         )
-        return {self.path(folder): json.loads(words) for folder, words in rows}
+        return {self.path(folder): _trigger_words(words) for folder, words in rows}
 
     @staticmethod
     def stored_triggers(root: Path) -> dict[bytes, str]:
@@ -602,6 +602,20 @@ def _unpacked_labels(blob: object) -> list[list[str]]:
             hint="delete .dsk/store.sqlite*: only cached scores and undo are lost",
         ) from error
     return labels
+
+
+def _trigger_words(text: object) -> list[str]:
+    """Return the words that `insert_triggers` stored. Raises StorageError for anything else."""
+    try:
+        words = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise StorageError(
+            f"the triggers of a folder in {display(STORE)} are damaged",
+            hint="delete .dsk/store.sqlite*: only cached scores and undo are lost",
+        )
+    return words
 
 
 def _is_label(row: object) -> bool:

@@ -617,3 +617,16 @@ def test_measurements_in_a_store_are_checked(row, downloaded, state, dsk):  # no
         assert database.execute("UPDATE measurements SET row = ?", (row,)).rowcount
     ended = dsk("check", "downloaded")
     assert ended.code == 13 and "delete .dsk/store.sqlite" in ended.err
+
+
+@pytest.mark.parametrize("words", ["[", "5", '{"a": 1}', "[1]", "[" * 100_000, b"x", None, '"sks"'])
+def test_triggers_in_a_store_are_checked(words, downloaded, state):
+    with Store.open(downloaded) as store:
+        with store.transaction():
+            store.insert_triggers({downloaded: ["sks"]}, 7)
+        assert list(store.triggers_of(7).values()) == [["sks"]]
+        with store.transaction() as database:
+            database.execute("UPDATE trigger_words SET words = ?", (words,))
+        with pytest.raises(StorageError) as caught:
+            store.triggers_of(7)
+    assert "\n" not in caught.value.message and "delete .dsk/store.sqlite" in caught.value.hint
