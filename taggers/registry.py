@@ -106,10 +106,11 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
         if options.provider not in (AUTO, "cpu") or not options.exact:
             raise  # basic cannot replace it: it does not have these options
         command = models.MODELS[models.DEFAULT].command
+        short = reason.message.partition(": cannot fetch")[0].rstrip(".")
         return replace(
             _named(BASIC, options, reporter),
             notice="tagging with the fallback basic, not WD14",
-            fallback=f"{reason.message.rstrip('.')}; `{command}` downloads it",
+            fallback=f"{short}: `{command}` downloads it, or says why not",
         )
     return _named(models.DEFAULT, options, reporter)
 

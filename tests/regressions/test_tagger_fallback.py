@@ -4,8 +4,10 @@ say so.
 
 from __future__ import annotations
 
+import huggingface_hub
 import pytest
 
+from datasetkit import hub
 from datasetkit.core.errors import Exit
 from taggers import models, registry
 from taggers.base import TaggerOptions
@@ -24,6 +26,7 @@ name = "b"
 tagger = "{tagger}"
 """
 WIDTH = 80
+FETCH = models.fetch
 
 
 @pytest.fixture(params=["tag", "run"])
@@ -87,3 +90,20 @@ def test_wd14_twice_is_one_tagger(dsk, here):
 def test_wd14_has_the_threshold_of_its_card(dsk, here):
     images(here / "pics", 1)
     assert dsk("tag", "pics", "--tagger", "wd14", "--threshold", "pr").code == Exit.MODEL
+
+
+def test_why_it_is_the_fallback_is_one_short_line(monkeypatch):
+    """Whatever the client of the hub answers: URLs, several lines, a revision."""
+
+    def unreachable(*_, **__):
+        raise OSError("Cannot reach https://huggingface.co/x/resolve/805ca98/model.onnx\nretry")
+
+    monkeypatch.setattr(hub, "cached", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(models, "fetch", FETCH)
+    resolved = registry.resolve("auto", TaggerOptions(provider="cpu"))
+    name = models.DEFAULT
+    assert resolved.fallback == (
+        f"the tagger {name} is not on this machine: `dsk models download {name}` downloads it, or "
+        "says why not"
+    )
