@@ -458,7 +458,7 @@ CHECKS: Final = (
         "differs from its source",
         "the caption in a laid-out folder and that of the image it was linked from",
         "different tags or a different order",
-        "run dsk layout again, or copy the edit to the source",
+        "copy the edit to the source, or delete it and run dsk layout again",
         differs,
     ),
     Check(

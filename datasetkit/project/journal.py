@@ -27,7 +27,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -607,6 +607,29 @@ class Journal:
             return bool(rows)
         now = path.read_bytes() if rows else None
         return any(after == now and self.is_signed(entry) for entry, after in rows)
+
+    def written_below(self, folder: Path, verbs: Collection[str]) -> dict[bytes, bytes]:
+        """Return what these verbs wrote last to each file below a folder, by the key of the file.
+
+        The text of a file follows it where a command renamed a subfolder.
+        """
+        prefix = self.store.key(folder) + b"/"
+        rows = self.store.database.execute(
+            "SELECT kind, src, dst, verb, after FROM ops JOIN journal ON journal.id = ops.entry "
+            "WHERE undoes IS NULL AND state IN ('open', 'done') AND kind IN ('move', 'write') "
+            "AND substr(CASE kind WHEN 'move' THEN src ELSE dst END, 1, ?) = ? ORDER BY entry, n",
+            (len(prefix), prefix),
+        )
+        written: dict[bytes, bytes] = {}
+        for kind, src, dst, verb, after in rows:
+            if kind == "write" and verb in verbs and isinstance(after, bytes):
+                written[dst] = after
+            elif kind == "move" and b"/" not in src[len(prefix) :]:
+                inside = [key for key in written if key.startswith(src + b"/")]
+                written |= {dst + key[len(src) :]: written.pop(key) for key in inside}
+            elif kind == "move":
+                written.pop(src, None)
+        return written
 
     def next_id(self) -> int:
         """Return the id of the next history entry."""

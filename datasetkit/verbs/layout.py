@@ -141,7 +141,7 @@ def layout(
         targets = _targets(plan, records, out, frozenset(images) if options.link else made)
         captions = [concept_captions(c, records[c.name], config) for c in usable]
         triggers = _known_triggers(targets, captions)
-        entry, changes, kept = lay_out(
+        entry, changes, kept, edited = lay_out(
             project, out / TRAIN, targets, verb="layout", triggers=triggers
         )
     leading = keep_tokens(captions)
@@ -157,7 +157,10 @@ def layout(
         failed=(*failed, *kept),
         without_caption=_without_caption(scans.values()),
         entry=entry,
-        warnings=misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
+        warnings=(
+            *edited.warnings,
+            *misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
+        ),
         keep_tokens=leading.value,
         keep_tokens_lowered_by=leading.lowered_by,
         joined_lines=_joined_lines(scans.values()),

@@ -101,9 +101,11 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         made = linkable(images, project)
         links = frozenset(images) if options.link else made
         sources = tuple(LayoutImage(p, texts.get(p), link=p in links) for p in images)
-        entry, changes, kept = lay_out(
+        entry, changes, kept, edited = lay_out(
             project, out / REG, [LayoutFolder(target, sources)], verb="reg"
         )
+    for line in edited.warnings:
+        context.reporter.warn(line)
     training = train_options(config, None)
     plan = arithmetic.plan(
         train,

@@ -23,6 +23,9 @@ from datasetkit.project.store import Store, StoredOutput, has_store
 from datasetkit.verbs.shared.concept_folders import ConceptSet
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, words_of
 
+# How many edited captions a line names.
+_NAMED = 3
+
 
 def existing_reg(out: Path) -> list[ConceptSet]:
     """Return the regularisation folders of a laid-out dataset."""
@@ -57,6 +60,40 @@ def class_triggers(
     return triggers
 
 
+@dataclass(frozen=True, slots=True)
+class EditedCaptions:
+    """The captions that somebody edited in a layout since it was written.
+
+    kept: their source is as it was. replaced: their source has changed, or is gone.
+    """
+
+    kept: tuple[Path, ...] = ()
+    replaced: tuple[Path, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return a line for each group."""
+        lines = []
+        if self.kept:
+            lines.append(
+                f"kept {_captions(self.kept)}: the source did not change; delete an edited caption "
+                "to have that of its source again"
+            )
+        if self.replaced:
+            lines.append(
+                f"replaced {_captions(self.replaced)}: the source has changed; dsk undo brings the "
+                "edits back"
+            )
+        return tuple(lines)
+
+
+def _captions(paths: Sequence[Path]) -> str:
+    names = ", ".join(display(Path(path.parent.name, path.name)) for path in paths[:_NAMED])
+    more = ", ..." if len(paths) > _NAMED else ""
+    number = "1 caption" if len(paths) == 1 else f"{len(paths):,} captions"
+    return f"{number} edited in the layout ({names}{more})"
+
+
 def lay_out(
     project: Project,
     root: Path,
@@ -64,31 +101,34 @@ def lay_out(
     *,
     verb: str,
     triggers: Mapping[Path, Sequence[str]] | None = None,
-) -> tuple[int | None, Plan, tuple[Failed, ...]]:
+) -> tuple[int | None, Plan, tuple[Failed, ...], EditedCaptions]:
     """Rename folders whose repeats changed, and update their content to the targets.
 
     triggers: of the folders, to be stored. Return the number in the history (None if nothing
-    changed), the plan, and the captions that somebody saved meanwhile, which are kept.
+    changed), the plan, the captions that somebody saved meanwhile, which are kept, and those that
+    somebody edited before.
     """
     renames = _renamed_folders(root, targets)
     title = ", ".join(display(t.folder.name) for t in targets)
     # A folder and the files in it cannot move in one plan: renaming is an entry of its own.
     moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
     if project.context.dry_run:
-        fill = _plan_fill(project, root, targets, renames, verb)
+        fill, edited = _plan_fill(project, root, targets, renames, verb)
         project.apply(moves if renames else fill, verb, title)
-        return None, moves + fill, ()
+        return None, moves + fill, (), edited
     if renames:
         _plan_fill(project, root, targets, renames, verb)  # nothing is renamed without room
     renamed = project.apply(moves, verb, f"folders renamed: {title}")
 
-    def attempt(kept: Collection[Path], _: Collection[Path]) -> tuple[int | None, Plan]:
-        fill = _plan_fill(project, root, targets, {}, verb, kept)
-        return project.apply(fill, verb, title, triggers=triggers), fill
+    def attempt(
+        kept: Collection[Path], _: Collection[Path]
+    ) -> tuple[int | None, Plan, EditedCaptions]:
+        fill, edited = _plan_fill(project, root, targets, {}, verb, kept)
+        return project.apply(fill, verb, title, triggers=triggers), fill, edited
 
-    (filled, fill), kept = keep_edits(project, attempt, again=False)
+    (filled, fill, edited), kept = keep_edits(project, attempt, again=False)
     entry = filled if filled is not None else renamed
-    return entry, moves + fill, tuple(map(kept_edit, kept))
+    return entry, moves + fill, tuple(map(kept_edit, kept)), edited
 
 
 def _plan_fill(
@@ -98,7 +138,7 @@ def _plan_fill(
     renames: Mapping[Path, Path],
     verb: str,
     kept: Collection[Path] = (),
-) -> Plan:
+) -> tuple[Plan, EditedCaptions]:
     """Plan the content of the folders. renames: the folders that will have other names by then.
     kept: files that are not touched. Raises StorageError if the disk has no room.
     """
@@ -126,9 +166,51 @@ def _plan_fill(
     plan = grammar.plan_layout(
         targets, root=root, existing=is_current, captions=captions, trash=trash
     )
+    captioned = {
+        (target.folder / source.image.name).with_suffix(CAPTION_SUFFIX)
+        for target in targets
+        for source in target.sources
+    }
+    written = project.journal.written_below(root, ("layout", "reg")) if captions else {}
+    before = {
+        new: written.get(project.store.key(old_folders.get(new.parent, new.parent) / new.name))
+        for new in captions
+    }
+    edited = _edited(
+        plan,
+        captions,
+        before,
+        {
+            path: op.text.encode("utf-8")
+            if isinstance(op := expected.get(path), WriteText)
+            else None
+            for path in captioned
+        },
+    )
+    kept = {*kept, *edited.kept}
     plan = Plan.of(op for op in plan.ops if _changed_file(op) not in kept)
     require_space(plan, hint="free some disk space, or name another disk with --out")
-    return plan
+    return plan, edited
+
+
+# Whoever edits a caption in the layout means it: it stays while its source is as it was. A source
+# that changed since is the newer of the two; the edit is then named, and in the history.
+def _edited(
+    plan: Plan,
+    captions: Mapping[Path, bytes],
+    written: Mapping[Path, bytes | None],
+    expected: Mapping[Path, bytes | None],
+) -> EditedCaptions:
+    """Return the captions that a plan would change and that hold something else than a layout
+    wrote.
+
+    captions: what they hold now. written: what a layout wrote last. expected: what it would write
+    now, of each image; None for no file.
+    """
+    changed = {_changed_file(op) for op in plan.ops} & captions.keys()
+    edits = sorted(path for path in changed if captions[path] != written[path])
+    kept = tuple(p for p in edits if p in expected and expected[p] == written[p])
+    return EditedCaptions(kept, tuple(path for path in edits if path not in kept))
 
 
 def _changed_file(op: FileOp) -> Path:
