@@ -206,7 +206,10 @@ def test_an_edited_laid_out_caption_is_refreshed_and_undo_restores_it(dsk, here)
     copy = here / "dataset" / "train" / "5_sks" / "a1.txt"
     copy.write_text("edited in the wrong place\n", encoding="utf-8")
     dsk("layout", "5_sks=imgs")
-    assert copy.read_text(encoding="utf-8") == "sks, 1girl, tag 1\n"
+    assert copy.read_text(encoding="utf-8") == "edited in the wrong place\n"
+    (here / "imgs" / "a1.txt").write_text("sks, 1girl, new\n", encoding="utf-8")
+    dsk("layout", "5_sks=imgs")
+    assert copy.read_text(encoding="utf-8") == "sks, 1girl, new\n"
     dsk("undo", "dataset")
     assert copy.read_text(encoding="utf-8") == "edited in the wrong place\n"
 
