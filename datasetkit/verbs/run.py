@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasetkit.core.errors import ConfigError
+from datasetkit.captions.caption_names import misnamed_captions
+from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import CONFIG_NAME, display, fold, refuse_links
 from datasetkit.core.records import Failed, LeftOut, RunReport, unused_files
 from datasetkit.dataset.layout import TRAIN, Concept, folder_name
-from datasetkit.images.listing import list_images
+from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import require_images
 from datasetkit.options import trust
 from datasetkit.options.dataset import ExportOptions, LayoutOptions, ReportOptions
@@ -47,6 +49,9 @@ from datasetkit.verbs.shared.faces import require_detector
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.tag import TagResult, tag
 from taggers import registry
+
+# How many captions an error names.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +215,31 @@ def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> N
         first = next((step for step in IMAGE_STEPS if step in steps), "tag")
         reading: Any = config.build(options_class(first), first)
         for folder in folders:
-            require_images(folder, recursive=reading.recursive, follow_links=reading.follow_links)
+            listing = require_images(
+                folder, recursive=reading.recursive, follow_links=reading.follow_links
+            )
+            if first != "tag":
+                _require_read_captions(folder, listing, config)
     if "cutout" in steps and not context.dry_run:
         require_installed(config.build(CutoutOptions, "cutout"))
+
+
+def _require_read_captions(folder: Path, listing: Listing, config: Config) -> None:
+    """Raise InputError for captions that no step reads: their images would be tagged, and the
+    dataset would have other captions than a person wrote.
+    """
+    if config.build(TagOptions, "tag").existing == "overwrite":
+        return
+    misnamed = [path for paths in misnamed_captions(listing.images).values() for path in paths]
+    if misnamed:
+        names = ", ".join(display(path.name) for path in misnamed[:_SHOWN])
+        names += ", ..." if len(misnamed) > _SHOWN else ""
+        is_read = "1 caption" if len(misnamed) == 1 else f"{len(misnamed):,} captions"
+        raise InputError(
+            f"{is_read} in {display(folder)} would not be read ({names})",
+            hint=f"dsk check {shlex.quote(display(folder))} --fix renames what it can to "
+            "<stem>.txt, or move them away",
+        )
 
 
 def _tags_with_fallback(config: Config) -> bool:

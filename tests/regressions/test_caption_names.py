@@ -117,3 +117,34 @@ def test_the_next_step_is_one_that_helps(text, other, step, here, dsk):
     assert step in dsk("check", "d", "--only", "caption-name").out
     fixed = dsk("check", "d", "--only", "caption-name", "--fix").out
     assert ("1 fixed" in fixed) == ("--fix" in step)
+
+
+TOML = """
+[run]
+steps = ["resize", "tag", "layout"]
+[[concept]]
+name = "sks"
+folder = "pp"
+[tag]
+tagger = "basic"
+existing = "{existing}"
+"""
+
+
+def test_a_run_stops_before_it_tags_images_that_have_such_captions(dsk, here, captioned):
+    (here / "dsk.toml").write_text(TOML.format(existing="skip"), encoding="utf-8")
+    before = texts(captioned)
+    for arguments in (("run",), ("run", "--dry-run")):
+        ended = dsk(*arguments)
+        assert ended.code == 2 and "11 captions in pp would not be read" in ended.err
+        assert texts(captioned) == before and not (here / "work").exists()
+    assert dsk("check", "pp", "--fix").code == 0  # as the hint says
+    assert dsk("run").code == 0
+    for n, image in enumerate(NAMES):
+        stem = image.rpartition(".")[0]
+        assert (here / "work" / "sks" / f"{stem}.txt").read_text("utf-8") == f"sks, words of {n}\n"
+
+
+def test_a_run_that_overwrites_captions_tags_them(dsk, here, captioned):
+    (here / "dsk.toml").write_text(TOML.format(existing="overwrite"), encoding="utf-8")
+    assert dsk("run").code == 0
