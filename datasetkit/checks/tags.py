@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from datasetkit.captions.caption import normal_form
@@ -57,19 +57,25 @@ def unknown(data: CheckInput) -> Iterator[Finding]:
 
 
 def entities(data: CheckInput) -> Iterator[Finding]:
-    for item, caption in data.captioned:
-        for tag in caption.tags:
-            if (text := unescape(tag)) != tag:
-                reason = f"`{display(tag)}` has an HTML entity: `{display(text)}`"
-                yield Finding(item.path, reason, 1.0, display(tag))
+    for item, tag, text in _changed_by(unescape, data):
+        reason = f"`{display(tag)}` has an HTML entity: `{display(text)}`"
+        yield Finding(item.path, reason, 1.0, display(tag))
 
 
 def namespace(data: CheckInput) -> Iterator[Finding]:
+    for item, tag, name in _changed_by(without_namespace, data):
+        reason = f"`{display(tag)}` has a namespace, which is trained as a word"
+        yield Finding(item.path, reason, 1.0, display(name))
+
+
+def _changed_by(
+    change: Callable[[str], str], data: CheckInput
+) -> Iterator[tuple[CheckImage, str, str]]:
+    """Yield the tags that a function changes, with what it makes of them."""
     for item, caption in data.captioned:
         for tag in caption.tags:
-            if (name := without_namespace(tag)) != tag:
-                reason = f"`{display(tag)}` has a namespace, which is trained as a word"
-                yield Finding(item.path, reason, 1.0, display(name))
+            if (new := change(tag)) != tag:
+                yield item, tag, new
 
 
 def origin(data: CheckInput) -> Iterator[Finding]:
