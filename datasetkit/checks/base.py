@@ -145,7 +145,7 @@ class CheckInput:
 
     folder: Path
     options: CheckOptions
-    rules: BucketRules
+    rules: tuple[BucketRules, ...]
     max_tokens: int
     folders: tuple[CheckFolder, ...]
     items: tuple[CheckImage, ...]

@@ -17,7 +17,7 @@ from datasetkit.checks.base import (
 )
 from datasetkit.core.files import display
 from datasetkit.core.words import counted
-from datasetkit.dataset.buckets import Size, select
+from datasetkit.dataset.buckets import Bucket, Size, select
 from datasetkit.images import near_duplicates as perceptual
 
 # The suffixes of each format, the usual one first.
@@ -88,9 +88,14 @@ def file_format(data: CheckInput) -> Iterator[Finding]:
             yield Finding(item.path, f"sd-scripts does not list {measures.format} files")
 
 
+def _buckets(data: CheckInput, item: CheckImage) -> list[Bucket]:
+    """Return the bucket of an image at each resolution."""
+    return [select(rules, item.width, item.height) for rules in data.rules]
+
+
 def small(data: CheckInput) -> Iterator[Finding]:
     for item in data.items:
-        bucket = select(data.rules, item.width, item.height)
+        bucket = max(_buckets(data, item), key=lambda bucket: bucket.scale)
         if bucket.scale > data.options.upscale:
             size = f"{_size((item.width, item.height))} is enlarged {bucket.scale:.2f} x"
             yield Finding(
@@ -100,7 +105,7 @@ def small(data: CheckInput) -> Iterator[Finding]:
 
 def cut(data: CheckInput) -> Iterator[Finding]:
     for item in data.items:
-        bucket = select(data.rules, item.width, item.height)
+        bucket = max(_buckets(data, item), key=lambda bucket: bucket.cropped)
         if bucket.cropped > data.options.cut:
             reason = f"{_size((item.width, item.height))} loses {bucket.cropped:.0%} in its bucket"
             yield Finding(item.path, f"{reason} of {_size(bucket.bucket)}", bucket.cropped)

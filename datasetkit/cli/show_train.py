@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         CaptionUse,
         EarlierRun,
         MemoryEstimate,
-        SubsetUse,
         TrainedLora,
     )
     from datasetkit.verbs.train import PlanTrainingResult, TrainResult
@@ -37,7 +36,7 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     if result.read_as:
         say(f"read: {result.read_as}")
     resolutions = {block.number: _size(block.resolution) for block in result.blocks}
-    _folders(result.subsets, resolutions)
+    _folders(result, resolutions)
     _held_out(result)
     _buckets(result.buckets, resolutions)
     _blocks(result.blocks)
@@ -65,8 +64,9 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _folders(subsets: Sequence[SubsetUse], resolutions: Mapping[int, str]) -> None:
+def _folders(result: PlanTrainingResult, resolutions: Mapping[int, str]) -> None:
     """resolutions: number of a block -> its resolution; a column names it if there are several."""
+    subsets = result.subsets
     several = len(resolutions) > 1
     rows = [
         (
@@ -84,7 +84,13 @@ def _folders(subsets: Sequence[SubsetUse], resolutions: Mapping[int, str]) -> No
     table("", columns, rows, right=counts)
     reg = [use for use in subsets if use.subset.is_reg]
     if reg:
-        reg_samples, unused = sum(use.samples for use in reg), sum(use.unused for use in reg)
+        reg_samples = sum(use.samples for use in reg)
+        samples = [
+            (image.path, n)
+            for image, n in zip(result.plan.images, result.plan.samples, strict=True)
+            if image.subset.is_reg
+        ]
+        unused = len({path for path, _ in samples} - {path for path, n in samples if n})
         train_samples = sum(use.samples for use in subsets) - reg_samples
         never = f"; {images(unused)} never used" if unused else ""
         say(f"regularisation: {reg_samples:,} samples for {train_samples:,} of training{never}")

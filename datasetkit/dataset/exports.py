@@ -25,21 +25,31 @@ CAPTION_EXTENSION: Final = ".txt"
 class DatasetSettings:
     """The settings of all folders of a dataset, named as in sd-scripts.
 
-    resolution: pixels of a side, or (width, height). keep_tokens: how many leading tags are not
+    resolution: pixels of a side, or (width, height); it and the range of sides are None where each
+    `[[datasets]]` has its own. keep_tokens: how many leading tags are not
     shuffled: the triggers. batch_size: None to leave it to the training options.
     `caption_extension` is always `.txt`.
     """
 
-    resolution: int | tuple[int, int] = 512
+    resolution: int | tuple[int, int] | None = 512
     shuffle_caption: bool = True
     keep_tokens: int = 1
     flip_aug: bool = False
     enable_bucket: bool = True
     bucket_reso_steps: int = 64
     bucket_no_upscale: bool = False
-    min_bucket_reso: int = 256
-    max_bucket_reso: int = 1024
+    min_bucket_reso: int | None = 256
+    max_bucket_reso: int | None = 1024
     batch_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSettings:
+    """The settings of one `[[datasets]]` of several: all folders are trained at this resolution."""
+
+    resolution: int
+    min_bucket_reso: int
+    max_bucket_reso: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +77,13 @@ class ExportSubset:
 
 @dataclass(frozen=True, slots=True)
 class DatasetExport:
-    """The content of a dataset.toml: training folders, then regularisation folders."""
+    """The content of a dataset.toml: training folders, then regularisation folders. blocks: of each
+    `[[datasets]]`, if there are several; each has all folders.
+    """
 
     general: DatasetSettings
     subsets: tuple[ExportSubset, ...]
+    blocks: tuple[BlockSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +105,25 @@ def kohya_dataset_toml(export: DatasetExport) -> str:
 
     general = _given(asdict(export.general))
     general["caption_extension"] = CAPTION_EXTENSION
-    parts = [tomli_w.dumps({"general": general}), "[[datasets]]\n"]
-    for subset in export.subsets:
-        table = {"is_reg": True} if subset.is_reg else {}
-        order = ("class_tokens", "num_repeats", "keep_tokens", "image_dir", "conditioning_data_dir")
-        lines = (
-            tomli_w.dumps(table | _given({name: getattr(subset, name) for name in order}))
-            .rstrip("\n")
-            .split("\n")
-        )
-        parts.append("".join(f"  {line}\n" for line in ["[[datasets.subsets]]", *lines]))
+    subsets = [_subset_table(subset) for subset in export.subsets]
+    parts = [tomli_w.dumps({"general": general})]
+    for block in export.blocks or (None,):
+        settings = tomli_w.dumps(_given(asdict(block))) if block else ""
+        parts += [f"[[datasets]]\n{settings}", *subsets]
     return "\n".join(parts)
+
+
+def _subset_table(subset: ExportSubset) -> str:
+    import tomli_w
+
+    table = {"is_reg": True} if subset.is_reg else {}
+    order = ("class_tokens", "num_repeats", "keep_tokens", "image_dir", "conditioning_data_dir")
+    lines = (
+        tomli_w.dumps(table | _given({name: getattr(subset, name) for name in order}))
+        .rstrip("\n")
+        .split("\n")
+    )
+    return "".join(f"  {line}\n" for line in ["[[datasets.subsets]]", *lines])
 
 
 def kohya_config_toml(options: Mapping[str, object], layout: Mapping[str, Sequence[str]]) -> str:

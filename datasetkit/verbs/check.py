@@ -246,7 +246,8 @@ def gather(
         )
     items, broken = _measured(items, _measures(checks, options), options, project)
     return CheckInput(
-        folder, options, train.bucket_rules(), train.max_token_length, tuple(folders), tuple(items),
+        folder, options, train.all_bucket_rules(), train.max_token_length, tuple(folders),
+        tuple(items),
         (*failed, *broken), tuple(left_out), same_names, to_check.misread, to_check.astray,
         tuple(stray_captions), tuple(latents), to_check.empty,
         layout_sources(f.folder for f in folders if f.laid_out),

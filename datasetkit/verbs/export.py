@@ -14,7 +14,13 @@ from datasetkit.core.files import MASKS, display, find_root, mask_path, read_exi
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset import exports
-from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
+from datasetkit.dataset.exports import (
+    BlockSettings,
+    DatasetExport,
+    DatasetSettings,
+    ExportSubset,
+    ImageText,
+)
 from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.naming import require_names
 from datasetkit.images.scan import scan
@@ -233,7 +239,8 @@ def _kohya_files(
             "and there is no regularisation set"
         )
         train = replace(train, masked_loss=False)
-    dataset = DatasetExport(_dataset_settings(train), _subsets(sets, train, out))
+    blocks = _block_settings(train)
+    dataset = DatasetExport(_dataset_settings(train), _subsets(sets, train, out), blocks)
     # sd-scripts never deletes its training states: export save_state only if dsk.toml sets it.
     with_state = bool(config.table("train").get("save_state"))
     options, layout = _config_options(train, with_state=with_state)
@@ -243,18 +250,29 @@ def _kohya_files(
     }
 
 
+def _block_settings(train: TrainOptions) -> tuple[BlockSettings, ...]:
+    """Return the settings of each `[[datasets]]`, () for one resolution."""
+    if len(train.resolutions) < 2:
+        return ()
+    return tuple(
+        BlockSettings(resolution, rules.min_reso, rules.max_reso)
+        for resolution, rules in zip(train.resolutions, train.all_bucket_rules(), strict=True)
+    )
+
+
 def _dataset_settings(train: TrainOptions) -> DatasetSettings:
     rules = train.bucket_rules()
+    several = len(train.resolutions) > 1
     return DatasetSettings(
-        resolution=train.resolution,
+        resolution=None if several else (*train.resolutions, train.resolution)[0],
         shuffle_caption=train.shuffle_caption,
         keep_tokens=train.keep_tokens or 0,
         flip_aug=train.flip_aug,
         enable_bucket=train.enable_bucket,
         bucket_reso_steps=rules.step,
         bucket_no_upscale=rules.no_upscale,
-        min_bucket_reso=rules.min_reso,
-        max_bucket_reso=rules.max_reso,
+        min_bucket_reso=None if several else rules.min_reso,
+        max_bucket_reso=None if several else rules.max_reso,
         batch_size=train.train_batch_size,
     )
 

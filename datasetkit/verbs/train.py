@@ -26,6 +26,7 @@ from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
 from trainer import cpu_threads
 from trainer.config import Format, TranslatedConfig
+from trainer.data.captions import CaptionOptions
 from trainer.families import option_checks
 from trainer.families.detect import DetectedModel
 from trainer.files import run_files, run_lock
@@ -33,7 +34,7 @@ from trainer.files.run_files import EarlierRun
 from trainer.plan import memory, model_shapes, report, run_checks
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.outputs import output_name
-from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
+from trainer.plan.plan import Subset, TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
 
 if TYPE_CHECKING:
@@ -260,7 +261,10 @@ def _with_earlier_run(result: PlanTrainingResult, *, resume: bool) -> PlanTraini
 def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
     """Return which captions do not begin with the trigger, where their order is not kept."""
     concepts = []
-    for subset in plan.subsets:
+    subsets: dict[tuple[Path, CaptionOptions], Subset] = {}
+    for subset in plan.subsets:  # a folder that several blocks train alike is judged once
+        subsets.setdefault((subset.folder, subset.captions), subset)
+    for subset in subsets.values():
         order = subset.captions
         if (
             subset.is_reg

@@ -4,7 +4,11 @@ trains from the same files.
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +16,19 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.dataset.buckets import BucketRules
 from datasetkit.dataset.repeats import BatchSettings, ConceptImages
 from datasetkit.dataset.repeats import plan as plan_repeats
+from datasetkit.options.check import CheckOptions
+from datasetkit.options.dataset import ExportOptions, PlanRepeatsOptions
 from datasetkit.options.train import TrainOptions
+from datasetkit.verbs.check import check
+from datasetkit.verbs.export import export
+from datasetkit.verbs.plan_repeats import plan_repeats as plan_repeats_of
 from datasetkit.verbs.train import plan_training
 from tests.trainer import tiny
+from tests.trainer.test_metadata import FACTS
 from trainer.config import translate
 from trainer.data.epochs import epoch_batches
+from trainer.files.metadata import run_metadata
+from trainer.files.save_lora import block_facts
 from trainer.monitor.validation import choose_images
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 
@@ -272,3 +284,87 @@ def test_the_plan_names_each_resolution(data):
     one = plan_training(data / "dsk.toml", settings={"resolution": 256})
     assert [b.resolution for b in one.blocks] == [(256, 256)]
     assert one.memory_bytes == result.memory_bytes
+
+
+def test_an_export_names_a_dataset_for_each_resolution(data, tmp_path):
+    (data / "dsk.toml").write_text("[train]\nresolutions = [512, 768, 1024]\n", encoding="utf-8")
+    export(data, ExportOptions(out=str(tmp_path / "export")))
+    text = (tmp_path / "export" / "dataset.toml").read_text(encoding="utf-8")
+    tables = tomllib.loads(text)
+    assert [t["resolution"] for t in tables["datasets"]] == [512, 768, 1024]
+    # sd-scripts takes no list of resolutions, and asserts that a resolution lies within its range.
+    assert not {"resolution", "resolutions"} & set(tables["general"])
+    for table in tables["datasets"]:
+        assert table["min_bucket_reso"] <= table["resolution"] <= table["max_bucket_reso"]
+        assert [bool(s.get("is_reg")) for s in table["subsets"]] == [False, True]
+    read = translate(None, tmp_path / "export" / "dataset.toml", {"max_train_epochs": 10})
+    ours = plan_training(data / "dsk.toml").plan
+    theirs = make_plan(read.subsets, read.options)
+    assert theirs.totals == ours.totals
+    assert [b.rules for b in theirs.blocks] == [b.rules for b in ours.blocks]
+
+
+def test_one_resolution_in_the_list_is_exported_as_one(data, tmp_path):
+    (data / "dsk.toml").write_text("[train]\nresolutions = [768]\n", encoding="utf-8")
+    export(data, ExportOptions(out=str(tmp_path / "export")))
+    text = (tmp_path / "export" / "dataset.toml").read_text(encoding="utf-8")
+    tables = tomllib.loads(text)
+    assert tables["general"]["resolution"] == 768 and len(tables["datasets"]) == 1
+
+
+def test_plan_repeats_counts_as_train(data):
+    (data / "dsk.toml").write_text(
+        "[train]\nresolutions = [512, 768]\ntrain_batch_size = 2\n", encoding="utf-8"
+    )
+    counted = plan_repeats_of(data, PlanRepeatsOptions()).plan
+    assert counted.total == plan_training(data / "dsk.toml").totals
+    assert [b.resolution for b in counted.total.blocks] == [(512, 512), (768, 768)]
+    one = plan_repeats_of(data, PlanRepeatsOptions(resolution=768)).plan
+    assert [b.resolution for b in one.total.blocks] == [(768, 768)]
+
+
+def test_check_judges_the_worst_resolution(data):
+    (data / "dsk.toml").write_text("[train]\nresolutions = [128, 1024]\n", encoding="utf-8")
+    findings = check(data, CheckOptions()).findings
+    assert any("for its bucket of 1152x896" in f.reason for f in findings)
+
+
+def test_the_memory_is_that_of_the_largest_batch(tmp_path):
+    images(tmp_path / "a", 8)
+    texts = [block(f"resolution = {r}\nbatch_size = {b}", "a") for r, b in ((512, 8), (1024, 1))]
+
+    def memory(text):
+        (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
+        return plan_training(Path(), dataset_config=tmp_path / "dataset.toml").memory_bytes
+
+    assert memory("\n".join(texts)) == max(map(memory, texts)) > min(map(memory, texts))
+
+
+def test_metadata_names_each_dataset_as_sd_scripts(data):
+    plan = planned(data, resolutions=(128, 192), train_batch_size=2)
+    facts = replace(FACTS, blocks=block_facts(plan))
+    entries = run_metadata(facts)
+    assert not {"ss_resolution", "ss_bucket_info", "ss_reg_dataset_dirs"} & set(entries)
+    first, second = json.loads(entries["ss_datasets"])
+    assert (first["resolution"], second["resolution"]) == ([128, 128], [192, 192])
+    assert first["batch_size_per_device"] == 2 and first["is_dreambooth"] is True
+    assert (first["num_train_images"], first["num_reg_images"]) == (8, 8)
+    counts = [b["count"] for b in first["bucket_info"]["buckets"].values()]
+    assert sum(counts) == 16
+    assert [s["image_dir"] for s in first["subsets"]] == ["2_sks", "1_girl"]
+    assert first["tag_frequency"]["2_sks"]["sks"] == 4
+    # A folder has one entry for each time that it is trained; its tags are counted once.
+    assert set(json.loads(entries["ss_dataset_dirs"])) == {"2_sks", "2_sks (2)"}
+    assert json.loads(entries["ss_tag_frequency"])["2_sks"]["sks"] == 4
+    assert "ss_datasets" not in run_metadata(FACTS) and "ss_resolution" in run_metadata(FACTS)
+
+
+def test_the_plan_is_printed_by_resolution(data, dsk):
+    (data / "dsk.toml").write_text(
+        "[train]\nresolutions = [128, 256]\ntrain_batch_size = 2\nbucket_reso_steps = 8\n",
+        encoding="utf-8",
+    )
+    text = dsk("train", str(data / "dsk.toml"), "--dry-run").out
+    assert "128x128: 16 samples an epoch in" in text and "0 of 6 images enlarged" in text
+    assert "256x256: 16 samples an epoch in" in text and "5 of 6 images enlarged" in text
+    assert "32 samples an epoch in 2 blocks" in text

@@ -111,7 +111,15 @@ def translate(
     # Paths in these files are relative to the current folder.
     notices = (*findings.notes(), *outside_lines(from_files, Path.cwd()))
     if files.dataset is not None:
-        several = [_built(options, table.options, overrides, files.where) for table in tables]
+        several = [
+            _built(
+                options,
+                table.options,
+                overrides,
+                f"{files.where}, [[datasets]] {n}" if len(tables) > 1 else files.where,
+            )
+            for n, table in enumerate(tables, 1)
+        ]
         subsets, more = dataset_toml.subsets(tables, several, files.dataset[1])
         train_options = max(several, key=lambda of_table: of_table.bucket_rules().area)
     else:

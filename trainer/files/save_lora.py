@@ -142,7 +142,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
         subsets=_subset_facts(plan.images),
         buckets=plan.totals.buckets,
         mean_ar_error=mean_ar_error(plan.images),
-        blocks=_block_facts(plan),
+        blocks=block_facts(plan),
         base_model=_model_file(run.parts.source, options.pretrained_model_name_or_path),
         vae=_model_file(Path(options.vae), options.vae) if options.vae else None,
         base_model_version=names.base_model_version,
@@ -191,7 +191,8 @@ def _subset_facts(images: Sequence[TrainImage]) -> list[metadata.SubsetFacts]:
     return facts
 
 
-def _block_facts(plan: TrainingPlan) -> list[metadata.BlockFacts]:
+def block_facts(plan: TrainingPlan) -> list[metadata.BlockFacts]:
+    """Return the facts of each block of a run."""
     facts = []
     for block, totals in zip(plan.blocks, plan.totals.blocks, strict=True):
         used = [
