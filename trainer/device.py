@@ -66,6 +66,12 @@ class DeviceContext:
             tensor.detach().copy_(total[offset : offset + tensor.numel()].view_as(tensor))
             offset += tensor.numel()
 
+    def in_any_process(self, flag: bool) -> bool:
+        """Tell whether a flag is set in any process; each of them must ask."""
+        flags = torch.tensor([float(flag)], device=self.device)
+        self.sum_over_processes([flags])
+        return bool(flags.item())
+
 
 def processes() -> Any:
     """Return accelerate's state of the launched processes; without a GPU they communicate on the

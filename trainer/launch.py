@@ -8,7 +8,11 @@ CPU.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+from contextlib import suppress
+from types import FrameType
 from typing import Final
 
 from datasetkit.core.errors import Exit
@@ -35,9 +39,8 @@ def main(given: list[str]) -> int:
     """
     if len(given) < 2 or not given[0].isdecimal() or int(given[0]) < 2:
         sys.stderr.write(
-            "error: python -m trainer.launch GPUS DIR [--resume] [--allow-import] "
-            "[KEY=VALUE ...], with 2 GPUs "
-            "or more\n"
+            "error: python -m trainer.launch GPUS DIR [--resume] [--extend] [--allow-import] "
+            "[KEY=VALUE ...], with 2 GPUs or more\n"
         )
         return Exit.USAGE
     from accelerate.commands.launch import launch_command, launch_command_parser
@@ -45,16 +48,38 @@ def main(given: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    _pass_signals_on()
     try:
         launch_command(launch_command_parser().parse_args(arguments(given[0], given[1:])))
     except ChildFailedError as failure:
         return int(failure.get_first_failure()[1].exitcode)
     except (KeyboardInterrupt, SignalException):
-        sys.stderr.write(
-            "error: interrupted\nhint: add --resume to continue from the newest state\n"
-        )
+        sys.stderr.write("error: interrupted\n")
         return Exit.INTERRUPTED
     return Exit.DONE
+
+
+def _pass_signals_on() -> None:
+    """Pass the signals that ask to stop on to the processes, which save and end by themselves.
+
+    The launcher's own handlers would kill them after half a minute, in the middle of a long step.
+    """
+    if sys.platform == "win32":  # it has no signals between processes
+        return
+    import psutil  # accelerate needs it, too
+
+    def send(signum: int, frame: FrameType | None) -> None:
+        children = psutil.Process().children()
+        if not children:
+            raise KeyboardInterrupt
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.send_signal(signum)
+
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, send)
 
 
 if __name__ == "__main__":

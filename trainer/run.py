@@ -6,8 +6,6 @@ step is in `loop`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,12 +16,12 @@ from pathlib import Path
 import torch
 
 from datasetkit.core.disk_sync import make_folders
-from datasetkit.core.errors import ConfigError, DskError, InputError
-from datasetkit.core.files import display, require_writable, writing
+from datasetkit.core.errors import ConfigError, DskError
+from datasetkit.core.files import require_writable, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
+from datasetkit.core.stopping import RunPause, StopRequests
 from datasetkit.core.words import counted
-from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
 from trainer import loop, setup
 from trainer.device import DTYPES, processes
@@ -37,11 +35,12 @@ from trainer.files import (
     run_lock,
     run_manifest,
     save_lora,
+    saved_states,
     training_state,
 )
 from trainer.files.run_files import RunFiles
 from trainer.files.run_manifest import PREVIEWS, RunFile, Status
-from trainer.files.training_state import TrainingState
+from trainer.files.saved_states import TrainingState
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor import loss_plot, metrics, preview, validation
 from trainer.monitor.metrics import ValidationPoint
@@ -50,14 +49,11 @@ from trainer.monitor.prompts import Prompt
 from trainer.monitor.prompts import read as read_prompts
 from trainer.monitor.validation import BEST, BestStep, Validator
 from trainer.plan import report
+from trainer.plan import resume as resuming
 from trainer.plan.outputs import output_name
 from trainer.plan.plan import TrainingPlan
 
 LATENTS = "latents.safetensors"
-# Options that may change when a run is resumed: they decide where results go, not what is computed.
-_MAY_CHANGE_ON_RESUME = frozenset(
-    n for n, option in by_name(TrainOptions).items() if option.applies != "at start"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +91,45 @@ def train(
     plan: TrainingPlan,
     *,
     resume: bool = False,
+    extend: bool = False,
     wait: bool = False,
     reporter: Reporter = SILENT,
+    stop: StopRequests | None = None,
 ) -> TrainedLora:
     """Train a LoRA as planned and save it to output_dir.
 
-    resume: continue from the newest complete training state there. wait: wait for another run that
-    writes to the folder. Raises LossDiverged; LoraCheckFailed for a LoRA that changes nothing or
-    does not match what was trained; Locked while another run of the same name goes on there.
+    resume: continue from the newest complete training state there; extend: also where another
+    number of steps changes the LR schedule. wait: wait for another run that writes to the folder.
+    stop: says whether to save and end after a step.
+
+    Raises RunPause for a run that was asked to stop; LossDiverged; LoraCheckFailed for a LoRA that
+    changes nothing or does not match what was trained; Locked while another run of the same name
+    goes on there.
     """
     folder = Path(options.output_dir)
     name = output_name(options, plan)
     prompts = read_prompts(options)
     with _output_folder(folder, name, resume, wait), _explain_out_of_memory():
+        state = None
+        if resume:
+            state = resuming.resume_point(
+                folder, name, options, plan, extend=extend, reporter=reporter
+            ).state
+            torch.set_num_threads(state.threads)  # sums in another order round differently
         reporter.phase("loading the base model")
         parts = setup.load_parts(options)
         reporter.phase("preparing the network and the optimizer")
         run = setup.assemble(options, plan, parts, reporter=reporter)
-        facts = resume_facts(options, plan)
-        state = _restore(run, folder, name, facts, reporter) if resume else None
-        if not resume and (step := resumable_step(options, plan)) is not None:
-            reporter.warn(
-                f"{display(folder)} has a training state of step {step:,}: --resume would go on "
-                "from it; this run starts at step 1"
-            )
+        if state is not None:
+            training_state.restore(run, state)
+            # Nothing is moved or pruned before every process has read it.
+            processes().wait_for_everyone()
         _encode(run, folder, reporter)
         files = _own_files(run, folder, name, state)
         with _recorded_end(files):
-            return _train(run, folder, name, state, files, facts, prompts, reporter)
+            start = 0 if state is None else state.step
+            outputs = _RunOutputs(run, folder, name, start, files, prompts, reporter)
+            return _train(run, outputs, start, reporter, stop or StopRequests())
 
 
 @contextmanager
@@ -171,7 +178,7 @@ def _own_files(
                 "versions": run_files.versions(),
             },
         )
-        training_state.prune(files)
+        saved_states.prune(files)
     processes().wait_for_everyone()
     return files
 
@@ -225,68 +232,6 @@ def _explain_out_of_memory() -> Iterator[None]:
         ) from error
 
 
-def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]:
-    """Return what must match for a run to be resumed."""
-    images = [
-        [
-            p.id,
-            p.bucket.bucket,
-            n,
-            [p.subset.block.number, p.subset.block.batch_size],
-            p.caption,
-            p.subset.is_reg,
-            asdict(p.subset.captions),
-            p.mask is not None,
-            p.subset.color,
-            p.subset.preserved,
-        ]
-        for p, n in [
-            *zip(plan.images, plan.samples, strict=True),
-            *((p, 0) for p in plan.held_out),
-        ]
-    ]
-    digest = hashlib.sha256(json.dumps(sorted(images, key=json.dumps)).encode()).hexdigest()[:16]
-    fixed = {k: v for k, v in asdict(options).items() if k not in _MAY_CHANGE_ON_RESUME}
-    return {
-        **fixed,
-        "images and captions": digest,
-        "steps": plan.steps,
-        "processes": plan.batch_settings.processes,
-    }
-
-
-def resumable_step(options: TrainOptions, plan: TrainingPlan) -> int | None:
-    """Return the step of the newest complete state that this run could resume, None without one."""
-    state = training_state.newest(Path(options.output_dir), output_name(options, plan))
-    if state is None or not training_state.fits(state, resume_facts(options, plan)):
-        return None
-    return state.step
-
-
-def _restore(
-    run: TrainingSetup, folder: Path, name: str, facts: dict[str, object], reporter: Reporter
-) -> TrainingState:
-    """Restore the newest training state and return it: that of the folder, or where it has none,
-    that of an earlier run below `previous/`.
-    """
-    state = training_state.newest(folder, name, reporter)
-    if state is None:
-        state = training_state.newest_of_previous(folder, name, reporter)
-        if state is not None and run.device_context.is_main:
-            reporter.warn(
-                f"{display(folder)} has no training state of {display(name)}: the run in "
-                f"{display(state.folder.parent)} goes on from step {state.step:,}"
-            )
-    if state is None:
-        raise InputError(
-            f"{display(folder)} has no training state of {display(name)}",
-            hint="train without --resume",
-        )
-    training_state.restore(run, state, facts)
-    processes().wait_for_everyone()  # nothing is moved or pruned before every process has read it
-    return state
-
-
 def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
     """Encode the latents of all images before the first step, if latents are cached."""
     encoder, options = run.encoder, run.options
@@ -317,18 +262,9 @@ def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
 # - Saving, validation and preview images read the weights under `inference_weights`, which
 #   puts the averaged weights in place for that time: training itself never sees them.
 def _train(
-    run: TrainingSetup,
-    folder: Path,
-    name: str,
-    state: TrainingState | None,
-    files: RunFiles | None,
-    facts: dict[str, object],
-    prompts: tuple[Prompt, ...],
-    reporter: Reporter,
+    run: TrainingSetup, outputs: _RunOutputs, start: int, reporter: Reporter, stop: StopRequests
 ) -> TrainedLora:
     started = time.monotonic()
-    start = state.step if state else 0
-    outputs = _RunOutputs(run, folder, name, start, files, facts, prompts, reporter)
     last_epoch: list[StepLog] = []
     waited = in_steps = 0.0
     reporter.start("training", run.plan.steps)
@@ -336,19 +272,22 @@ def _train(
     try:
         if not start:
             outputs.before_first_step()
-        for log in loop.steps(run, start=start):
-            outputs.after_step(log)
-            waited += log.waited
-            in_steps += log.seconds
-            if last_epoch and last_epoch[-1].epoch != log.epoch:
-                last_epoch.clear()
-            last_epoch.append(log)
-            reporter.advance()
+        with stop.saving():
+            for log in loop.steps(run, start=start):
+                outputs.after_step(log)
+                waited += log.waited
+                in_steps += log.seconds
+                if last_epoch and last_epoch[-1].epoch != log.epoch:
+                    last_epoch.clear()
+                last_epoch.append(log)
+                reporter.advance()
+                _pause_if_asked(run, outputs, log.step, stop)
     finally:
         reporter.finish()
         outputs.close()
     between_steps = time.monotonic() - started - in_steps
-    loras, remarks = outputs.finish()
+    with stop.saving():  # all steps are taken: the run may as well end
+        loras, remarks = outputs.finish()
     return TrainedLora(
         files=loras,
         steps=run.plan.steps,
@@ -368,6 +307,19 @@ def _train(
     )
 
 
+def _pause_if_asked(
+    run: TrainingSetup, outputs: _RunOutputs, step: int, stop: StopRequests
+) -> None:
+    """End the run if it was asked to stop, in all processes after the same step."""
+    steps = run.plan.steps
+    if step < steps and run.device_context.in_any_process(stop.is_asked()):
+        outputs.pause(step)
+        raise RunPause(
+            f"stopped after step {step:,} of {steps:,}; the training state is saved",
+            stop.signum,
+        )
+
+
 class _RunOutputs:
     """What a run writes to its folder: metrics, validations, LoRA files, preview images, states."""
 
@@ -378,13 +330,14 @@ class _RunOutputs:
         name: str,
         start: int,
         files: RunFiles | None,
-        facts: dict[str, object],
         prompts: tuple[Prompt, ...],
         reporter: Reporter,
     ) -> None:
         self._run, self._folder, self._name = run, folder, name
         self._files = files  # of the main process, the only one that writes
-        self._resume_facts, self._reporter = facts, reporter
+        self._reporter = reporter
+        self._resume_facts = resuming.facts(run.options, run.plan)
+        self._state_step, self._state_time = start, time.monotonic()  # of the newest state
         self._run_facts = save_lora.run_facts(run, name)
         self.metrics_path = folder / f"{name}-metrics.jsonl"
         self.plot_path = folder / f"{name}-loss.png"
@@ -419,9 +372,27 @@ class _RunOutputs:
             save_lora.prune(options, self._files)
         if (preview_stem := preview.due(options, log, run.plan.steps)) is not None:
             self.previews.generate(log.step, log.epoch, preview_stem)
-        resumable = stem is not None and log.step < run.plan.steps
-        if resumable and options.save_state and self._files is not None:
-            training_state.save(run, self._files, log.step, self._resume_facts)
+        if log.step < run.plan.steps:
+            if stem is not None and options.save_state:
+                self._save_state(log.step)
+            elif self._is_state_due():
+                self._save_state(log.step, pause=True)
+
+    def pause(self, step: int) -> None:
+        """Save the state after a step, so that the run can end."""
+        if step != self._state_step:
+            self._reporter.phase("saving")
+            self._save_state(step, pause=True)
+        processes().wait_for_everyone()  # the first process that ends would end the others
+
+    def _is_state_due(self) -> bool:
+        minutes = self._run.options.save_state_every_minutes
+        return minutes > 0 and time.monotonic() - self._state_time >= 60 * minutes
+
+    def _save_state(self, step: int, *, pause: bool = False) -> None:
+        if self._files is not None:
+            training_state.save(self._run, self._files, step, self._resume_facts, pause=pause)
+        self._state_step, self._state_time = step, time.monotonic()
 
     def close(self) -> None:
         """Close the metrics writers, also after an error."""
@@ -449,6 +420,7 @@ class _RunOutputs:
                 remarks = check_files(self._run, self._folder, self._name)
         except LoraCheckFailed as error:
             raise self._refused(error, self._files) from error
+        saved_states.discard_pauses(self._files)
         return tuple(files), remarks
 
     def _refused(self, error: LoraCheckFailed, files: RunFiles) -> LoraCheckFailed:

@@ -54,12 +54,29 @@ def _err() -> Console:
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
 
 
-def complain(message: str, hint: str = "", details: Sequence[str] = ()) -> None:
-    """Print an error, the lines that belong to it, and its hint."""
+def complain(
+    message: str, hint: str = "", details: Sequence[str] = (), *, command: str = ""
+) -> None:
+    """Print an error, the lines that belong to it, its hint, and the command that continues."""
     _print(_err, Text("error: ", "bold red").append(display(message), "default not bold"))
     _print(_err, *(Text(f"{_CONTINUED}{display(line)}") for line in details))
     if hint:
         _print(_err, Text("hint: ", "bold cyan").append(display(hint), "default not bold"))
+    _continue_with(command)
+
+
+def paused(message: str, command: str = "") -> None:
+    """Print that a run was stopped and can go on, and the command that continues it."""
+    _print(_err, Text(display(message), "bold"))
+    _continue_with(command)
+
+
+def _continue_with(command: str) -> None:
+    """Print a command on one line, so that it can be copied from a terminal of any width."""
+    if command:
+        with Bars.hidden():
+            line = Text("to continue: ", "bold cyan").append(display(command), "default not bold")
+            _err().print(line, soft_wrap=True)
 
 
 def warn(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 # What the same command does after an interruption. A plan is either not begun, or the next command
 # completes it; stages keep each finished image, scores and measurements are stored in batches.
@@ -42,11 +43,21 @@ _AFTER = {
     "models where": _NOTHING,
     "rules groups": _NOTHING,
 }
-# Asked after an interruption; it knows more than the table, "" where it does not.
-_details: list[Callable[[Sequence[str]], str]] = []
 
 
-def ask_when_interrupted(describe: Callable[[Sequence[str]], str]) -> None:
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What an interrupted command has left, and the command that goes on, "" for the same one."""
+
+    hint: str
+    command: str = ""
+
+
+# Asked after an interruption; it knows more than the table, None where it does not.
+_details: list[Callable[[Sequence[str]], NextStep | None]] = []
+
+
+def ask_when_interrupted(describe: Callable[[Sequence[str]], NextStep | None]) -> None:
     """Let a command that has begun say itself what an interruption leaves.
 
     describe: is given the command line, without `dsk`.
@@ -59,18 +70,24 @@ def forget() -> None:
     _details.clear()
 
 
-def hint(arguments: Sequence[str], commands: Collection[str]) -> str:
+def next_step(arguments: Sequence[str], commands: Collection[str]) -> NextStep:
     """Return what the interrupted command line has left, and what to do next."""
-    for describe in _details:
-        with suppress(Exception):  # a hint must not become an error
-            if text := describe(arguments):
-                return text
+    if step := described(arguments):
+        return step
     words = [word for word in arguments if not word.startswith("-")]
     names = (" ".join(words[:2]), *words[:1])
     name = next((name for name in names if name in commands), "")
     if "--dry-run" in arguments:
-        return _NOTHING
-    return _AFTER.get(name, _NOTHING)
+        return NextStep(_NOTHING)
+    return NextStep(_AFTER.get(name, _NOTHING))
+
+
+def described(arguments: Sequence[str]) -> NextStep | None:
+    """Return what the command itself says of an interruption, None where it says nothing."""
+    for describe in _details:
+        with suppress(Exception):  # a hint must not become an error
+            return describe(arguments)
+    return None
 
 
 def typed(arguments: Sequence[str], *more: str) -> str:

@@ -1,23 +1,28 @@
 """One process of a training that was launched on several: the main one shows the plan, and the
 first to fail reports the error.
 
-    accelerate launch -m datasetkit.cli.launched dsk.toml [--resume] [--dry-run] [--allow-import]
-        [KEY=VALUE ...]
+    accelerate launch -m datasetkit.cli.launched dsk.toml [--resume] [--extend] [--dry-run]
+        [--allow-import] [KEY=VALUE ...]
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.api import RunContext, plan_training, train
 from datasetkit.cli import console, show_train
 from datasetkit.core.errors import DskError, Exit
 from datasetkit.core.progress import SILENT
+from datasetkit.core.stopping import RunPause, Terminated
 from datasetkit.verbs.train import is_first_failure, launched_processes, read_setting
 
-_SWITCHES: Final = ("--resume", "--dry-run", "--allow-import")
+if TYPE_CHECKING:
+    from datasetkit.verbs.train import PlanTrainingResult
+
+_SWITCHES: Final = ("--resume", "--extend", "--dry-run", "--allow-import")
 
 
 def main(arguments: list[str]) -> int:
@@ -33,6 +38,8 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except Terminated as error:
+        return 128 + error.signum
     except Exception:
         # A process that waits for another one fails when that one ends: its error is not the cause.
         if is_first_failure():
@@ -41,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    resume, dry_run, allow_import = (switch in arguments for switch in _SWITCHES)
+    resume, extend, dry_run, allow_import = (switch in arguments for switch in _SWITCHES)
     rest = [argument for argument in arguments if argument not in _SWITCHES]
     path = Path(rest[0]) if rest else Path()
     settings = dict(read_setting(text) for text in rest[1:])
@@ -52,15 +59,37 @@ def _run(arguments: list[str]) -> int:
         processes=processes.num_processes,
         allow_import=allow_import,
         resume=resume,
+        extend=extend,
     )
     if not processes.is_main_process:
-        train(plan, RunContext(dry_run=dry_run, reporter=SILENT), resume=resume)
-        return Exit.DONE
+        return _train_silently(plan, dry_run, processes)
     show_train.plan(plan, dry_run)
-    with console.bars() as reporter:
-        result = train(plan, RunContext(dry_run=dry_run, reporter=reporter), resume=resume)
+    command = shlex.join(
+        ["python", "-m", "trainer.launch", str(processes.num_processes), *arguments]
+        + ["--resume"] * (not resume)
+    )
+    try:
+        with console.bars() as reporter:
+            result = train(plan, RunContext(dry_run=dry_run, reporter=reporter))
+    except RunPause as pause:
+        console.paused(pause.message, command)
+        processes.wait_for_everyone()  # the first process that ends would end this one
+        return pause.exit_code
+    except (KeyboardInterrupt, Terminated):
+        step = show_train.next_step(plan, command)
+        console.complain("interrupted", step.hint, step.command)
+        raise
     show_train.trained(result, dry_run)
     return Exit.SOME_FAILED if result.failed else Exit.DONE
+
+
+def _train_silently(plan: PlanTrainingResult, dry_run: bool, processes: Any) -> int:
+    try:
+        train(plan, RunContext(dry_run=dry_run, reporter=SILENT))
+    except RunPause as pause:
+        processes.wait_for_everyone()
+        return pause.exit_code
+    return Exit.DONE
 
 
 if __name__ == "__main__":

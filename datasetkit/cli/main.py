@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import signal
 import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -20,8 +18,9 @@ import typer.main
 from datasetkit import __version__
 from datasetkit.cli import interruption
 from datasetkit.cli.command import CommandGroup
-from datasetkit.core.errors import DskError, Exit
+from datasetkit.core.errors import DskError, Exit, StorageError
 from datasetkit.core.files import storage_error
+from datasetkit.core.stopping import RunPause, Terminated, end_by_signals
 
 
 class _Commands(CommandGroup):
@@ -53,10 +52,6 @@ _UsageError: type[Exception] = next(
 )
 
 
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM)."""
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"dsk {__version__}")
@@ -73,13 +68,9 @@ def _root(
     gc.enable()  # `main` disabled it
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
 def main() -> None:
     """Run `dsk` and exit with its code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    end_by_signals()
     # Importing leaves no garbage, and at exit the process frees everything at once: collecting
     # would take 50 ms of 350.
     gc.disable()
@@ -125,14 +116,18 @@ def run(arguments: list[str]) -> int:
         )
     except _UsageError as error:
         return _misused(error)
+    except RunPause as pause:
+        return _paused(pause, arguments)
+    except StorageError as error:
+        return _full(error, arguments)
     except DskError as error:
         return _complain(error.message, error.hint, error.exit_code, error.details)
     except typer.Abort:  # Ctrl-C or Ctrl-D at a question; all are asked before anything changes
         return _complain("interrupted", "nothing was changed", Exit.INTERRUPTED)
     except KeyboardInterrupt:
         return _interrupted(arguments)
-    except Terminated:
-        return _complain("terminated", _after(arguments), Exit.TERMINATED)
+    except Terminated as error:
+        return _ended("terminated", Exit(128 + error.signum), arguments)
     except sqlite3.Error as error:
         return _complain(
             f"cannot use the project's store: {error}",
@@ -144,8 +139,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise  # a bug
-        trouble = storage_error(Path(error.filename or Path.cwd()), error)
-        return _complain(trouble.message, trouble.hint, Exit.STORAGE)
+        return _full(storage_error(Path(error.filename or Path.cwd()), error), arguments)
 
 
 def _misused(error: Exception) -> int:
@@ -185,16 +179,41 @@ def _reader_left() -> int:
 
 
 def _interrupted(arguments: list[str]) -> int:
-    return _complain("interrupted", _after(arguments), Exit.INTERRUPTED)
+    return _ended("interrupted", Exit.INTERRUPTED, arguments)
 
 
-def _after(arguments: list[str]) -> str:
-    """Return what an interrupted command has left, and what to do next."""
-    return interruption.hint(arguments, commands())
+def _ended(message: str, code: Exit, arguments: list[str]) -> int:
+    """Print what an interrupted command has left, and what to do next."""
+    step = interruption.next_step(arguments, commands())
+    return _complain(message, step.hint, code, command=step.command)
 
 
-def _complain(message: str, hint: str, code: Exit, details: Sequence[str] = ()) -> int:
+def _paused(pause: RunPause, arguments: list[str]) -> int:
+    from datasetkit.cli.console import paused
+
+    step = interruption.described(arguments)
+    paused(pause.message, step.command if step else "")
+    return pause.exit_code
+
+
+def _full(error: StorageError, arguments: list[str]) -> int:
+    """Print an error of the disk; a command that had begun may need another one to go on."""
+    step = interruption.described(arguments)
+    if step is None:
+        return _complain(error.message, error.hint, error.exit_code)
+    hint = error.hint.removesuffix(" and run the command again")
+    return _complain(
+        error.message,
+        "; ".join(filter(None, (hint, step.hint))),
+        error.exit_code,
+        command=step.command,
+    )
+
+
+def _complain(
+    message: str, hint: str, code: Exit, details: Sequence[str] = (), *, command: str = ""
+) -> int:
     from datasetkit.cli.console import complain
 
-    complain(message, hint, details)
+    complain(message, hint, details, command=command)
     return code

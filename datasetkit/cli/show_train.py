@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasetkit.cli.console import counted, images, listed, say, table, warn
+from datasetkit.cli.interruption import NextStep
 from datasetkit.cli.show import problems, size_of
 from datasetkit.core.files import display
 
@@ -58,6 +59,16 @@ def trained(result: TrainResult, dry_run: bool) -> None:
     """Print what a run made; of a dry run the plan alone is printed."""
     if result.training is not None:
         _lora(result.training)
+
+
+def next_step(result: PlanTrainingResult, command: str) -> NextStep:
+    """Return what a training that ended early has left. command: the one that resumes it."""
+    from datasetkit.verbs.train import saved_step
+
+    step = saved_step(result)
+    if step is None:
+        return NextStep("no training state was saved: the same command starts again at step 1")
+    return NextStep(f"the newest training state is of step {step:,}", command)
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -150,6 +161,8 @@ def _steps(result: PlanTrainingResult) -> None:
         f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(result.epochs, 'epoch')}"
     )
     rates = ", ".join(f"{part} {rate:g}" for part, rate in result.rates.items())
+    if result.resume:
+        say(f"resumed after step {result.start:,}: {result.steps - result.start:,} steps are left")
     say(
         f"{counted(result.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: "
         f"{rates}",

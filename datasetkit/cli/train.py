@@ -65,6 +65,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest state in output_dir.")
     ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="With --resume: take another number of steps, also where that changes the LR "
+            "schedule.",
+        ),
+    ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -89,25 +97,24 @@ def train(
             dataset_config=dataset_config,
             allow_import=allow_import,
             resume=resume,
+            extend=extend,
             context=context,
         )
         if not json:
             show_train.plan(plan, context.dry_run)
         interruption.ask_when_interrupted(partial(_after_interruption, plan))
-        result: TrainResult = api.train(plan, context, resume=resume)
+        result: TrainResult = api.train(plan, context)
         return result
 
     run.verb("train", plan_and_train, show_train.trained, json, dry_run, wait)
 
 
-def _after_interruption(plan: PlanTrainingResult, arguments: Sequence[str]) -> str:
+def _after_interruption(
+    plan: PlanTrainingResult, arguments: Sequence[str]
+) -> interruption.NextStep | None:
     """Return what an interrupted training left: the state that --resume goes on from, if any."""
     if "--dry-run" in arguments:
-        return ""
-    from datasetkit.verbs.train import saved_step
+        return None
+    from datasetkit.cli import show_train
 
-    step = saved_step(plan)
-    if step is not None:
-        return f"{interruption.typed(arguments, '--resume')} goes on from step {step:,}"
-    what = "no training state was saved yet" if plan.options.save_state else "save_state is off"
-    return f"{what}: the same command starts again at step 1"
+    return show_train.next_step(plan, interruption.typed(arguments, "--resume"))

@@ -36,6 +36,7 @@ class Exit(IntEnum):
     STORAGE = 13
     CHECK_FOUND = 20
     LORA_CHECK_FAILED = 21
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 

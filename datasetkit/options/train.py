@@ -1036,6 +1036,16 @@ class TrainOptions(CheckedOptions):
         section=TRAINING,
         sd_default=False,
     )
+    save_state_every_minutes: float = option(
+        10.0,
+        "Also save a state after so many minutes; only the newest is kept, and it is removed "
+        "at the end. 0: never.",
+        panel="How it runs",
+        change="fewer where the power may fail",
+        range=(0, MANY),
+        unit="minutes",
+        applies="on resume",
+    )
     # ---- Preview images
     sample_prompts: str = option(
         "",

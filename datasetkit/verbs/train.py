@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.captions.caption import parse
 from datasetkit.captions.grammar import kept_and_free
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import CONFIG_NAME, display
+from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
+from datasetkit.core.stopping import StopRequests, Terminated
 from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
 from datasetkit.dataset.repeats import Totals
 from datasetkit.dataset.trigger import known_trigger
@@ -32,6 +35,7 @@ from trainer.families.detect import DetectedModel
 from trainer.files import run_files, run_lock
 from trainer.files.run_files import EarlierRun
 from trainer.plan import memory, model_shapes, report, run_checks
+from trainer.plan import resume as resuming
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.outputs import output_name
 from trainer.plan.plan import Subset, TrainingPlan, find_subsets, make_plan
@@ -43,6 +47,11 @@ if TYPE_CHECKING:
 
 # How a plan alone is made: nothing is written.
 LOOKING = RunContext(dry_run=True)
+_STOPPING: Final = (
+    "stopping after this optimizer step, with a training state; asked once more, the run ends at "
+    "once"
+)
+_NOTHING_TO_SAVE: Final = "stopped before the first optimizer step: there is nothing to save"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,8 @@ class PlanTrainingResult:
     the format that it was read as. keep_tokens_lowered_by: the images
     whose captions do not begin with the trigger, which keep_tokens is to keep in place.
     earlier_run: of the same name in output_dir; its files are moved to `previous/` before step 1.
+    resume: the run continues a training state, that of step `start`; extend: also where another
+    number of steps changes the LR schedule.
     """
 
     options: TrainOptions
@@ -76,6 +87,9 @@ class PlanTrainingResult:
     keep_tokens_lowered_by: tuple[Path, ...] = ()
     earlier_run: EarlierRun | None = None
     read_as: str = ""
+    resume: bool = False
+    extend: bool = False
+    start: int = 0
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -108,6 +122,7 @@ def plan_training(
     allow_import: bool = False,
     processes: int = 1,
     resume: bool = False,
+    extend: bool = False,
     context: RunContext = LOOKING,
 ) -> PlanTrainingResult:
     """Plan a run: its images, buckets, steps and memory; load no model and write nothing.
@@ -116,14 +131,15 @@ def plan_training(
     config_file. options: complete; without them they are read from [train] of the dsk.toml that
     governs the folder, or from other trainers' files (config_file, dataset_config), and settings
     override single ones. Files that name a dataset replace the folder. allow_import: the files
-    may name classes of any package. processes: that train together. resume: the run will continue
-    from a state, so that an earlier run's files are its own. context: unless it is a dry
-    run, a command that was interrupted in the dataset is completed first; else HalfDone is raised:
-    a run never uses a half-done dataset.
+    may name classes of any package. processes: that train together. resume: continue the newest
+    training state in output_dir; extend: also where another number of steps changes the LR
+    schedule. context: unless it is a dry run, a command that was interrupted in the dataset is
+    completed first; else HalfDone is raised: a run never uses a half-done dataset.
 
     Raises ConfigError for an option, a key or a prompt that is wrong, and for what a dsk.toml that
     was not named must not decide; DatasetError without images; ModelFileError for a base model that
-    the run would refuse.
+    the run would refuse; with resume InputError without a state, ConfigError for one that does not
+    fit.
     """
     folder, config_file = _foreign(folder, config_file)
     if config_file is None and dataset_config is None:
@@ -148,6 +164,7 @@ def plan_training(
     plan = replace(plan, notices=(*plan.notices, *run_checks.notices(read.options, model)))
     result = replace(_reported(read.options, plan, read.ignored, model), read_as=read.read_as)
     result = _with_earlier_run(result, resume=resume)
+    result = _with_start(result, resume=resume, extend=extend, reporter=context.reporter)
     context.reporter.finish()
     return result
 
@@ -172,6 +189,33 @@ def _foreign(folder: Path, config_file: Path | None) -> tuple[Path, Path | None]
             hint="name one of them, and the dataset's folder",
         )
     return Path(), folder
+
+
+def _with_start(
+    result: PlanTrainingResult, *, resume: bool, extend: bool, reporter: Reporter
+) -> PlanTrainingResult:
+    """Add to a plan the training state that the run continues, or would overwrite."""
+    if extend and not resume:
+        raise ConfigError("--extend is for a run that is resumed", hint="add --resume")
+    options, plan = result.options, result.plan
+    folder, name = Path(options.output_dir), output_name(options, plan)
+    if not resume:
+        state = resuming.unfinished(folder, name, options, plan)
+        if state is None:
+            return result
+        notice = (
+            f"{display(folder)} has a training state of step {state.step:,}: --resume would go on "
+            "from it; this run starts at step 1"
+        )
+        return replace(result, plan=replace(plan, notices=(*plan.notices, notice)))
+    point = resuming.resume_point(folder, name, options, plan, extend=extend, reporter=reporter)
+    return replace(
+        result,
+        plan=replace(plan, notices=(*plan.notices, *point.notices)),
+        resume=True,
+        extend=extend,
+        start=point.state.step,
+    )
 
 
 def _read(
@@ -304,33 +348,43 @@ def _rates(options: TrainOptions, *, two_encoders: bool) -> dict[str, float]:
     }
 
 
-def train(
-    plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT, *, resume: bool = False
-) -> TrainResult:
+def train(plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT) -> TrainResult:
     """Train a LoRA as planned, and save it to the folder output_dir of the options.
 
-    resume: continue from the newest state there. Raises MissingExtra without the extra `train`,
-    LossDiverged, LoraCheckFailed for a LoRA without an effect, Locked while another run of the same
-    name goes on there.
+    The first SIGINT, SIGTERM or SIGHUP lets the run save a training state after the step.
+
+    Raises MissingExtra without the extra `train`, RunPause when it was stopped so, LossDiverged,
+    LoraCheckFailed for a LoRA without an effect, Locked while another run of the same name
+    goes on there.
     """
     for notice in plan.plan.notices:
         context.reporter.warn(notice)
     run_checks.check_machine(plan.options)
     if context.dry_run:
         return TrainResult(plan)
+    stop = StopRequests(tell=partial(context.reporter.warn, _STOPPING))
+    with stop.listening():
+        try:
+            return TrainResult(plan, _train(plan, context, stop))
+        except (KeyboardInterrupt, Terminated):
+            if not stop.could_save:
+                context.reporter.warn(_NOTHING_TO_SAVE)
+            raise
+
+
+def _train(plan: PlanTrainingResult, context: RunContext, stop: StopRequests) -> TrainedLora:
     context.reporter.phase("loading PyTorch")
     cpu_threads.set_environment()
     from trainer import run  # here: it loads torch
 
-    return TrainResult(
-        plan,
-        run.train(
-            plan.options,
-            plan.plan,
-            resume=resume,
-            wait=context.wait,
-            reporter=context.reporter,
-        ),
+    return run.train(
+        plan.options,
+        plan.plan,
+        resume=plan.resume,
+        extend=plan.extend,
+        wait=context.wait,
+        reporter=context.reporter,
+        stop=stop,
     )
 
 
@@ -360,6 +414,7 @@ def saved_step(plan: PlanTrainingResult) -> int | None:
     """Return the optimizer step of the newest training state that a run of this plan would resume,
     None if there is none.
     """
-    from trainer.run import resumable_step
-
-    return resumable_step(plan.options, plan.plan)
+    options = plan.options
+    folder, name = Path(options.output_dir), output_name(options, plan.plan)
+    state = resuming.unfinished(folder, name, options, plan.plan)
+    return None if state is None else state.step

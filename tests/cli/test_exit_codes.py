@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from datasetkit import api
-from datasetkit.cli import main
 from datasetkit.core import errors
 from datasetkit.core.errors import Exit
+from datasetkit.core.stopping import Terminated
 from datasetkit.project.locks import lock
 from tests.cli.conftest import images
 
@@ -34,6 +34,7 @@ def test_the_codes_are_frozen():
         "STORAGE": 13,
         "CHECK_FOUND": 20,
         "LORA_CHECK_FAILED": 21,
+        "HUNG_UP": 129,
         "INTERRUPTED": 130,
         "TERMINATED": 143,
     }
@@ -213,7 +214,7 @@ def test_ctrl_c_exits_130_without_a_traceback(dsk, monkeypatch):
 
 def test_termination_exits_143(dsk, monkeypatch):
     def terminate():
-        raise main.Terminated
+        raise Terminated
 
     monkeypatch.setattr(api, "groups", terminate)
     assert dsk("rules", "groups").code == 143

@@ -8,8 +8,9 @@ import shlex
 import pytest
 
 from datasetkit.cli import interruption
-from datasetkit.cli.main import Terminated, commands
+from datasetkit.cli.main import commands
 from datasetkit.core.errors import Exit
+from datasetkit.core.stopping import Terminated
 from tests.cli.conftest import images, snapshot
 from tests.trainer import tiny
 
@@ -62,6 +63,12 @@ def hint(ended) -> str:
     return " ".join(words)
 
 
+def command_to_continue(ended) -> list[str]:
+    """Return the words of the command that a stopped training prints on a line of its own."""
+    line = next(line for line in ended.err.splitlines() if line.startswith("to continue: "))
+    return shlex.split(line.removeprefix("to continue: "))
+
+
 @pytest.mark.long
 def test_a_stopped_training_names_the_command_that_goes_on_from_its_state(
     dsk, here, train, monkeypatch
@@ -71,25 +78,26 @@ def test_a_stopped_training_names_the_command_that_goes_on_from_its_state(
         stop_at(patch, 3)
         ended = dsk(*command)
     assert ended.code == Exit.INTERRUPTED
-    typed, _, step = hint(ended).partition(" goes on from step ")
-    assert shlex.split(typed) == ["dsk", *command, "--resume"]
-    assert [p.name[-1] for p in sorted((here / "output").glob("*-state-*"))][-1] == step == "2"
-    with monkeypatch.context() as patch:
-        stop_at(patch, 1)
-        # A run with another seed cannot resume the state, and no hint says so.
-        other = dsk(*train("save_state=true", "seed=2"))
-        assert "--resume" not in hint(other) and "training state" not in other.err.split("hint")[0]
+    typed = command_to_continue(ended)
+    assert typed == ["dsk", *command, "--resume"]
+    assert "state is of step 2" in hint(ended)
+    assert [p.name[-1] for p in sorted((here / "output").glob("*-state-*"))][-1] == "2"
     with monkeypatch.context() as patch:
         stop_at(patch, 1)
         again = dsk(*command)
         assert "training state of step 2" in again.err
         assert "this run starts at step 1" in again.err
     with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        # A run with another seed cannot resume the state, and no hint says so.
+        other = dsk(*train("save_state=true", "seed=2"))
+        assert "--resume" not in hint(other) and "training state" not in other.err.split("hint")[0]
+    with monkeypatch.context() as patch:
         stop_at(patch, 1, Terminated)
-        resumed = dsk(*shlex.split(typed)[1:])
+        resumed = dsk(*typed[1:])
         assert resumed.code == Exit.TERMINATED
         assert hint(resumed) == hint(ended)
-    assert dsk(*shlex.split(typed)[1:]).code == Exit.DONE
+    assert dsk(*typed[1:]).code == Exit.DONE
 
 
 def test_without_a_state_the_same_command_starts_again(dsk, here, train, monkeypatch):
@@ -102,17 +110,17 @@ def test_without_a_state_the_same_command_starts_again(dsk, here, train, monkeyp
 @pytest.mark.parametrize("name", commands())
 def test_every_command_has_its_own_words(name):
     assert name in interruption._AFTER
-    said = interruption.hint([*name.split(), "somewhere"], commands())
+    said = interruption.next_step([*name.split(), "somewhere"], commands()).hint
     assert "same command" in said or "dsk history" in said
 
 
 def test_a_dry_run_has_changed_nothing():
-    said = interruption.hint(["resize", "imgs", "--dry-run"], commands())
+    said = interruption.next_step(["resize", "imgs", "--dry-run"], commands()).hint
     assert said.startswith("nothing was changed")
 
 
 def test_a_second_undo_is_never_advised():
-    said = interruption.hint(["undo"], commands())
+    said = interruption.next_step(["undo"], commands()).hint
     assert "the same command" not in said and "dsk history" in said
 
 

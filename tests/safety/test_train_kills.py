@@ -26,7 +26,7 @@ from tests.safety.harness import FULL, Ended, Strike, Watch, digest, in_child, k
 from tests.trainer import tiny
 from tests.trainer.test_run import training_rows
 from trainer import run, setup
-from trainer.files import run_files, run_manifest, training_state
+from trainer.files import run_files, run_manifest, saved_states
 from trainer.monitor import loss_plot
 from trainer.plan.plan import find_subsets, make_plan
 
@@ -135,7 +135,7 @@ class Runs:
                 found += [f"{name} is not listed" for name in unlisted]
             elif path.is_dir():
                 try:
-                    training_state.read(path)
+                    saved_states.read(path)
                 except InputError as error:
                     found.append(error.message)
             elif path.name == f"{NAME}-metrics.jsonl":
@@ -231,7 +231,7 @@ def die_while_filling_a_state_in_sight() -> None:
             (target / name).write_bytes(data)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    vars(training_state)["_write"] = write
+    vars(saved_states)["_write"] = write
 
 
 @pytest.mark.parametrize("plant", [die_while_writing_plainly, die_while_filling_a_state_in_sight])

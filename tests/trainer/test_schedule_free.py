@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, Stopped, planned, training_rows, whole
-from trainer.files import lora, training_state
+from trainer.files import lora, saved_states
 from trainer.monitor import metrics
 from trainer.optimizers import trial
 from trainer.run import train
@@ -63,7 +63,7 @@ def test_previews_and_saves_do_not_change_the_training(data, model, tmp_path, un
 def test_average_is_saved_and_the_trained_weights_are_kept(uninterrupted):
     """The state after step 3 holds what is trained, the file of step 3 the average of it."""
     folder = uninterrupted.files[-1].parent
-    state = training_state.newest(folder, "sks")
+    state = saved_states.newest(folder, "sks")
     assert state is not None and state.step == 3
     trained = load_file(state.folder / "lora.safetensors")
     saved = lora.deltas(load_file(folder / "sks-step00000003.safetensors"))

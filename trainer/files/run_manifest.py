@@ -31,7 +31,7 @@ Status = Literal["running", "finished", "stopped", "failed"]
 _NAMES: Final = {
     "lora": r"(-[0-9]{6,}|-step[0-9]{8,}|-best)?(\.diffusers)?\.safetensors",
     "failed lora": r"-failed-check(\.diffusers)?\.safetensors",
-    "state": r"-state-[0-9]{8,}",
+    "state": r"-state-(pause-)?[0-9]{8,}",
     "metrics": r"-metrics\.jsonl",
     "loss plot": r"-loss\.png",
     "validation": r"-validation\.jsonl",

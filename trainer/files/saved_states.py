@@ -1,0 +1,200 @@
+"""The training states in an output folder: their names, which one is the newest, which are kept.
+
+States after a saved LoRA are `<name>-state-<step>`; the newest two are kept. The one that was saved
+by the clock, or when the run was stopped, is `<name>-state-pause-<step>`; there is at most one.
+Needs no torch: a plan reads them, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.core.disk_sync import sync_folder
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display, file_sha256, write_new, writing
+from datasetkit.core.progress import SILENT, Reporter
+from trainer.files import run_files, run_manifest
+from trainer.files.run_files import RunFiles
+from trainer.files.run_lock import STAGE
+from trainer.files.run_manifest import RunFile
+
+VERSION: Final = 3
+KEPT: Final = 2
+LORA, OPTIMIZER, STATE = "lora.safetensors", "optimizer.safetensors", "state.json"
+AVERAGE: Final = "average.safetensors"  # only with ema_decay
+_PAUSE: Final = "pause-"
+_MANIFEST: Final = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """A complete state. step: optimizer steps taken; facts: see `plan.resume`; threads: the CPU
+    threads of the run, which change the order of sums.
+    """
+
+    folder: Path
+    step: int
+    facts: Mapping[str, Any]
+    threads: int
+
+
+def write(files: RunFiles, step: int, contents: Mapping[str, bytes], *, pause: bool) -> Path:
+    """Write a state, completely or not at all, then delete those that it replaces; return its
+    folder. Raises StorageError.
+
+    Those are pause states, states of later steps, which are damaged, for this run will reach those
+    steps again, and all but the newest KEPT. pause: it is saved by the clock, or for a stop.
+    """
+    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in contents.items()}
+    manifest = json.dumps(hashes).encode("utf-8")
+    target = files.folder / f"{files.name}-state-{_PAUSE if pause else ''}{step:08d}"
+    size = sum(map(len, contents.values())) + len(manifest)
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    files.add(RunFile(target.name, "state", step, size=size, sha256=sha256))
+    _write(files.folder, target, {**contents, _MANIFEST: manifest})
+    replaced = [
+        file
+        for file in files.listed("state")
+        if file.name != target.name and (_is_pause(file.name) or _step(file.name) > step)
+    ]
+    files.delete(replaced, _discard)
+    prune(files)
+    return target
+
+
+def _write(folder: Path, target: Path, contents: Mapping[str, bytes]) -> None:
+    stage = _stage(folder)
+    with writing(target):
+        stage.mkdir()
+        try:
+            for file, data in contents.items():
+                write_new(stage / file, data, sync=True)
+            if target.exists():  # from a run that resumed an older state
+                _discard(target)
+            sync_folder(stage)
+            os.rename(stage, target)  # noqa: PTH104 - the state appears with this rename
+            sync_folder(folder)
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+
+
+def prune(files: RunFiles) -> None:
+    """Delete all states of a run but the newest ones; a kill may have prevented that before. Raises
+    StorageError.
+    """
+    states = sorted(files.listed("state"), key=lambda file: _step(file.name), reverse=True)
+    pauses = [file for file in states if _is_pause(file.name)]
+    others = [file for file in states if not _is_pause(file.name)]
+    files.delete([*pauses[1:], *others[KEPT:]], _discard)
+
+
+def discard_pauses(files: RunFiles) -> None:
+    """Delete the pause states of a run that has ended. Raises StorageError."""
+    files.delete([file for file in files.listed("state") if _is_pause(file.name)], _discard)
+
+
+def _discard(state: Path) -> None:
+    """Delete a state. It is renamed first, so that a kill leaves no incomplete state behind. Raises
+    StorageError.
+    """
+    stage = _stage(state.parent)
+    with writing(state):
+        os.rename(state, stage)  # noqa: PTH104 - as above
+        shutil.rmtree(stage)
+
+
+def _stage(folder: Path) -> Path:
+    return folder / f"{STAGE}{uuid.uuid4().hex[:12]}"
+
+
+def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> TrainingState | None:
+    """Return the newest complete state of a run, None without any. A damaged one is passed over
+    with a warning; raises InputError if there are only damaged ones.
+    """
+    states = _state_folders(folder, name)
+    damages: list[InputError] = []
+    for path in states:
+        try:
+            state = read(path)
+        except InputError as error:
+            damages.append(error)
+            continue
+        for damage in damages:
+            reporter.warn(f"{damage.message}; {display(path.name)} is used")
+        return state
+    if not damages:
+        return None
+    raise InputError(
+        damages[0].message
+        if len(damages) == 1
+        else f"all {len(damages)} training states of {display(name)} are damaged: "
+        f"{damages[0].message}",
+        hint="no state can be resumed: start over without --resume",
+    )
+
+
+def newest_of_previous(
+    folder: Path, name: str, reporter: Reporter = SILENT
+) -> TrainingState | None:
+    """Return the newest complete state of the runs of this name below `previous/`, None without
+    any.
+    """
+    for previous in run_files.previous_folders(folder, name):
+        try:
+            state = newest(previous, name, reporter)
+        except InputError as error:  # a damaged manifest, or only damaged states
+            reporter.warn(error.message)
+            continue
+        if state is not None:
+            return state
+    return None
+
+
+def read(folder: Path) -> TrainingState:
+    """Check a state's files against its manifest. Raises InputError."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        if set(manifest) - {AVERAGE} != {LORA, OPTIMIZER, STATE}:
+            raise ValueError("files are missing")
+        broken = [file for file, sha in manifest.items() if file_sha256(folder / file) != sha]
+        if broken:
+            raise ValueError(", ".join(broken))
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if state["version"] == VERSION:
+            return TrainingState(
+                folder, int(state["step"]), dict(state["facts"]), int(state["threads"])
+            )
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"the training state {display(folder.name)} is damaged ({reason})",
+            hint="resume an older one",
+        ) from error
+    raise InputError(
+        f"the training state {display(folder.name)} has another version",
+        hint="train without --resume",
+    )
+
+
+def _state_folders(folder: Path, name: str) -> list[Path]:
+    """Return the state folders of a run, the newest first."""
+    files = run_manifest.own_files(folder, name)
+    states = [file.name for file in files if file.kind == "state"]
+    return [folder / state for state in sorted(states, key=_step, reverse=True)]
+
+
+def _is_pause(state: str) -> bool:
+    return state.rpartition("-")[0].endswith(f"-state-{_PAUSE.rstrip('-')}")
+
+
+def _step(state: str) -> int:
+    return int(state.rpartition("-")[2])
