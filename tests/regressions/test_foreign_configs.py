@@ -7,19 +7,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from datasetkit.core.errors import ConfigError
+from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.options.declare import declared
 from datasetkit.options.train import TrainOptions
 from trainer.config import keys, translate
 from trainer.config.findings import Findings
-from trainer.config.formats import Format, read_file
+from trainer.config.formats import Format, OptionsFile, read_file
 from trainer.config.keys import TABLE, KeyMeaning
 from trainer.config.values import FOLDERS, LEVELS, RUN, translated
 
@@ -42,6 +44,8 @@ FORMATS = {
     "sd_scripts_dataset.toml": Format.SD_DATASET,
 }
 PLANNED = [name for name in FORMATS if name != "colab_dataset.toml"]
+NAMES = tomllib.loads(Path(__file__).with_name("foreign_keys.toml").read_text(encoding="utf-8"))
+OPTIONS = {d.name: d for d in declared(TrainOptions)}
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +159,20 @@ def test_a_preset_of_the_gui_means_what_the_gui_trains(folder):
     assert (options.clip_skip, options.seed, options.max_train_epochs) == (1, 42, 2)
 
 
+def test_a_preset_s_zeros_are_not_passed_on(folder):
+    """The GUI leaves what is 0, empty or off out of the file for sd-scripts."""
+    numbers = {
+        name: 0
+        for name in NAMES["gui_json"].split()
+        if (d := OPTIONS.get(name)) is not None and d.is_number
+    }
+    preset = numbers | {"LoRA_type": "Standard", "text_encoder_lr": 1e-4, "unet_lr": 1e-4}
+    zeros = translate(write(preset, "p.json"), None, {}, data_dir=Path("img")).options
+    plain = {"LoRA_type": "Standard", "text_encoder_lr": 1e-4, "unet_lr": 1e-4}
+    assert translate(write(plain, "p.json"), None, {}, data_dir=Path("img")).options == zeros
+    assert len(numbers) > 30 and zeros.max_grad_norm == 1
+
+
 def test_tables_of_the_easy_scripts_are_options_and_folders(folder):
     read = translate(Path("easy_scripts.toml"), None, {})
     options = read.options
@@ -198,6 +216,10 @@ def test_a_rank_that_means_whole_factors_is_the_largest(folder):
         ("lr_scheduler_timescale = 0", "lr_scheduler_timescale", None),
         ("huber_c = 0", "huber_c", 0.1),
         ("lr_scheduler_num_cycles = 0", "lr_scheduler_num_cycles", 1),
+        ("max_validation_steps = 0", "max_validation_steps", None),
+        ("min_bucket_reso = 0", "min_bucket_reso", 256),
+        ("bucket_reso_steps = 0\nmax_bucket_reso = 0", "bucket_reso_steps", 64),
+        ("max_grad_norm = 0", "max_grad_norm", 0),
         ("seed = 0", "seed", 0),
         ("text_encoder_lr = [1e-4, 1e-4]", "text_encoder_lr", 1e-4),
         ("text_encoder_lr = [1e-4]", "text_encoder_lr", 1e-4),
@@ -529,7 +551,6 @@ def test_a_dsk_toml_is_still_its_project_s_file(folder, dsk):
 
 # ---- every key
 
-NAMES = tomllib.loads(Path(__file__).with_name("foreign_keys.toml").read_text(encoding="utf-8"))
 KNOWN = {
     "sd_scripts": keys.FLAT,
     "gui_toml": keys.FLAT,
@@ -595,3 +616,38 @@ def test_a_missing_dataset_toml_is_named_with_the_key_that_names_it(folder):
 def test_a_template_of_lora_scripts_is_read(folder):
     text = '[metadata]\nname = "x"\nversion = "1"\n[data]\nresolution = "768,768"\n'
     assert options_of(text).resolution == (768, 768)
+
+
+RECOGNISED = {
+    "gui_json": Format.GUI_PRESET,
+    "lora_scripts": Format.LORA_SCRIPTS,
+    "easy_scripts": Format.EASY_SCRIPTS,
+}
+ODD: tuple[Any, ...] = (
+    None, True, -1, 1.5, 10**30, "x", "1,2", "", [], [1], [None], [[1]], {}, {"a": 1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("program", RECOGNISED)
+def test_a_value_of_any_type_is_an_option_or_a_clear_error(folder, monkeypatch, program):
+    tables: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        sys.modules["trainer.config.translate"],
+        "read_file",
+        lambda path: OptionsFile(path, RECOGNISED[program], tables[-1]),
+    )
+    for number, name in enumerate(NAMES[program].split()):
+        value = ODD[number % len(ODD)]
+        tables.append(
+            {
+                "gui_json": {"LoRA_type": "Standard", name: value},
+                "lora_scripts": {"model_train_type": "sd-lora", name: value},
+                "easy_scripts": {"general_args": {"args": {name: value}}},
+            }[program]
+        )
+        try:
+            translate(Path("f.toml"), None, {}, data_dir=Path("img"))
+        except ConfigError as error:
+            assert error.message
+        except DskError as error:  # a folder that does not exist
+            assert name in ("train_data_dir", "reg_data_dir"), error.message

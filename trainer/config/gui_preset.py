@@ -54,6 +54,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "LyCORIS/LoHa": _Kind(LYCORIS, _OF_LYCORIS, "loha"),
     "LyCORIS/LoKr": _Kind(LYCORIS, (*_OF_LYCORIS, "factor", "use_cp", "decompose_both"), "lokr"),
 }
+_DROPPED: Final = (None, "", False, 0, "0")
 # The GUI's older names of two arguments.
 _OLD_NAMES: Final = {"conv_dims": "conv_block_dims", "conv_alphas": "conv_block_alphas"}
 
@@ -71,10 +72,8 @@ def flattened(data: Mapping[str, Any], file: str, findings: Findings) -> dict[st
     _set_warmup(table)
     _set_parts(table)
     _set_prompts(table)
-    # A switch that is off, and a seed of 0, are not set there.
-    for name in ("v2", "v_parameterization", "seed"):
-        if name in table and (is_off(table[name]) or table[name] == "0"):
-            del table[name]
+    # The GUI passes on no value that is empty, off or 0: sd-scripts takes its default for them.
+    table = {name: value for name, value in table.items() if value not in _DROPPED}
     return table | more
 
 

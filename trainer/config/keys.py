@@ -380,7 +380,7 @@ ZERO_IS_UNSET: Final = (
     "save_last_n_epochs", "save_last_n_steps", "lr_scheduler_timescale",
     "lr_scheduler_min_lr_ratio",
 )  # fmt: skip
-# Options that sd-scripts does not look at while another one is off or has other values.
+# Options that sd-scripts does not look at while another one is off (`()`) or has another value.
 IDLE_UNLESS: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
     "huber_c": ("loss_type", ("huber", "smooth_l1")),
     "huber_scale": ("loss_type", ("huber", "smooth_l1")),
@@ -388,4 +388,8 @@ IDLE_UNLESS: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
         "lr_scheduler",
         ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay"),
     ),
+    "max_validation_steps": ("validation_split", ()),
+    "min_bucket_reso": ("enable_bucket", ()),
+    "max_bucket_reso": ("enable_bucket", ()),
+    "bucket_reso_steps": ("enable_bucket", ()),
 }

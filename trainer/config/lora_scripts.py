@@ -57,7 +57,7 @@ def _extend(table: dict[str, Any], name: str, keys: Mapping[str, str]) -> None:
     custom = table.pop(f"{name}_custom", None)
     args = [*_list(table.get(name)), *more, *_list(custom)]
     if args:
-        table[name] = list(dict.fromkeys(args))
+        table[name] = [arg for number, arg in enumerate(args) if arg not in args[:number]]
 
 
 def _is_given(table: dict[str, Any], key: str) -> bool:

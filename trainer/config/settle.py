@@ -11,7 +11,7 @@ from datasetkit.options.network_args import read as read_network
 from datasetkit.options.toml import wrong_values
 from datasetkit.options.train import TrainOptions
 from trainer.config.findings import Findings
-from trainer.config.keys import IDLE_UNLESS, Key, KeyMeaning
+from trainer.config.keys import IDLE_UNLESS, Key, KeyMeaning, is_off
 from trainer.config.values import LARGEST_DIM
 
 # Of the two kinds of noise that the GUI of kohya_ss offers, the options of each.
@@ -52,8 +52,10 @@ def settle(
     wrong with the others to the findings. overrides: of the command line.
     """
     options = dict(options)
+    merged = {**options, **overrides}
     for name, (other, values) in IDLE_UNLESS.items():
-        if options.get(name) == 0 and {**options, **overrides}.get(other) not in values:
+        is_idle = merged.get(other) not in values if values else is_off(merged.get(other))
+        if options.get(name) == 0 and is_idle:
             del options[name]
     if options.get("lr_scheduler_type"):
         options.pop("lr_scheduler", None)
