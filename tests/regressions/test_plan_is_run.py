@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,7 +31,15 @@ def data(here: Path) -> Path:
     for number in range(2):
         Image.new("RGB", (128, 128), (90 * number, 80, 40)).save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text("kitsu, smile\n")
+    write_tensors(here / "other.safetensors", {"weight": (2, 2)})
+    write_tensors(here / "lora.safetensors", {"lora_unet_x.lora_down.weight": (4, 8)})
     return here / "ds"
+
+
+def write_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, path)
 
 
 def given(**options: object) -> list[str]:
@@ -98,6 +107,19 @@ REFUSED: dict[str, tuple[dict[str, Any], Exit, str]] = {
     ),
     "missing VAE": ({"vae": "x.safetensors"}, MODEL, "does not exist"),
     "base that is no model": ({"pretrained_model_name_or_path": "ds"}, MODEL, "unet/config.json"),
+    "missing network_weights": (
+        {"network_weights": "/nope.safetensors"}, MODEL, "cannot read network_weights",
+    ),
+    "network_weights that are no LoRA": (
+        {"network_weights": "other.safetensors"}, MODEL, "is not a LoRA with kohya's keys",
+    ),
+    "network_weights of other modules": (
+        {"network_weights": "lora.safetensors"}, MODEL, "has other modules than those to train",
+    ),
+    "no block is trained": (
+        {"network_args": '["block_dims=' + ",".join("0" * 25) + '"]', "text_encoder_lr": 0},
+        USAGE, "nothing would be trained",
+    ),
     "missing prompts": ({"sample_prompts": "x.txt"}, USAGE, "cannot read sample_prompts"),
 }  # fmt: skip
 

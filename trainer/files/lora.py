@@ -17,17 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from datasetkit.core.errors import ConfigError, ModelFileError
-from datasetkit.core.files import display
-from datasetkit.options.networks import Algo, NetworkArgs
+from datasetkit.options.networks import NetworkArgs
 from trainer.families.base import Family, Part, Parts
-from trainer.networks import blocks, convolutions, dora
+from trainer.networks import blocks, convolutions, dora, file_check
 from trainer.networks.base import ADAPTER as ADAPTER
 from trainer.networks.base import TargetLayer, Tensors
 from trainer.networks.dropout import Dropout
+from trainer.networks.file_check import ModuleShape
 from trainer.networks.network import Lora as Lora
 from trainer.networks.network import LoraModule
 from trainer.networks.ranks import RankSettings
-from trainer.networks.registry import MARKER_TENSORS, METHODS
+from trainer.networks.registry import METHODS
 
 _DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
 _ALPHA: Final = "alpha"
@@ -211,11 +211,7 @@ def read_kohya(path: str) -> dict[str, Tensor]:
     from trainer.families.checkpoint import read_tensors
 
     tensors = read_tensors(Path(path))
-    if not any(name.partition(".")[2] in MARKER_TENSORS for name in tensors):
-        raise ModelFileError(
-            f"{display(path)} is not a LoRA with kohya's keys",
-            hint="name a file with lora_down, hada or lokr tensors",
-        )
+    file_check.require_lora(tensors, path)
     return tensors
 
 
@@ -236,54 +232,32 @@ def load_kohya(lora: Lora, tensors: Tensors, *, source: str) -> None:
     ModelFileError).
     """
     saved = by_module(tensors)
-    if odd := sorted(set(saved) ^ {module.name for module in lora.modules}):
-        raise ModelFileError(
-            f"{source} has other modules than those to train: {odd[0]} and {len(odd) - 1} more "
-            "differ",
-            hint="train the parts and blocks that the file has, with the same network_module "
-            "and network_args",
-        )
+    file_check.compare(
+        {
+            name: {key: tuple(tensor.shape) for key, tensor in module.items()}
+            for name, module in saved.items()
+        },
+        {
+            m.name: ModuleShape(
+                m.algo, m.rank.dim, {key: tensor.numel() for key, tensor in m.tensors.items()}
+            )
+            for m in lora.modules
+        },
+        source=source,
+    )
     for module in lora.modules:
-        _load(module, saved[module.name], source)
+        _load(module, saved[module.name])
 
 
-def _load(module: LoraModule, tensors: Mapping[str, Tensor], source: str) -> None:
-    if algo(tensors) != module.algo:
-        raise ConfigError(
-            f"{source} is {algo(tensors) or 'of an unknown method'}, not {module.algo}",
-            hint=_SAME_NETWORK,
-        )
-    dim = module.method.dim(tensors)
-    if dim and dim != module.rank.dim:
-        raise ConfigError(
-            f"{source} has rank {dim}, not {module.rank.dim}",
-            hint=f"set network_dim = {dim} (of {module.name})",
-        )
-    odd = sorted((set(tensors) - {_ALPHA}) ^ set(module.tensors))
-    odd = odd or [
-        name for name, tensor in module.tensors.items() if tensors[name].numel() != tensor.numel()
-    ]
-    if odd:
-        raise ConfigError(
-            f"{source}: {odd[0]} of {module.name} has another name or size than the trained one",
-            hint=_SAME_NETWORK,
-        )
+def _load(module: LoraModule, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in module.tensors.items():
         tensor.copy_(tensors[name].float().reshape(tensor.shape))
     module.tensors[module.zero_init].mul_(file_scale(tensors) / module.scale)
 
 
-_SAME_NETWORK: Final = "use the network_module and network_args that it was trained with"
-
-
-def algo(tensors: Tensors) -> Algo | None:
-    """Return the method of a module, by the names of its tensors."""
-    return next((method for name, method in MARKER_TENSORS.items() if name in tensors), None)
-
-
 def file_scale(tensors: Tensors) -> float:
     """Return the factor of the product of a module's tensors: alpha / dim, 1 without either."""
-    method = algo(tensors)
+    method = file_check.algo(tensors)
     dim = METHODS[method].dim(tensors) if method else 0
     return float(tensors[_ALPHA]) / dim if dim and _ALPHA in tensors else 1.0
 
@@ -292,7 +266,7 @@ def file_delta(tensors: Tensors) -> Tensor:
     """Return the weight change of a module in a kohya file, (out, in * k * k), by plain arithmetic
     in float64.
     """
-    method = algo(tensors)
+    method = file_check.algo(tensors)
     if method is None:
         raise ModelFileError(
             "a module has no tensors of a known method", hint="name a LoRA, LoHa or LoKr file"

@@ -14,7 +14,7 @@ import torch
 from trainer.errors import LoraCheckFailed
 from trainer.families.checkpoint import read_tensors
 from trainer.files import lora as files
-from trainer.networks import dora
+from trainer.networks import dora, file_check
 from trainer.networks import lora as low_rank
 from trainer.networks.base import Tensors
 from trainer.networks.network import Lora, LoraModule
@@ -114,7 +114,7 @@ def _change(tensors: Tensors) -> Change:
     """Return a module's change as the file has it, by plain arithmetic: alpha / dim times the
     product of its tensors.
     """
-    if files.algo(tensors) == "lora":
+    if file_check.algo(tensors) == "lora":
         return Factors(tensors[low_rank.DOWN], tensors[low_rank.UP], files.file_scale(tensors))
     return files.file_delta(tensors)
 

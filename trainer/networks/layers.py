@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from datasetkit.options.networks import NetworkArgs
+from trainer.families import unet_paths
 from trainer.networks.blocks import block
 from trainer.networks.ranks import ModuleRank, RankSettings
 
@@ -24,13 +25,19 @@ _CONVOLUTIONAL: Final = re.compile(
     r"|\.(?:in_layers\.2|out_layers\.3|emb_layers\.1|skip_connection|0\.op)\.|^output_blocks\.\d+\.[12]\.conv\."
 )
 
+_ORIGINAL: Final = re.compile(r"(?:input_blocks|middle_block|output_blocks)\.")
+# In transformers' names, and in OpenCLIP's with its query, key and value split.
+_TEXT_LAYER: Final = re.compile(
+    r"(?:layers|resblocks)\.(\d+)\.(self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12])\.weight$"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One layer. out, ins: channels; kernel: kernel elements, 1 for a linear layer.
 
     block: its index in the block lists, None in a text encoder. convolutional: it is outside the
-    attention blocks, and trained only with conv_dim.
+    attention blocks, and trained only with conv_dim. name: kohya's.
     """
 
     out: int
@@ -38,6 +45,7 @@ class Layer:
     kernel: int = 1
     block: int | None = None
     convolutional: bool = False
+    name: str = field(default="", compare=False)
 
 
 def of_unet(shapes: Mapping[str, Shape]) -> tuple[tuple[Layer, ...], int]:
@@ -56,12 +64,36 @@ def _layers(shapes: Mapping[str, Shape], sides: int) -> Iterator[Layer]:
             and len(shape) >= 2
             and (convolutional or _ATTENTION.search(name))
         ):
-            yield Layer(shape[0], shape[1], math.prod(shape[2:]), block(name, sides), convolutional)
+            yield Layer(
+                shape[0], shape[1], math.prod(shape[2:]), block(name, sides), convolutional,
+                _unet_name(name.removesuffix(".weight"), sides),
+            )  # fmt: skip
 
 
-def of_text(shapes: Iterable[Sequence[int]]) -> tuple[Layer, ...]:
-    """Return the layers of a text encoder from the shapes of its linear layers."""
-    return tuple(Layer(out, ins) for out, ins in shapes)
+def _unet_name(path: str, sides: int) -> str:
+    """Return kohya's name of a layer: its path in Stability's code in SDXL, else in diffusers."""
+    original = _ORIGINAL.match(path) is not None
+    if sides == 9:
+        path = path if original else unet_paths.to_original(path)
+    elif original:
+        path = unet_paths.from_original(path) or path
+    return "lora_unet_" + path.replace(".", "_")
+
+
+def of_text(shapes: Mapping[str, Sequence[int]], prefix: str = "lora_te") -> tuple[Layer, ...]:
+    """Return the layers of a text encoder from its linear layers: name -> shape. prefix: of kohya's
+    names.
+    """
+    return tuple(
+        Layer(out, ins, name=_text_name(name, prefix)) for name, (out, ins) in shapes.items()
+    )
+
+
+def _text_name(name: str, prefix: str) -> str:
+    match = _TEXT_LAYER.search(name)
+    if match is None:
+        return ""
+    return f"{prefix}_text_model_encoder_layers_{match[1]}_{match[2].replace('.', '_')}"
 
 
 def rank(layer: Layer, ranks: RankSettings) -> ModuleRank | None:
@@ -90,16 +122,25 @@ def _loha(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
 
 
 def _lokr(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
+    small, large = kronecker(layer, rank.dim, args)
+    return sum(small) + sum(large)
+
+
+def kronecker(layer: Layer, dim: int, args: NetworkArgs) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the sizes of LoKr's small and large matrix: one number for a full one, two for one of
+    two factors.
+    """
     (small_out, large_out), (small_in, large_in) = (
         split(layer.out, args.factor),
         split(layer.ins, args.factor),
     )
-    first = small_out * small_in
-    if args.decompose_both and rank.dim < max(small_out, small_in) / 2:
-        first = rank.dim * (small_out + small_in)
-    if rank.dim < max(large_out, large_in) / 2:
-        return first + rank.dim * (large_out + large_in * layer.kernel)
-    return first + large_out * large_in * layer.kernel
+    small: tuple[int, ...] = (small_out * small_in,)
+    if args.decompose_both and dim < max(small_out, small_in) / 2:
+        small = (small_out * dim, dim * small_in)
+    large: tuple[int, ...] = (large_out * large_in * layer.kernel,)
+    if dim < max(large_out, large_in) / 2:
+        large = (large_out * dim, dim * large_in * layer.kernel)
+    return small, large
 
 
 METHODS: Final[Mapping[str, Callable[[Layer, ModuleRank, NetworkArgs], int]]] = {
@@ -131,7 +172,15 @@ def stable_diffusion_1() -> dict[str, tuple[Layer, ...]]:
     downloaded yet.
     """
     width = 768
-    text = [*[(width, width)] * 4, (4 * width, width), (width, 4 * width)] * 12
+    shapes = {
+        **dict.fromkeys(
+            ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), (width, width)
+        ),
+        "self_attn.out_proj": (width, width),
+        "mlp.fc1": (4 * width, width),
+        "mlp.fc2": (width, 4 * width),
+    }
+    text = {f"layers.{n}.{name}.weight": shape for n in range(12) for name, shape in shapes.items()}
     unet = of_unet(dict(_unet((320, 640, 1280, 1280), width, 1280)))[0]
     return {"unet": unet, "text_encoder": of_text(text), "text_encoder_2": ()}
 

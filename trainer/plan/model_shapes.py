@@ -107,17 +107,17 @@ def count(unet: Shapes, text: Shapes, vae: Shapes) -> ModelShapes:
         text_encoder=sum(map(math.prod, text.values())),
         vae=sum(map(math.prod, vae.values())),
         unet_width=_unet_width(unet),
-        text_width=sum(s[0] for s in linear),
+        text_width=sum(s[0] for s in linear.values()),
         vae_width=vae_conv_in[0],
         lora_unet=_lora_unet(unet),
-        lora_text=sum(map(_rank_one, linear)),
+        lora_text=sum(map(_rank_one, linear.values())),
         vae_factor=_vae_factor(vae),
-        text_width_2=sum(s[0] for s in linear_2),
-        lora_text_2=sum(map(_rank_one, linear_2)),
+        text_width_2=sum(s[0] for s in linear_2.values()),
+        lora_text_2=sum(map(_rank_one, linear_2.values())),
         layers={
             _UNET: unet_layers,
-            _TEXT: layers.of_text(linear),
-            f"{_TEXT}_2": layers.of_text(linear_2),
+            _TEXT: layers.of_text(linear, "lora_te1" if linear_2 else "lora_te"),
+            f"{_TEXT}_2": layers.of_text(linear_2, "lora_te2"),
         },
         sides=sides,
     )
@@ -138,9 +138,9 @@ def _lora_unet(unet: Shapes) -> int:
     return sum(_rank_one(s) for n, s in unet.items() if len(s) >= 2 and _ATTENTION.search(n))
 
 
-def _text_linear(text: Shapes, *, second: bool) -> list[tuple[int, ...]]:
+def _text_linear(text: Shapes, *, second: bool) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the linear layers of the first or the second text encoder."""
-    return [s for n, s in text.items() if _is_second(n) == second and _TEXT_LINEAR.search(n)]
+    return {n: s for n, s in text.items() if _is_second(n) == second and _TEXT_LINEAR.search(n)}
 
 
 def _is_second(name: str) -> bool:

@@ -18,8 +18,9 @@ from trainer.families import option_checks, source
 from trainer.families.detect import DetectedModel
 from trainer.files import hub_model
 from trainer.monitor import prompts
+from trainer.networks import blocks, file_check
 from trainer.optimizers import trial
-from trainer.plan import outputs
+from trainer.plan import model_shapes, outputs
 from trainer.plan.plan import TrainingPlan
 
 PACKAGES: tuple[str, ...] = (
@@ -51,12 +52,19 @@ def check_plan(options: TrainOptions, plan: TrainingPlan, *, reporter: Reporter 
 
     Raises ConfigError, InputError, MissingExtra.
     """
+    base = options.pretrained_model_name_or_path
     outputs.output_name(options, plan)
     if trial.needs_torch(options):
         reporter.phase("loading PyTorch")
         _require("torch")
         cpu_threads.set_environment()
     trial.check(options, plan.steps)
+    shapes = model_shapes.read(str(source.local(base, options.revision) or base), options.vae)
+    if shapes is not None:
+        blocks.check(options.network(), shapes.sides)
+        file_check.expected(options, shapes)
+    if options.network_weights:
+        file_check.check_file(options, shapes)
 
 
 def check_machine(options: TrainOptions) -> None:

@@ -1,0 +1,166 @@
+"""Compare the modules of a LoRA file with those to train. Needs shapes only, and no torch: a plan
+reads them from the headers of the file and of the base model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from datasetkit.core.errors import ConfigError, ModelFileError
+from datasetkit.core.files import display
+from datasetkit.options.networks import Algo, NetworkArgs
+from datasetkit.options.train import TrainOptions
+from trainer.networks import layers
+from trainer.networks.layers import Layer, Shape
+from trainer.networks.ranks import RankSettings
+from trainer.plan import safetensors_header
+from trainer.plan.model_shapes import ModelShapes
+
+ALPHA: Final = "alpha"
+# Tensors that tell a method's files.
+MARKER_TENSORS: Final[Mapping[str, Algo]] = {
+    "lora_down.weight": "lora",
+    "hada_w1_a": "loha",
+    "lokr_w1": "lokr",
+    "lokr_w1_a": "lokr",
+}
+_DORA: Final = "dora_scale"
+_SAME_NETWORK: Final = "use the network_module and network_args that it was trained with"
+# The tensors whose first side is a module's rank.
+_OF_RANK: Final = ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleShape:
+    """A module to train. sizes: number of values of each tensor, by kohya's names."""
+
+    algo: Algo
+    dim: int
+    sizes: Mapping[str, int]
+
+
+def check_file(options: TrainOptions, base: ModelShapes | None) -> None:
+    """Raise what loading network_weights onto a network of these options would raise.
+
+    base: shapes of the base model; without them only the file is checked. Raises ModelFileError,
+    ConfigError.
+    """
+    path = Path(options.network_weights).expanduser()
+    try:
+        shapes = safetensors_header.read(path).shapes
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a .safetensors file"
+        raise ModelFileError(
+            f"cannot read network_weights = {display(path)}: {reason}",
+            hint="name a LoRA file with kohya's keys",
+        ) from error
+    require_lora(shapes, options.network_weights)
+    if base is not None:
+        compare(by_module(shapes), expected(options, base), source=options.network_weights)
+
+
+def require_lora(names: Mapping[str, object], source: str) -> None:
+    """Raise ModelFileError for a file that has no tensor of a LoRA with kohya's keys."""
+    if not any(name.partition(".")[2] in MARKER_TENSORS for name in names):
+        raise ModelFileError(
+            f"{display(source)} is not a LoRA with kohya's keys",
+            hint="name a file with lora_down, hada or lokr tensors",
+        )
+
+
+def by_module(shapes: Mapping[str, Shape]) -> dict[str, dict[str, Shape]]:
+    """Return module -> the shapes of its tensors, by tensor name."""
+    modules: dict[str, dict[str, Shape]] = {}
+    for key, shape in shapes.items():
+        name, _, rest = key.partition(".")
+        modules.setdefault(name, {})[rest] = tuple(shape)
+    return modules
+
+
+def expected(options: TrainOptions, base: ModelShapes) -> dict[str, ModuleShape]:
+    """Return the modules that a network of these options has on a base model.
+
+    Raises ConfigError if there are none.
+    """
+    args, rates = options.network(), options.rates()
+    ranks = RankSettings(args, options.network_dim, options.network_alpha, base.sides)
+    modules = {
+        layer.name: ModuleShape(args.algo, rank.dim, _sizes(layer, rank.dim, args))
+        for part, of_part in base.layers.items()
+        if rates[part] > 0
+        for layer in of_part
+        if (rank := layers.rank(layer, ranks)) is not None
+    }
+    if not modules:
+        raise ConfigError(
+            "nothing would be trained", hint="give at least one block a rank and a weight above 0"
+        )
+    return modules
+
+
+def _sizes(layer: Layer, dim: int, args: NetworkArgs) -> dict[str, int]:
+    ins = layer.ins * layer.kernel
+    magnitudes = {_DORA: layer.ins} if args.dora else {}
+    if args.algo == "lora":
+        return {"lora_down.weight": dim * ins, "lora_up.weight": layer.out * dim, **magnitudes}
+    if args.algo == "loha":
+        low, high = layer.out * dim, dim * ins
+        sizes = {"hada_w1_a": low, "hada_w1_b": high, "hada_w2_a": low, "hada_w2_b": high}
+        return {**sizes, **magnitudes}
+    small, large = layers.kronecker(layer, dim, args)
+    return {**_factors("lokr_w1", small), **_factors("lokr_w2", large), **magnitudes}
+
+
+def _factors(name: str, sizes: tuple[int, ...]) -> dict[str, int]:
+    """Return the tensors of a matrix, full or as two factors."""
+    if len(sizes) == 1:
+        return {name: sizes[0]}
+    return {f"{name}_a": sizes[0], f"{name}_b": sizes[1]}
+
+
+def compare(
+    saved: Mapping[str, Mapping[str, Shape]], modules: Mapping[str, ModuleShape], *, source: str
+) -> None:
+    """Raise ModelFileError for missing or unexpected modules, ConfigError for another method, rank
+    or size.
+    """
+    if odd := sorted(set(saved) ^ set(modules)):
+        raise ModelFileError(
+            f"{source} has other modules than those to train: {odd[0]} and {len(odd) - 1} more "
+            "differ",
+            hint="train the parts and blocks that the file has, with the same network_module "
+            "and network_args",
+        )
+    for name in sorted(modules):
+        _compare(name, saved[name], modules[name], source)
+
+
+def _compare(name: str, shapes: Mapping[str, Shape], module: ModuleShape, source: str) -> None:
+    method = algo(shapes)
+    if method != module.algo:
+        raise ConfigError(
+            f"{source} is {method or 'of an unknown method'}, not {module.algo}",
+            hint=_SAME_NETWORK,
+        )
+    dim = next((shapes[key][0] for key in _OF_RANK if shapes.get(key)), 0)
+    if dim and dim != module.dim:
+        raise ConfigError(
+            f"{source} has rank {dim}, not {module.dim}",
+            hint=f"set network_dim = {dim} (of {name})",
+        )
+    odd = sorted((set(shapes) - {ALPHA}) ^ set(module.sizes))
+    odd = odd or [key for key, size in module.sizes.items() if math.prod(shapes[key]) != size]
+    if odd:
+        raise ConfigError(
+            f"{source}: {odd[0]} of {name} has another name or size than the trained one",
+            hint=_SAME_NETWORK,
+        )
+
+
+def algo(tensors: Mapping[str, object]) -> Algo | None:
+    """Return the method of a module, by the names of its tensors."""
+    return next((method for name, method in MARKER_TENSORS.items() if name in tensors), None)
