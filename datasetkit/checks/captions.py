@@ -14,6 +14,7 @@ from datasetkit.captions.encodings import DAMAGED, is_damaged
 from datasetkit.captions.grammar import BOM, PLAIN, ends_as_sentence, is_group, is_prose
 from datasetkit.captions.invisible import invisible as invisible_characters
 from datasetkit.captions.separators import has_underscores, other_separator
+from datasetkit.captions.typography import with_plain_letters
 from datasetkit.captions.vocabulary import Vocabulary, load
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CaptionFile, Check, CheckFolder, CheckImage, CheckInput, Finding
@@ -204,6 +205,26 @@ def separator(data: CheckInput) -> Iterator[Finding]:
             shown = "spaces" if character == " " else f"`{character}`"
             reason = f"its tags are separated by {shown}: they are read as one tag"
             yield Finding(item.path, reason)
+
+
+def letters(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
+        if text_of(caption).isascii():
+            continue
+        plain = with_plain_letters(caption.caption, item.folder.triggers).tags
+        changed = [
+            f"`{display(before)}` is not `{display(after)}`"
+            for before, after in zip(_words(caption.tags), _words(plain), strict=False)
+            if before != after
+        ]
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            reason = f"{', '.join(changed[:3])}{more} for CLIP"
+            yield Finding(item.path, reason, len(changed))
+
+
+def _words(tags: Sequence[str]) -> list[str]:
+    return [word for tag in tags for word in tag.split(" ")]
 
 
 def prompt_syntax(data: CheckInput) -> Iterator[Finding]:
@@ -423,6 +444,17 @@ CHECKS: Final = (
         "dsk rules {folder} --split, or for `，` and `、` dsk check {dataset} --fix",
         separator,
         fix="replaces `，` and `、` by commas",
+    ),
+    Check(
+        "letters",
+        "caption",
+        "letters that are not plain",
+        "each tag, by ftfy; of scripts other than Latin only the encoding",
+        "curly quotes, ligatures, full-width letters, or text that was decoded wrongly (`cafÃ©`): "
+        "CLIP has other tokens for them",
+        "dsk check {dataset} --fix",
+        letters,
+        fix="writes plain letters; triggers stay",
     ),
     Check(
         "underscores",

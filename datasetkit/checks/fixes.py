@@ -21,6 +21,7 @@ from datasetkit.captions.grammar import BOM, Entry
 from datasetkit.captions.invisible import without_invisible
 from datasetkit.captions.separators import at_wide_commas
 from datasetkit.captions.side_car_tags import unescape, without_namespace
+from datasetkit.captions.typography import with_plain_letters
 from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import CaptionFile, CheckFinding, CheckFolder, CheckImage, CheckInput
 from datasetkit.checks.caption_files import files_of_same_tags
@@ -77,6 +78,10 @@ def _bare(folder: CheckFolder, caption: Caption) -> Caption:
     return with_entries(caption, lambda tags: list(enumerate(map(without_namespace, tags))))
 
 
+def _in_plain_letters(folder: CheckFolder, caption: Caption) -> Caption:
+    return with_plain_letters(caption, folder.triggers)
+
+
 # What each fix does to a caption; the rest of its text is not changed.
 _CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Caption], Caption]]] = {
     "bom": _without_marks,
@@ -85,6 +90,7 @@ _CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Caption], Caption]]] = {
     NAME: _unchanged,
     "separator": _with_commas,
     "entities": _unescaped,
+    "letters": _in_plain_letters,
     "namespace": _bare,
     "tag-twice": _deduped,
     "trigger-twice": _triggers_first,

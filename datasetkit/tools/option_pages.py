@@ -37,7 +37,8 @@ _RENAMED: Final[Mapping[str, str]] = {
     "batch_size": "`train_batch_size`; in a dataset.toml it stands above that of the config.toml",
     "image_dir": "the folder of a subset: `DIR/train/<repeats>_<concept>` or `DIR/reg/...`",
     "num_repeats": "the number at the front of that folder's name",
-    "class_tokens": "the concept at its end: the caption of images without one",
+    "class_tokens": "the concept at its end: the caption of images without one. Without it in a "
+    "dataset.toml they have an empty one",
     "is_reg": "the folder is in `reg/`",
     "train_data_dir, reg_data_dir": "`DIR`",
 }

@@ -82,6 +82,11 @@ CASES = {
         says("b", "sks, a hat, worn by 1girl"),
         "b.png",
     ),
+    "letters": (
+        says("b", "sks, she doesn’t smile, “１girl”"),
+        says("b", "sks, 初音ミク！, 你好“世界”, п’ять, pokémon, ＞_＜, ´ω｀"),
+        "b.png",
+    ),
     "underscores": (says("b", "sks, long_hair"), says("b", "sks_x, long hair, ^_^"), "b.png"),
     "prompt-syntax": (
         says("b", "sks, (long hair:1.2), hat"),

@@ -15,7 +15,17 @@ from tests.trainer import tiny
 
 torch = pytest.importorskip("torch")
 
+from datasetkit import api  # noqa: E402
+from datasetkit.captions.caption import parse  # noqa: E402
+from datasetkit.captions.typography import (  # noqa: E402
+    is_read_otherwise,
+    plain_letters,
+    with_plain_letters,
+)
+from datasetkit.captions.vocabulary import load  # noqa: E402
 from datasetkit.core.errors import ConfigError, MissingExtra  # noqa: E402
+from datasetkit.core.records import CaptionSyntax  # noqa: E402
+from datasetkit.options.check import CheckOptions  # noqa: E402
 from datasetkit.options.train import TrainOptions  # noqa: E402
 from trainer.config import translate  # noqa: E402
 from trainer.data import interpolation, pixels  # noqa: E402
@@ -170,3 +180,96 @@ resize_interpolation = "box"
 def test_the_plan_says_that_a_file_for_diffusers_is_for_diffusers_alone(form, named):
     lines = run_checks.notices(TrainOptions(lora_format=form), None)
     assert sum("for diffusers alone" in line for line in lines) == named
+
+
+# ---- letters that sd-scripts makes plain
+# --------------------------------------------------------------------------------------------------
+
+PLAIN = {
+    "don’t": "don't",
+    "“a red hat”": '"a red hat"',
+    "ﬁne ﬂower": "fine flower",
+    "１girl": "1girl",
+    "Ｈｅｌｌｏ　Ｗｏｒｌｄ": "Hello World",
+    "cafÃ© itâ€™s": "café it's",
+    "sylvie （dress）": "sylvie (dress)",
+    "＾o＾": "^o^",
+}
+KEPT = [
+    "^_^", ">_<", "＞_＜", "´ω｀", "(｡◕‿◕｡)", "初音ミク", "ﾊﾂﾈﾐｸ", "Ａ子", "你好，“世界”！",
+    "п’ять", "Привет, «мир»", "pokémon", "naïve", "straße", "½ ★ ♥", "a – b…", "안녕“하세요”",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_letters_of_latin_captions_become_those_that_sd_scripts_reads(text):
+    assert plain_letters(text) == PLAIN[text]
+    assert plain_letters(PLAIN[text]) == PLAIN[text]
+    assert is_read_otherwise(parse(text))
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_emoticons_and_captions_in_other_scripts_stay(text):
+    assert with_plain_letters(parse(text)).text() == parse(text).text()
+    assert not is_read_otherwise(parse(text))
+
+
+def test_no_tag_is_split_and_no_wildcard_is_made():
+    for text in ("ｗｗｗ，２", "｛red｜blue｝ hat"):
+        assert len(with_plain_letters(parse(text)).tags) == 1
+        assert "," not in with_plain_letters(parse(text)).text()
+    assert with_plain_letters(parse("｛a｜b｝")).text() == "｛a｜b｝"
+    weighted = parse("（hat：1.2）", CaptionSyntax(weighted_captions=True))
+    assert with_plain_letters(weighted).text() == "（hat：1.2）"
+
+
+def test_no_label_of_the_vocabulary_is_changed():
+    assert [tag for tag in load().names if plain_letters(tag) != tag] == []
+
+
+def test_check_fixes_letters_and_leaves_the_trigger_and_the_rest_of_the_text(tmp_path):
+    folder = tiny.save_images(tmp_path / "imgs", [(64, 64)] * 2)
+    (folder / "1.txt").write_text("kit’su,  don’t look ,1girl\r\n", encoding="utf-8", newline="")
+    (folder / "2.txt").write_text("kit’su, 初音ミク！, ^_^", encoding="utf-8")
+    options = CheckOptions(only=("letters",), trigger=("kit’su",))
+    result = api.check(folder, options, fix=True)
+    assert [(f.path.name, f.fixed) for f in result.findings] == [("1.png", True)]
+    assert "`don’t` is not `don't`" in result.findings[0].reason
+    assert (folder / "1.txt").read_bytes() == "kit’su,  don't look ,1girl\r\n".encode()
+    assert (folder / "2.txt").read_text(encoding="utf-8") == "kit’su, 初音ミク！, ^_^"
+    api.undo(folder)
+    assert "don’t" in (folder / "1.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["don’t", "a &quot;hat&quot;", "cafÃ©"])
+def test_the_plan_counts_captions_that_sd_scripts_reads_otherwise(text, tmp_path):
+    folder = tiny.save_images(tmp_path / "data" / "train" / "1_sks", [(64, 64)] * 3)
+    options = tiny.options(tmp_path, tmp_path)
+    plan = make_plan(find_subsets(tmp_path / "data", options)[0], options)
+    assert not any("curly" in notice for notice in plan.notices)
+    (folder / "2.txt").write_text(f"sks, {text}", encoding="utf-8")
+    plan = make_plan(find_subsets(tmp_path / "data", options)[0], options)
+    [notice] = [notice for notice in plan.notices if "curly" in notice]
+    assert notice.startswith("1 captions") and "dsk check" in notice
+    assert plan.images[1].caption == f"sks, {text}"
+
+
+# ---- images without a caption
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "caption"), [("", ""), ('class_tokens = ""', ""), ('class_tokens = "a dog"', "a dog")]
+)
+@pytest.mark.parametrize("name", ["img", "10_sks dog"])
+def test_a_subset_without_class_tokens_has_empty_captions_and_the_plan_says_so(
+    name, line, caption, tmp_path
+):
+    tiny.save_images(tmp_path / name, [(64, 64)], captions=False)
+    file = tmp_path / "dataset.toml"
+    file.write_text(f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "{name}"\n{line}\n')
+    translated = translate(None, file, {"max_train_steps": 1})
+    plan = make_plan(translated.subsets, translated.options)
+    assert [image.caption for image in plan.images] == [caption]
+    [notice] = [notice for notice in plan.notices if "without a caption" in notice]
+    assert ("get an empty one" in notice) == (caption == "")

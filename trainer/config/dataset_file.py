@@ -172,7 +172,7 @@ def _subset(
     preserved = attributes.get("diff_output_preservation", False)
     return Subset(
         folder=folder,
-        name=str(row.get("class_tokens", folder.name)),
+        name=str(row.get("class_tokens") or ""),  # none: an empty caption, as in sd-scripts
         repeats=row.get("num_repeats", 1),
         captions=caption_options(subset_options),
         block=block,

@@ -175,7 +175,7 @@ def _subset_facts(images: Sequence[TrainImage]) -> list[metadata.SubsetFacts]:
             "enable_wildcard": captions.enable_wildcard,
             "caption_prefix": captions.caption_prefix or None,
             "caption_suffix": captions.caption_suffix or None,
-            "class_tokens": subset.name,
+            "class_tokens": subset.name or None,
         }
         texts = tuple(image.caption.replace("\n", ", ") for image in subset_images)
         facts.append(

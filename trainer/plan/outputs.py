@@ -26,7 +26,8 @@ def output_name(options: TrainOptions, plan: TrainingPlan) -> str:
 
     Raises InputError for a name that is not valid on every system, with all endings of the files.
     """
-    name = options.output_name or plan.subsets[0].name or "lora"
+    first = plan.subsets[0]
+    name = options.output_name or first.name or first.folder.name or "lora"
     fault = name_fault(name)
     limit = MAX_NAME_BYTES - len(_LONGEST_ENDING)
     if fault is None and len(name.encode("utf-8")) > limit:

@@ -5,15 +5,17 @@ Uses the same arithmetic as `dsk plan-repeats`, and needs no torch.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from datasetkit.captions import grammar
-from datasetkit.captions.caption import decode_caption
+from datasetkit.captions.caption import decode_caption, parse
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
+from datasetkit.captions.typography import is_read_otherwise
 from datasetkit.core import file_kinds
 from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import (
@@ -296,6 +298,7 @@ def make_plan(
     images, failed, left_out = _read_images(subsets, options, all_notices, reporter)
     if line := file_kinds.summary(left_out):
         all_notices.append(line)
+    all_notices += _letters(images)
     if all(p.subset.is_reg for p in images):
         why = f": {failed[0].path.name}: {failed[0].error}" if failed else ""
         raise DatasetError(f"no usable training image{why}", hint=failed[0].hint if failed else "")
@@ -462,7 +465,26 @@ def _without_caption(subset: Subset, folder: _ReadFolder) -> list[str]:
     if not count or subset.is_reg:
         return []
     name = display(subset.folder.name)
+    if not subset.name:
+        return [
+            f"{name}: {count} images without a caption get an empty one, as in sd-scripts: "
+            "class_tokens gives them another"
+        ]
     return [f"{name}: {count} images without a caption get the caption `{display(subset.name)}`"]
+
+
+def _letters(images: Iterable[TrainImage]) -> list[str]:
+    """Return a notice about captions with letters that sd-scripts makes plain before CLIP."""
+    texts = {image.path: image.caption for image in images if image.captioned == "written"}
+    changed = [path for path, text in texts.items() if is_read_otherwise(parse(text))]
+    if not changed:
+        return []
+    folder = shlex.quote(str(changed[0].parent))
+    return [
+        f"{len(changed)} captions have curly quotes, full-width letters or HTML entities, which "
+        "sd-scripts makes plain and dsk trains as they are; to make them plain: "
+        f"dsk check {folder} --fix"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
