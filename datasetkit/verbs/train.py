@@ -244,9 +244,22 @@ def _read(
     notices: tuple[str, ...] = ()
     if options is None:
         options = train_config.of_project(project, settings)
-        notices = train_config.outside_notices(project, settings)
+        notices = (*train_config.outside_notices(project, settings), *_one_size(options))
     subsets, more = find_subsets(train_config.data_folder(folder, project), options)
     return TranslatedConfig(options, subsets, {}, (*notices, *more))
+
+
+def _one_size(options: TrainOptions) -> tuple[str, ...]:
+    """Return a line where a pair might have been meant as two resolutions, as other trainers read
+    it.
+    """
+    size = options.resolution
+    if options.resolutions or isinstance(size, int) or size[0] == size[1]:
+        return ()
+    return (
+        f"resolution = {list(size)} is one size, {size[0]} wide and {size[1]} high; for two "
+        f"resolutions write resolutions = {list(size)}",
+    )
 
 
 def _reported(

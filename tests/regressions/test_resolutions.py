@@ -31,6 +31,7 @@ from trainer.files.metadata import run_metadata
 from trainer.files.save_lora import block_facts
 from trainer.monitor.validation import choose_images
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
+from trainer.plan.report import block_use
 
 SIZES = [(128, 128), (192, 128), (130, 200), (400, 300)]
 
@@ -261,6 +262,24 @@ def test_held_out_images_are_validated_at_each_resolution(data):
 def test_resolutions_are_checked(given, words):
     with pytest.raises(ConfigError, match=words):
         TrainOptions(**given)
+
+
+def test_a_pair_is_one_size_and_the_plan_says_so(data):
+    (data / "dsk.toml").write_text("[train]\nresolution = [512, 768]\n", encoding="utf-8")
+    result = plan_training(data / "dsk.toml")
+    assert [b.resolution for b in result.blocks] == [(512, 768)]
+    assert any("for two resolutions write resolutions = [512" in n for n in result.plan.notices)
+    square = plan_training(data / "dsk.toml", settings={"resolution": [512, 512]})
+    assert not any("resolutions" in notice for notice in square.plan.notices)
+
+
+def test_small_images_keep_their_size_without_upscaling(data):
+    plan = planned(data, resolutions=(128, 512), bucket_no_upscale=True)
+    assert all(p.bucket.scale <= 1 for p in plan.images)
+    second = {p.size: p.bucket.bucket for p in plan.images if p.subset.block.number == 1}
+    assert second[400, 300] == (400, 296) and second[130, 200] == (128, 200)
+    assert [use.enlarged for use in block_use(plan)] == [0, 0]
+    assert [use.enlarged for use in block_use(planned(data, resolutions=(128, 512)))] == [0, 6]
 
 
 @pytest.mark.parametrize("written", ["[512, 768, 1024]", "[]", '"512,768,1024"'])
