@@ -41,7 +41,11 @@ if TYPE_CHECKING:
         ReportOptions,
     )
     from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
-    from datasetkit.options.lora import LoraCheckOptions, LoraResizeOptions
+    from datasetkit.options.lora import (
+        LoraCheckOptions,
+        LoraConvertOptions,
+        LoraResizeOptions,
+    )
     from datasetkit.options.reg import RegGenerateOptions, RegOptions
     from datasetkit.options.review import ReviewOptions
     from datasetkit.options.run import ConceptOptions, RunOptions
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.init import init
     from datasetkit.verbs.layout import layout
     from datasetkit.verbs.lora_check import lora_check
+    from datasetkit.verbs.lora_convert import lora_convert
     from datasetkit.verbs.lora_info import lora_info
     from datasetkit.verbs.lora_resize import lora_resize
     from datasetkit.verbs.models_download import download
@@ -89,6 +94,7 @@ __all__ = [
     "ImportOptions",
     "LayoutOptions",
     "LoraCheckOptions",
+    "LoraConvertOptions",
     "LoraResizeOptions",
     "PlanRepeatsOptions",
     "RegGenerateOptions",
@@ -122,6 +128,7 @@ __all__ = [
     "list_faces",
     "load_config",
     "lora_check",
+    "lora_convert",
     "lora_info",
     "lora_resize",
     "models",
@@ -154,6 +161,7 @@ _OPTIONS = {
     "ImportOptions": "dataset",
     "LayoutOptions": "dataset",
     "LoraCheckOptions": "lora",
+    "LoraConvertOptions": "lora",
     "LoraResizeOptions": "lora",
     "PlanRepeatsOptions": "dataset",
     "RegGenerateOptions": "reg",
@@ -186,6 +194,7 @@ _VERBS = {
     "layout": "layout",
     "list_faces": "faces_list",
     "lora_check": "lora_check",
+    "lora_convert": "lora_convert",
     "lora_info": "lora_info",
     "lora_resize": "lora_resize",
     "models": "models_list",

@@ -89,3 +89,19 @@ def resize(
     """
     options = opt.options(file.parent, "lora-resize", given)
     return lambda api, context: api.lora_resize(file, options, context)
+
+
+@command(lora, "convert", table="lora-convert", show="show_lora.convert")
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A LoRA file.", show_default=False)],
+    *,
+    given: Given,
+) -> Call:
+    """Give a LoRA the keys of kohya's files, or of diffusers'; the numbers stay as they are.
+
+    peft's files of one model are read too, with the adapter_config.json beside them.
+
+    Example: dsk lora convert output/sks.safetensors --to diffusers
+    """
+    options = opt.options(file.parent, "lora-convert", given)
+    return lambda api, context: api.lora_convert(file, options, context)

@@ -14,6 +14,7 @@ from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.verbs.lora_check import LoraFilesCheckResult
+    from datasetkit.verbs.lora_convert import LoraConvertResult
     from datasetkit.verbs.lora_info import LoraInfoResult
     from datasetkit.verbs.lora_resize import LoraResizeResult
     from datasetkit.verbs.shared.result_types import LoraDescription
@@ -139,3 +140,15 @@ def resize(result: LoraResizeResult, dry_run: bool) -> None:
 def _spread(ranks: tuple[int, float, int]) -> str:
     least, mean, most = ranks
     return str(least) if least == most else f"{least} to {most}, mean {mean:.1f}"
+
+
+def convert(result: LoraConvertResult, dry_run: bool) -> None:
+    verb = "would write" if dry_run else "wrote"
+    layers = counted(result.layers, "layer")
+    say(
+        f"{verb} {from_here(result.out)}: {result.family}, {layers}, {result.source_format} -> "
+        f"{result.format}{history_hint(result.entry, result.out)}"
+    )
+    if result.alphas_added:
+        number = counted(result.alphas_added, "layer")
+        say(f"- {number} without alpha: it is the rank, and now in the file")

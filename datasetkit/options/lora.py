@@ -117,3 +117,30 @@ class LoraResizeOptions(CheckedOptions):
         counts_from="command line",
         change="you compare images with both files",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraConvertOptions(CheckedOptions):
+    """`dsk lora convert`: the format, and the new file."""
+
+    to: Literal["kohya", "diffusers"] = option(
+        "kohya",
+        "kohya: the keys of sd-scripts, for web interfaces and ComfyUI. diffusers: those of "
+        "diffusers and peft, with alpha in the header.",
+        group="LoRA files",
+        counts_from="command line",
+        change="diffusers has to load it",
+    )
+    out: str = option(
+        "",
+        _OUT,
+        path="output file",
+        counts_from="command line",
+        shown="FILE-FORMAT.safetensors beside it",
+        change="the file must have another name",
+    )
+    precision: Precision = option(
+        "same",
+        "The precision of the new file; alpha is always float.",
+        change="a program needs another one",
+    )

@@ -47,6 +47,7 @@ TABLES: Final[Mapping[str, str]] = {
     "train": "train:TrainOptions",
     "lora-check": "lora:LoraCheckOptions",
     "lora-resize": "lora:LoraResizeOptions",
+    "lora-convert": "lora:LoraConvertOptions",
 }
 
 

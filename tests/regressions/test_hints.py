@@ -178,6 +178,9 @@ CASES = [
 
 # Hints that no test here can follow, and why.
 ELSEWHERE = {
+    "--precision bf16": "tests/lora_files/test_resize.py follows it",
+    "dsk lora resize --as-lora": "tests/lora_files/test_convert.py follows it",
+    "dsk lora check": "tests/lora_files/test_checks.py finds such layers",
     "--plot .png": "tests/lora_files/test_checks.py follows it",
     "history --recover": "tests/regressions/test_recovery.py follows it",
     "history --forget": "tests/regressions/test_foreign_projects.py follows it",

@@ -1,0 +1,115 @@
+"""Give a LoRA the keys of another format. The numbers stay, bit by bit, and alpha is always
+written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from datasetkit.core.errors import InputError, ModelFileError
+from datasetkit.core.files import display
+from datasetkit.core.words import counted
+from trainer.families.detect import FamilyName
+from trainer.lora_files import layer_names
+from trainer.lora_files.algebra import LowRank
+from trainer.lora_files.lora_file import ADAPTER_METADATA, DOWN, MID, UP, LoraFile, LoraLayer
+from trainer.lora_files.new_lora import NewLayer, WrittenFormat
+
+_VERSIONS: Final[Mapping[FamilyName, str]] = {
+    "sd1": "sd_v1",
+    "sd2": "sd_v2",
+    "sdxl": "sdxl_base_v1-0",
+}
+# Their projections around the attention are linear; kohya's files of SD2 store them as 1x1
+# convolutions.
+_LINEAR: Final = ("sd2", "sdxl")
+_PROJECTIONS: Final = ("proj_in", "proj_out")
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedLora:
+    """The layers of a converted file and its header, without ranks and hashes."""
+
+    layers: list[NewLayer]
+    metadata: dict[str, str]
+
+
+def convert(lora: LoraFile, to: WrittenFormat) -> ConvertedLora:
+    """Convert a LoRA. Raises InputError where the format cannot hold it, ModelFileError for
+    incomplete layers.
+    """
+    family = require_convertible(lora, to)
+    layers = [_converted(layer, family, to) for layer in lora.layers]
+    metadata = dict(lora.metadata)
+    if to == "kohya":
+        metadata.pop(ADAPTER_METADATA, None)
+        metadata.setdefault("ss_network_module", "networks.lora")
+        metadata.setdefault("ss_base_model_version", _VERSIONS[family])
+    return ConvertedLora(sorted(layers, key=lambda layer: layer.key), metadata)
+
+
+def require_convertible(lora: LoraFile, to: WrittenFormat) -> FamilyName:
+    """Return the family of a LoRA that can be converted; raise for others, see `convert`."""
+    require_complete(lora)
+    unknown = [layer.key for layer in lora.layers if not layer.name.is_known] + list(lora.others)
+    if lora.family is None or unknown:
+        raise InputError(
+            f"{display(lora.path)} is of the family {display(lora.family_title)}: "
+            f"{counted(len(unknown), 'name')} cannot be converted, such as {display(unknown[0])}",
+            hint="Stable Diffusion 1, 2 and XL are supported",
+        )
+    for layer in lora.layers:
+        if layer.is_dora:
+            raise InputError(
+                f"{display(lora.path)} is a DoRA, whose magnitudes the formats store along "
+                "different axes",
+                hint="use it in the format in which it was trained",
+            )
+        if layer.method != "lora" or MID in layer.tensors:
+            raise InputError(
+                f"{display(lora.path)} is not a plain LoRA, which {to} files cannot hold under "
+                f"other keys ({display(layer.key)})",
+                hint="dsk lora resize --as-lora makes a plain one of it",
+            )
+    return lora.family
+
+
+def require_complete(lora: LoraFile) -> None:
+    """Raise ModelFileError for layers with a tensor missing, or of an unknown method."""
+    for layer in lora.layers:
+        if layer.method in ("incomplete", "other"):
+            raise ModelFileError(
+                f"{display(lora.path)}: {display(layer.key)} cannot be used: "
+                f"{layer.problem or 'its method is not known'}",
+                hint="dsk lora check lists all such layers",
+            )
+
+
+def _converted(layer: LoraLayer, family: FamilyName, to: WrittenFormat) -> NewLayer:
+    down, up = layer.array(DOWN), layer.array(UP)
+    alpha = float(layer.rank) if layer.alpha is None else layer.alpha
+    key = (
+        layer_names.kohya(layer.name, family)
+        if to == "kohya"
+        else layer_names.diffusers(layer.name)
+    )
+    factors = LowRank(up.reshape(len(up), -1), down.reshape(len(down), -1))
+    return NewLayer(key, layer.name, _shape(layer, family, to), factors, alpha)
+
+
+def _shape(layer: LoraLayer, family: FamilyName, to: WrittenFormat) -> tuple[int, ...]:
+    """Return the shape of a layer's weight in a format."""
+    shape = layer.shape
+    if layer.name.part == "unet" and layer.name.kind in _PROJECTIONS and family in _LINEAR:
+        if math.prod(shape[2:]) != 1:
+            return shape
+        return (*shape[:2], 1, 1) if to == "kohya" and family == "sd2" else shape[:2]
+    return shape
+
+
+def formats(loras: Iterable[LoraFile]) -> WrittenFormat:
+    """Return the format of a file that is made of several: kohya's, unless all are diffusers'."""
+    return "diffusers" if all(lora.format == "diffusers" for lora in loras) else "kohya"
