@@ -7,8 +7,9 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import pytest
 from PIL import Image
 
 from datasetkit.checks.registry import CHECKS
+from datasetkit.cli import main
 from datasetkit.core.errors import Exit
+from datasetkit.options.toml import TABLES, options_class
 from tests.checks.folders import shapes, sound
 from tests.cli.conftest import images, write_image
 
 ROOT = Path(__file__).parents[2]
 # A hint that tells people what to type: a command of dsk, or an option.
+FILLED = "\N{HORIZONTAL ELLIPSIS}"
 TYPED = re.compile(r"dsk [a-z]+|--[a-z]")
 
 
@@ -29,6 +33,11 @@ def hints() -> set[str]:
     """Return the hints of the program that name a command or an option, as `module: hint`; what is
     filled in is left out.
     """
+    return {hint.replace(FILLED, "") for hint in all_hints() if TYPED.search(hint)}
+
+
+def all_hints() -> set[str]:
+    """Return the hints of the program, as `module: hint`, with `FILLED` for what is filled in."""
     found = set()
     for package in ("datasetkit", "trainer", "taggers"):
         for path in (ROOT / package).rglob("*.py"):
@@ -37,14 +46,27 @@ def hints() -> set[str]:
                 continue
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.keyword) and node.arg == "hint":
-                    text = "".join(
-                        part.value
-                        for part in ast.walk(node.value)
-                        if isinstance(part, ast.Constant) and isinstance(part.value, str)
-                    )
-                    if TYPED.search(text):
-                        found.add(f"{name}: {text}")
+                    found.add(f"{name}: {written(node.value)}")
     return found
+
+
+def written(node: ast.expr) -> str:
+    """Return the text of an expression, `FILLED` for each part that is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(written, node.values))
+    if isinstance(node, ast.BinOp):
+        return written(node.left) + written(node.right)
+    texts = [n for n in ast.walk(node) if isinstance(n, ast.Constant | ast.JoinedStr)]
+    inside = {id(part) for text in texts if isinstance(text, ast.JoinedStr) for part in text.values}
+    strings = [t for t in texts if id(t) not in inside and not isinstance(t, ast.FormattedValue)]
+    return (
+        f" {FILLED} ".join(
+            written(t) for t in strings if not (isinstance(t, ast.Constant) and t.value is None)
+        )
+        or FILLED
+    )
 
 
 @dataclass(frozen=True)
@@ -109,6 +131,23 @@ def untagged_dataset(here: Path) -> None:
         write_image(here / "dataset" / "train" / "2_sks" / f"{n}.png", n)
 
 
+def in_cp1252(here: Path) -> None:
+    untagged(here)
+    for n in range(1, 4):
+        (here / "imgs" / f"a{n}.png.txt").write_bytes("caf\xe9\nsolo\n".encode("cp1252"))
+
+
+def long_name(here: Path) -> None:
+    untagged(here)
+    write_image(here / "imgs" / f"{'x' * 251}.png", 9)
+
+
+def config_alone(here: Path) -> None:
+    dataset(here)
+    (here / "config.toml").write_text('pretrained_model_name_or_path = "tiny"\n')
+
+
+ON_TINY = "--set pretrained_model_name_or_path=tiny"
 CASES = [
     Case("leave out --fix, --strict and --sheet, or --as", imgs,
          "check imgs --as sd-scripts --fix", ("check imgs --as sd-scripts",)),
@@ -162,7 +201,7 @@ CASES = [
          ("reg generate dataset --class 1girl --count 1 --base tiny --dry-run",)),
     Case("write --set network_dim=64, or --set output_name=sks", dataset,
          "train dataset --dry-run --set network_dim",
-         ("train dataset --dry-run --set network_dim=64 --set output_name=sks",)),
+         (f"train dataset --dry-run --set network_dim=64 --set output_name=sks {ON_TINY}",)),
     Case("dsk undo --partial", imgs, "undo imgs", ("undo --partial imgs",)),
     Case("dsk history lists them", imgs, "undo imgs --to 99", ("history imgs",)),
     Case("run dsk tag imgs first", untagged, "scores imgs/a1.png",
@@ -170,47 +209,71 @@ CASES = [
     Case("name one image, e.g. dsk scores", untagged, "scores imgs",
          ("tag imgs", "scores imgs/a1.png")),
     Case("add [[concept]] with folder", empty_toml, "run dsk.toml", (), again=True),
-    Case("dsk layout creates them", imgs,
-         "train imgs --dry-run", ("layout 3_sks=imgs", "train dataset --dry-run")),
+    Case("or run dsk layout", imgs,
+         "train imgs --dry-run", ("layout 3_sks=imgs", f"train dataset --dry-run {ON_TINY}")),
     Case("for each, or dsk run for all; --trigger gives all the same one",
          concept_below, "tag . -r", ("tag imgs",)),
+    Case("leave --provider out", untagged,
+         "tag imgs --tagger basic --provider cuda", ("tag imgs --tagger basic",)),
+    Case("give the dataset's folder; dsk layout creates it", imgs,
+         "train nowhere --dry-run", ("layout 3_sks=imgs", f"train dataset --dry-run {ON_TINY}")),
+    Case("name its encoding, e.g. --encoding cp1252", in_cp1252,
+         "import imgs", ("import imgs --encoding cp1252",)),
+    Case("dsk rename gives it a short one", long_name,
+         "resize imgs out --format webp", ("rename imgs x", "resize imgs out --format webp")),
+    Case("name the dataset's folder, or give --dataset-config dataset.toml", config_alone,
+         "train --config-file config.toml --dry-run",
+         ("train dataset --config-file config.toml --dry-run",)),
 ]  # fmt: skip
 
-# Hints that no test here can follow, and why.
+# Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
-    "--precision bf16": "tests/lora_files/test_resize.py follows it",
-    "dsk lora resize --as-lora": "tests/lora_files/test_convert.py follows it",
-    "dsk lora check": "tests/lora_files/test_checks.py finds such layers",
-    "--plot .png": "tests/lora_files/test_checks.py follows it",
-    "history --recover": "tests/regressions/test_recovery.py follows it",
-    "history --forget": "tests/regressions/test_foreign_projects.py follows it",
-    "name the folder: dsk undo": "tests of the histories below a folder follow it",
-    "--max-pixels": "tests/regressions/test_bombs.py follows it",
-    "--wait": "tests/safety/test_locks.py follows it",
-    "--resume": "tests/regressions/test_interruptions.py and tests/trainer follow it",
-    "dsk review": "tests/web follows it",
-    "`dsk undo` reverts it": "tests/web follows it",
-    "--allow-host": "tests/web/test_security.py follows it",
-    "--port 0": "tests/web/test_server.py follows it",
-    "--apply --steps": "the case with 1000 follows it",
-    "--encoding cp1252": "tests/regressions of captions in other encodings follow it",
-    "dsk rename gives it a short one": "tests/safety/test_names.py has such names",
+    "--plot .png": ("tests/lora_files/test_checks.py", "plot"),
+    "history --recover": ("tests/regressions/test_recovery.py", '"--recover"'),
+    "history --forget": ("tests/regressions/test_foreign_projects.py", '"--forget"'),
+    "name the folder: dsk undo": ("tests/regressions/test_histories_below.py", '"--to"'),
+    "--max-pixels raises": ("tests/regressions/test_bombs.py", "max_pixels"),
+    "add --wait": ("tests/safety/test_locks.py", '"--wait"'),
+    "--extend": ("tests/trainer", "extend"),
+    "--resume": ("tests/trainer", "resume=True"),
+    "without --resume": ("tests/trainer", "resume=True"),
+    "run `dsk review` on the folder": ("tests/regressions/test_renamed_folders.py", "review"),
+    "without --read-only": ("tests/web/test_security.py", "read_only"),
+    "`dsk undo` reverts it": ("tests/web/test_history.py", "undo"),
+    "--allow-host NAME": ("tests/web/test_security.py", "allow_host"),
+    "--port 0": ("tests/web/test_server.py", "port"),
+    "dsk check --fix renames what": ("tests/regressions/test_caption_names.py", '"--fix"'),
+    "dsk undo, or delete the folder": ("tests/trainer/test_reg_generate.py", "undo"),
+    "name another disk with --out": ("tests/regressions/test_shared_originals.py", "--out"),
+    "move it away and run any dsk": ("tests/regressions/test_durability.py", "appeared"),
+    "then --n, --w": ("tests/trainer/test_prompts.py", "--n"),
+    "two plain dashes": ("tests/regressions/test_plan_is_run.py", "two plain dashes"),
+    "give another file with --out": ("tests/lora_files", "out"),
+    "give another folder with --out": ("tests/lora_files", "out"),
+    "--out .safetensors": ("tests/lora_files", "out"),
+    "give --precision bf16": ("tests/lora_files", "precision"),
+    "--as-lora": ("tests/lora_files", "as_lora"),
+    "dsk lora check": ("tests/lora_files", "check"),
+    "all the same with --force": ("tests/lora_files", "force"),
+    "give one of --rank": ("tests/lora_files", "rank"),
+    "name it as a file of options": ("tests/regressions/test_foreign_configs.py", "options"),
+}
+# Hints that no test can follow here, and why.
+NEVER = {
+    "--apply --steps": "the case with 1000 is this hint with its number",
     "run dsk rename to make the names unique": "dsk layout refuses such folders before",
     "run dsk layout to create the folders": "dsk layout is a case; only Python gets here",
-    "give the dataset's folder; dsk layout creates it": "as the case of train",
     "run dsk tag FOLDER first": "dsk report without captions, which is a case, comes before",
-    "move it away and run any dsk command again": "tests/safety/test_faults.py follows it",
-    "dsk undo, or delete the folder": "tests/trainer/test_reg_generate.py follows it",
-    "--out": "tests/regressions/test_shared_originals.py: needs a full disk",
-    "--model": "needs other models, or a model of the hub",
-    "--provider": "needs a GPU",
-    "--precision float32": "needs a GPU",
-    "--size": "needs a GPU that runs out of memory",
+    "another --model": "needs another model",
+    "folder with and its label file as --model-dir": "needs a model of the hub",
+    "use --provider cpu": "needs a GPU",
+    "a smaller batch size or --provider cpu": "needs a GPU",
+    "leave --provider out, or give": "needs a GPU",
+    "use --precision float32": "needs a GPU",
+    "or a smaller --size": "needs a GPU that runs out of memory",
     "try --format png": "an image that no other format holds",
-    "dsk cutout": "a mask that another program damaged",
-    "--dataset-config": "tests/trainer/test_config.py follows it",
-    "like --w 512": "a line of a prompt file; tests/trainer/test_prompts.py",
-    "then --n, --w": "a line of a prompt file; tests/trainer/test_prompts.py",
+    "make the mask again: dsk cutout": "needs the extra `cutout`",
+    "dsk lora convert": "needs a LoRA file of another program",
 }
 
 
@@ -309,8 +372,72 @@ def test_the_next_step_of_a_check_leaves_fewer_findings(name, dsk, here):
 # --------------------------------------------------------------------------------------------------
 
 
+def squeezed(text: str) -> str:
+    """Return the words and options of a hint, without quotes, spaces and what is filled in."""
+    return re.sub(r"[^\w-]+", "", text)
+
+
 def test_every_hint_that_names_a_command_is_followed_here_or_elsewhere():
-    listed = [*(case.hint for case in CASES), *ELSEWHERE]
-    squeezed = [re.sub(r"\W+", "", text) for text in listed]
-    missing = [hint for hint in hints() if not any(s in re.sub(r"\W+", "", hint) for s in squeezed)]
+    listed = [squeezed(text) for text in (*(case.hint for case in CASES), *ELSEWHERE, *NEVER)]
+    missing = [hint for hint in hints() if not any(text in squeezed(hint) for text in listed)]
     assert missing == []
+
+
+@pytest.mark.parametrize("hint", ELSEWHERE)
+def test_what_is_followed_elsewhere_is_a_hint_and_in_that_test(hint):
+    assert any(squeezed(hint) in squeezed(text) for text in hints()), "no such hint"
+    name, typed = ELSEWHERE[hint]
+    path = ROOT / name
+    files = sorted(path.glob("test_*.py")) if path.is_dir() else [path]
+    assert any(typed in file.read_text(encoding="utf-8") for file in files)
+
+
+# ---- what a hint names exists
+# --------------------------------------------------------------------------------------------------
+
+# Flags of a line of prompts, not of a command.
+OF_PROMPTS = {"--flag", "--n", "--w"}
+COMING = {"lora convert"}
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+TABLE = r"(?<!datasetkit)\[+([a-z-]+)\]+"
+
+
+def options_of(names: Iterable[str]) -> set[str]:
+    return {
+        flag
+        for name in names
+        for parameter in COMMANDS[name].params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+COMMANDS = main.commands()
+EVERY_OPTION = options_of(COMMANDS)
+
+
+@pytest.mark.parametrize("hint", sorted(all_hints()))
+def test_every_command_option_table_and_key_that_a_hint_names_exists(hint):
+    module, _, text = hint.partition(": ")
+    for first, second in re.findall(r"\bdsk ([a-z][a-z-]*)(?: ([a-z]+)\b)?", text):
+        group = {name for name in COMMANDS if name.split()[0] == first}
+        assert group or first == "command", f"dsk {first}"
+        if group and first not in COMMANDS:
+            assert f"{first} {second}" in COMMANDS or f"{first} {second}" in COMING
+    for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
+        assert option in EVERY_OPTION | OF_PROMPTS, option
+    for command, rest in re.findall(r"\bdsk ([a-z-]+(?: [a-z]+)?)([^;,`]*)", text):
+        name = command if command in COMMANDS else command.split()[0]
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest) if name in COMMANDS else ():
+            assert option in options_of([name]), f"dsk {name} has no {option}"
+    for extra in re.findall(r"datasetkit\[([a-z]+)\]", text):
+        assert extra in EXTRAS["optional-dependencies"], extra
+    for table in re.findall(TABLE, text):
+        assert table in (*TABLES, "concept"), table
+    for key, table in re.findall(r"\b(\w+)(?: = [^;,]*?)? in \[([a-z-]+)\]", text):
+        if key != "out" or table in TABLES:
+            assert key in {f.name for f in fields(options_class(table))}, f"{key} in [{table}]"
+    for page in re.findall(r"\b[\w/-]+\.md\b", text):
+        assert (ROOT / page).is_file() or (ROOT / "docs" / page).is_file(), page
+    if module.startswith(("trainer/", "datasetkit/options/train")):
+        for key in re.findall(r"`([a-z]+_[a-z_]+)`", text):
+            assert key in {f.name for f in fields(options_class("train"))}, key
