@@ -32,6 +32,7 @@ from trainer.files.save_lora import block_facts
 from trainer.monitor.validation import choose_images
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import block_use
+from trainer.plan.resume import differences, facts
 
 SIZES = [(128, 128), (192, 128), (130, 200), (400, 300)]
 
@@ -249,6 +250,33 @@ def test_held_out_images_are_validated_at_each_resolution(data):
     assert len(held) == len(trained)
     numbers = [[p.subset.block.number for p in chosen] for chosen in (held, trained)]
     assert numbers[0] == numbers[1] == [0, 1] * len(set(ids))
+
+
+def test_another_list_of_resolutions_cannot_be_resumed_and_is_named(data):
+    def facts_of(**given):
+        options = TrainOptions(bucket_reso_steps=8, **given)
+        return facts(options, make_plan(find_subsets(data, options)[0], options))
+
+    one, two, other = (facts_of(resolutions=r) for r in ((128,), (128, 192), (128, 256)))
+    assert differences(two, two) == []
+    assert differences(one, two) == ["resolutions was [128] and is [128, 192]"]
+    assert differences(two, one) == ["resolutions was [128, 192] and is [128]"]
+    assert differences(two, other) == ["resolutions was [128, 192] and is [128, 256]"]
+
+
+def test_another_batch_size_of_a_dataset_cannot_be_resumed(tmp_path):
+    images(tmp_path / "a", 2)
+
+    def facts_of(batch_size):
+        text = block("resolution = 128\nbatch_size = 2", "a")
+        text += block(f"resolution = 64\nbatch_size = {batch_size}", "a")
+        (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
+        read = translate(None, tmp_path / "dataset.toml", {"max_train_epochs": 4})
+        return facts(read.options, make_plan(read.subsets, read.options))
+
+    assert differences(facts_of(1), facts_of(1)) == []
+    (line,) = differences(facts_of(1), facts_of(2))
+    assert "a/1.png: options of its folder changed" in line
 
 
 @pytest.mark.parametrize(

@@ -272,8 +272,12 @@ def _pairs(
             else:
                 alone.append(image)
         was, now = alone, [image for images in partners.values() for image in images]
-    yield from ((image, None) for image in was)
-    yield from ((None, image) for image in now)
+    # An image that is trained at more or fewer resolutions was neither added nor removed.
+    before, after = ({(image.name, image.id) for image in images} for images in (old, new))
+    for image in was:
+        yield image, replace(image, samples=0) if (image.name, image.id) in after else None
+    for image in now:
+        yield replace(image, samples=0) if (image.name, image.id) in before else None, image
 
 
 def _without_equal(
