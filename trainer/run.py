@@ -190,9 +190,11 @@ def _plan_summary(run: TrainingSetup) -> dict[str, object]:
     for use in report.bucket_use(plan):  # two datasets may have the same bucket
         buckets["x".join(map(str, use.size))] += use.samples
     return {
-        "images": plan.count(is_reg=False),
-        "regularisation_images": plan.count(is_reg=True),
-        "held_out_images": len(plan.held_out),
+        "images": len({p.path for p in plan.images if not p.subset.is_reg}),
+        "samples": plan.count(is_reg=False),
+        "regularisation_images": len({p.path for p in plan.images if p.subset.is_reg}),
+        "regularisation_samples": plan.count(is_reg=True),
+        "held_out_images": len({p.path for p in plan.held_out}),
         "samples_per_epoch": plan.totals.samples,
         "steps": plan.steps,
         "steps_per_epoch": plan.totals.steps_per_epoch,

@@ -77,6 +77,10 @@ def test_files_of_a_run(data, full_model, tmp_path):
         state, "sks.safetensors",
     ]  # fmt: skip
     assert len(metrics.read_rows(result.metrics)) == steps
+    recorded = json.loads((out / "sks-run.json").read_bytes())["plan"]
+    assert (recorded["images"], recorded["samples"]) == (4, 8)
+    assert (recorded["regularisation_images"], recorded["regularisation_samples"]) == (2, 8)
+    assert recorded["samples_per_epoch"] == 16
     assert result.plot.read_bytes().startswith(b"\x89PNG")
     assert result.files[0].stat().st_mode & 0o777 == 0o666 & ~_umask()
 
