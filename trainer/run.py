@@ -38,6 +38,7 @@ from trainer.files import (
     saved_states,
     training_state,
 )
+from trainer.files.lora_check import RAISE_RATE
 from trainer.files.run_files import RunFiles
 from trainer.files.run_manifest import PREVIEWS, RunFile, Status
 from trainer.files.saved_states import TrainingState
@@ -428,12 +429,11 @@ class _RunOutputs:
     def _refused(self, error: LoraCheckFailed, files: RunFiles) -> LoraCheckFailed:
         """Rename the final files, which failed the check; return the error that names them."""
         kept = [path.name for path in save_lora.rename_failed(files)]
-        rates = _rates(self._run) if error.hint.startswith("raise") else ""
+        advice = error.hint.replace(RAISE_RATE, f"{RAISE_RATE} ({_rates(self._run)})")
         see = f"see {self.metrics_path.name} and {self.plot_path.name}"
-        hints = [error.hint, f"it is {rates}" if rates else "", see]
         return LoraCheckFailed(
             f"{error.message}; kept as {', '.join(kept)}",
-            hint="; ".join(hint for hint in hints if hint),
+            hint=f"{advice}; {see}" if advice else see,
         )
 
     def _validate(self, step: int, epoch: int) -> None:

@@ -308,11 +308,17 @@ def _with_earlier_run(result: PlanTrainingResult, *, resume: bool) -> PlanTraini
     """
     output, name = Path(result.options.output_dir), output_name(result.options, result.plan)
     run_files.require_own(output, name, resume=resume)
+    rejected = run_files.rejected_names(output, name)
+    if rejected is not None:
+        result = _noticed(result, rejected)
     if run_lock.is_held(output, name):
-        notice = f"another run is training {display(name)} in {display(output)} now"
-        plan = replace(result.plan, notices=(*result.plan.notices, notice))
-        return replace(result, plan=plan)
+        return _noticed(result, f"another run is training {display(name)} in {display(output)} now")
     return result if resume else replace(result, earlier_run=run_files.earlier_run(output, name))
+
+
+def _noticed(result: PlanTrainingResult, notice: str) -> PlanTrainingResult:
+    plan = replace(result.plan, notices=(*result.plan.notices, notice))
+    return replace(result, plan=plan)
 
 
 def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:

@@ -262,6 +262,9 @@ def test_lora_that_learned_nothing_fails_the_lora_check(dsk, data, tmp_path):
     )  # fmt: skip
     assert ended.code == 21 and "learned nothing" in ended.err
     assert "kept as sks-failed-check.safetensors" in ended.err.replace("\n", " ")
+    assert "raise the learning rate (unet 0.0001, text_encoder 5e-05)" in ended.err.replace(
+        "\n", " "
+    )
     assert "sks-metrics.jsonl and sks-loss.png" in ended.err.replace("\n", " ")
     output = data.parent / "output"
     assert not (output / "sks.safetensors").exists()

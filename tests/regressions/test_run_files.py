@@ -17,9 +17,9 @@ from datasetkit.core.errors import InputError, Locked, PlanConflict, StorageErro
 from datasetkit.core.files import TEMP_PREFIX
 from tests.cli.test_train import data as data
 from tests.cli.test_train import given
-from trainer.files import run_files, run_lock, run_manifest
+from trainer.files import run_files, run_lock, run_manifest, saved_states
 from trainer.files.run_files import RunFiles
-from trainer.files.run_manifest import RunFile
+from trainer.files.run_manifest import RunFile, RunManifest
 
 STARTED = "2026-11-29T10:15:00Z"
 AWAY = "previous/20261129T101500Z"
@@ -236,6 +236,20 @@ def test_a_file_that_somebody_changed_is_not_deleted(out):
     assert not (out / "k.safetensors").exists() and files.listed("lora") == []
 
 
+def test_a_manifest_without_a_hash_deletes_nothing(out):
+    (out / "k-000001.safetensors").write_bytes(b"mine")
+    (out / "k-state-00000001").mkdir()
+    (out / "k-state-00000001" / "thesis.txt").write_bytes(b"mine")
+    listed = RunFile("k-000001.safetensors", "lora"), RunFile("k-state-00000001", "state")
+    run_manifest.write(out, RunManifest("k", STARTED, files=listed))
+    files = RunFiles.start(out, "k", STARTED)
+    files.delete(files.listed("lora"))
+    files.delete(files.listed("state"), saved_states._discard)
+    assert contents(out) == {
+        "k-000001.safetensors": b"mine", "k-state-00000001/thesis.txt": b"mine",
+    }  # fmt: skip
+
+
 HOSTILE = [
     "../victim", "/etc/passwd", "other.safetensors", "k-notes.txt", "sample/../../victim",
     "sample/other.png", "sample/sub/k-000001-00.png", "..", "", ".", "k", "k-run.json",
@@ -275,6 +289,7 @@ def test_a_manifest_claims_only_names_that_its_run_gives(out, tmp_path):
     parsed = manifest_of(out)
     assert {file.name for file in parsed.files} == {*RUN, "k-state-00000001"}
     assert len(parsed.rejected) == len(manifest["files"]) - len(parsed.files)
+    assert "victim and " in (run_files.rejected_names(out, "k") or "")
     run_files.move_to_previous(out, "k")
     stayed = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert {name for name in stayed if "previous" not in name} == {
@@ -427,7 +442,7 @@ def test_the_plan_lists_what_moves_and_a_dry_run_moves_nothing(dsk, data, here):
     earlier = listed["result"]["plan"]["earlier_run"]
     assert earlier["to"].endswith(AWAY) and len(earlier["files"]) == len(RUN) + 2
     resumed = dsk("train", "ds", "--dry-run", "--resume", "--json", *given("output_name=k"))
-    assert json.loads(resumed.out)["result"]["plan"]["earlier_run"] is None
+    assert resumed.code == 2 and "training state" in resumed.err  # these are not whole
     assert contents(here / "output") == before
 
 
@@ -465,6 +480,7 @@ def test_two_runs_into_one_folder(tmp_path):
 
     from tests.trainer import tiny
     from tests.trainer.test_run import Killer, Stopped, planned
+    from trainer.plan.resume import resume_point
     from trainer.run import train
 
     torch.set_num_threads(1)
@@ -496,9 +512,10 @@ def test_two_runs_into_one_folder(tmp_path):
 
     for state in out.glob("k-state-*"):
         state.rename(tmp_path / state.name)
-    reporter = Killer()
-    resumed = train(options, plan, resume=True, reporter=reporter)
-    assert resumed.start == 3 and any("previous" in line for line in reporter.warnings)
+    (notice,) = resume_point(out, "k", options, plan).notices
+    assert "previous" in notice and notice.endswith("goes on from step 3")
+    resumed = train(options, plan, resume=True)
+    assert resumed.start == 3
     assert [file.name for file in resumed.files] == [
         "k-000001.safetensors", "k-000002.safetensors", "k-000003.safetensors", "k.safetensors",
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from trainer.networks.base import Tensors
 from trainer.networks.network import Lora, LoraModule
 from trainer.networks.weight_norms import Change, Factors, change_distance, change_norm
 
+RAISE_RATE: Final = "raise the learning rate"
 # A module whose change is this many times the median probably diverged.
 _OUTLIER: Final = 10
 # Relative differences below this count as equal; peft multiplies full-rank changes in float32.
@@ -57,7 +58,7 @@ def check_tensors(
     hint = ""
     problems = _incomplete(tensors, lora)
     if not problems and (untrained := _untrained(tensors, lora, unreachable)):
-        problems, hint = [untrained], "raise the learning rate"
+        problems, hint = [untrained], RAISE_RATE
         if _rounds_to_zero(tensors, lora):
             problems.append(f"what they learned rounds to 0 in {_precision(dtype)}")
             hint += ', or set save_precision = "float", which keeps smaller changes'

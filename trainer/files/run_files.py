@@ -69,8 +69,7 @@ def require_own(folder: Path, name: str, *, resume: bool = False) -> None:
     listed them. resume: a folder without a manifest is that of the run to be resumed.
     """
     manifest = run_manifest.read(folder, name)
-    if (folder / PREVIEWS).is_symlink() and manifest is not None:
-        refuse_link(folder / PREVIEWS)
+    refuse_link(folder / PREVIEWS)
     if manifest is None and resume:
         return
     foreign = run_manifest.unlisted(folder, name, manifest.files if manifest else ())
@@ -82,6 +81,20 @@ def require_own(folder: Path, name: str, *, resume: bool = False) -> None:
             hint="set another output_name or output_dir, or move "
             + ("that file away" if not names else f"these files away (also {names}...)"),
         )
+
+
+def rejected_names(folder: Path, name: str) -> str | None:
+    """Return what to say of names in a manifest that are not those of the run's files, None without
+    any.
+    """
+    manifest = run_manifest.read(folder, name)
+    if manifest is None or not manifest.rejected:
+        return None
+    more = f" and {len(manifest.rejected) - 1:,} more" if len(manifest.rejected) > 1 else ""
+    return (
+        f"{display(folder / run_manifest.manifest_name(name))} lists "
+        f"{display(manifest.rejected[0])}{more}: not a file of this run, and left alone"
+    )
 
 
 # ---- moves
@@ -205,7 +218,8 @@ class RunFiles:
         """
         manifest = run_manifest.read(folder, name)
         if manifest is None:  # states that were copied here are resumed without one
-            manifest = RunManifest(name, started, files=run_manifest.own_files(folder, name))
+            adopted = (_with_hash(folder, f) for f in run_manifest.own_files(folder, name))
+            manifest = RunManifest(name, started, files=tuple(adopted))
         files = cls(folder, replace(manifest, status="running", ended=None, facts=facts or {}))
         files._write()
         return files
@@ -272,23 +286,23 @@ class RunFiles:
     def end(self, status: Status, ended: str) -> None:
         """Record how the run ended, with the hashes of files that changed until now."""
         present = [f for f in self._files.values() if run_manifest.exists(self.folder, f)]
-        self._files = {file.name: self._with_hash(file) for file in present}
+        self._files = {file.name: _with_hash(self.folder, file) for file in present}
         self._manifest = replace(self._manifest, status=status, ended=ended)
         self._write()
 
-    def _with_hash(self, file: RunFile) -> RunFile:
-        if file.sha256 is not None or file.kind == "state":
-            return file
-        path = self.folder / file.name
-        return replace(file, size=path.stat().st_size, sha256=file_sha256(path))
-
     def _unchanged(self, file: RunFile) -> bool:
-        path = self.folder / file.name
-        return file.kind == "state" or file.sha256 in (None, file_sha256(path))
+        return file.kind == "state" or file.sha256 == file_sha256(self.folder / file.name)
 
     def _write(self) -> None:
         self._manifest = replace(self._manifest, files=tuple(self._files.values()))
         run_manifest.write(self.folder, self._manifest)
+
+
+def _with_hash(folder: Path, file: RunFile) -> RunFile:
+    if file.sha256 is not None or file.kind == "state":
+        return file
+    path = folder / file.name
+    return replace(file, size=path.stat().st_size, sha256=file_sha256(path))
 
 
 def versions() -> dict[str, str]:

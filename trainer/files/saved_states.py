@@ -32,6 +32,7 @@ LORA, OPTIMIZER, STATE = "lora.safetensors", "optimizer.safetensors", "state.jso
 AVERAGE: Final = "average.safetensors"  # only with ema_decay
 _PAUSE: Final = "pause-"
 _MANIFEST: Final = "manifest.json"
+_FILES: Final = frozenset({LORA, OPTIMIZER, STATE, AVERAGE, _MANIFEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,11 @@ def discard_pauses(files: RunFiles) -> None:
 
 
 def _discard(state: Path) -> None:
-    """Delete a state. It is renamed first, so that a kill leaves no incomplete state behind. Raises
-    StorageError.
+    """Delete a state, unless something else is in its folder. It is renamed first, so that a kill
+    leaves no incomplete state behind. Raises StorageError.
     """
+    if {path.name for path in state.iterdir()} - _FILES:
+        return
     stage = _stage(state.parent)
     with writing(state):
         os.rename(state, stage)  # noqa: PTH104 - as above
