@@ -34,6 +34,12 @@ class Killed(BaseException):
 
 
 @pytest.fixture
+def no_sync(monkeypatch):
+    """Do not wait for the disk, where many moves are tried."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
 def out(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
@@ -127,6 +133,7 @@ def interrupted(action, at, monkeypatch):
     return False
 
 
+@pytest.mark.usefixtures("no_sync")
 def test_a_move_that_is_killed_at_any_rename_is_completed_by_the_next_run(tmp_path, monkeypatch):
     at = 1
     for at in range(1, 50):
@@ -146,6 +153,7 @@ def test_a_move_that_is_killed_at_any_rename_is_completed_by_the_next_run(tmp_pa
     assert at == len(RUN) + 3
 
 
+@pytest.mark.usefixtures("no_sync")
 def test_files_that_are_moved_back_are_never_lost(tmp_path, monkeypatch):
     """The run of `previous/` goes on, and the files of the later run take its place there."""
     at = 1
