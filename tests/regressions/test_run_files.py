@@ -196,6 +196,19 @@ def test_a_move_replaces_nothing(out):
     assert contents(out) == before and run_manifest.read(out, "k") is None
 
 
+def test_a_manifest_that_names_the_folder_of_another_run_replaces_nothing_there(out):
+    ended_run(out)
+    run_files.move_to_previous(out, "k")
+    (out / AWAY / "k.safetensors").unlink()
+    files = RunFiles.start(out, "k", "2026-11-30T00:00:00Z")
+    files.write("k.safetensors", "lora", b"second")
+    run_manifest.write(out, replace(manifest_of(out), moving_to=AWAY))
+    before, earlier = contents(out), manifest_of(out / AWAY)
+    with pytest.raises(PlanConflict, match=r"k-run\.json exists already"):
+        run_files.complete_move(out, "k")
+    assert contents(out) == before and manifest_of(out / AWAY) == earlier
+
+
 def test_a_link_in_place_of_the_folder_is_refused(out, tmp_path):
     ended_run(out)
     before = contents(out)

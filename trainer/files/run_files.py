@@ -138,10 +138,10 @@ def _move_away(folder: Path, manifest: RunManifest, to: str) -> None:
     target = folder / to
     for link in (folder / PREVIOUS, target, target / PREVIEWS):
         refuse_link(link)
-    _require_free(manifest.files, folder, target)
+    own = run_manifest.manifest_name(manifest.name)
+    _require_free((*manifest.files, RunFile(own, "manifest")), folder, target)
     run_manifest.write(folder, replace(manifest, moving_to=to))
     _rename(manifest.files, folder, target)
-    own = run_manifest.manifest_name(manifest.name)
     with writing(target):
         os.rename(folder / own, target / own)  # noqa: PTH104 - the move ends with this rename
         sync_folders((target, folder))
