@@ -219,6 +219,22 @@ def read_tree(root: Path) -> ConceptFolders:
     return ConceptFolders(folders, tuple(sorted((*tree.ignored, *links), key=lambda m: m.folder)))
 
 
+def as_trainers_read(root: Path, tree: ConceptFolders) -> ConceptFolders:
+    """Return the folders of a root with those that only other trainers read as concepts, such as
+    `007_x` and `2_3_x`; links are still not followed. misread: what is left.
+    """
+    more = [
+        ConceptFolder(root / folder.folder, folder.trainers)
+        for folder in tree.misread
+        if folder.trainers is not None and not (root / folder.folder).is_symlink()
+    ]
+    names = {folder.path.name for folder in more}
+    return ConceptFolders(
+        tuple(sorted((*tree.concepts, *more), key=lambda folder: folder.path.name)),
+        tuple(folder for folder in tree.misread if folder.folder not in names),
+    )
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

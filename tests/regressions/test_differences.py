@@ -273,3 +273,48 @@ def test_a_subset_without_class_tokens_has_empty_captions_and_the_plan_says_so(
     assert [image.caption for image in plan.images] == [caption]
     [notice] = [notice for notice in plan.notices if "without a caption" in notice]
     assert ("get an empty one" in notice) == (caption == "")
+
+
+# ---- names of folders
+# --------------------------------------------------------------------------------------------------
+
+AS_SD_SCRIPTS = {
+    "007_zero": (7, "zero"),
+    "2_3_four": (2, "3_four"),
+    " 4_space": (4, "space"),
+    "10_": (10, ""),
+    "+5_plus": (5, "plus"),
+    "１２_wide": (12, "wide"),
+    "3_plain": (3, "plain"),
+}
+IGNORED = ["0_none", "-2_less", "3 kitsu", "noprefix"]
+
+
+def test_a_file_of_sd_scripts_trains_the_folders_that_sd_scripts_reads(tmp_path):
+    """sd-scripts: `int` of the text before the first `_`; the rest is the caption."""
+    for name in (*AS_SD_SCRIPTS, *IGNORED):
+        tiny.save_images(tmp_path / "img" / name, [(64, 64)], captions=False)
+    (tmp_path / "img" / "6_link").symlink_to(tmp_path / "img" / "3_plain")
+    file = tmp_path / "config.toml"
+    file.write_text('train_data_dir = "img"\n')
+    translated = translate(file, None, {"max_train_steps": 1})
+    read = {subset.folder.name: (subset.repeats, subset.name) for subset in translated.subsets}
+    assert read == AS_SD_SCRIPTS
+    for name in AS_SD_SCRIPTS:
+        named = [n for n in translated.notices if n.startswith(name) and "as sd-scripts" in n]
+        assert len(named) == (name != "3_plain")
+    for name in (*IGNORED, "6_link"):
+        assert any(notice.startswith(name) for notice in translated.notices)
+    plan = make_plan(translated.subsets, translated.options, notices=translated.notices)
+    assert {image.path.parent.name: image.caption for image in plan.images} == {
+        name: caption for name, (_, caption) in AS_SD_SCRIPTS.items()
+    }
+
+
+def test_a_dataset_of_dsk_keeps_to_plain_names_and_says_how_trainers_read_others(tmp_path):
+    """`dsk plan-repeats` counts the same; a second number is mostly a slip."""
+    for name in ("3_plain", "2_3_four"):
+        tiny.save_images(tmp_path / "train" / name, [(64, 64)])
+    subsets, notices = find_subsets(tmp_path, tiny.options(tmp_path, tmp_path))
+    assert [subset.folder.name for subset in subsets] == ["3_plain"]
+    assert any("trainers read 2 x `3_four`" in notice for notice in notices)

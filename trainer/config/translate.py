@@ -233,10 +233,12 @@ def _of_folders(
             hint="name the dataset's folder, or give --dataset-config dataset.toml",
         )
     folders = files.folders
-    subsets, notices = find_subsets(resolve(folders["train_data_dir"], files.path), options)
+    folder = resolve(folders["train_data_dir"], files.path)
+    subsets, notices = find_subsets(folder, options, as_trainers_read=True)
     used = [s for s in subsets if not s.is_reg]
     if "reg_data_dir" in folders:
-        reg, more = find_subsets(resolve(folders["reg_data_dir"], files.path), options)
+        folder = resolve(folders["reg_data_dir"], files.path)
+        reg, more = find_subsets(folder, options, as_trainers_read=True)
         used += [replace(s, is_reg=True) for s in reg]
         notices += more
     return tuple(used), notices

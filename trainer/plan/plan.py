@@ -177,11 +177,14 @@ def caption_options(options: TrainOptions) -> CaptionOptions:
     )
 
 
-def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
+def find_subsets(
+    folder: Path, options: TrainOptions, *, as_trainers_read: bool = False
+) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
     """Find the concept folders of a laid-out dataset, in `train/` and `reg/` or directly in it, and
     train each at every resolution of the options.
 
-    Return them by resolution, training first, and notices about other folders. Raises DatasetError.
+    as_trainers_read: also those whose names only other trainers read, for a file of theirs. Return
+    them by resolution, training first, and notices about other folders. Raises DatasetError.
     """
     if not folder.is_dir():
         raise DatasetError(
@@ -192,6 +195,12 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     trees = [(layout.read_tree(root), False)]
     if reg.is_dir():
         trees.append((layout.read_tree(reg), True))
+    read_otherwise: list[str] = []
+    if as_trainers_read:
+        trees = [
+            (_as_trainers_read(reg if is_reg else root, tree, read_otherwise), is_reg)
+            for tree, is_reg in trees
+        ]
     _require_reg_concepts(reg, trees)
     empty: list[str] = []
     concepts = [
@@ -226,7 +235,22 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     beside = [*unreached.beside_roots(folder, (root, reg)), *unreached.beside_concepts(root)]
     if reg.is_dir():
         beside += unreached.beside_concepts(reg)
-    return subsets, (*misread, *empty, *(files.text for files in beside))
+    return subsets, (*read_otherwise, *misread, *empty, *(files.text for files in beside))
+
+
+def _as_trainers_read(
+    root: Path, tree: layout.ConceptFolders, notices: list[str]
+) -> layout.ConceptFolders:
+    """Return the folders as sd-scripts reads their names; add a notice for each doubtful one."""
+    read = layout.as_trainers_read(root, tree)
+    left_out = {folder.folder for folder in read.misread}
+    for folder in tree.misread:
+        if folder.trainers is not None and folder.folder not in left_out:
+            notices.append(
+                f"{display(folder.folder)} is trained as {folder.trainers.repeats} x "
+                f"`{display(folder.trainers.name)}`, as sd-scripts reads it: {folder.reason}"
+            )
+    return read
 
 
 def _require_reg_concepts(reg: Path, trees: Sequence[tuple[layout.ConceptFolders, bool]]) -> None:
@@ -468,7 +492,7 @@ def _without_caption(subset: Subset, folder: _ReadFolder) -> list[str]:
     if not subset.name:
         return [
             f"{name}: {count} images without a caption get an empty one, as in sd-scripts: "
-            "class_tokens gives them another"
+            "class_tokens, or the name after the number of the folder, gives them another"
         ]
     return [f"{name}: {count} images without a caption get the caption `{display(subset.name)}`"]
 
