@@ -250,7 +250,7 @@ def test_the_plan_counts_captions_that_sd_scripts_reads_otherwise(text, tmp_path
     (folder / "2.txt").write_text(f"sks, {text}", encoding="utf-8")
     plan = make_plan(find_subsets(tmp_path / "data", options)[0], options)
     [notice] = [notice for notice in plan.notices if "curly" in notice]
-    assert notice.startswith("1 captions") and "dsk check" in notice
+    assert "in 1 caption:" in notice and "dsk check" in notice
     assert plan.images[1].caption == f"sks, {text}"
 
 

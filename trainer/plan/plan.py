@@ -505,9 +505,9 @@ def _letters(images: Iterable[TrainImage]) -> list[str]:
         return []
     folder = shlex.quote(str(changed[0].parent))
     return [
-        f"{len(changed)} captions have curly quotes, full-width letters or HTML entities, which "
-        "sd-scripts makes plain and dsk trains as they are; to make them plain: "
-        f"dsk check {folder} --fix"
+        "curly quotes, full-width letters or HTML entities in "
+        f"{counted(len(changed), 'caption')}: sd-scripts makes them plain, dsk trains them as they "
+        f"are; to make them plain: dsk check {folder} --fix"
     ]
 
 
