@@ -337,6 +337,7 @@ STEPS: dict[str, Callable[[Path], object]] = {
     "tag-twice": worded("sks, 1girl, smile, smile"),
     "underscores": worded("sks, long_hair, blue_eyes"),
     "entities": worded("sks, &gt;_&lt;, girls&#039; frontline"),
+    "letters": worded("sks, she doesn’t smile, １girl"),
     "redundant": worded("sks, hat, baseball cap"),
 }
 # Steps with a word that a person has to choose, or that need more than one folder.
