@@ -192,15 +192,12 @@ def find_subsets(
             hint="give the dataset's folder; dsk layout creates it",
         )
     root, reg = layout.dataset_roots(folder)
-    trees = [(layout.read_tree(root), False)]
-    if reg.is_dir():
-        trees.append((layout.read_tree(reg), True))
     read_otherwise: list[str] = []
-    if as_trainers_read:
-        trees = [
-            (_as_trainers_read(reg if is_reg else root, tree, read_otherwise), is_reg)
-            for tree, is_reg in trees
-        ]
+    trees = [
+        (_tree(path, read_otherwise if as_trainers_read else None), is_reg)
+        for path, is_reg in ((root, False), (reg, True))
+        if not is_reg or path.is_dir()
+    ]
     _require_reg_concepts(reg, trees)
     empty: list[str] = []
     concepts = [
@@ -209,7 +206,26 @@ def find_subsets(
         for concept in tree.concepts
         if _has_images(concept.path, empty)
     ]
-    subsets = tuple(
+    subsets = _subsets(concepts, options)
+    if all(subset.is_reg for subset in subsets):
+        raise DatasetError(
+            f"{display(folder)} has no <repeats>_<concept> folders with images",
+            hint="; ".join(empty) or _where_images_belong(folder, root),
+        )
+    misread = (notice for tree, is_reg in trees for notice in _misread(tree, is_reg))
+    beside = [*unreached.beside_roots(folder, (root, reg)), *unreached.beside_concepts(root)]
+    if reg.is_dir():
+        beside += unreached.beside_concepts(reg)
+    return subsets, (*read_otherwise, *misread, *empty, *(files.text for files in beside))
+
+
+def _subsets(
+    concepts: Sequence[tuple[layout.ConceptFolder, bool]], options: TrainOptions
+) -> tuple[Subset, ...]:
+    """Return concept folders as subsets of each block; with each whether it is of the
+    regularisation set.
+    """
+    return tuple(
         Subset(
             concept.path,
             concept.concept.name,
@@ -226,22 +242,15 @@ def find_subsets(
         for block in options.blocks()
         for concept, is_reg in concepts
     )
-    if all(subset.is_reg for subset in subsets):
-        raise DatasetError(
-            f"{display(folder)} has no <repeats>_<concept> folders with images",
-            hint="; ".join(empty) or _where_images_belong(folder, root),
-        )
-    misread = (notice for tree, is_reg in trees for notice in _misread(tree, is_reg))
-    beside = [*unreached.beside_roots(folder, (root, reg)), *unreached.beside_concepts(root)]
-    if reg.is_dir():
-        beside += unreached.beside_concepts(reg)
-    return subsets, (*read_otherwise, *misread, *empty, *(files.text for files in beside))
 
 
-def _as_trainers_read(
-    root: Path, tree: layout.ConceptFolders, notices: list[str]
-) -> layout.ConceptFolders:
-    """Return the folders as sd-scripts reads their names; add a notice for each doubtful one."""
+def _tree(root: Path, notices: list[str] | None) -> layout.ConceptFolders:
+    """Return the folders of a root. notices: read their names as sd-scripts does, and add one for
+    each that is doubtful.
+    """
+    tree = layout.read_tree(root)
+    if notices is None:
+        return tree
     read = layout.as_trainers_read(root, tree)
     left_out = {folder.folder for folder in read.misread}
     for folder in tree.misread:
