@@ -754,3 +754,22 @@ def test_encode_gives_the_bytes_that_save_writes(tmp_path):
     images.save(painting(), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == images.encode(painting(), "PNG")
     assert Image.open(BytesIO(images.encode(painting(), "WEBP"))).size == (48, 32)
+
+
+@pytest.mark.parametrize(("peak", "white"), [(0.5, 1.0), (200, 255.0), (60_000, 65535.0)])
+def test_the_white_of_a_float_image_is_that_of_all_its_rows(peak, white, tmp_path):
+    values = np.zeros((700, 333), np.float32)  # more rows than are scaled together
+    values[650] = peak
+    values[3, 4], values[5, 6], values[8, 9] = np.nan, np.inf, -np.inf
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    grey = np.asarray(images.load(tmp_path / "a.tif"))[..., 0]
+    assert grey[650].tolist() == [int(peak / white * 255 + 0.5)] * 333
+    assert grey[:650].max() == 0
+
+
+def test_a_float_image_of_49_megapixels_takes_little_time(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.full((7000, 7000), 0.5, np.float32)).save(path)
+    started = time.process_time()
+    images.load(path)
+    assert time.process_time() - started < 2
