@@ -141,6 +141,7 @@ class CheckInput:
     strays: captions without an image. latents: cached latents without an image, or older than it,
     with the reason. empty: concept folders without images. sources: laid-out image -> the image
     that it links to. digests: hashes the pixels of images; each needs a full decode.
+    is_kept: whether a person keeps all images of a group of near-duplicates.
     """
 
     folder: Path
@@ -159,6 +160,7 @@ class CheckInput:
     empty: tuple[Path, ...] = ()
     sources: Mapping[Path, Path] = field(default_factory=dict)
     digests: Callable[[Sequence[CheckImage]], Mapping[Path, str]] = lambda items: {}
+    is_kept: Callable[[Sequence[CheckImage]], bool] = lambda items: False
 
     @property
     def captioned(self) -> list[tuple[CheckImage, CaptionFile]]:

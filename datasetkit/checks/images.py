@@ -144,10 +144,15 @@ def near_duplicate(data: CheckInput) -> Iterator[Finding]:
                 )
 
 
-def _near(data: CheckInput) -> list[list[CheckImage]]:
+def near_groups(data: CheckInput) -> list[list[CheckImage]]:
+    """Return the groups of near-duplicates, those that a person keeps included."""
     measured = list(_measured(data))
     groups = perceptual.groups([measures.look for _, measures in measured])
     return [[measured[i][0] for i in group] for group in groups]
+
+
+def _near(data: CheckInput) -> list[list[CheckImage]]:
+    return [group for group in near_groups(data) if not data.is_kept(group)]
 
 
 def _copies(data: CheckInput, near: Sequence[Sequence[CheckImage]]) -> list[list[CheckImage]]:

@@ -4,7 +4,8 @@ ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -97,6 +98,32 @@ def fit(reduced: pixels.ReducedImage, edge: int) -> Image.Image:
     if size == reduced.image.size and share == 1.0:
         return reduced.image
     return reduced.image.resize(size, Image.Resampling.BICUBIC, box=reduced.box, reducing_gap=2.0)
+
+
+# Groups of which a person keeps all images, in the store's measurements: the fingerprints of each
+# group, by their hash; no bytes for a group that is offered again.
+KEPT = "kept near-duplicates 1"
+
+
+def kept_row(fingerprints: Iterable[bytes]) -> tuple[str, bytes]:
+    """Return the key and the row of KEPT for a group: its fingerprints."""
+    row = b"".join(sorted(set(fingerprints)))
+    return hashlib.sha256(row).hexdigest()[:32], row
+
+
+def kept_groups(rows: Mapping[str, bytes]) -> dict[str, frozenset[bytes]]:
+    """Return the fingerprints of each group that is kept, from the rows of KEPT."""
+    return {key: frozenset(_split(row)) for key, row in rows.items() if row}
+
+
+def _split(row: bytes) -> list[bytes]:
+    return [row[at : at + FINGERPRINT_BYTES] for at in range(0, len(row), FINGERPRINT_BYTES)]
+
+
+def is_kept(fingerprints: Iterable[bytes], kept: Iterable[frozenset[bytes]]) -> bool:
+    """Tell whether a person keeps all images of a group: no other image has joined it since."""
+    looks = set(fingerprints)
+    return any(looks <= group for group in kept)
 
 
 def groups(fingerprints: Sequence[bytes]) -> list[list[int]]:

@@ -87,6 +87,13 @@ class CheckOptions(ScanOptions):
         range=(0.3, 1),
         change="objects are taken for faces (higher), or small faces are missed (lower)",
     )
+    keep_duplicates: tuple[str, ...] = option(
+        (),
+        "Keep the near-duplicates of these images: they are found no more, here and on the review "
+        "page. `all` keeps every group, `none` finds all of them again.",
+        shown="none",
+        change="near-duplicates are meant, such as two expressions of one pose",
+    )
     encoding: str = option(
         "",
         "The encoding of captions that are not UTF-8; --fix converts them.",

@@ -64,6 +64,7 @@ from datasetkit.stages.check import RECIPES, open_measuring, unpack_looks, unpac
 from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_folders
+from datasetkit.verbs.shared.kept_duplicates import KeptGroups, keep_groups
 from datasetkit.verbs.shared.recovery import recover_dataset
 
 _DIGESTS = "pixels 1"
@@ -120,13 +121,16 @@ def check(
         folder, trigger=options.trigger, recursive=options.recursive, to_write=fix
     )
     _require_outputs(folder, to_check.folders, options, fix=fix, context=context)
-    with _project(folder, context, changes=fix or bool(options.csv or options.sheet)) as project:
+    changes = fix or bool(options.csv or options.sheet or options.keep_duplicates)
+    with _project(folder, context, changes=changes) as project:
         placeholders = _placeholders(folder, options)
         project.require_own(Plan(placeholders))
         title = f"{display(folder.resolve().name)}{' --fix' if fix else ''}"
 
         def attempt(kept: Collection[Path], _: Collection[Path]) -> _CheckRun:
             data = gather(folder, to_check, options, train, checks, project)
+            if options.keep_duplicates:
+                keep_groups(data, options, project)
             findings = find_all(data, checks)
             trash = project.root / PROJECT / "trash" / f"check-{project.journal.next_id()}"
             fixes = FixPlan(Plan(), frozenset(), ())
@@ -252,6 +256,7 @@ def gather(
         tuple(stray_captions), tuple(latents), to_check.empty,
         layout_sources(f.folder for f in folders if f.laid_out),
         _Digests(project.store, options.max_pixels, remember=not project.context.dry_run),
+        KeptGroups(project.store, options.max_pixels),
     )  # fmt: skip
 
 
@@ -290,7 +295,10 @@ def _measures(checks: Sequence[Check], options: CheckOptions) -> tuple[Measure, 
     return tuple(
         measure
         for measure in RECIPES
-        if any(measure in check.needs for check in checks)
+        if (
+            any(measure in check.needs for check in checks)
+            or (measure == "looks" and options.keep_duplicates)
+        )
         and not (measure == "faces" and options.kind != "character")
     )
 

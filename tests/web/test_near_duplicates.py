@@ -10,8 +10,9 @@ from PIL import ImageDraw, ImageEnhance
 
 from datasetkit.core.errors import StorageError
 from datasetkit.images import near_duplicates, pixels
+from datasetkit.images.near_duplicates import KEPT
 from datasetkit.project.store import Store
-from datasetkit.verbs.review.near_duplicates import KEPT, NearDuplicates
+from datasetkit.verbs.review.near_duplicates import NearDuplicates
 from tests.web import datasets
 
 

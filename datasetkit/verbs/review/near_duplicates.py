@@ -4,7 +4,6 @@ in the project, and the groups of images whose fingerprints are close.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from threading import RLock
 
 from datasetkit.core.errors import DskError
 from datasetkit.images import near_duplicates
+from datasetkit.images.near_duplicates import KEPT, is_kept, kept_groups, kept_row
 from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.thumbnails import Thumbnails
@@ -22,9 +22,6 @@ from datasetkit.verbs.review.watch import OpenStore
 # Fingerprints are written to the store in batches of this size.
 _BATCH = 256
 _UNREADABLE = b""
-# Groups of which all images are kept, in the store's measurements: the fingerprints of each group,
-# by their hash; no bytes for a group that is offered again.
-KEPT = "kept near-duplicates 1"
 # To find a copy in a group, at most so many different images are compared with each other.
 _MOST_COMPARED = 16
 # While fingerprints keep coming in, groups are computed again after this many times as long as the
@@ -70,7 +67,7 @@ class NearDuplicates:
 
     def start(self, stored: dict[str, bytes], kept: Mapping[str, bytes] = NOTHING) -> None:
         """Start to compute the fingerprints that are not stored yet. kept: rows of KEPT."""
-        self._kept = {key: _unpacked(row) for key, row in kept.items() if row}
+        self._kept = kept_groups(kept)
         self._fingerprints |= {
             key: fingerprint
             for key, fingerprint in stored.items()
@@ -187,16 +184,14 @@ class NearDuplicates:
 
     def _is_kept(self, group: Sequence[ReviewImage]) -> bool:
         looks = {self._fingerprints.get(image.key, _UNREADABLE) for image in group}
-        one = next(iter(looks))
-        return any(one in kept and looks <= kept for kept in self._kept.values())
+        return is_kept(looks, self._kept.values())
 
     def keep(self, images: Iterable[ReviewImage]) -> None:
         """Offer a group no more, until another image joins it. Raises StorageError."""
         with self._lock:
             looks = {self._fingerprints.get(image.key, _UNREADABLE) for image in images}
             looks.discard(_UNREADABLE)
-            row = b"".join(sorted(looks))
-            key = hashlib.sha256(row).hexdigest()[:32]
+            key, row = kept_row(looks)
             self._store_kept([(key, row)])
             self._kept[key] = frozenset(looks)
 
@@ -236,8 +231,3 @@ class NearDuplicates:
                 if image_id in ids:
                     return [] if self._is_kept(group) else ids
         return []
-
-
-def _unpacked(row: bytes) -> frozenset[bytes]:
-    size = near_duplicates.FINGERPRINT_BYTES
-    return frozenset(row[start : start + size] for start in range(0, len(row), size))

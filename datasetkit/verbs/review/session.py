@@ -9,12 +9,13 @@ from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.core.files import PROJECT
+from datasetkit.images.near_duplicates import KEPT
 from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.editing import Editor
-from datasetkit.verbs.review.near_duplicates import KEPT, NearDuplicates
+from datasetkit.verbs.review.near_duplicates import NearDuplicates
 from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import TagTables
 from datasetkit.verbs.review.thumbnails import Thumbnails
