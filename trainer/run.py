@@ -49,6 +49,7 @@ from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.monitor.prompts import read as read_prompts
 from trainer.monitor.validation import BEST, BestStep, Validator
+from trainer.optimizers import schedule_options
 from trainer.plan import report
 from trainer.plan import resume as resuming
 from trainer.plan.outputs import output_name
@@ -514,7 +515,7 @@ class Previews:
 def _plot_facts(run: TrainingSetup) -> str:
     """Return what the plot says of a run below its name."""
     options, plan = run.options, run.plan
-    schedule = options.lr_scheduler_type or options.lr_scheduler
+    schedule = schedule_options.name(options)
     return (
         f"{plan.image_count:,} images, {plan.steps:,} steps in {counted(plan.epochs, 'epoch')}; "
         f"{options.optimizer_type}, {schedule}: {_rates(run)}"

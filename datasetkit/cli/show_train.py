@@ -57,6 +57,8 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
 
 def trained(result: TrainResult, dry_run: bool) -> None:
     """Print what a run made; of a dry run the plan alone is printed."""
+    if result.lr_schedule_plot is not None:
+        say(f"LR schedule: {display(result.lr_schedule_plot)}")
     if result.training is not None:
         _lora(result.training)
 
@@ -164,7 +166,7 @@ def _steps(result: PlanTrainingResult) -> None:
     if result.resume:
         say(f"resumed after step {result.start:,}: {result.steps - result.start:,} steps are left")
     say(
-        f"{counted(result.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: "
+        f"{counted(result.steps, 'step')} of {options.optimizer_type}, {result.lr_schedule}: "
         f"{rates}",
         "bold",
     )

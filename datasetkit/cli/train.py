@@ -73,6 +73,12 @@ def train(
             "schedule.",
         ),
     ] = False,
+    plot: Annotated[
+        bool,
+        typer.Option(
+            "--plot", help="With --dry-run: write a plot of the LR schedule to output_dir."
+        ),
+    ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -87,6 +93,8 @@ def train(
 
     if config_file is None and dataset_config is None and not folder.is_file():
         opt.name_settings(folder)
+    if plot and not dry_run:
+        raise typer.BadParameter("--plot needs --dry-run: a run plots its rates in <name>-loss.png")
     settings = dict(read_setting(text) for text in set_ or ())
 
     def plan_and_train(api: ModuleType, context: RunContext) -> TrainResult:
@@ -103,7 +111,7 @@ def train(
         if not json:
             show_train.plan(plan, context.dry_run)
         interruption.ask_when_interrupted(partial(_after_interruption, plan))
-        result: TrainResult = api.train(plan, context)
+        result: TrainResult = api.train(plan, context, plot=plot)
         return result
 
     run.verb("train", plan_and_train, show_train.trained, json, dry_run, wait)

@@ -63,6 +63,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--allow-import": "a file names a class of a package that you trust",
     "--set": "an option should be different this time: `--set network_dim=64`",
     "--resume": "a run was stopped",
+    "--plot": "you want to see the rates before you train",
     "--extend": "a resumed run should take more steps, and its LR schedule depends on their number",
 }
 _SHARED: Final = ("`--dry-run`", "`--json`", "`--wait`")

@@ -34,6 +34,7 @@ from trainer.families import option_checks
 from trainer.families.detect import DetectedModel
 from trainer.files import run_files, run_lock
 from trainer.files.run_files import EarlierRun
+from trainer.optimizers import schedule_options
 from trainer.plan import memory, model_shapes, report, run_checks
 from trainer.plan import resume as resuming
 from trainer.plan.memory import MemoryEstimate
@@ -59,8 +60,9 @@ class PlanTrainingResult:
     """A plan, and what a person should know of it before the first step.
 
     steps, epochs: of the whole run; totals: of an epoch. held_out: images that are validated, not
-    trained. rates: part of the model -> learning rate, of the parts that are trained. memory_bytes:
-    the sum of the estimate. model: None where the base is not a file that can be read now. ignored:
+    trained. rates: part of the model -> learning rate, of the parts that are trained. lr_schedule:
+    the name, or the class of lr_scheduler_type, which overrides it. memory_bytes: the sum of the
+    estimate. model: None where the base is not a file that can be read now. ignored:
     keys of other trainers' files without an effect here -> why. read_as: those files, each with
     the format that it was read as. keep_tokens_lowered_by: the images
     whose captions do not begin with the trigger, which keep_tokens is to keep in place.
@@ -80,6 +82,7 @@ class PlanTrainingResult:
     blocks: tuple[BlockUse, ...]
     captions: CaptionUse
     rates: Mapping[str, float]
+    lr_schedule: str
     model: DetectedModel | None
     memory: MemoryEstimate
     memory_bytes: float
@@ -98,10 +101,13 @@ class PlanTrainingResult:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A plan and what training it made. training: None in a dry run."""
+    """A plan and what training it made. training: None in a dry run. lr_schedule_plot: of a dry
+    run that was asked for it.
+    """
 
     plan: PlanTrainingResult
     training: TrainedLora | None = None
+    lr_schedule_plot: Path | None = None
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -293,6 +299,7 @@ def _reported(
         captions=report.caption_use(
             plan, options.max_token_length, weighted=options.weighted_captions
         ),
+        lr_schedule=schedule_options.name(options),
         rates=_rates(options, two_encoders=shapes is not None and shapes.lora_text_2 > 0),
         model=model,
         memory=estimate,
@@ -367,10 +374,13 @@ def _rates(options: TrainOptions, *, two_encoders: bool) -> dict[str, float]:
     }
 
 
-def train(plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT) -> TrainResult:
+def train(
+    plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT, *, plot: bool = False
+) -> TrainResult:
     """Train a LoRA as planned, and save it to the folder output_dir of the options.
 
-    The first SIGINT, SIGTERM or SIGHUP lets the run save a training state after the step.
+    The first SIGINT, SIGTERM or SIGHUP lets the run save a training state after the step. plot: in
+    a dry run, write a plot of the LR schedule to output_dir, the only file that it writes.
 
     Raises MissingExtra without the extra `train`, RunPause when it was stopped so, LossDiverged,
     LoraCheckFailed for a LoRA without an effect, Locked while another run of the same name
@@ -380,7 +390,7 @@ def train(plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT) -> Tr
         context.reporter.warn(notice)
     run_checks.check_machine(plan.options)
     if context.dry_run:
-        return TrainResult(plan)
+        return TrainResult(plan, lr_schedule_plot=_plot(plan, context) if plot else None)
     stop = StopRequests(tell=partial(context.reporter.warn, _STOPPING))
     with stop.listening():
         try:
@@ -389,6 +399,17 @@ def train(plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT) -> Tr
             if not stop.could_save:
                 context.reporter.warn(_NOTHING_TO_SAVE)
             raise
+
+
+def _plot(plan: PlanTrainingResult, context: RunContext) -> Path:
+    context.reporter.phase("drawing the LR schedule")
+    cpu_threads.set_environment()
+    from trainer.monitor import lr_schedule_plot  # here: it loads torch
+
+    name = output_name(plan.options, plan.plan)
+    path = lr_schedule_plot.write(plan.options, plan.steps, list(plan.rates), name)
+    context.reporter.finish()
+    return path
 
 
 def _train(plan: PlanTrainingResult, context: RunContext, stop: StopRequests) -> TrainedLora:

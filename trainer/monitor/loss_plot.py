@@ -69,7 +69,7 @@ def plot(
     _name_saved(panels[0], saved)
     if validations:
         _plot_validations(panels[1], validations)
-    _plot_learning_rates(panels[-1], steps, rows)
+    plot_learning_rates(panels[-1], steps, rows)
     panels[-1].set_xlabel("optimizer step")
     png = BytesIO()
     # Without matplotlib's version and the date, the file depends on the numbers alone.
@@ -125,7 +125,7 @@ def _name_saved(axes: Any, saved: Mapping[int, str]) -> None:
         )
 
 
-def _plot_learning_rates(axes: Any, steps: Sequence[int], rows: Sequence[dict[str, Any]]) -> None:
+def plot_learning_rates(axes: Any, steps: Sequence[int], rows: Sequence[dict[str, Any]]) -> None:
     """Plot the learning rates. Parts with the same rates share a line; the UNet's blocks share a
     name.
     """

@@ -41,19 +41,26 @@ def _unchecked(optimizer: Optimizer, options: TrainOptions, total: int) -> LRSch
 
 def _has_zero_lr_step(options: TrainOptions, total: int) -> bool:
     """Tell whether any step has a learning rate of 0."""
-    return 0 in factors(options, total)
+    return 0 in rates(options, total, {"": 1.0})[""]
 
 
-def factors(options: TrainOptions, total: int) -> list[float]:
-    """Return the factor of each optimizer step, by running the scheduler on a dummy weight.
+def rates(options: TrainOptions, total: int, groups: Mapping[str, float]) -> dict[str, list[float]]:
+    """Return the learning rate of each group in each optimizer step, by running the scheduler on
+    dummy weights.
 
-    Raises ConfigError for a class that ends before the run, such as a OneCycleLR of fewer steps.
+    groups: name -> rate. Raises ConfigError for a class that ends before the run, such as a
+    OneCycleLR of fewer steps.
     """
-    probe = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.5)
+    probe = torch.optim.SGD(
+        [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in groups.values()],
+        lr=1.0,
+        momentum=0.5,
+    )
     scheduler = _unchecked(probe, options, total)
-    rates = []
+    values: dict[str, list[float]] = {name: [] for name in groups}
     for step in range(total):
-        rates.append(float(probe.param_groups[0]["lr"]))
+        for name, group in zip(groups, probe.param_groups, strict=True):
+            values[name].append(float(group["lr"]))
         try:
             replay(scheduler, 1)
         except Exception as error:  # of any class
@@ -61,7 +68,7 @@ def factors(options: TrainOptions, total: int) -> list[float]:
                 f"{schedule_options.name(options)} fails after step {step + 1} of {total}: {error}",
                 hint=f"set lr_scheduler_args for the run's {total} steps",
             ) from error
-    return rates
+    return values
 
 
 def lambda_lr(optimizer: Optimizer, name: str, schedule: LrSchedule) -> LambdaLR:

@@ -29,6 +29,25 @@ def name(options: TrainOptions) -> str:
     return options.lr_scheduler_type or options.lr_scheduler
 
 
+def words(options: TrainOptions, total: int) -> str:
+    """Return a run's LR schedule as text: its name, and the options that it uses."""
+    if options.lr_scheduler_type:
+        return " ".join((options.lr_scheduler_type, *options.lr_scheduler_args))
+    of_run = schedule(options, total)
+    parts = [options.lr_scheduler, f"{total:,} steps"]
+    if of_run.warmup:
+        parts.append(f"warm-up {of_run.warmup:,}")
+    if options.lr_scheduler == "warmup_stable_decay":
+        parts.append(f"decay {of_run.decay:,}")
+    if options.lr_scheduler == "cosine_with_restarts":
+        parts.append(f"{of_run.cycles:,} cycles")
+    if options.lr_scheduler == "polynomial":
+        parts.append(f"power {of_run.power:g}")
+    if of_run.min_ratio:
+        parts.append(f"down to {of_run.min_ratio:g} of the rate")
+    return ", ".join((*parts, *options.lr_scheduler_args))
+
+
 def check_class(options: TrainOptions) -> None:
     """Raise ConfigError for options that no class of lr_scheduler_type uses."""
     for option in (

@@ -60,7 +60,7 @@ def _build_on_dummies(options: TrainOptions, steps: int) -> None:
     with redirect_stderr(StringIO()):
         build(options, steps, weights, rates)
     if options.lr_scheduler_type:
-        build_scheduler.factors(options, steps)
+        build_scheduler.rates(options, steps, rates)
 
 
 def build(
