@@ -4,6 +4,7 @@ exit code and the same message. Nothing is created by a dry run.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasetkit.core.errors import Exit
+from datasetkit.core.errors import Exit, ModelFileError
 from datasetkit.options.train import TrainOptions
+from trainer.families import detect
+from trainer.tinybase import shipped
 
 pytest.importorskip("torch")
 
@@ -134,6 +137,39 @@ def test_dry_run_refuses_what_the_run_refuses(dsk, here, data, row):
     assert words in dry.err and "hint: " in dry.err
     assert problem(dry.err) == problem(run.err)
     assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("text_encoder/config.json", "remove", "text_encoder/config.json is missing"),
+        ("vae/diffusion_pytorch_model.safetensors", "remove", "model.safetensors is missing"),
+        ("text_encoder/model.safetensors", "remove", "text_encoder/model.safetensors is missing"),
+        ("text_encoder/model.safetensors", "cut", "model.safetensors: it is damaged or cut short"),
+        ("unet/diffusion_pytorch_model.safetensors", "cut", "damaged or cut short"),
+    ],
+)
+def test_base_that_is_not_whole_is_refused_by_both(dsk, here, data, part, change, words):
+    shutil.copytree(shipped.FOLDER, here / "base")
+    file = here / "base" / part
+    if change == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1000])
+    options = given(pretrained_model_name_or_path="base")
+    dry, run = dsk("train", "ds", "--dry-run", *options), dsk("train", "ds", *options)
+    assert (dry.code, run.code) == (MODEL, MODEL) and words in dry.err
+    assert problem(dry.err) == problem(run.err)
+
+
+def test_file_without_its_text_encoder_is_refused(here):
+    names = ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x",
+             "cond_stage_model.transformer.x")  # fmt: skip
+    write_tensors(here / "whole.safetensors", dict.fromkeys(names, (4, 4)))
+    detect.require_whole(here / "whole.safetensors", "sd1")
+    write_tensors(here / "part.safetensors", dict.fromkeys(names[:2], (4, 4)))
+    with pytest.raises(ModelFileError, match="its text encoder is missing"):
+        detect.require_whole(here / "part.safetensors", "sd1")
 
 
 def problem(text: str) -> list[str]:

@@ -6,7 +6,7 @@ Needs no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -44,6 +44,17 @@ _OTHER_KEYS: Final[Mapping[str, tuple[str, str]]] = {
     "control_model.": ("a ControlNet", _BASE),
     "encoder.conv_in.": ("a VAE", f"{_BASE}; name a VAE in `vae` of [train]"),
 }
+# The parts of a family's checkpoint files -> the prefix of their keys.
+_UNET_AND_VAE: Final = {"UNet": "model.diffusion_model.", "VAE": "first_stage_model."}
+_PARTS_OF_FILE: Final[Mapping[FamilyName, Mapping[str, str]]] = {
+    "sd1": {**_UNET_AND_VAE, "text encoder": "cond_stage_model.transformer."},
+    "sd2": {**_UNET_AND_VAE, "text encoder": "cond_stage_model.model."},
+    "sdxl": {
+        **_UNET_AND_VAE,
+        "first text encoder": "conditioner.embedders.0.transformer.",
+        "second text encoder": "conditioner.embedders.1.model.",
+    },
+}
 _LATENT_CHANNELS: Final = 4  # inpainting and depth models have more UNet inputs
 _FIRST_CONVOLUTION: Final = "model.diffusion_model.input_blocks.0.0.weight"
 
@@ -65,6 +76,55 @@ def detect(source: Path) -> DetectedModel:
     models.
     """
     return _of_folder(source) if source.is_dir() else _of_file(source)
+
+
+def require_whole(source: Path, family: FamilyName) -> None:
+    """Raise ModelFileError for a model of which a part is missing or cut short, before anything is
+    loaded.
+    """
+    if source.is_dir():
+        parts = ["unet", "text_encoder", *(["text_encoder_2"] if family == "sdxl" else []), "vae"]
+        for part in parts:
+            _require_part(source, part, parts)
+        return
+    _require_uncut(source)
+    names = safetensors_header.read(source).shapes
+    for what, prefix in _PARTS_OF_FILE[family].items():
+        if not _has(names, prefix):
+            raise ModelFileError(
+                f"{display(source)} is not a {TITLES[family]} checkpoint: its {what} is missing",
+                hint="name a full checkpoint (2 to 7 GB), not a LoRA or a VAE",
+            )
+
+
+def _require_part(folder: Path, part: str, parts: Sequence[str]) -> None:
+    stem = "model" if part.startswith("text") else "diffusion_pytorch_model"
+    weights = folder / part / f"{stem}.safetensors"
+    index = weights.with_name(f"{weights.name}.index.json")  # of a model in several files
+    missing = [
+        path for path in (folder / part / "config.json", weights)
+        if not path.is_file() and not (path == weights and index.is_file())
+    ]  # fmt: skip
+    if missing:
+        *most, last = [f"{name}/" for name in parts]
+        raise ModelFileError(
+            f"{display(folder)} is not a complete diffusers model: {part}/{missing[0].name} is "
+            "missing",
+            hint=f"it needs {', '.join(most)} and {last}, each with config.json and .safetensors",
+        )
+    for file in sorted((folder / part).glob(f"{stem}*.safetensors")):
+        if file == weights or index.is_file():
+            _require_uncut(file)
+
+
+def _require_uncut(path: Path) -> None:
+    try:
+        safetensors_header.require_whole(path)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(
+            f"cannot read {display(path)}: it is damaged or cut short",
+            hint="download the file again",
+        ) from error
 
 
 def _of_folder(folder: Path) -> DetectedModel:

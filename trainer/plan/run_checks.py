@@ -14,7 +14,7 @@ from datasetkit.core.errors import MissingExtra
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
 from trainer import cpu_threads
-from trainer.families import option_checks, source
+from trainer.families import detect, option_checks, source
 from trainer.families.detect import DetectedModel
 from trainer.files import hub_model
 from trainer.monitor import prompts
@@ -75,6 +75,9 @@ def check_machine(options: TrainOptions) -> None:
     for name in PACKAGES:
         _require(name)
     source.require(options.pretrained_model_name_or_path, options.revision)
+    base = source.local(options.pretrained_model_name_or_path, options.revision)
+    if base is not None:
+        detect.require_whole(base, detect.detect(base).family)
     if options.vae:
         source.require(options.vae, layouts=hub_model.VAE)
 

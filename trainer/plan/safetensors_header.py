@@ -15,10 +15,13 @@ _MAX_BYTES: Final = 100_000_000  # the safetensors library's limit
 
 @dataclass(frozen=True, slots=True)
 class SafetensorsHeader:
-    """A header. shapes: tensor name -> shape; metadata: the entries of `__metadata__`."""
+    """A header. shapes: tensor name -> shape; metadata: the entries of `__metadata__`; size: of the
+    whole file, in bytes, as the header says.
+    """
 
     shapes: Mapping[str, Shape]
     metadata: Mapping[str, str]
+    size: int = 0
 
 
 def read(path: Path) -> SafetensorsHeader:
@@ -38,7 +41,15 @@ def read(path: Path) -> SafetensorsHeader:
     metadata = header.pop("__metadata__", {})
     try:
         return SafetensorsHeader(
-            {name: tuple(entry["shape"]) for name, entry in header.items()}, metadata
+            {name: tuple(entry["shape"]) for name, entry in header.items()},
+            metadata,
+            8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0),
         )
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, IndexError) as error:
         raise ValueError(path) from error
+
+
+def require_whole(path: Path) -> None:
+    """Raise ValueError for a file that is shorter than its header says; OSError."""
+    if path.stat().st_size < read(path).size:
+        raise ValueError(f"{path} is cut short")
