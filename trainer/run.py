@@ -119,14 +119,16 @@ def train(
             ).state
             torch.set_num_threads(state.threads)  # sums in another order round differently
         reporter.phase("loading the base model")
-        parts = setup.load_parts(options)
+        parts = setup.load_parts(options, reporter)
         reporter.phase("preparing the network and the optimizer")
         run = setup.assemble(options, plan, parts, reporter=reporter)
         if state is not None:
+            reporter.phase("restoring the training state")
             training_state.restore(run, state)
             # Nothing is moved or pruned before every process has read it.
             processes().wait_for_everyone()
         _encode(run, folder, reporter)
+        reporter.phase("reading the base model's hash")  # of a file of 7 GB it takes seconds
         files = _own_files(run, folder, name, state)
         with _recorded_end(files):
             start = 0 if state is None else state.step
@@ -248,6 +250,7 @@ def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
         return
     path = folder / LATENTS
     if options.cache_latents_to_disk:
+        reporter.phase("reading cached latents")
         encoder.read(path, reporter)
     new = encoder.fill(cached, reporter)
     if options.cache_latents_to_disk and new and run.device_context.is_main:
@@ -276,6 +279,7 @@ def _train(
     try:
         if not start:
             outputs.before_first_step()
+        reporter.phase("first step")  # it also encodes captions and sets up the device
         with stop.saving():
             for log in loop.steps(run, start=start):
                 outputs.after_step(log)
@@ -292,6 +296,7 @@ def _train(
     between_steps = time.monotonic() - started - in_steps
     with stop.saving():  # all steps are taken: the run may as well end
         loras, remarks = outputs.finish()
+        reporter.finish()
     return TrainedLora(
         files=loras,
         steps=run.plan.steps,
@@ -409,6 +414,7 @@ class _RunOutputs:
         """
         if self._files is None:
             return (), ()
+        self._reporter.phase("plotting the loss")
         rows = metrics.read_rows(self.metrics_path)
         files = save_lora.saved_files(self._folder, self._name)
         loss_plot.plot(
@@ -419,6 +425,7 @@ class _RunOutputs:
             per_epoch=self._run.plan.totals.steps_per_epoch,
             saved=save_lora.saved_steps(files, self._name, rows),
         )
+        self._reporter.phase("checking the LoRA")
         try:
             with self._run.inference_weights():
                 remarks = check_files(self._run, self._folder, self._name)
@@ -440,6 +447,7 @@ class _RunOutputs:
     def _validate(self, step: int, epoch: int) -> None:
         if self.validator is None:
             return
+        self._reporter.phase("validating")
         with self._run.inference_weights():
             point = self.validator.validate(step, epoch)
         for writer in self._writers:

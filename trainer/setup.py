@@ -37,7 +37,7 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
     return tuple(part for part in parts.names if rates[part] > 0)
 
 
-def load_parts(options: TrainOptions) -> Parts:
+def load_parts(options: TrainOptions, reporter: Reporter = SILENT) -> Parts:
     """Load the base model of any family. Raises ModelFileError, and ConfigError for options that
     contradict it.
 
@@ -55,6 +55,7 @@ def load_parts(options: TrainOptions) -> Parts:
         dtype=torch.float32
         if options.reads_float32()
         else device.select(options.mixed_precision)[0].dtype,
+        reporter=reporter,
     )
 
 

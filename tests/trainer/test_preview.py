@@ -58,10 +58,18 @@ def test_run_reports_its_phases(data, sampled, tmp_path):
     train(short, planned(data, short), reporter=reporter)
     assert reporter.phases == [
         "loading the base model",
+        "loading diffusers and transformers",
+        "loading the base model: unet",
+        "loading the base model: text_encoder",
+        "loading the base model: vae",
         "preparing the network and the optimizer",
+        "reading the base model's hash",
+        "first step",
         "saving",
         "preview 1/2",
         "preview 2/2",
+        "plotting the loss",
+        "checking the LoRA",
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from datasetkit.core.progress import SILENT, Reporter
 from trainer.families.detect import FamilyName, Predicts
 
 Part = Literal["unet", "text_encoder", "text_encoder_2"]
@@ -127,6 +128,7 @@ class Family(Protocol):
         vae: str,
         prediction: Predicts | None,
         dtype: torch.dtype = torch.float32,
+        reporter: Reporter = SILENT,
     ) -> Parts:
         """Load a model from a file, a folder or the hub. prediction: what to train it to predict,
         if known.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
+from datasetkit.core.progress import SILENT, Reporter
 from trainer.families import clip
 from trainer.families.base import Parts
 from trainer.families.detect import TITLES, FamilyName, Predicts
@@ -59,6 +60,7 @@ def load(
     configs: Path,
     prediction: Predicts | None = None,
     dtype: torch.dtype = torch.float32,
+    reporter: Reporter = SILENT,
 ) -> Parts:
     """Load the parts of a model, frozen, on the CPU: the VAE in float32, the others in `dtype`.
 
@@ -69,11 +71,12 @@ def load(
     """
     source = find(base, revision)
     parts = (
-        _load_folder(source, layout, dtype)
+        _load_folder(source, layout, dtype, reporter)
         if source.is_dir()
-        else _load_file(source, layout, configs, dtype)
+        else _load_file(source, layout, configs, dtype, reporter)
     )
     if vae:
+        _loading(reporter, "vae")
         parts["vae"] = _load_vae(find(vae, layouts=hub_model.VAE), layout, configs)
     _check_scale(parts["vae"], layout, vae or str(source))
     for part in parts.values():
@@ -81,7 +84,14 @@ def load(
     return Parts(**parts, source=source, prediction=prediction, family=layout.family)
 
 
-def _load_folder(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> dict[str, Any]:
+def _loading(reporter: Reporter, name: str) -> None:
+    reporter.phase(f"loading the base model: {name}")
+
+
+def _load_folder(
+    folder: Path, layout: ModelLayout, dtype: torch.dtype, reporter: Reporter
+) -> dict[str, Any]:
+    reporter.phase("loading diffusers and transformers")
     import transformers
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers.utils import logging
@@ -95,13 +105,14 @@ def _load_folder(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> dict[
         for name, encoder in layout.encoders.items()
     }
     kinds["vae"] = (AutoencoderKL, {"torch_dtype": torch.float32})
+    parts: dict[str, Any] = {}
     try:
-        return {
-            name: kind.from_pretrained(
+        for name, (kind, precision) in kinds.items():
+            _loading(reporter, name)
+            parts[name] = kind.from_pretrained(
                 folder, subfolder=name, local_files_only=True, use_safetensors=True, **precision
             )
-            for name, (kind, precision) in kinds.items()
-        }
+        return parts
     except (OSError, ValueError, RuntimeError) as error:
         *most, last = [f"{name}/" for name in kinds]
         raise ModelFileError(
@@ -111,11 +122,13 @@ def _load_folder(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> dict[
 
 
 def _load_file(
-    path: Path, layout: ModelLayout, configs: Path, dtype: torch.dtype
+    path: Path, layout: ModelLayout, configs: Path, dtype: torch.dtype, reporter: Reporter
 ) -> dict[str, Any]:
+    reporter.phase("loading diffusers and transformers")
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
+    _loading(reporter, path.name)
     checkpoint = read_tensors(path)
     kinds = (
         ("unet", UNet2DConditionModel, _UNET_PREFIX, dtype),
@@ -124,6 +137,7 @@ def _load_file(
     parts: dict[str, Any] = {}
     try:
         for name, kind, prefix, precision in kinds:
+            _loading(reporter, name)
             tensors = _pop_part(checkpoint, prefix, precision)
             parts[name] = kind.from_single_file(
                 tensors,
@@ -133,6 +147,7 @@ def _load_file(
                 torch_dtype=precision,
             )
         for name, encoder in layout.encoders.items():
+            _loading(reporter, name)
             parts[name] = _text_encoder(
                 _pop_part(checkpoint, encoder.prefix, dtype), name, encoder, configs
             )

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from datasetkit.core.progress import SILENT, Reporter
 from trainer.data.text_encoding import encode_clip
 from trainer.families import checkpoint, module_names
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
@@ -30,6 +31,7 @@ _LAYOUT: Final = ModelLayout(
 def load(
     base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
     dtype: torch.dtype = torch.float32, configs: Path = CONFIGS,
+    reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     return checkpoint.load(
@@ -40,6 +42,7 @@ def load(
         configs=configs,
         prediction=prediction,
         dtype=dtype,
+        reporter=reporter,
     )
 
 

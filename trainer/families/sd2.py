@@ -12,6 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from datasetkit.core.progress import SILENT, Reporter
 from trainer.data.text_encoding import encode_clip
 from trainer.families import checkpoint, clip, sd
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
@@ -39,6 +40,7 @@ _LAYOUT: Final = ModelLayout(
 def load(
     base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
     dtype: torch.dtype = torch.float32, configs: Path | None = None,
+    reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     chosen = configs or (CONFIGS_V if prediction == "v_prediction" else CONFIGS)
@@ -50,6 +52,7 @@ def load(
         configs=chosen,
         prediction=prediction,
         dtype=dtype,
+        reporter=reporter,
     )
 
 
