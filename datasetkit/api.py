@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from datasetkit.options.lora import (
         LoraCheckOptions,
         LoraConvertOptions,
+        LoraMergeOptions,
         LoraResizeOptions,
     )
     from datasetkit.options.reg import RegGenerateOptions, RegOptions
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.lora_check import lora_check
     from datasetkit.verbs.lora_convert import lora_convert
     from datasetkit.verbs.lora_info import lora_info
+    from datasetkit.verbs.lora_merge import lora_merge
     from datasetkit.verbs.lora_resize import lora_resize
     from datasetkit.verbs.models_download import download
     from datasetkit.verbs.models_list import models
@@ -95,6 +97,7 @@ __all__ = [
     "LayoutOptions",
     "LoraCheckOptions",
     "LoraConvertOptions",
+    "LoraMergeOptions",
     "LoraResizeOptions",
     "PlanRepeatsOptions",
     "RegGenerateOptions",
@@ -130,6 +133,7 @@ __all__ = [
     "lora_check",
     "lora_convert",
     "lora_info",
+    "lora_merge",
     "lora_resize",
     "models",
     "plan_repeats",
@@ -162,6 +166,7 @@ _OPTIONS = {
     "LayoutOptions": "dataset",
     "LoraCheckOptions": "lora",
     "LoraConvertOptions": "lora",
+    "LoraMergeOptions": "lora",
     "LoraResizeOptions": "lora",
     "PlanRepeatsOptions": "dataset",
     "RegGenerateOptions": "reg",
@@ -196,6 +201,7 @@ _VERBS = {
     "lora_check": "lora_check",
     "lora_convert": "lora_convert",
     "lora_info": "lora_info",
+    "lora_merge": "lora_merge",
     "lora_resize": "lora_resize",
     "models": "models_list",
     "plan_repeats": "plan_repeats",

@@ -20,7 +20,7 @@ Files = Annotated[
 lora = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    help="LoRA files: look at them, find what is wrong, make them smaller.\n\n"
+    help="LoRA files: look at them, find what is wrong, resize, convert and merge them.\n\n"
     "Example: dsk lora info output/sks.safetensors",
 )
 app.add_typer(lora, name="lora", rich_help_panel=PANEL)
@@ -105,3 +105,24 @@ def convert(
     """
     options = opt.options(file.parent, "lora-convert", given)
     return lambda api, context: api.lora_convert(file, options, context)
+
+
+@command(lora, "merge", table="lora-merge", show="show_lora.merge")
+def merge(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE[:WEIGHT]...", help="LoRA files, each with its weight.", show_default=False
+        ),
+    ],
+    *,
+    given: Given,
+) -> Call:
+    """Merge LoRAs into one, exactly or cut to a rank, or into a checkpoint.
+
+    The sum is that of the changes, each times its weight; a weight may be negative.
+
+    Example: dsk lora merge style.safetensors:0.8 sks.safetensors:0.6 --out both.safetensors
+    """
+    options = opt.options(Path(), "lora-merge", given)
+    return lambda api, context: api.lora_merge(files, options, context)

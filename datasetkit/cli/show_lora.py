@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.lora_check import LoraFilesCheckResult
     from datasetkit.verbs.lora_convert import LoraConvertResult
     from datasetkit.verbs.lora_info import LoraInfoResult
+    from datasetkit.verbs.lora_merge import LoraMergeResult
     from datasetkit.verbs.lora_resize import LoraResizeResult
     from datasetkit.verbs.shared.result_types import LoraDescription
 
@@ -152,3 +153,28 @@ def convert(result: LoraConvertResult, dry_run: bool) -> None:
     if result.alphas_added:
         number = counted(result.alphas_added, "layer")
         say(f"- {number} without alpha: it is the rank, and now in the file")
+
+
+def merge(result: LoraMergeResult, dry_run: bool) -> None:
+    verb = "would write" if dry_run else "wrote"
+    names = " + ".join(f"{display(path.stem)} x {weight:g}" for path, weight in result.sources)
+    hint = history_hint(result.entry, result.out)
+    what = f"{counted(result.layers, 'layer')}, {size_of(result.size)}"
+    say(f"{verb} {from_here(result.out)}: {names}, {result.how}, {what}{hint}")
+    if result.how == "concat":
+        ranks = " + ".join(map(str, result.ranks))
+        line = f"- rank {ranks} = {result.rank}" if len(result.ranks) > 1 else f"- rank {ranks}"
+        if result.at_rank < result.rank:
+            line += (
+                f"; --rank {result.at_rank} keeps {result.kept_at:.1%} of the norm, about "
+                f"{size_of(result.size_at)}"
+            )
+        say(line)
+    elif result.rank:
+        say(f"- rank {result.rank} keeps {result.kept:.1%} of the norm of the {result.how} merge")
+    else:
+        say(f"- {counted(result.changed, 'tensor')} changed, all others are copied")
+    if result.lost is not None:
+        say(f"- rounding: {result.lost:.2%} of the change")
+    for text in result.warnings:
+        warn(text)

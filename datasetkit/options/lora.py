@@ -144,3 +144,89 @@ class LoraConvertOptions(CheckedOptions):
         "The precision of the new file; alpha is always float.",
         change="a program needs another one",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraMergeOptions(CheckedOptions):
+    """`dsk lora merge`: how, with which weights, and into what."""
+
+    out: str = option(
+        "",
+        _OUT,
+        group="LoRA files",
+        path="output file",
+        counts_from="command line",
+        shown="must be given",
+        change="always: it must be given",
+    )
+    into: str = option(
+        "",
+        "A checkpoint, .safetensors, to which the LoRAs are added; the new file is a checkpoint.",
+        path="input file",
+        counts_from="command line",
+        shown="none: the new file is a LoRA",
+        change="a program takes no LoRA, or you train on top of it",
+    )
+    how: Literal["concat", "svd", "ties", "dare"] | None = option(
+        None,
+        "concat: the exact sum, whose rank is the sum of the ranks. svd: the sum, cut to --rank. "
+        "ties, dare: of changes that contradict each other.",
+        counts_from="command line",
+        shown="concat, with --rank svd",
+        change="the file must be smaller, or the LoRAs disturb each other",
+    )
+    rank: int | None = option(
+        None,
+        "The rank of the new file.",
+        range=(1, 4096),
+        counts_from="command line",
+        shown="the sum of the ranks",
+        change="the file must be smaller; ties and dare need it",
+    )
+    density: float = option(
+        0.5,
+        "The share of each change that ties and dare keep.",
+        range=(0.01, 1),
+        counts_from="command line",
+        change="ties keeps too much of what contradicts, or too little",
+    )
+    seed: int = option(
+        0,
+        "Seed of dare.",
+        range=(0, 2**63 - 1),
+        counts_from="command line",
+        change="you want another draw",
+    )
+    blocks: tuple[str, ...] = option(
+        (),
+        "Weights of blocks, by name (BASE=1,IN04=0.5,MID=0) or as a list of 17 or 26 numbers, for "
+        "SDXL 12 or 20.",
+        counts_from="command line",
+        shown="1 for all",
+        change="only some blocks are to act",
+    )
+    unet: float = option(
+        1.0,
+        "The weight of the UNet.",
+        range=(-100, 100),
+        counts_from="command line",
+        change="UNet and text encoder are to act differently",
+    )
+    text: float = option(
+        1.0,
+        "The weight of the text encoders.",
+        range=(-100, 100),
+        counts_from="command line",
+        change="UNet and text encoder are to act differently",
+    )
+    precision: Precision = option(
+        "same",
+        "The precision of the new file: same is that of the checkpoint, or of the first LoRA.",
+        change="the checkpoint is in bf16 and loses too much",
+    )
+    allow_missing: bool = option(
+        False,
+        "Leave out layers that the checkpoint does not have.",
+        counts_from="command line",
+        change="a LoRA has layers of another model on purpose",
+    )

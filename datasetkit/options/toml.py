@@ -48,6 +48,7 @@ TABLES: Final[Mapping[str, str]] = {
     "lora-check": "lora:LoraCheckOptions",
     "lora-resize": "lora:LoraResizeOptions",
     "lora-convert": "lora:LoraConvertOptions",
+    "lora-merge": "lora:LoraMergeOptions",
 }
 
 

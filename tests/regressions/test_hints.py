@@ -228,6 +228,13 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "--blocks BASE=1,MID=0.5": "tests/lora_files/test_merge.py",
+    "leave out --blocks": "tests/lora_files/test_merge.py",
+    "--out merged.safetensors": "tests/lora_files/test_merge.py",
+    "leave out --how and --rank": "tests/lora_files/test_merge.py",
+    "--how svd": "tests/lora_files/test_merge.py",
+    "give --rank 32": "tests/lora_files/test_merge.py",
+    "--allow-missing": "tests/trainer/test_lora_tools.py follows it",
     "--plot .png": ("tests/lora_files/test_checks.py", "plot"),
     "history --recover": ("tests/regressions/test_recovery.py", '"--recover"'),
     "history --forget": ("tests/regressions/test_foreign_projects.py", '"--forget"'),
