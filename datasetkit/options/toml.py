@@ -7,7 +7,7 @@ callers get them too; pydantic, in strict mode, only turns values from TOML into
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
@@ -206,10 +206,46 @@ def build(
     typed: str = "--{}",
 ) -> Options:
     """Merge default < table < given into one checked options object; unknown keys are refused with
-    the nearest.
+    the nearest. All keys of the table that are wrong are one error.
 
     where: what errors name for a key of the table; typed: for a given one.
     """
+    try:
+        return _build(cls, table, given, where, typed)
+    except ConfigError as error:
+        lines = _problems(cls, table)
+        if len(lines) < 2 or not error.message.startswith(f"{where}: "):
+            raise
+        raise several(f"{where}: {len(lines):,} keys must be changed", lines) from None
+
+
+def several(message: str, lines: Sequence[str], *, hint: str = "") -> ConfigError:
+    """Return one error for several mistakes, a line for each."""
+    more = len(lines) - _MOST_LINES
+    named = [*lines[:_MOST_LINES], f"and {more:,} more"] if more > 0 else lines
+    return ConfigError(message, hint=hint or "change or remove each of them", details=named)
+
+
+def _problems(cls: type, table: Mapping[str, Any]) -> list[str]:
+    """Return a line for each key of a table that is not known or has a wrong value."""
+    names = [d.name for d in declared(cls)]
+    unknown = sorted(key for key in table if key not in names)
+    lines: list[str] = []
+    for key in unknown:
+        is_named = len(lines) < _MOST_LINES
+        hint = did_you_mean(key, names, "remove it", form="'{}'") if is_named else ""
+        lines.append(f"unknown key {key!r}: {hint}")
+    wrong = wrong_values(cls, {key: value for key, value in table.items() if key in names})
+    return lines + [f"{text}: {hint}" for text, hint in wrong.values()]
+
+
+def _build(
+    cls: type[Options],
+    table: Mapping[str, Any],
+    given: Mapping[str, Any],
+    where: str,
+    typed: str,
+) -> Options:
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     given = {key: value for key, value in given.items() if value is not None}
     for key in (*table, *given):
@@ -285,6 +321,7 @@ def _refuse_control(cls: type, values: Mapping[str, Any], where: str) -> None:
 
 # How much of a wrong value an error shows.
 _LONGEST: Final = 60
+_MOST_LINES: Final = 100  # of an error
 # What the types of options are called in a dsk.toml.
 _TYPES: Final[Mapping[str, str]] = {
     "int": "a whole number",
@@ -338,22 +375,46 @@ def load(path: Path) -> Config:
             tables = [*TABLES, "concept"]
             hint = did_you_mean(name, tables, f"known: {', '.join(TABLES)}", form="[{}]")
             raise ConfigError(f"{display(path)}: unknown table [{name}]", hint=hint)
-    config = Config(
-        path.absolute(),
-        data,
-        tuple(
-            build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}")
-            for n, c in enumerate(concepts, 1)
-        ),
-        is_named=True,
-    )
-    for name, table in data.items():
-        cls = options_class(name)
-        trust.refuse_command_line_only(
-            cls, table, where=f"{display(config._shown())} [{name}]", verb=_command(name)
-        )
-        config.build(cls, name, only_read=True)
+    errors: list[ConfigError] = []
+    declared_concepts: list[ConceptOptions] = []
+    for number, concept in enumerate(concepts, 1):
+        try:
+            where = f"{display(path)} [[concept]] {number}"
+            declared_concepts.append(build(ConceptOptions, concept, {}, where=where))
+        except ConfigError as error:
+            errors.append(error)
+    config = Config(path.absolute(), data, tuple(declared_concepts), is_named=True)
+    for name in data:
+        try:
+            _check_table(config, name)
+        except ConfigError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = [line for error in errors for line in _lines(error)]
+        raise several(f"{display(config._shown())} has {len(lines):,} mistakes", lines)
     return config
+
+
+def _check_table(config: Config, name: str) -> None:
+    """Raise ConfigError for a table of a dsk.toml that is wrong."""
+    cls = options_class(name)
+    trust.refuse_command_line_only(
+        cls,
+        config.table(name),
+        where=f"{display(config._shown())} [{name}]",
+        verb=_command(name),
+    )
+    config.build(cls, name, only_read=True)
+
+
+def _lines(error: ConfigError) -> list[str]:
+    """Return the lines of an error, each with the table that it is about."""
+    if error.details:
+        table = error.message.rpartition(": ")[0]
+        return [f"{table}: {line}" for line in error.details]
+    return [f"{error.message}: {error.hint}" if error.hint else error.message]
 
 
 # The dsk.toml that stood for its folder on the command line: at most one.

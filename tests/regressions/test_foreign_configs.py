@@ -549,6 +549,23 @@ def test_a_dsk_toml_is_still_its_project_s_file(folder, dsk):
     assert "is not called dsk.toml" in dsk("train", "other.toml", "--dry-run").err
 
 
+def test_all_mistakes_of_a_dsk_toml_are_one_error(folder, dsk):
+    write(
+        "[[concept]]\nfolder = 'img'\nnmae = 'x'\n"
+        "[train]\nnetwork_dim = 'big'\nclip_skip = 99\nnetwrok_alpha = 1\n"
+        "[tag]\nthreshold = 7\n",
+        "dsk.toml",
+    )
+    ended = dsk("train", "dsk.toml", "--dry-run")
+    lines = ended.err.splitlines()
+    assert ended.code == 2 and lines[0] == "error: dsk.toml has 5 mistakes"
+    for key in ("nmae", "network_dim", "clip_skip", "netwrok_alpha", "threshold"):
+        assert sum(key in line for line in lines) == 1, ended.err
+    assert "[train]" in ended.err and "did you mean 'network_alpha'?" in ended.err
+    write("[train]\nnetwork_dim = 'big'\nclip_skip = 99\n", "dsk.toml")
+    assert "dsk.toml [train]: 2 keys must be changed" in dsk("train", "dsk.toml", "--dry-run").err
+
+
 # ---- every key
 
 KNOWN = {
