@@ -367,14 +367,7 @@ def load(path: Path) -> Config:
             f"{display(path)}: concept is not a list of tables",
             hint="write [[concept]], with two brackets",
         )
-    for name, table in data.items():
-        if name in TABLES and not isinstance(table, dict):
-            hint = f"write [{name}], with one bracket, and its keys below"
-            raise ConfigError(f"{display(path)}: {name} is not a table", hint=hint)
-        if name not in TABLES:
-            tables = [*TABLES, "concept"]
-            hint = did_you_mean(name, tables, f"known: {', '.join(TABLES)}", form="[{}]")
-            raise ConfigError(f"{display(path)}: unknown table [{name}]", hint=hint)
+    _require_tables(data, path)
     errors: list[ConfigError] = []
     declared_concepts: list[ConceptOptions] = []
     for number, concept in enumerate(concepts, 1):
@@ -395,6 +388,18 @@ def load(path: Path) -> Config:
         lines = [line for error in errors for line in _lines(error)]
         raise several(f"{display(config._shown())} has {len(lines):,} mistakes", lines)
     return config
+
+
+def _require_tables(data: Mapping[str, Any], path: Path) -> None:
+    """Raise ConfigError for a table that dsk.toml does not have, and for a key outside of all."""
+    for name, table in data.items():
+        if name in TABLES and not isinstance(table, dict):
+            hint = f"write [{name}], with one bracket, and its keys below"
+            raise ConfigError(f"{display(path)}: {name} is not a table", hint=hint)
+        if name not in TABLES:
+            tables = [*TABLES, "concept"]
+            hint = did_you_mean(name, tables, f"known: {', '.join(TABLES)}", form="[{}]")
+            raise ConfigError(f"{display(path)}: unknown table [{name}]", hint=hint)
 
 
 def _check_table(config: Config, name: str) -> None:

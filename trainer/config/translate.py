@@ -170,23 +170,26 @@ def _parsed(config_file: Path | None, dataset_file: Path | None, findings: Findi
                 hint="name one of them",
             )
         run_file, set_file = None, run_file
-    if set_file is not None and set_file.format not in (Format.SD_DATASET, Format.SD_CONFIG):
-        raise ConfigError(
-            f"{set_file.name} is not a dataset.toml: it is {set_file.format.value}",
-            hint=f"name it as a file of options: dsk train {display(set_file.path)}",
-        )
+    _require_dataset(set_file)
     run, dataset = _run_keys(run_file, findings)
     named = _folders(run, run_file, findings)
     if run_file is not None and set_file is None and "dataset_config" in named:
         path = resolve(named["dataset_config"], run_file.path)
         set_file = read_file(path, hint=f"dataset_config in {run_file.name} names it")
-    used: tuple[Mapping[str, Any], Path] | None = None
-    if set_file is not None:
-        used = set_file.data, set_file.path
-    elif run_file is not None and dataset:
-        used = dataset, run_file.path
+    used = (set_file.data, set_file.path) if set_file else None
+    if used is None and run_file is not None and dataset:
+        used = (dataset, run_file.path)
     read_as = ", ".join(f"{f.name} as {f.format.value}" for f in (run_file, set_file) if f)
     return _Files(run, run_file, named, used, read_as)
+
+
+def _require_dataset(file: OptionsFile | None) -> None:
+    """Raise ConfigError for a file in the place of a dataset.toml that is another one."""
+    if file is not None and file.format not in (Format.SD_DATASET, Format.SD_CONFIG):
+        raise ConfigError(
+            f"{file.name} is not a dataset.toml: it is {file.format.value}",
+            hint=f"name it as a file of options: dsk train {display(file.path)}",
+        )
 
 
 def _folders(run: dict[str, Any], file: OptionsFile | None, findings: Findings) -> dict[str, str]:
