@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from datasetkit.verbs.history import forget, history, interrupted, projects_below, recover
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.init import init
+    from datasetkit.verbs.jobs_list import jobs
+    from datasetkit.verbs.jobs_stop import stop_job
     from datasetkit.verbs.layout import layout
     from datasetkit.verbs.lora_check import lora_check
     from datasetkit.verbs.lora_convert import lora_convert
@@ -127,6 +129,7 @@ __all__ = [
     "import_captions",
     "init",
     "interrupted",
+    "jobs",
     "layout",
     "list_faces",
     "load_config",
@@ -148,6 +151,7 @@ __all__ = [
     "rules",
     "run",
     "scores",
+    "stop_job",
     "tag",
     "train",
     "undo",
@@ -196,6 +200,7 @@ _VERBS = {
     "import_captions": "import_",
     "init": "init",
     "interrupted": "history",
+    "jobs": "jobs_list",
     "layout": "layout",
     "list_faces": "faces_list",
     "lora_check": "lora_check",
@@ -216,6 +221,7 @@ _VERBS = {
     "rules": "rules",
     "run": "run",
     "scores": "scores",
+    "stop_job": "jobs_stop",
     "tag": "tag",
     "train": "train",
     "undo": "undo",

@@ -10,11 +10,11 @@ from datasetkit.options import toml
 
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
-    forget generate_reg groups history import_captions init interrupted layout list_faces
+    forget generate_reg groups history import_captions init interrupted jobs layout list_faces
     load_config lora_check lora_convert lora_info lora_merge lora_resize models
     plan_repeats plan_training projects_below
     recover reg rename report resize review rules run
-    scores tag train undo where
+    scores stop_job tag train undo where
 """.split()
 NOUNS = """
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions ImportOptions
@@ -47,12 +47,14 @@ def test_verbs_that_change_something_take_a_context():
         "groups",
         "history",
         "interrupted",
+        "jobs",
         "load_config",
         "lora_info",
         "models",
         "plan_training",
         "projects_below",
         "scores",
+        "stop_job",
         "where",
     }
     for name in set(VERBS) - looking:

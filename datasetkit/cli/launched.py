@@ -85,7 +85,7 @@ def _run(arguments: list[str]) -> int:
 
 def _train_silently(plan: PlanTrainingResult, dry_run: bool, processes: Any) -> int:
     try:
-        train(plan, RunContext(dry_run=dry_run, reporter=SILENT))
+        train(plan, RunContext(dry_run=dry_run, reporter=SILENT), as_job=False)
     except RunPause as pause:
         processes.wait_for_everyone()
         return pause.exit_code

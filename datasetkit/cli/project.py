@@ -196,6 +196,50 @@ def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
         raise typer.Exit(Exit.MODEL)
 
 
+jobs = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Trainings on this machine: list them, ask one to stop.\n\nExample: dsk jobs list",
+)
+app.add_typer(jobs, name="jobs", rich_help_panel=PANEL)
+
+
+@command(jobs, "list")
+def jobs_list(json: opt.Json = False) -> None:
+    """List the trainings of this user on this machine: those that run, and the last ones that
+    ended.
+
+    Example: dsk jobs list
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs list", lambda api: api.jobs(), show_project.jobs_list, json)
+
+
+@command(jobs, "stop")
+def jobs_stop(
+    job: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="An id from `dsk jobs list`, or its beginning; not needed if only one runs.",
+            show_default=False,
+        ),
+    ] = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="End at once, without saving a training state.")
+    ] = False,
+    json: opt.Json = False,
+) -> None:
+    """Ask a training to stop after its optimizer step, with a training state to go on from.
+
+    Example: dsk jobs stop
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs stop", lambda api: api.stop_job(job, now=now), show_project.jobs_stop, json)
+
+
 models = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,

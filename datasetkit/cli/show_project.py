@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,10 +23,12 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.verbs.doctor import DoctorResult
     from datasetkit.verbs.init import InitResult
+    from datasetkit.verbs.jobs_stop import StopJobResult
     from datasetkit.verbs.models_where import ModelFolders
     from datasetkit.verbs.run import RunResult, RunStepResult
     from datasetkit.verbs.shared.result_types import (
         InterruptedCommand,
+        Job,
         JournalEntry,
         ModelFiles,
         ModelRow,
@@ -218,6 +221,29 @@ def recovered(result: RecoverResult, dry_run: bool) -> None:
         say("no command was interrupted here")
     for path in result.leftovers:
         warn(f"{from_here(path)} keeps its temporary name: rename it, or delete it")
+
+
+def jobs_list(result: Sequence[Job]) -> None:
+    if not result:
+        say("no training has run on this machine yet, or none is recorded any more")
+        return
+    rows = [(job.id, job.state, _local_time(job.started), job.title or job.verb) for job in result]
+    table("", ["id", "state", "started", "what"], rows)
+
+
+def jobs_stop(result: StopJobResult) -> None:
+    job = result.job
+    if result.how == "now":
+        say(f"{job.id} was asked to end now, without saving")
+        return
+    say(
+        f"{job.id} was asked to stop: it finishes its optimizer step and saves a training state; "
+        "while it loads a model or encodes images, it ends at once"
+    )
+
+
+def _local_time(utc: str) -> str:
+    return datetime.fromisoformat(utc).astimezone().strftime("%Y-%m-%d %H:%M") if utc else ""
 
 
 def models_list(result: Sequence[ModelRow]) -> None:

@@ -64,10 +64,11 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--set": "an option should be different this time: `--set network_dim=64`",
     "--resume": "a run was stopped",
     "--plot": "you want to see the rates before you train",
+    "--now": "it should not even finish its optimizer step",
     "--extend": "a resumed run should take more steps, and its LR schedule depends on their number",
 }
 _SHARED: Final = ("`--dry-run`", "`--json`", "`--wait`")
-_GROUPS: Final = ("faces", "models", "lora")
+_GROUPS: Final = ("faces", "models", "lora", "jobs")
 _SCAN: Final = frozenset(d.name for d in declared(ScanOptions))
 
 

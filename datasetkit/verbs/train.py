@@ -18,11 +18,13 @@ from datasetkit.core.files import CONFIG_NAME, display
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.core.stopping import StopRequests, Terminated
+from datasetkit.core.words import counted
 from datasetkit.dataset.keep_tokens import ConceptCaptions, KeepTokens, keep_tokens
 from datasetkit.dataset.repeats import Totals
 from datasetkit.dataset.trigger import known_trigger
 from datasetkit.options import toml
 from datasetkit.options.train import TrainOptions
+from datasetkit.project import jobs
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.concept_folders import declared_at
 from datasetkit.verbs.shared.recovery import recover_datasets
@@ -375,12 +377,17 @@ def _rates(options: TrainOptions, *, two_encoders: bool) -> dict[str, float]:
 
 
 def train(
-    plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT, *, plot: bool = False
+    plan: PlanTrainingResult,
+    context: RunContext = DEFAULT_CONTEXT,
+    *,
+    plot: bool = False,
+    as_job: bool = True,
 ) -> TrainResult:
     """Train a LoRA as planned, and save it to the folder output_dir of the options.
 
-    The first SIGINT, SIGTERM or SIGHUP lets the run save a training state after the step. plot: in
-    a dry run, write a plot of the LR schedule to output_dir, the only file that it writes.
+    The first SIGINT, SIGTERM or SIGHUP, or `dsk jobs stop`, lets the run save a training state
+    after the step. plot: in a dry run, write a plot of the LR schedule to output_dir, the only file
+    that it writes. as_job: register the run, so that `dsk jobs` reaches it.
 
     Raises MissingExtra without the extra `train`, RunPause when it was stopped so, LossDiverged,
     LoraCheckFailed for a LoRA without an effect, Locked while another run of the same name
@@ -391,14 +398,18 @@ def train(
     run_checks.check_machine(plan.options)
     if context.dry_run:
         return TrainResult(plan, lr_schedule_plot=_plot(plan, context) if plot else None)
-    stop = StopRequests(tell=partial(context.reporter.warn, _STOPPING))
-    with stop.listening():
-        try:
-            return TrainResult(plan, _train(plan, context, stop))
-        except (KeyboardInterrupt, Terminated):
-            if not stop.could_save:
-                context.reporter.warn(_NOTHING_TO_SAVE)
-            raise
+    title = f"{output_name(plan.options, plan.plan)}, {counted(plan.steps, 'step')}"
+    with jobs.registered("train", title) if as_job else jobs.unregistered() as job:
+        if job.problem:
+            context.reporter.warn(f"dsk jobs stop cannot reach this run: {job.problem}")
+        stop = StopRequests(job.stop_request, partial(context.reporter.warn, _STOPPING))
+        with stop.listening():
+            try:
+                return TrainResult(plan, _train(plan, context, stop))
+            except (KeyboardInterrupt, Terminated):
+                if not stop.could_save:
+                    context.reporter.warn(_NOTHING_TO_SAVE)
+                raise
 
 
 def _plot(plan: PlanTrainingResult, context: RunContext) -> Path:

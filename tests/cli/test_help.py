@@ -27,7 +27,7 @@ def test_the_commands_are_these():
         "lora merge",
         "init",
         "run", "undo", "history", "doctor", "models list",
-        "models download", "models where",
+        "models download", "models where", "jobs list", "jobs stop",
     ])  # fmt: skip
 
 
@@ -133,6 +133,8 @@ def test_every_command_has_json_and_those_that_change_something_a_dry_run(name):
         "models where",
         "models download",
         "lora info",
+        "jobs list",
+        "jobs stop",
     ):
         assert {"--dry-run", "--wait"} <= has
 

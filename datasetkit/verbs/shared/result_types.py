@@ -10,6 +10,7 @@ from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import CheckSummary
 from datasetkit.dataset.repeats import RepeatsPlan
 from datasetkit.outputs.sidecars import CaptionRewriteResult
+from datasetkit.project.jobs import Job
 from datasetkit.project.journal import JournalEntry, UndoResult
 from datasetkit.project.plans import Plan
 from datasetkit.verbs.history import InterruptedCommand, RecoverResult
@@ -35,6 +36,7 @@ __all__ = [
     "Group",
     "ImageStorage",
     "InterruptedCommand",
+    "Job",
     "JournalEntry",
     "LoraDescription",
     "LoraFinding",
