@@ -226,7 +226,8 @@ def _image_differences(
     """Return one line that names the first images that differ. derived: also those that differ in
     what follows from options and other images.
     """
-    pairs = list(_pairs(old, new))
+    order = {id(image): n for n, image in enumerate([*old, *new])}
+    pairs = sorted(_pairs(old, new), key=lambda pair: order[id(pair[0] or pair[1])])
     for kinds in (_EDITS, _DERIVED) if derived else (_EDITS,):
         changes = [
             f"{display(image.name)}: {words}"
