@@ -39,6 +39,7 @@ def plain(text: str, place: str = "") -> str:
     """
     lines = [line.rstrip() for line in text.splitlines() if not line.startswith("warning: ")]
     joined = "\n".join(lines).strip().replace(place, "PLACE") if place else "\n".join(lines).strip()
+    joined = re.sub(r"; [\d.]+ [kMG]B free$", "; SPACE free", joined, flags=re.MULTILINE)
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME", joined)
 
 

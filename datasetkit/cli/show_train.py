@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from datasetkit.cli.console import counted, images, listed, say, table, warn
 from datasetkit.cli.interruption import NextStep
-from datasetkit.cli.show import problems, size_of
+from datasetkit.cli.show import from_here, problems, size_of
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BlockUse,
         BucketUse,
         CaptionUse,
+        DiskEstimate,
         EarlierRun,
         MemoryEstimate,
         TrainedLora,
@@ -47,6 +48,7 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
         predicted = _PREDICTED[str(result.model.prediction)]
         say(f"base model: {result.model.title}, predicts {predicted}")
     _memory(result.memory, in_parts=dry_run)
+    _disk(result.disk)
     if result.ignored:
         keys = ", ".join(sorted(result.ignored))
         say(f"without an effect here (docs/from-sd-scripts.md says why): {keys}", "dim")
@@ -248,6 +250,16 @@ def _memory(memory: MemoryEstimate, *, in_parts: bool) -> None:
     rows.append(("total", size_of(memory.bytes), sure))
     rows.append(("while loading", size_of(memory.loading), "of main memory"))
     table("", ["memory", "about", "made of"], rows, right=["about"])
+
+
+def _disk(disk: DiskEstimate) -> None:
+    files = f"{counted(disk.loras, 'LoRA file')} of {size_of(disk.lora)}"
+    if disk.states:
+        files += f", at most {counted(disk.states, 'training state')} of {size_of(disk.state)}"
+    free = "" if disk.free is None else f"; {size_of(disk.free)} free"
+    say(f"disk: {files}: about {size_of(disk.bytes)} in {from_here(disk.folder)}{free}")
+    if disk.free is not None and disk.bytes > disk.free:
+        warn(f"{from_here(disk.folder)} has less space than the run takes: save fewer files")
 
 
 def _lora(lora: TrainedLora) -> None:

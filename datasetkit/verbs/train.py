@@ -37,8 +37,9 @@ from trainer.families.detect import DetectedModel
 from trainer.files import run_files, run_lock
 from trainer.files.run_files import EarlierRun
 from trainer.optimizers import schedule_options
-from trainer.plan import memory, model_shapes, report, run_checks
+from trainer.plan import disk, memory, model_shapes, report, run_checks
 from trainer.plan import resume as resuming
+from trainer.plan.disk import DiskEstimate
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.outputs import output_name
 from trainer.plan.plan import Subset, TrainingPlan, find_subsets, make_plan
@@ -64,9 +65,9 @@ class PlanTrainingResult:
     steps, epochs: of the whole run; totals: of an epoch. held_out: images that are validated, not
     trained. rates: part of the model -> learning rate, of the parts that are trained. lr_schedule:
     the name, or the class of lr_scheduler_type, which overrides it. memory_bytes: the sum of the
-    estimate. model: None where the base is not a file that can be read now. ignored:
-    keys of other trainers' files without an effect here -> why. read_as: those files, each with
-    the format that it was read as. keep_tokens_lowered_by: the images
+    estimate; disk: space for its files. model: None where the base is not a file that can be read
+    now. ignored: keys of other trainers' files without an effect here -> why. read_as: those files,
+    each with the format that it was read as. keep_tokens_lowered_by: the images
     whose captions do not begin with the trigger, which keep_tokens is to keep in place.
     earlier_run: of the same name in output_dir; its files are moved to `previous/` before step 1.
     resume: the run continues a training state, that of step `start`; extend: also where another
@@ -88,6 +89,7 @@ class PlanTrainingResult:
     model: DetectedModel | None
     memory: MemoryEstimate
     memory_bytes: float
+    disk: DiskEstimate
     ignored: Mapping[str, str]
     keep_tokens_lowered_by: tuple[Path, ...] = ()
     earlier_run: EarlierRun | None = None
@@ -286,6 +288,7 @@ def _reported(
         for block in blocks
     )
     estimate = max(estimates, key=lambda estimated: estimated.bytes)
+    space = disk.estimate(options, plan, shapes)
     kept = _keep_tokens(options, plan)
     plan = replace(plan, notices=(*plan.notices, *kept.notes))
     return PlanTrainingResult(
@@ -306,6 +309,7 @@ def _reported(
         model=model,
         memory=estimate,
         memory_bytes=estimate.bytes,
+        disk=space,
         ignored=ignored,
         keep_tokens_lowered_by=kept.lowered_by,
     )

@@ -64,7 +64,7 @@ STATES: Final[Mapping[str, int]] = {
     "radamschedulefree": 8,
     "sgdschedulefree": 4,
 }
-_DEFAULT_STATE: Final = 8  # of an optimizer given by its import path
+DEFAULT_STATE: Final = 8  # of an optimizer given by its import path
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
     parameters = sum(layers.parameter_count(part, ranks) for part in adapted)
     averaged = _FLOAT if options.ema_decay else 0
     copy = base if base < _FLOAT else 0  # autocast caches one in half precision
-    states = STATES.get(options.optimizer_type.casefold(), _DEFAULT_STATE)
+    states = STATES.get(options.optimizer_type.casefold(), DEFAULT_STATE)
     weights = _weights(options, model, base)
     shares = [
         MemoryShare("program", RUNTIME, "Python and its libraries, or a GPU's context"),
@@ -130,6 +130,12 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
     load_bytes = _FLOAT if options.reads_float32() else base
     loading = RUNTIME + load_bytes * (model.unet + model.text_encoder) + _FLOAT * model.vae
     return MemoryEstimate(tuple(shares), loading, shapes is None)
+
+
+def lora_parameters(options: TrainOptions, shapes: ModelShapes | None) -> int:
+    """Return the number of trained parameters. shapes: None for a missing model."""
+    ranks, adapted = _adapted(options, shapes or SD1)
+    return sum(layers.parameter_count(part, ranks) for part in adapted)
 
 
 def _weights(options: TrainOptions, model: ModelShapes, base: int) -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ from taggers.models import ModelFiles, ModelRow
 from trainer.files.run_files import EarlierRun
 from trainer.lora_files.checks import LoraFinding
 from trainer.lora_files.describe import LoraDescription
+from trainer.plan.disk import DiskEstimate
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
 from trainer.run import TrainedLora
@@ -32,6 +33,7 @@ __all__ = [
     "CaptionUse",
     "CheckFolder",
     "CheckSummary",
+    "DiskEstimate",
     "EarlierRun",
     "Group",
     "ImageStorage",
