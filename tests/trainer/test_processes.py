@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -179,3 +181,30 @@ def test_launch_is_accelerates():
 def test_launch_says_how_it_is_called(given, capsys):
     assert launch.main(given) == 2
     assert "python -m trainer.launch GPUS DIR" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_are_paused_together_and_go_on_from_the_same_step(data, options, tmp_path):
+    options = replace(options, save_every_n_steps=0, max_train_steps=40, validation_split=0.0)
+    command = [sys.executable, "-m", "trainer.launch", "2", str(data), *settings(options)]
+    known = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launched_run = subprocess.Popen(
+        command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    rows = tmp_path / "two" / "sks-metrics.jsonl"
+    for _ in range(1200):
+        if rows.exists() and rows.read_text().count("\n") > 1:
+            break
+        time.sleep(0.1)
+    launched_run.send_signal(signal.SIGINT)
+    _, err = launched_run.communicate(timeout=120)
+    assert launched_run.returncode == 130, err
+    stopped_at = re.search(r"stopped after step (\d+) of 40; the training state is saved", err)
+    assert stopped_at is not None, err
+    assert "to continue: python -m trainer.launch 2" in err and "Traceback" not in err
+    (state,) = (tmp_path / "two").glob("sks-state-*")
+    assert state.name == f"sks-state-pause-{int(stopped_at[1]):08d}"
+    shorter = replace(options, max_train_steps=int(stopped_at[1]) + 2)
+    ended = launched(data, shorter, "--resume", "--extend")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "trained 2 steps" in ended.stdout
