@@ -43,6 +43,7 @@ _AFTER = {
     "lora check": _NOTHING,
     "lora resize": _PLAN,
     "lora convert": _PLAN,
+    "lora merge": _PLAN,
     "jobs list": _NOTHING,
     "jobs stop": _NOTHING,
     "models list": _NOTHING,
