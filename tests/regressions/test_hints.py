@@ -228,13 +228,13 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
-    "--blocks BASE=1,MID=0.5": "tests/lora_files/test_merge.py",
-    "leave out --blocks": "tests/lora_files/test_merge.py",
-    "--out merged.safetensors": "tests/lora_files/test_merge.py",
-    "leave out --how and --rank": "tests/lora_files/test_merge.py",
-    "--how svd": "tests/lora_files/test_merge.py",
-    "give --rank 32": "tests/lora_files/test_merge.py",
-    "--allow-missing": "tests/trainer/test_lora_tools.py follows it",
+    "--blocks BASE=1,MID=0.5": ("tests/lora_files/test_merge.py", "blocks"),
+    "leave out --blocks": ("tests/lora_files/test_merge.py", "blocks"),
+    "--out merged.safetensors": ("tests/lora_files/test_merge.py", "out"),
+    "leave out --how and --rank": ("tests/lora_files/test_merge.py", "how"),
+    "--how svd": ("tests/lora_files/test_merge.py", "svd"),
+    "give --rank 32": ("tests/lora_files/test_merge.py", "rank"),
+    "--allow-missing": ("tests/trainer/test_lora_tools.py", "missing"),
     "--plot .png": ("tests/lora_files/test_checks.py", "plot"),
     "history --recover": ("tests/regressions/test_recovery.py", '"--recover"'),
     "history --forget": ("tests/regressions/test_foreign_projects.py", '"--forget"'),
@@ -250,6 +250,7 @@ ELSEWHERE = {
     "--allow-host NAME": ("tests/web/test_security.py", "allow_host"),
     "--port 0": ("tests/web/test_server.py", "port"),
     "dsk check --fix renames what": ("tests/regressions/test_caption_names.py", '"--fix"'),
+    "dsk check --only near-duplicate": ("tests/regressions/test_kept_duplicates.py", '"hint: dsk'),
     "dsk undo, or delete the folder": ("tests/trainer/test_reg_generate.py", "undo"),
     "name another disk with --out": ("tests/regressions/test_shared_originals.py", "--out"),
     "move it away and run any dsk": ("tests/regressions/test_durability.py", "appeared"),
