@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from datasetkit.options.lora import (
         LoraCheckOptions,
         LoraConvertOptions,
+        LoraExtractOptions,
         LoraMergeOptions,
         LoraResizeOptions,
     )
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.layout import layout
     from datasetkit.verbs.lora_check import lora_check
     from datasetkit.verbs.lora_convert import lora_convert
+    from datasetkit.verbs.lora_extract import lora_extract
     from datasetkit.verbs.lora_info import lora_info
     from datasetkit.verbs.lora_merge import lora_merge
     from datasetkit.verbs.lora_resize import lora_resize
@@ -99,6 +101,7 @@ __all__ = [
     "LayoutOptions",
     "LoraCheckOptions",
     "LoraConvertOptions",
+    "LoraExtractOptions",
     "LoraMergeOptions",
     "LoraResizeOptions",
     "PlanRepeatsOptions",
@@ -135,6 +138,7 @@ __all__ = [
     "load_config",
     "lora_check",
     "lora_convert",
+    "lora_extract",
     "lora_info",
     "lora_merge",
     "lora_resize",
@@ -170,6 +174,7 @@ _OPTIONS = {
     "LayoutOptions": "dataset",
     "LoraCheckOptions": "lora",
     "LoraConvertOptions": "lora",
+    "LoraExtractOptions": "lora",
     "LoraMergeOptions": "lora",
     "LoraResizeOptions": "lora",
     "PlanRepeatsOptions": "dataset",
@@ -205,6 +210,7 @@ _VERBS = {
     "list_faces": "faces_list",
     "lora_check": "lora_check",
     "lora_convert": "lora_convert",
+    "lora_extract": "lora_extract",
     "lora_info": "lora_info",
     "lora_merge": "lora_merge",
     "lora_resize": "lora_resize",

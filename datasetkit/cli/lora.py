@@ -20,7 +20,7 @@ Files = Annotated[
 lora = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    help="LoRA files: look at them, find what is wrong, resize, convert and merge them.\n\n"
+    help="LoRA files: look at them, find what is wrong; resize, convert, merge, extract.\n\n"
     "Example: dsk lora info output/sks.safetensors",
 )
 app.add_typer(lora, name="lora", rich_help_panel=PANEL)
@@ -126,3 +126,30 @@ def merge(
     """
     options = opt.options(Path(), "lora-merge", given)
     return lambda api, context: api.lora_merge(files, options, context)
+
+
+@command(lora, "extract", table="lora-extract", show="show_lora.extract")
+def extract(
+    tuned: Annotated[
+        str,
+        typer.Argument(
+            metavar="TUNED", help="The tuned model: a checkpoint or a folder.", show_default=False
+        ),
+    ],
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE", help="The model that it was tuned from.", show_default=False
+        ),
+    ],
+    *,
+    given: Given,
+) -> Call:
+    """Make a LoRA of the difference of two models.
+
+    Give --rank for one rank, or --fro for the share of each layer's difference that must be kept.
+
+    Example: dsk lora extract tuned.safetensors v1-5-pruned.safetensors --rank 64
+    """
+    options = opt.options(Path(), "lora-extract", given)
+    return lambda api, context: api.lora_extract(tuned, base, options, context)

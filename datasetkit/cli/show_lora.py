@@ -15,10 +15,11 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.verbs.lora_check import LoraFilesCheckResult
     from datasetkit.verbs.lora_convert import LoraConvertResult
+    from datasetkit.verbs.lora_extract import LoraExtractResult
     from datasetkit.verbs.lora_info import LoraInfoResult
     from datasetkit.verbs.lora_merge import LoraMergeResult
     from datasetkit.verbs.lora_resize import LoraResizeResult
-    from datasetkit.verbs.shared.result_types import LoraDescription
+    from datasetkit.verbs.shared.result_types import LayerGroup, LoraDescription
 
 _LONGEST = 200  # characters of a value of the header
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -120,12 +121,7 @@ def _ends(ranks: Sequence[int]) -> Sequence[str | int]:
 
 
 def resize(result: LoraResizeResult, dry_run: bool) -> None:
-    rows = [
-        (g.name, g.layers, _spread(g.before), _spread(g.after), f"{g.kept:.2%}")
-        for g in result.groups
-    ]
-    columns = ["part", "layers", "rank", "new rank", "norm kept"]
-    table("", columns, rows, right=columns[1:])
+    _groups(result.groups)
     if result.zero:
         names = first([display(key) for key in result.zero])
         say(f"{counted(len(result.zero), 'layer')} without effect: {names}")
@@ -136,6 +132,14 @@ def resize(result: LoraResizeResult, dry_run: bool) -> None:
         f"{verb} {from_here(result.out)}: {size_of(result.size_before)} -> {size_of(result.size)}, "
         f"{result.kept:.2%} of the norm kept{history_hint(result.entry, result.out)}"
     )
+
+
+def _groups(groups: Sequence[LayerGroup]) -> None:
+    rows = [
+        (g.name, g.layers, _spread(g.before), _spread(g.after), f"{g.kept:.2%}") for g in groups
+    ]
+    columns = ["part", "layers", "rank", "new rank", "norm kept"]
+    table("", columns, rows, right=columns[1:])
 
 
 def _spread(ranks: tuple[int, float, int]) -> str:
@@ -178,3 +182,17 @@ def merge(result: LoraMergeResult, dry_run: bool) -> None:
         say(f"- rounding: {result.lost:.2%} of the change")
     for text in result.warnings:
         warn(text)
+
+
+def extract(result: LoraExtractResult, dry_run: bool) -> None:
+    _groups(result.groups)
+    if result.same:
+        say(f"{counted(result.same, 'layer')} without a difference left out")
+    for text in result.warnings:
+        warn(text)
+    verb = "would write" if dry_run else "wrote"
+    say(
+        f"{verb} {from_here(result.out)}: {result.family}, {counted(result.layers, 'layer')}, "
+        f"{size_of(result.size)}, {result.kept:.2%} of the norm kept"
+        f"{history_hint(result.entry, result.out)}"
+    )

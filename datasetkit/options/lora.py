@@ -230,3 +230,53 @@ class LoraMergeOptions(CheckedOptions):
         counts_from="command line",
         change="a LoRA has layers of another model on purpose",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraExtractOptions(CheckedOptions):
+    """`dsk lora extract`: the rank, and the new file."""
+
+    rank: int | None = option(
+        None,
+        "The rank of every layer.",
+        group="LoRA files",
+        range=(1, 4096),
+        counts_from="command line",
+        shown="none",
+        change="the file must have a known size: 32 to 128",
+    )
+    fro: float | None = option(
+        None,
+        "For each layer the least rank that keeps this share of the Frobenius norm.",
+        range=(0.01, 1),
+        counts_from="command line",
+        shown="none",
+        change="layers that changed little need fewer ranks: 0.8 to 0.95, with --max-rank",
+    )
+    max_rank: int | None = option(
+        None,
+        "The greatest rank that --fro may choose.",
+        range=(1, 4096),
+        shown="no limit",
+        change="the file must not exceed a size",
+    )
+    conv_rank: int | None = option(
+        None,
+        "The rank, or with --fro its greatest, of convolutions larger than 1x1.",
+        range=(1, 4096),
+        shown="as other layers",
+        change="convolutions may be coarser than the rest",
+    )
+    out: str = option(
+        "",
+        _OUT,
+        path="output file",
+        counts_from="command line",
+        shown="TUNED-RULE.safetensors in the current folder",
+        change="the file must have another name",
+    )
+    precision: Precision = option(
+        "same",
+        "The precision of the new file: same is that of the tuned model.",
+        change="fp16 is too narrow, or the file must be half as large",
+    )

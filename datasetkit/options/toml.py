@@ -49,6 +49,7 @@ TABLES: Final[Mapping[str, str]] = {
     "lora-resize": "lora:LoraResizeOptions",
     "lora-convert": "lora:LoraConvertOptions",
     "lora-merge": "lora:LoraMergeOptions",
+    "lora-extract": "lora:LoraExtractOptions",
 }
 
 

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 
 import trainer.lora_files.resize as resizing
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from datasetkit.options.lora import LoraResizeOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, share_kept
 from datasetkit.verbs.shared.lora_output import require_new, write_output
 from trainer.lora_files import lora_file, new_lora, tensor_file
 from trainer.lora_files.resize import RankRule, ResizedLayer, RuleKind
-
-
-@dataclass(frozen=True, slots=True)
-class ResizedGroup:
-    """Layers of one kind: their ranks before and after (least, mean, greatest), and the share of
-    the norm that is kept.
-    """
-
-    name: str
-    layers: int
-    before: tuple[int, float, int]
-    after: tuple[int, float, int]
-    kept: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +25,7 @@ class LoraResizeResult:
     source: Path
     out: Path
     rule: str
-    groups: tuple[ResizedGroup, ...]
+    groups: tuple[LayerGroup, ...]
     kept: float
     size_before: int
     size: int
@@ -84,7 +70,7 @@ def lora_resize(
     entry = write_output(out, tensors, header, verb="lora resize", source=file, context=context)
     zero = tuple(layer.key for layer in report if layer.is_zero)
     return LoraResizeResult(
-        file, out, title, _groups(report), _kept(report), lora.file.size,
+        file, out, title, groups_of(report), share_kept(report), lora.file.size,
         tensor_file.file_size(tensors, header), zero, _warnings(lora, rule), entry, tuple(report),
     )  # fmt: skip
 
@@ -105,31 +91,6 @@ def rule_of(options: LoraResizeOptions) -> RankRule:
         )
     ((kind, value),) = rules
     return RankRule(kind, value, options.max_rank, options.conv_rank)
-
-
-def _groups(report: Sequence[ResizedLayer]) -> tuple[ResizedGroup, ...]:
-    names = dict.fromkeys(layer.group for layer in report)
-    members = {name: [layer for layer in report if layer.group == name] for name in names}
-    return tuple(
-        ResizedGroup(
-            name,
-            len(layers),
-            _spread([layer.rank_before for layer in layers]),
-            _spread([layer.rank for layer in layers]),
-            _kept(layers),
-        )
-        for name, layers in members.items()
-    )
-
-
-def _spread(ranks: Sequence[int]) -> tuple[int, float, int]:
-    return min(ranks), mean(ranks), max(ranks)
-
-
-def _kept(layers: Sequence[ResizedLayer]) -> float:
-    whole = sum(layer.norm**2 for layer in layers)
-    kept = sum((layer.norm * layer.kept) ** 2 for layer in layers)
-    return float((kept / whole) ** 0.5) if whole else 1.0
 
 
 def _warnings(lora: lora_file.LoraFile, rule: RankRule) -> tuple[str, ...]:

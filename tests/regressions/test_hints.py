@@ -235,6 +235,7 @@ ELSEWHERE = {
     "--how svd": ("tests/lora_files/test_merge.py", "svd"),
     "give --rank 32": ("tests/lora_files/test_merge.py", "rank"),
     "--allow-missing": ("tests/trainer/test_lora_tools.py", "missing"),
+    "give --rank 32, or --fro": ("tests/lora_files/test_extract.py", "rank"),
     "--plot .png": ("tests/lora_files/test_checks.py", "plot"),
     "history --recover": ("tests/regressions/test_recovery.py", '"--recover"'),
     "history --forget": ("tests/regressions/test_foreign_projects.py", '"--forget"'),

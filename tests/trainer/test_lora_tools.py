@@ -200,3 +200,21 @@ def test_a_target_that_cannot_be_one_is_refused(based, tmp_path):
     with pytest.raises(ConfigError, match="without a rank"):
         api.lora_merge(source, api.LoraMergeOptions(out=out, into=str(path), rank=4))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_extracted_difference_is_the_lora_that_was_merged(based, tmp_path):
+    family, path, folder, _, changes, _ = based
+    tuned = tmp_path / "tuned.safetensors"
+    source = folder / "0.safetensors"
+    options = api.LoraMergeOptions(out=str(tuned), into=str(path))
+    api.lora_merge([(source, 1.0)], options)
+    given = api.LoraExtractOptions(fro=1.0, max_rank=4, out=str(tmp_path / "lora.safetensors"))
+    result = api.lora_extract(str(tuned), str(path), given)
+    before = {layer.key: layer for layer in lora_file.read(source).layers}
+    after = {layer.key: layer for layer in lora_file.read(result.out).layers}
+    assert before.keys() == after.keys()
+    # The last layer of SD2's text encoder is in the file and not used.
+    assert result.same == (6 if family == "sd2" else 0)
+    for key, layer in after.items():
+        assert layer.shape == before[key].shape
+        assert np.allclose(algebra.delta(layer), changes[0][key].numpy(), atol=2e-6)

@@ -18,7 +18,7 @@ from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.lora_file import ADAPTER_METADATA, DOWN, MID, UP, LoraFile, LoraLayer
 from trainer.lora_files.new_lora import NewLayer, WrittenFormat
 
-_VERSIONS: Final[Mapping[FamilyName, str]] = {
+VERSIONS: Final[Mapping[FamilyName, str]] = {
     "sd1": "sd_v1",
     "sd2": "sd_v2",
     "sdxl": "sdxl_base_v1-0",
@@ -47,7 +47,7 @@ def convert(lora: LoraFile, to: WrittenFormat) -> ConvertedLora:
     if to == "kohya":
         metadata.pop(ADAPTER_METADATA, None)
         metadata.setdefault("ss_network_module", "networks.lora")
-        metadata.setdefault("ss_base_model_version", _VERSIONS[family])
+        metadata.setdefault("ss_base_model_version", VERSIONS[family])
     return ConvertedLora(sorted(layers, key=lambda layer: layer.key), metadata)
 
 

@@ -15,6 +15,7 @@ from datasetkit.project.journal import JournalEntry, UndoResult
 from datasetkit.project.plans import Plan
 from datasetkit.verbs.history import InterruptedCommand, RecoverResult
 from datasetkit.verbs.shared.laid_out import ImageStorage
+from datasetkit.verbs.shared.lora_groups import LayerGroup
 from datasetkit.verbs.shared.project_history import ProjectHistory
 from taggers.models import ModelFiles, ModelRow
 from trainer.files.run_files import EarlierRun
@@ -40,6 +41,7 @@ __all__ = [
     "InterruptedCommand",
     "Job",
     "JournalEntry",
+    "LayerGroup",
     "LoraDescription",
     "LoraFinding",
     "MemoryEstimate",
