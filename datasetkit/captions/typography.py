@@ -52,7 +52,7 @@ def plain_letters(text: str) -> str:
         return text
     from ftfy import fix_text  # here: few captions need it
 
-    fixed = fix_text(text, _config(latin=False))
+    fixed: str = fix_text(text, _config(latin=False))
     if any(map(str.isalnum, fixed)) and all(map(_is_latin, fixed)):
         fixed = fix_text(fixed, _config(latin=True))
     return fixed
