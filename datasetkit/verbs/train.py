@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.captions.caption import parse
 from datasetkit.captions.grammar import kept_and_free
-from datasetkit.core.errors import ConfigError
+from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.files import CONFIG_NAME, display
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
@@ -471,5 +471,11 @@ def saved_step(plan: PlanTrainingResult) -> int | None:
     """
     options = plan.options
     folder, name = Path(options.output_dir), output_name(options, plan.plan)
-    state = resuming.unfinished(folder, name, options, plan.plan)
-    return None if state is None else state.step
+    if not plan.resume:
+        state = resuming.unfinished(folder, name, options, plan.plan)
+        return None if state is None else state.step
+    try:  # the state may still be below `previous/`, or need --extend
+        point = resuming.resume_point(folder, name, options, plan.plan, extend=plan.extend)
+    except DskError:
+        return None
+    return point.state.step

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from datasetkit.cli.main import run as run_dsk
 from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.verbs.train import plan_training, saved_step
 from tests.trainer import tiny
 from trainer import run, setup
 from trainer.files import saved_states
@@ -293,6 +294,16 @@ def test_the_command_refuses_before_the_base_is_loaded(
     assert "has no training state of sks" in capsys.readouterr().err
     assert run_dsk(["train", str(data), "--extend", "--dry-run"]) == 2
     assert "hint: add --resume" in capsys.readouterr().err
+
+
+def test_a_stop_before_a_new_state_is_saved_names_the_state_that_is_resumed(data, options):
+    base = {"output_name": "sks", "pretrained_model_name_or_path": "tiny"}
+    options = replace(options, lr_scheduler="cosine", **base)
+    write_state(options, planned(data, options))
+    longer = replace(options, max_train_epochs=6)
+    assert saved_step(plan_training(data, longer)) is None
+    assert saved_step(plan_training(data, longer, resume=True, extend=True)) == 5
+    assert saved_step(plan_training(data, options)) == 5
 
 
 @pytest.mark.long

@@ -82,7 +82,7 @@ class Runs:
 
         def before() -> None:
             os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
-            vars(setup)["load_parts"] = lambda _: self.parts
+            vars(setup)["load_parts"] = lambda *_: self.parts
             # Checking the files and plotting would take longer than everything else.
             vars(run)["check_files"] = lambda *_: ()
             vars(loss_plot)["plot"] = lambda lines, path, **_: write_atomic(
