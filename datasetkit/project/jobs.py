@@ -8,8 +8,8 @@ Each has a folder in the user's state folder, `jobs/<id>/`:
     stop        a request to stop: {"how": "save" | "now"}
     end.json    how it ended: {"code": ..., "reason": ...}
 
-Whether a job runs is told by the lock and never by the process number, which is used again. What
-the files say may be damaged: it is shown, and nothing is decided by it.
+The lock says whether a job runs, never the process number, which is used again. What the files say
+may be damaged: it is shown, and nothing is decided by it.
 """
 
 from __future__ import annotations
