@@ -11,14 +11,14 @@ from datasetkit.core.files import display
 from datasetkit.core.words import counted
 from datasetkit.options.lora import LoraExtractOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
-from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, share_kept
+from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, reported, share_kept
 from datasetkit.verbs.shared.lora_output import require_new, write_output
 from trainer.families.detect import detect
 from trainer.lora_files import new_lora, tensor_file
 from trainer.lora_files.base_weights import BaseTensor, open_base
 from trainer.lora_files.convert import VERSIONS
 from trainer.lora_files.extract import UncapturedChange
-from trainer.lora_files.resize import RankRule
+from trainer.lora_files.resize import RankRule, ResizedLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,6 @@ def lora_extract(
     models = open_base(tuned), open_base(base)
     detected = detect(models[0].path)
     names = extracting.shared_layers(*models)
-    context.reporter.start("extracting", len(names))
-    try:
-        results = list(
-            extracting.extract(*models, names, detected.family, rule, context.reporter.advance)
-        )
-    finally:
-        context.reporter.finish()
-    if not results:
-        raise InputError(
-            f"no layer of {display(tuned)} differs from {display(base)}",
-            hint="name a model and the one that it was tuned from",
-        )
-    layers, report = [new for new, _ in results], [row for _, row in results]
     dtype = new_lora.output_dtype(options.precision, _dtype(models[0].layers[names[0]]))
     header = {
         "ss_network_module": "networks.lora",
@@ -81,14 +68,27 @@ def lora_extract(
         "ss_sd_model_name": models[1].path.name,
         "ss_training_comment": f"extracted from {Path(tuned).name} by {rule.kind} {rule.value:g}",
     }
-    tensors, header = new_lora.finished(layers, (), header, "kohya", dtype)
+    report: list[ResizedLayer] = []
+    context.reporter.start("extracting", len(names))
+    try:
+        results = extracting.extract(
+            *models, names, detected.family, rule, context.reporter.advance
+        )
+        tensors, header = new_lora.finished(reported(results, report), (), header, "kohya", dtype)
+    finally:
+        context.reporter.finish()
+    if not report:
+        raise InputError(
+            f"no layer of {display(tuned)} differs from {display(base)}",
+            hint="name a model and the one that it was tuned from",
+        )
     other = extracting.uncaptured(*models)
     entry = write_output(
         out, tensors, header, verb="lora extract", source=models[0].path, context=context
     )
     return LoraExtractResult(
-        Path(tuned), Path(base), out, detected.title, groups_of(report), len(layers),
-        len(names) - len(layers), share_kept(report), tensor_file.file_size(tensors, header), other,
+        Path(tuned), Path(base), out, detected.title, groups_of(report), len(report),
+        len(names) - len(report), share_kept(report), tensor_file.file_size(tensors, header), other,
         _warnings(other), entry,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.words import counted
 from datasetkit.options.lora import LoraMergeOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.shared.lora_groups import reported
 from datasetkit.verbs.shared.lora_output import require_new, write_output
 from trainer.lora_files import block_weights, convert, lora_file, new_lora, tensor_file
 from trainer.lora_files.base_weights import open_base
@@ -109,25 +110,22 @@ def _into_lora(
     ranks = tuple(max((layer.rank for layer in s.lora.layers), default=0) for s in sources)
     at_rank = options.rank or max(1, *ranks)
     form = convert.formats(source.lora for source in sources)
-    context.reporter.start("merging", len(gathered))
-    try:
-        results = list(
-            merging.merge(
-                gathered, sources, how, form, rank=options.rank, density=options.density,
-                seed=options.seed, report_rank=at_rank, advance=context.reporter.advance,
-            )
-        )  # fmt: skip
-    finally:
-        context.reporter.finish()
-    layers = [new for new, _ in results]
-    merged = tuple(report for _, report in results)
     dtype = new_lora.output_dtype(options.precision, sources[0].lora.dtype)
     header = merging.merged_metadata(sources, how, out.stem)
     header.setdefault("ss_network_module", "networks.lora")
     header["modelspec.merged_from"] = json.dumps(
         {source.title: new_lora.model_hash(source.lora) for source in sources}
     )
-    tensors, header = new_lora.finished(layers, (), header, form, dtype)
+    merged: list[MergedLayer] = []
+    context.reporter.start("merging", len(gathered))
+    try:
+        results = merging.merge(
+            gathered, sources, how, form, rank=options.rank, density=options.density,
+            seed=options.seed, report_rank=at_rank, advance=context.reporter.advance,
+        )  # fmt: skip
+        tensors, header = new_lora.finished(reported(results, merged), (), header, form, dtype)
+    finally:
+        context.reporter.finish()
     entry = write_output(
         out, tensors, header, verb="lora merge", source=sources[0].lora.path, context=context
     )
@@ -137,7 +135,7 @@ def _into_lora(
         sources=tuple((source.lora.path, source.weight) for source in sources),
         out=out,
         how=how,
-        layers=len(layers),
+        layers=len(merged),
         ranks=ranks,
         rank=max(m.rank for m in merged),
         kept=_share(merged, [m.kept for m in merged]),
@@ -151,7 +149,7 @@ def _into_lora(
         unmoved=None,
         warnings=(),
         entry=entry,
-        merged=merged,
+        merged=tuple(merged),
     )
 
 

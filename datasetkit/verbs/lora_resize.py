@@ -10,7 +10,7 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from datasetkit.options.lora import LoraResizeOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
-from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, share_kept
+from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, reported, share_kept
 from datasetkit.verbs.shared.lora_output import require_new, write_output
 from trainer.lora_files import lora_file, new_lora, tensor_file
 from trainer.lora_files.resize import RankRule, ResizedLayer, RuleKind
@@ -57,16 +57,16 @@ def lora_resize(
         )
     resizing.require_plain(lora, as_lora=options.as_lora, force=options.force)
     dtype = new_lora.output_dtype(options.precision, lora.dtype)
-    context.reporter.start("resizing", len(lora.layers))
-    try:
-        layers, report = resizing.resize(lora, rule, context.reporter.advance)
-    finally:
-        context.reporter.finish()
     header = new_lora.with_comment(lora.metadata, f"resized by {title}")
     header["dsk_resized_from"] = new_lora.model_hash(lora)
-    tensors, header = new_lora.finished(
-        layers, resizing.kept_tensors(lora), header, lora.format, dtype
-    )
+    report: list[ResizedLayer] = []
+    context.reporter.start("resizing", len(lora.layers))
+    try:
+        results = resizing.resize(lora, rule, context.reporter.advance)
+        layers, kept = reported(results, report), resizing.kept_tensors(lora)
+        tensors, header = new_lora.finished(layers, kept, header, lora.format, dtype)
+    finally:
+        context.reporter.finish()
     entry = write_output(out, tensors, header, verb="lora resize", source=file, context=context)
     zero = tuple(layer.key for layer in report if layer.is_zero)
     return LoraResizeResult(

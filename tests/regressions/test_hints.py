@@ -407,7 +407,7 @@ def test_what_is_followed_elsewhere_is_a_hint_and_in_that_test(hint):
 
 # Flags of a line of prompts, not of a command.
 OF_PROMPTS = {"--flag", "--n", "--w"}
-COMING = {"lora convert"}
+COMING: set[str] = set()
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 TABLE = r"(?<!datasetkit)\[+([a-z-]+)\]+"
 

@@ -5,7 +5,7 @@ written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,9 +31,9 @@ _PROJECTIONS: Final = ("proj_in", "proj_out")
 
 @dataclass(frozen=True, slots=True)
 class ConvertedLora:
-    """The layers of a converted file and its header, without ranks and hashes."""
+    """The layers of a converted file, read one by one, and its header without ranks and hashes."""
 
-    layers: list[NewLayer]
+    layers: Iterator[NewLayer]
     metadata: dict[str, str]
 
 
@@ -42,13 +42,13 @@ def convert(lora: LoraFile, to: WrittenFormat) -> ConvertedLora:
     incomplete layers.
     """
     family = require_convertible(lora, to)
-    layers = [_converted(layer, family, to) for layer in lora.layers]
+    layers = (_converted(layer, family, to) for layer in lora.layers)
     metadata = dict(lora.metadata)
     if to == "kohya":
         metadata.pop(ADAPTER_METADATA, None)
         metadata.setdefault("ss_network_module", "networks.lora")
         metadata.setdefault("ss_base_model_version", VERSIONS[family])
-    return ConvertedLora(sorted(layers, key=lambda layer: layer.key), metadata)
+    return ConvertedLora(layers, metadata)
 
 
 def require_convertible(lora: LoraFile, to: WrittenFormat) -> FamilyName:

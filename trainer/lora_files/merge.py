@@ -20,7 +20,7 @@ import numpy as np
 from datasetkit.core.errors import ConfigError, InputError, ModelFileError
 from datasetkit.core.files import display
 from trainer.lora_files import algebra, layer_names
-from trainer.lora_files.algebra import LowRank
+from trainer.lora_files.algebra import LowRank, Svd
 from trainer.lora_files.block_weights import BlockWeights
 from trainer.lora_files.convert import require_complete
 from trainer.lora_files.layer_names import LayerName
@@ -150,29 +150,32 @@ def merge_layer(
 ) -> tuple[NewLayer, MergedLayer]:
     """Merge one layer. report_rank: for which the share of the norm is reported that it keeps."""
     name = members[0].layer.name
-    if how in ("concat", "svd") and all(m.layer.method == "lora" for m in members):
-        whole = concatenated(members)
-        decomposed = algebra.svd(whole)
-    else:
-        if how in ("ties", "dare"):
-            matrix = by_ties(members, density) if how == "ties" else by_dare(members, density, seed)
-        else:
-            matrix = weighted_sum(members)
-        decomposed = algebra.svd_of_matrix(matrix)
-        whole = LowRank(matrix, np.empty((0, 0)))
-    values = decomposed.values
-    norm = float(np.linalg.norm(values))
-    shape = _shape(members, name)
     if how == "concat":
-        factors = whole
-        kept = 1.0
+        factors = concatenated(members)
+        values, kept = algebra.singular_values(factors), 1.0
     else:
+        decomposed = _decomposed(members, how, density, seed)
+        values = decomposed.values
         factors = algebra.truncated(decomposed, min(rank or len(values), len(values)))
         kept = algebra.energy_kept(values, factors.rank)
-    new = NewLayer(key, name, shape, factors, float(factors.rank))
+    norm = float(np.linalg.norm(values))
+    new = NewLayer(key, name, _shape(members, name), factors, float(factors.rank))
     kept_at = algebra.energy_kept(values, report_rank)
     ranks = tuple(m.layer.rank for m in members)
     return new, MergedLayer(key, ranks, factors.rank, norm, kept, kept_at)
+
+
+def _decomposed(
+    members: Sequence[WeightedLayer], how: MergeMethod, density: float, seed: int
+) -> Svd:
+    """Decompose a merged layer: through the factors where it is the sum of LoRA layers."""
+    if how == "svd" and all(member.layer.method == "lora" for member in members):
+        return algebra.svd(concatenated(members))
+    if how == "ties":
+        return algebra.svd_of_matrix(by_ties(members, density))
+    if how == "dare":
+        return algebra.svd_of_matrix(by_dare(members, density, seed))
+    return algebra.svd_of_matrix(weighted_sum(members))
 
 
 def concatenated(members: Sequence[WeightedLayer]) -> LowRank:

@@ -26,6 +26,16 @@ _KERNELS: Final = ("conv1", "conv2", "downsampler", "upsampler", "conv_in", "con
 
 
 @dataclass(frozen=True, slots=True)
+class LayerSummary:
+    """What the header has to know of a layer."""
+
+    name: LayerName
+    rank: int
+    alpha: float
+    has_kernel: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NewLayer:
     """A layer to write. key: its name in the file; shape: of its weight, (out, in) or (out, in, k,
     k); the factors' own scale is 1, and alpha / rank is that of the file.
@@ -42,8 +52,9 @@ class NewLayer:
         return self.factors.rank
 
     @property
-    def has_kernel(self) -> bool:
-        return len(self.shape) > 2 and self.shape[2] * self.shape[-1] > 1
+    def summary(self) -> LayerSummary:
+        has_kernel = len(self.shape) > 2 and self.shape[2] * self.shape[-1] > 1
+        return LayerSummary(self.name, self.rank, self.alpha, has_kernel)
 
     def tensors(self, form: WrittenFormat, dtype: str) -> list[NewTensor]:
         """Return the layer's tensors in a format. Raises InputError where fp16 is too small."""
@@ -98,7 +109,7 @@ def output_dtype(precision: str, source: str) -> str:
 # ---- the header
 
 
-def with_ranks(metadata: Mapping[str, str], layers: Sequence[NewLayer]) -> dict[str, str]:
+def with_ranks(metadata: Mapping[str, str], layers: Sequence[LayerSummary]) -> dict[str, str]:
     """Return the header with the ranks and alphas of new layers: a number where all are equal."""
     header = dict(metadata)
     plain = [layer for layer in layers if not layer.has_kernel] or layers
@@ -139,7 +150,7 @@ def with_hashes(metadata: Mapping[str, str], tensors: Sequence[NewTensor]) -> di
     return {**metadata, "sshs_model_hash": model_hash, "sshs_legacy_hash": legacy_hash}
 
 
-def with_adapter(metadata: Mapping[str, str], layers: Sequence[NewLayer]) -> dict[str, str]:
+def with_adapter(metadata: Mapping[str, str], layers: Sequence[LayerSummary]) -> dict[str, str]:
     """Return the header with the entry from which diffusers restores ranks and alphas; what else
     the entry held stays.
     """
@@ -173,19 +184,23 @@ def model_hash(lora: LoraFile) -> str:
 
 
 def finished(
-    layers: Sequence[NewLayer],
+    layers: Iterable[NewLayer],
     kept: Iterable[NewTensor],
     metadata: Mapping[str, str],
     form: WrittenFormat,
     dtype: str,
 ) -> tuple[list[NewTensor], dict[str, str]]:
-    """Return the tensors of a file in their order, and its header with ranks and hashes. kept:
-    further tensors, as they are.
+    """Return the tensors of a file in their order, and its header with ranks and hashes. Layers are
+    encoded one by one: in float64 they take four times their size. kept: further tensors, as they
+    are.
     """
-    tensors = [tensor for layer in layers for tensor in layer.tensors(form, dtype)]
-    tensors = tensor_file.sort_tensors([*tensors, *kept])
+    tensors, summaries = list(kept), []
+    for layer in layers:
+        tensors += layer.tensors(form, dtype)
+        summaries.append(layer.summary)
+    tensors = tensor_file.sort_tensors(tensors)
     if form == "diffusers":
-        header = with_adapter(metadata, layers)
+        header = with_adapter(metadata, summaries)
         stated = any(key.startswith("ss_") for key in metadata)
-        return tensors, with_hashes(with_ranks(header, layers), tensors) if stated else header
-    return tensors, with_hashes(with_ranks(metadata, layers), tensors)
+        return tensors, with_hashes(with_ranks(header, summaries), tensors) if stated else header
+    return tensors, with_hashes(with_ranks(metadata, summaries), tensors)

@@ -5,7 +5,7 @@ SVD of an r x r matrix, in float64. The layer's own matrix is never computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -100,17 +100,13 @@ def require_plain(lora: LoraFile, *, as_lora: bool, force: bool) -> None:
 
 def resize(
     lora: LoraFile, rule: RankRule, advance: Callable[[], None] = lambda: None
-) -> tuple[list[NewLayer], list[ResizedLayer]]:
+) -> Iterator[tuple[NewLayer, ResizedLayer]]:
     """Resize every layer. advance: called after each. Raises ModelFileError for numbers that are
     not finite.
     """
-    layers, report = [], []
     for layer in lora.layers:
-        new, resized = resize_layer(layer, rule)
-        layers.append(new)
-        report.append(resized)
+        yield resize_layer(layer, rule)
         advance()
-    return layers, report
 
 
 def resize_layer(layer: LoraLayer, rule: RankRule) -> tuple[NewLayer, ResizedLayer]:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import TypeVar
 
+from trainer.lora_files.new_lora import NewLayer
 from trainer.lora_files.resize import ResizedLayer
+
+Report = TypeVar("Report")
+
+
+def reported(
+    results: Iterable[tuple[NewLayer, Report]], report: list[Report]
+) -> Iterator[NewLayer]:
+    """Yield the new layers, and add what is reported of each to a list."""
+    for layer, row in results:
+        report.append(row)
+        yield layer
 
 
 @dataclass(frozen=True, slots=True)
