@@ -12,9 +12,11 @@ from datasetkit import api
 from datasetkit.core.errors import ConfigError, InputError, ModelFileError
 from datasetkit.options.networks import NetworkArgs
 from tests.trainer import tiny, tiny_families
+from tests.trainer.test_lora import pipeline_of
 from trainer.families import registry, sd
 from trainer.files import lora
 from trainer.lora_files import algebra, lora_file, tensor_file
+from trainer.lora_files.layer_names import parse
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +220,34 @@ def test_the_extracted_difference_is_the_lora_that_was_merged(based, tmp_path):
     for key, layer in after.items():
         assert layer.shape == before[key].shape
         assert np.allclose(algebra.delta(layer), changes[0][key].numpy(), atol=2e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tool", ["resize", "merge", "convert"])
+def test_diffusers_loads_what_the_tools_write(full_model, saved, tool):
+    """The change that diffusers' own loader adds is that of plain arithmetic."""
+    source = saved / "kohya.safetensors"
+    if tool == "resize":
+        out = api.lora_resize(source, api.LoraResizeOptions(rank=2, precision="float")).out
+    elif tool == "merge":
+        options = api.LoraMergeOptions(out=str(saved / "m.safetensors"), precision="float")
+        out = api.lora_merge([(source, 0.5), (source, 0.25)], options).out
+    else:
+        given = api.LoraConvertOptions(to="diffusers", precision="float")
+        out = api.lora_convert(source, given).out
+    parts = sd.load(str(full_model))
+    pipe = pipeline_of(parts)
+    pipe.load_lora_weights(str(out.parent), weight_name=out.name)
+    layers = {layer.name: layer for layer in lora_file.read(out).layers}
+    compared = 0
+    for part, model in (("unet", pipe.unet), ("text_encoder", pipe.text_encoder)):
+        for path, module in model.named_modules():
+            if not hasattr(module, "get_delta_weight"):
+                continue
+            whole = path if part == "unet" else f"text_model.{path.removeprefix('text_model.')}"
+            (adapter,) = module.active_adapters
+            actual = module.get_delta_weight(adapter).detach().double().flatten(1).numpy()
+            expected = algebra.delta(layers[parse(f"{part}.{whole}")])
+            assert np.allclose(actual, expected, rtol=1e-4, atol=1e-5), path
+            compared += 1
+    assert compared == len(layers) == 264
