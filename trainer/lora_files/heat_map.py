@@ -139,7 +139,7 @@ def _draw(axes: Axes, panel: _Panel, scale: Any) -> None:
     for x, block in enumerate(panel.blocks):
         write(axes, x + 0.5, -0.55, block, size=6.5, color=FAINT, ha="center")
     for y, kind in enumerate(panel.kinds):
-        shown = legible(kind if len(kind) <= _LONGEST else f"{kind[: _LONGEST - 1]}…")
+        shown = legible(kind if len(kind) <= _LONGEST else f"…{kind[1 - _LONGEST :]}")
         write(axes, -0.2, y + 0.5, shown, size=7.5, ha="right")
         for x, block in enumerate(panel.blocks):
             norm = panel.norms.get((kind, block))
