@@ -309,8 +309,8 @@ def wrong_values(cls: type, table: Mapping[str, Any]) -> dict[str, tuple[str, st
             if key in table:
                 expected, hint = _expected(cls, key)
                 wrong.setdefault(key, (f"{key} = {_shown(table[key])} is not {expected}", hint))
-    except ConfigError:
-        pass  # of options that exclude each other: the caller builds them and sees it
+    except (ConfigError, filters.FilterError):
+        pass  # of several options together: the caller builds them and sees it
     return wrong
 
 

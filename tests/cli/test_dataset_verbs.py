@@ -354,7 +354,8 @@ def test_masks_are_exported_where_sd_scripts_supports_them(dsk, here, laid_out):
     folder = laid_out / "train" / "6_sks"
     for image in sorted(folder.glob("*.png")):
         (folder / "masks").mkdir(exist_ok=True)
-        Image.new("L", (64, 64), 255).save(folder / "masks" / image.name)
+        with Image.open(image) as opened:
+            Image.new("L", opened.size, 255).save(folder / "masks" / image.name)
     assert dsk("export", "dataset").code == 0
     (train,) = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["datasets"][
         0
@@ -372,6 +373,8 @@ def test_masks_are_exported_where_sd_scripts_supports_them(dsk, here, laid_out):
         "dataset/dataset.toml",
         "--config-file",
         "dataset/config.toml",
+        "--set",
+        "pretrained_model_name_or_path=tiny",
         "--dry-run",
     )
     assert again.code == 0 and "no mask" not in again.err

@@ -112,12 +112,21 @@ def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, m
     assert ended.code == 0, ended.err
     assert seen == [
         "reading the dataset",
+        "reading images 2",
         "loading PyTorch",
         "loading the base model",
+        "loading diffusers and transformers",
+        "loading the base model: unet",
+        "loading the base model: text_encoder",
+        "loading the base model: vae",
         "preparing the network and the optimizer",
         "encoding images 2",
+        "reading the base model's hash",
         "training 2",
+        "first step",
         "saving",
+        "plotting the loss",
+        "checking the LoRA",
     ]
     lines = ended.out.splitlines()
     last = next(n for n, line in enumerate(lines) if line.startswith("trained ")) - 1

@@ -17,7 +17,12 @@ from tests.cli.conftest import images, snapshot
 
 CLASSES: dict[str, Any] = {name: toml.options_class(name) for name in toml.TABLES}
 OPTIONS = [(table, d) for table, cls in CLASSES.items() for d in declared(cls)]
-WRITTEN = [(table, d) for table, d in OPTIONS if d.is_written and table != "run"]
+# Those of `dsk lora` count on the command line only.
+WRITTEN = [
+    (table, d)
+    for table, d in OPTIONS
+    if d.is_written and table != "run" and d.about.counts_from != "command line"
+]
 # The smallest command of each table that writes to a path, on the folder `downloaded`.
 COMMANDS = {
     "check": ("check", "downloaded"),
@@ -493,10 +498,11 @@ def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
 # Options whose value is a text and neither a path nor the name of a class. A new one has to be
 # declared as a path (`path=...`), as code (`imports_code=...`), or to be added here.
 TEXTS = set(
-    "additional allow_host bg caption_prefix caption_suffix class_name detector encoding exclude "
-    "host keep_tokens_separator lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps "
-    "model name negative network_args only optimizer_args output_name prefix provider replace "
-    "revision secondary_separator skip tagger training_comment trigger where".split()
+    "additional allow_host bg blocks caption_prefix caption_suffix class_name detector encoding "
+    "exclude host keep_duplicates keep_tokens_separator lr_decay_steps lr_scheduler "
+    "lr_scheduler_args lr_warmup_steps model name negative network_args only optimizer_args "
+    "output_name prefix provider replace revision secondary_separator skip tagger "
+    "training_comment trigger where".split()
 )
 
 
@@ -512,7 +518,9 @@ def test_each_option_that_takes_a_text_says_whether_it_is_a_path_or_code():
 
 
 def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
-    counts = {(d.name, d.about.counts_from) for _, d in OPTIONS}
+    of_lora = [d for table, d in OPTIONS if table.startswith("lora-") and d.is_written]
+    assert of_lora and all(d.about.counts_from == "command line" for d in of_lora)
+    counts = {(d.name, d.about.counts_from) for t, d in OPTIONS if not t.startswith("lora-")}
     assert {name for name, source in counts if source == "command line"} == {
         "allow_host", "host", "open", "port",
     }  # fmt: skip

@@ -228,6 +228,9 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "jobs list shows those that have ended": ("tests/regressions/test_jobs.py", '"jobs", "list"'),
+    "jobs list shows the ids": ("tests/regressions/test_jobs.py", '"jobs", "list"'),
+    "jobs list shows those that are": ("tests/regressions/test_jobs.py", '"jobs", "list"'),
     "--blocks BASE=1,MID=0.5": ("tests/lora_files/test_merge.py", "blocks"),
     "leave out --blocks": ("tests/lora_files/test_merge.py", "blocks"),
     "--out merged.safetensors": ("tests/lora_files/test_merge.py", "out"),

@@ -16,6 +16,7 @@ from datasetkit import api
 from datasetkit.cli import console
 from tests.cli.commands import commands
 from tests.cli.conftest import images, write_image
+from tests.lora_files.files import pair, save
 
 NAME = "a_photograph_of_mikami_yua_from_the_autumn_collection"
 PROJECT = """
@@ -62,6 +63,14 @@ LINES = {
     "run": ["run", "--dry-run"],
     "history": ["history", "."],
     "undo": ["undo", "imgs", "--dry-run"],
+    "lora info": ["lora", "info", "a.safetensors", "b.safetensors"],
+    "lora check": ["lora", "check", "a.safetensors"],
+    "lora resize": ["lora", "resize", "a.safetensors", "--rank", "2", "--dry-run"],
+    "lora convert": ["lora", "convert", "a.safetensors", "--to", "diffusers"],
+    "lora merge": ["lora", "merge", "a.safetensors", "b.safetensors", "--out", "ab.safetensors"],
+    "lora extract": ["lora", "extract", "a.safetensors", "b.safetensors"],
+    "jobs list": ["jobs", "list"],
+    "jobs stop": ["jobs", "stop"],
     "models list": ["models", "list"],
     "models where": ["models", "where"],
     # Errors, with hints.
@@ -78,7 +87,10 @@ NOT_RUN = {"review", "models download"}
 
 
 def project(folder: Path) -> None:
-    """Make images with captions, some of them wrong, and a dsk.toml."""
+    """Make images with captions, some of them wrong, a dsk.toml, and two LoRA files."""
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
+    for n, name in enumerate("ab"):
+        save(folder / f"{name}.safetensors", pair(layer, 8, 8, 4, 4.0, seed=n))
     for n, path in enumerate(images(folder / "photos", 3)):
         path.with_suffix(".txt").write_text(f"photo number {n}, outdoors, tree\n")
     for n in range(1, 6):
