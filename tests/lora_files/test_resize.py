@@ -1,5 +1,6 @@
 """`dsk lora resize`: the golden ranks, and none of the defects of other programs."""
 
+import errno
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 
 from datasetkit import api
 from tests.lora_files import files
-from trainer.lora_files import algebra, lora_file, resize
+from trainer.lora_files import algebra, lora_file, resize, tensor_file
 from trainer.lora_files.resize import RankRule
 
 UNET = "lora_unet_mid_block_attentions_0_proj_in"
@@ -339,3 +340,36 @@ def test_wrong_files_and_wrong_calls(dsk, here):
         assert ended.err.startswith("error: ") and "\nhint: " in ended.err
         assert sorted(p.name for p in here.iterdir() if p.name != ".dsk") == names
     assert path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(OSError(errno.ENOSPC, "No space left"), 13), (KeyboardInterrupt(), 130)]
+)
+def test_a_file_that_cannot_be_finished_leaves_nothing(dsk, here, monkeypatch, error, code):
+    files.save(here / "a.safetensors", files.pair(UNET, 40, 30, 8, 4.0))
+    whole = tensor_file.write
+
+    def interrupted(file, tensors, *others):
+        whole(file, tensors, *others)
+        raise error
+
+    monkeypatch.setattr(tensor_file, "write", interrupted)
+    assert dsk("lora", "resize", "a.safetensors", "--rank", "4").code == code
+    assert sorted(p.name for p in here.iterdir() if p.name != ".dsk") == ["a.safetensors"]
+    monkeypatch.setattr(tensor_file, "write", whole)
+    assert dsk("lora", "resize", "a.safetensors", "--rank", "4").code == 0
+    assert dsk("undo").code == 0 and not (here / "a-rank4.safetensors").exists()
+
+
+def test_a_file_that_appears_meanwhile_is_kept(dsk, here, monkeypatch):
+    files.save(here / "a.safetensors", files.pair(UNET, 40, 30, 8, 4.0))
+    whole = tensor_file.write
+
+    def slow(file, tensors, *others):
+        whole(file, tensors, *others)
+        (here / "a-rank4.safetensors").write_bytes(b"somebody's")
+
+    monkeypatch.setattr(tensor_file, "write", slow)
+    ended = dsk("lora", "resize", "a.safetensors", "--rank", "4")
+    assert ended.code == 2 and "already exists" in ended.err
+    assert (here / "a-rank4.safetensors").read_bytes() == b"somebody's"
