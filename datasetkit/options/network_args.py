@@ -225,7 +225,7 @@ def _pairs(network_args: Sequence[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for pair in network_args:
         name, sign, text = (part.strip() for part in pair.partition("="))
-        if not sign or name in pairs:
+        if not sign or pairs.get(name, text) != text:  # the GUI of kohya_ss writes some twice
             raise ConfigError(
                 f"network_args: {pair!r}", hint="give each argument once, as name=value"
             )

@@ -134,3 +134,11 @@ def test_options_that_do_not_go_together_are_refused(given_options, words):
     with pytest.raises(ConfigError) as caught:
         TrainOptions(**given_options)
     assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_an_argument_may_be_written_twice_with_one_value():
+    """The GUI of kohya_ss does so with use_tucker."""
+    twice = ["algo=loha", "rank_dropout=0.1", "use_tucker=False", "use_tucker=False"]
+    assert read("lycoris.kohya", twice, dim=4, alpha=1).rank_dropout == 0.1
+    with pytest.raises(ConfigError, match="factor=8"):
+        read("lycoris.kohya", ["algo=lokr", "factor=4", "factor=8"], dim=4, alpha=1)

@@ -423,6 +423,7 @@ def test_wrong_tables_of_a_dataset_toml_are_one_line(folder, dsk, text):
         (b'{"base_model_name": "x", "optimizer": {}}', "p.json", "no preset of the kohya_ss GUI"),
         (b'{"max_resolution": "512", "num_vectors_per_token": 8}', "p.json", "textual inversion"),
         (b'{"max_resolution": "1", "learning_rate_te": 8}', "p.json", "full finetuning"),
+        (b'{"max_resolution": "1", "optimizer": "", "lr_warmup": 0}', "p.json", "Dreambooth"),
         (b'{"LoRA_type": "Standard"}', "p.toml", "no dataset is given"),
         ("öl = 1".encode("latin-1"), "c.toml", "is not UTF-8 text"),
         ("a = 1".encode("utf-16"), "c.toml", "is not UTF-8 text"),

@@ -84,6 +84,8 @@ def _of_json(data: Any, source: str) -> Format:
     if "LoRA_type" in data or (len(_PRESET_KEYS & set(data)) > 1 and "network_dim" in data):
         return Format.GUI_PRESET
     other = next((name for key, name in _OTHER_TRAININGS.items() if key in data), None)
+    if other is None and len(_PRESET_KEYS & set(data)) > 1:
+        other = "Dreambooth"
     if other:
         raise ConfigError(
             f"{source} is a JSON preset of the kohya_ss GUI for {other}",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from datasetkit.options.networks import LYCORIS
+from datasetkit.options.train import TrainOptions
 from trainer.config.findings import Findings, shown
 from trainer.config.keys import (
     GUI_MODELS,
@@ -18,6 +19,7 @@ from trainer.config.keys import (
     KeyMeaning,
     is_off,
 )
+from trainer.plan.plan import Subset
 
 _BLOCKS: Final = (
     "down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", "block_dims",
@@ -37,23 +39,30 @@ _LISTS: Final = ("optimizer_args", "lr_scheduler_args")
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A LoRA_type. args: the keys of a preset that it uses, in the order of the GUI."""
+    """A LoRA_type. args: the keys of a preset that it uses, in the order of the GUI. keeps_zero:
+    the GUI also passes a conv_dim of 0, with which the convolutional blocks are trained without
+    their 3x3 convolutions.
+    """
 
     module: str
     args: tuple[str, ...]
     algo: str = ""
+    keeps_zero: bool = False
 
 
 _KINDS: Final[Mapping[str, _Kind]] = {
     "Standard": _Kind("networks.lora", _BLOCKS),
-    "Kohya LoCon": _Kind("networks.lora", (*_CONV, *_BLOCKS)),
+    "Kohya LoCon": _Kind("networks.lora", (*_CONV, *_BLOCKS), keeps_zero=True),
     "Kohya LoHa": _Kind("networks.loha", _NATIVE),
     "Kohya LoKr": _Kind("networks.lokr", (*_NATIVE, "factor")),
-    "LoCon": _Kind(LYCORIS, _OF_LYCORIS, "locon"),
-    "LyCORIS/LoCon": _Kind(LYCORIS, _OF_LYCORIS, "locon"),
-    "LyCORIS/LoHa": _Kind(LYCORIS, _OF_LYCORIS, "loha"),
-    "LyCORIS/LoKr": _Kind(LYCORIS, (*_OF_LYCORIS, "factor", "use_cp", "decompose_both"), "lokr"),
+    "LoCon": _Kind(LYCORIS, _OF_LYCORIS, "locon", keeps_zero=True),
+    "LyCORIS/LoCon": _Kind(LYCORIS, _OF_LYCORIS, "locon", keeps_zero=True),
+    "LyCORIS/LoHa": _Kind(LYCORIS, _OF_LYCORIS, "loha", keeps_zero=True),
+    "LyCORIS/LoKr": _Kind(
+        LYCORIS, (*_OF_LYCORIS, "factor", "use_cp", "decompose_both"), "lokr", keeps_zero=True
+    ),
 }
+_COUNTED: Final = (".jpg", ".jpeg", ".png", ".webp")
 _DROPPED: Final = (None, "", False, 0, "0")
 # The GUI's older names of two arguments.
 _OLD_NAMES: Final = {"conv_dims": "conv_block_dims", "conv_alphas": "conv_block_alphas"}
@@ -68,6 +77,7 @@ def flattened(data: Mapping[str, Any], file: str, findings: Findings) -> dict[st
     for name in _LISTS:
         if isinstance(table.get(name), str):
             table[name] = table[name].replace('"', "").split()
+    _set_cycles(table)
     _set_length(table)
     _set_warmup(table)
     _set_parts(table)
@@ -108,7 +118,9 @@ def _network(table: dict[str, Any], file: str, findings: Findings) -> dict[str, 
             "choose " + ", ".join(kind for kind in _KINDS if kind != "LoCon"),
         )
         return {}
-    used = {key: values[key] for key in (*kind.args, *_PLUS) if not is_off(values.get(key))}
+    given = {key: values[key] for key in (*kind.args, *_PLUS) if values.get(key) not in (None, "")}
+    kept = _CONV if kind.keeps_zero else ()
+    used = {key: value for key, value in given.items() if key in kept or not is_off(value)}
     if "conv_dim" not in used:
         used.pop("conv_alpha", None)
     args = [f"{key}={_text(value)}" for key, value in used.items()]
@@ -123,11 +135,42 @@ def _text(value: Any) -> str:
     return str(int(value) if is_whole else value).replace('"', "")
 
 
+def _set_cycles(table: dict[str, Any]) -> None:
+    """Let `epoch` count where the field of the cycles is empty, as the GUI does."""
+    if table.get("lr_scheduler_num_cycles") == "":
+        table["lr_scheduler_num_cycles"] = table.get("epoch")
+
+
 def _set_length(table: dict[str, Any]) -> None:
-    """Let `epoch` count where neither epochs nor steps are given: the GUI makes steps of it."""
+    """Let `epoch` count where neither epochs nor steps are given, nor a dataset.toml, for which the
+    GUI does not look at it.
+    """
+    counts = counts_epoch(table)
     epoch = table.pop("epoch", None)
-    if is_off(table.get("max_train_epochs")) and is_off(table.get("max_train_steps")):
+    if counts:
         table["max_train_epochs"] = epoch
+
+
+def counts_epoch(data: Mapping[str, Any]) -> bool:
+    """Tell whether the GUI makes steps of a preset's `epoch`."""
+    keys = ("max_train_epochs", "max_train_steps", "dataset_config")
+    more = str(data.get("additional_parameters", ""))
+    return all(is_off(data.get(key)) and f"--{key}" not in more for key in keys)
+
+
+def count_steps(subsets: Iterable[Subset], options: TrainOptions) -> int:
+    """Return the steps that the GUI makes of `epoch`: images times repeats, divided by the batch
+    size and the accumulation, regardless of the buckets; twice as many with regularisation.
+    """
+    folders = {subset.folder: subset for subset in subsets}.values()
+    samples = sum(
+        subset.repeats * sum(p.suffix.lower() in _COUNTED for p in subset.folder.iterdir())
+        for subset in folders
+        if not subset.is_reg
+    )
+    factor = 2 if any(subset.is_reg for subset in folders) else 1
+    per_step = options.train_batch_size * options.gradient_accumulation_steps
+    return -(-samples * (options.max_train_epochs or 1) * factor // per_step)
 
 
 def _set_warmup(table: dict[str, Any]) -> None:

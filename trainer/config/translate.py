@@ -125,9 +125,20 @@ def translate(
     else:
         train_options = _built(options, {}, overrides, files.where)
         subsets, more = _of_folders(train_options, files, data_dir)
+        if _counts_as_gui(files.run_file, overrides):
+            steps = gui_preset.count_steps(subsets, train_options)
+            train_options = replace(train_options, max_train_steps=steps)
     return TranslatedConfig(
         train_options, subsets, findings.ignored, (*notices, *more), files.read_as
     )
+
+
+def _counts_as_gui(file: OptionsFile | None, overrides: Mapping[str, Any]) -> bool:
+    """Tell whether the steps are those that the GUI makes of the `epoch` of its preset."""
+    given = [overrides.get(name) for name in ("max_train_epochs", "max_train_steps")]
+    if file is None or file.format is not Format.GUI_PRESET or given != [None, None]:
+        return False
+    return gui_preset.counts_epoch(file.data) and not is_off(file.data.get("epoch"))
 
 
 def _built(
