@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -162,7 +162,7 @@ class RecentLoss:
     _recent: deque[tuple[float, int]] = field(init=False)
 
     def __post_init__(self, before: Sequence[Mapping[str, Any]]) -> None:
-        losses = [(float(row["loss"]), int(row["samples"])) for row in before if "loss" in row]
+        losses = [(row["loss"], row["samples"]) for row in before if row.get("loss") is not None]
         self._recent = deque(losses, maxlen=self.steps)
 
     def add(self, log: StepLog) -> float:
@@ -195,7 +195,8 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         with writing(folder):
-            self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+            # From this step on, what is there before is not shown.
+            self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else 0)
         self._recent = RecentLoss(per_epoch, before)
 
     def add(self, log: StepLog) -> None:
@@ -269,13 +270,26 @@ class ProgressLine:
         """Do nothing: whoever opened the progress line closes it."""
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a metrics file, up to a line that a kill cut off."""
+def _is_metrics_row(row: Mapping[str, Any]) -> bool:
+    return all(value is None or type(value) in (int, float) for value in row.values()) and (
+        "loss" not in row or type(row.get("samples")) is int
+    )
+
+
+def read_rows(
+    path: Path, is_row: Callable[[Mapping[str, Any]], bool] = _is_metrics_row
+) -> list[dict[str, Any]]:
+    """Read the rows of a file with a JSON object a line, each of a step. Lines that a kill cut off,
+    and others that the run did not write, are left out: a run can go on without them.
+    """
     rows: list[dict[str, Any]] = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            continue
+        if type(row.get("epoch")) is int and is_row(row):
+            rows.append(row)
     return rows

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from PIL import Image, ImageDraw
 
+from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import write_atomic, writing
 from datasetkit.core.words import counted
 from datasetkit.figure_style import EMPTY, FAINT, INK, font
@@ -49,9 +50,9 @@ class PreviewContactSheet:
     _small: dict[str, Image.Image] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        rows = read_rows(self._record) if self.start else []
+        rows = read_rows(self._record, _is_record) if self.start else []
         self._lines = [
-            line for line in rows if int(line["step"]) <= self.start and self._file(line).is_file()
+            line for line in rows if line["step"] <= self.start and self._file(line).is_file()
         ]
 
     @property
@@ -94,7 +95,8 @@ class PreviewContactSheet:
         pixels.save(self.draw(), self.path)
 
     def draw(self) -> Image.Image:
-        """Return the contact sheet."""
+        """Return the contact sheet, without images that somebody has replaced by something else."""
+        self._lines = [line for line in self._lines if self._is_readable(line)]
         columns = list(
             dict.fromkeys(
                 _column(line) for line in sorted(self._lines, key=lambda line: line["place"])
@@ -112,6 +114,22 @@ class PreviewContactSheet:
         if file not in self._small:
             self._small[file] = _thumbnail(pixels.load(self._file(line)))
         return self._small[file]
+
+    def _is_readable(self, line: Mapping[str, Any]) -> bool:
+        try:
+            self._image(line)
+        except InputError:
+            return False
+        return True
+
+
+def _is_record(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row describes an image, as `PreviewContactSheet.add` writes it."""
+    try:
+        hash(_column(row))
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return False
+    return isinstance(row.get("file"), str) and isinstance(row["place"], int)
 
 
 def _column(line: Mapping[str, Any]) -> ContactSheetColumn:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -182,10 +182,9 @@ class Validator:
 
     def __post_init__(self) -> None:
         self._images = choose_images(self.setup.plan, self.setup.options)
-        lines = read_rows(self._record) if self.start else []
-        self._lines = [line for line in lines if int(line["step"]) <= self.start]
-        if self.start and self._best.is_file():
-            self.best = BestStep(**json.loads(self._best.read_text(encoding="utf-8")))
+        lines = read_rows(self._record, _is_record) if self.start else []
+        self._lines = [line for line in lines if line["step"] <= self.start]
+        self.best = _read_best(self._best) if self.start else None
 
     @property
     def _record(self) -> Path:
@@ -239,6 +238,29 @@ class Validator:
             return None
         before = [torch.tensor([row for _, row in rows], dtype=torch.float64) for rows in recorded]
         return before[0], before[1]
+
+
+def _is_record(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row has the losses of each image, as `Validator.validate` writes them."""
+    try:
+        return all(
+            isinstance(name, str) and len([float(loss) for loss in losses]) == TIMESTEPS
+            for key in ("held_out", "trained")
+            for name, losses in row[key]
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _read_best(path: Path) -> BestStep | None:
+    """Return the best step so far, None where it is not known."""
+    try:
+        best = BestStep(**json.loads(path.read_bytes()))
+    except (OSError, TypeError, ValueError, RecursionError):
+        return None
+    is_whole = type(best.step) is type(best.epoch) is int and type(best.loss) is float
+    is_whole &= all(n is None or type(n) is float for n in (best.change, best.error))
+    return best if is_whole else None
 
 
 def _best_record(folder: Path, name: str) -> Path:
