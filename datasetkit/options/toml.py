@@ -259,6 +259,7 @@ def _build(
     _refuse_control(cls, table, where)
     if typed.startswith("--set"):  # their values are TOML, too
         _refuse_control(cls, given, "--set")
+    _refuse_bytes(merged, given, where, typed)
     from pydantic import ValidationError
 
     try:
@@ -312,6 +313,21 @@ def wrong_values(cls: type, table: Mapping[str, Any]) -> dict[str, tuple[str, st
     except (ConfigError, filters.FilterError):
         pass  # of several options together: the caller builds them and sees it
     return wrong
+
+
+def _refuse_bytes(
+    values: Mapping[str, Any], given: Mapping[str, Any], where: str, typed: str
+) -> None:
+    """Refuse text that is not Unicode, such as the path of a folder whose name is not UTF-8."""
+    for key, value in values.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            name = typed.format(key) if key in given else f"{where}: {key}"
+            raise ConfigError(
+                f"{name} = {display(str(value))} is not UTF-8",
+                hint="rename the file or folder, or name it by a link",
+            ) from None
 
 
 def _refuse_control(cls: type, values: Mapping[str, Any], where: str) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.toml_text import WINDOWS_PATH_HINT, parse_toml, refuse_control
+from datasetkit.options.toml import build
+from datasetkit.options.train import TrainOptions
 from trainer.config import setting
 
 MISTAKES = {
@@ -105,3 +107,11 @@ def test_a_setting_without_quotes_is_text():
     assert setting("output_name=my lora") == ("output_name", "my lora")
     assert setting("network_dim=64") == ("network_dim", 64)
     assert setting("train.output_name='a'") == ("output_name", "a")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_name_that_is_not_utf8_is_named_with_its_option(given):
+    value = {"output_dir": "out\udcff"}
+    with pytest.raises(ConfigError, match=r"output_dir = out\\xff is not UTF-8") as caught:
+        build(TrainOptions, {} if given else value, value if given else {}, where="x", typed="--{}")
+    assert "rename" in caught.value.hint
