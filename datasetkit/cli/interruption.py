@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 # What the same command does after an interruption. A plan is either not begun, or the next command
 # completes it; stages keep each finished image, scores and measurements are stored in batches.
@@ -99,4 +101,13 @@ def described(arguments: Sequence[str]) -> NextStep | None:
 
 def typed(arguments: Sequence[str], *more: str) -> str:
     """Return a command line as one would type it, with more options."""
-    return shlex.join(["dsk", *arguments, *(word for word in more if word not in arguments)])
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)  # after it a word is no option
+    words[end:end] = [word for word in more if word not in words[:end]]
+    return shlex.join([*_program(), *words])
+
+
+def _program() -> list[str]:
+    """Return how dsk was called: where it is not installed, `python -m datasetkit`."""
+    as_module = Path(sys.argv[0]).parts[-2:] == ("datasetkit", "__main__.py")
+    return ["python", "-m", "datasetkit"] if as_module else ["dsk"]

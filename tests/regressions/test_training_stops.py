@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from datasetkit.cli import interruption
 from datasetkit.cli.main import run as run_dsk
 from datasetkit.core.stopping import Request, RunPause, StopRequests, Terminated
 from datasetkit.verbs import train as verb
@@ -347,3 +348,22 @@ def test_nohup_keeps_hang_ups_away():
     child.send_signal(signal.SIGTERM)
     assert child.wait(20) == 143
     child.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "command"),
+    [
+        (["train", "my set"], "/usr/bin/dsk", "dsk train 'my set' --resume"),
+        (["train", "ds", "--resume"], "/usr/bin/dsk", "dsk train ds --resume"),
+        (["train", "--", "-ds"], "/usr/bin/dsk", "dsk train --resume -- -ds"),
+        (["train", "--", "--resume"], "dsk", "dsk train --resume -- --resume"),
+        (["train", "it's"], "/x/datasetkit/__main__.py",
+         """python -m datasetkit train 'it'"'"'s' --resume"""),
+        (["train", "ds"], "/x/pytest/__main__.py", "dsk train ds --resume"),
+    ],
+)  # fmt: skip
+def test_the_command_to_continue_is_called_as_the_first_one_was(
+    monkeypatch, words, program, command
+):
+    monkeypatch.setattr(sys, "argv", [program])
+    assert interruption.typed(words, "--resume") == command
