@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -164,10 +164,12 @@ def _own_files(
     """Begin the record of a run's files; None in all processes but the main one, which wait for it.
 
     The files of an earlier run of the same name are moved to `previous/`; if a state there is
-    resumed, its run is moved back.
+    resumed, its run is moved back. What a resumed run wrote after its state is moved there, too.
     """
     files = None
     if run.device_context.is_main:
+        # Once more: loading and encoding may have taken minutes.
+        run_files.require_own(folder, name, resume=state is not None)
         if state is None:
             run_files.move_to_previous(folder, name)
         elif state.folder.parent != folder:
@@ -182,6 +184,8 @@ def _own_files(
                 "versions": run_files.versions(),
             },
         )
+        if state is not None and (later := run_files.written_later(folder, name, state.step)):
+            files.set_aside(later)
         saved_states.prune(files)
     processes().wait_for_everyone()
     return files
@@ -276,11 +280,12 @@ def _train(
     waited = in_steps = 0.0
     reporter.start("training", run.plan.steps)
     reporter.advance(start)
-    try:
-        if not start:
-            outputs.before_first_step()
-        reporter.phase("first step")  # it also encodes captions and sets up the device
-        with stop.saving():
+    with ExitStack() as until_the_end:
+        try:
+            if not start:
+                outputs.before_first_step()
+            reporter.phase("first step")  # it also encodes captions and sets up the device
+            until_the_end.enter_context(stop.saving())
             for log in loop.steps(run, start=start):
                 outputs.after_step(log)
                 waited += log.waited
@@ -290,12 +295,11 @@ def _train(
                 last_epoch.append(log)
                 reporter.advance()
                 _pause_if_asked(run, outputs, log.step, stop)
-    finally:
-        reporter.finish()
-        outputs.close()
-    between_steps = time.monotonic() - started - in_steps
-    with stop.saving():  # all steps are taken: the run may as well end
-        loras, remarks = outputs.finish()
+        finally:
+            reporter.finish()
+            outputs.close()
+        between_steps = time.monotonic() - started - in_steps
+        loras, remarks = outputs.finish()  # all steps are taken: the run may as well end
         reporter.finish()
     return TrainedLora(
         files=loras,
@@ -352,7 +356,7 @@ class _RunOutputs:
         self.plot_path = folder / f"{name}-loss.png"
         if files is not None:
             files.add(*_changing_files(run, name, prompts))
-        self._writers = _writers(run, self.metrics_path, start, reporter)
+        self._writers = _writers(run, self.metrics_path, start, files, reporter)
         sheet = PreviewContactSheet(folder, name, start)
         self.previews = Previews(run, prompts, sheet, files, self._writers, reporter)
         self.validator = Validator(run, folder, name, start) if run.plan.held_out else None
@@ -540,10 +544,10 @@ def _rates(run: TrainingSetup) -> str:
 
 
 def _writers(
-    run: TrainingSetup, path: Path, start: int, reporter: Reporter
+    run: TrainingSetup, path: Path, start: int, files: RunFiles | None, reporter: Reporter
 ) -> list[metrics.Writer]:
     """Return the metrics writers of this process; only the main process has any."""
-    if not run.device_context.is_main:
+    if files is None:
         return []
     device = run.device_context.device
     writers: list[metrics.Writer] = [metrics.JsonLines(path, start=start, device=device)]
@@ -551,7 +555,8 @@ def _writers(
     per_epoch = run.plan.totals.steps_per_epoch
     writers.append(metrics.ProgressLine(reporter, device, per_epoch=per_epoch, before=before))
     if run.options.logging_dir:
-        logs = Path(run.options.logging_dir)
+        # A folder for each run: TensorBoard draws all files of one as one curve.
+        logs = Path(run.options.logging_dir) / f"{files.name}-{run_files.stamp(files.started)}"
         writers.append(metrics.TensorBoard(logs, start=start, per_epoch=per_epoch, before=before))
     return writers
 

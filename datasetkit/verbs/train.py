@@ -219,12 +219,25 @@ def _with_start(
         )
         return replace(result, plan=replace(plan, notices=(*plan.notices, notice)))
     point = resuming.resume_point(folder, name, options, plan, extend=extend, reporter=reporter)
+    notices = (*point.notices, *_later_files(point.state.folder.parent, name, point.state.step))
     return replace(
         result,
-        plan=replace(plan, notices=(*plan.notices, *point.notices)),
+        plan=replace(plan, notices=(*plan.notices, *notices)),
         resume=True,
         extend=extend,
         start=point.state.step,
+    )
+
+
+def _later_files(folder: Path, name: str, step: int) -> tuple[str, ...]:
+    """Return a line about the files that a run wrote after the step that it goes on from."""
+    later = run_files.written_later(folder, name, step)
+    if not later:
+        return ()
+    more = f" and {len(later) - 1:,} more" if len(later) > 1 else ""
+    return (
+        f"what the run wrote after step {step:,} moves to previous/: "
+        f"{display(later[0].name)}{more} in {display(folder)}",
     )
 
 

@@ -4,11 +4,13 @@ Two runs into one folder used to share their files: the second listed and pruned
 """
 
 import errno
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -20,6 +22,7 @@ from tests.cli.test_train import given
 from trainer.files import run_files, run_lock, run_manifest, saved_states
 from trainer.files.run_files import RunFiles
 from trainer.files.run_manifest import RunFile, RunManifest
+from trainer.plan import resume
 
 STARTED = "2026-11-29T10:15:00Z"
 AWAY = "previous/20261129T101500Z"
@@ -442,11 +445,224 @@ def test_the_end_of_a_run_is_recorded_with_all_hashes(out):
 def test_a_name_that_begins_like_another_ones_is_another_run(out):
     """`k-000001.safetensors` is the first epoch of k, and the result of a run called k-000001."""
     ended_run(out)
-    with pytest.raises(InputError, match="did not write"):
+    with pytest.raises(InputError, match="may give files the same name"):
         run_files.require_own(out, "k-000001")
     assert run_files.earlier_run(out, "k-000001") is None
     assert {f.name for f in run_manifest.matching_files(out, "k")} == {*RUN, "k-state-00000001"}
     run_files.require_own(out, "k+")
+
+
+NAMES_OF_K = [
+    "k-best", "k-000001", "k-step00000004", "k.diffusers", "k-best.diffusers", "k-failed-check",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", NAMES_OF_K)
+@pytest.mark.parametrize("going_on", [False, True])
+def test_runs_that_may_give_files_the_same_name_do_not_share_a_folder(out, other, going_on):
+    """The best step of k is `k-best.safetensors`, and so is the result of a run called k-best."""
+    for first, second in (("k", other), (other, "k")):
+        with run_lock.hold(out, first) if going_on else nullcontext():
+            if not going_on:
+                RunFiles.start(out, first, STARTED)
+            with pytest.raises(InputError, match="may give files the same name") as refused:
+                run_files.require_own(out, second)
+            assert refused.value.hint == "set another output_name or output_dir"
+        (out / f"{first}-run.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "other", ["k-run", "k2", "k-state-00000001", "k-samples", "K", "k-best2", "k-00001", "", "kx"]
+)
+def test_runs_that_only_begin_alike_share_a_folder(out, other):
+    RunFiles.start(out, "k", STARTED)
+    RunFiles.start(out, other or "x", STARTED)
+    for name in ("k", other or "x"):
+        run_files.require_own(out, name)
+
+
+@pytest.mark.parametrize("place", ["file", "link"])
+def test_what_is_in_the_way_of_previous_is_refused_before_anything_changes(out, tmp_path, place):
+    ended_run(out)
+    if place == "file":
+        (out / "previous").write_text("mine")
+    else:
+        (out / "previous").symlink_to(tmp_path)
+    before = (out / "k-run.json").read_bytes()
+    for ask in (run_files.earlier_run, run_files.move_to_previous):  # the plan asks the first
+        with pytest.raises(InputError, match="previous is a") as refused:
+            ask(out, "k")
+        assert refused.value.hint
+    assert (out / "k-run.json").read_bytes() == before
+
+
+def test_a_manifest_with_what_is_not_unicode_can_be_moved(out):
+    """A path may have bytes that are not UTF-8."""
+    RunFiles.start(out, "k", STARTED, {"options": {"train_data_dir": "d\udcff"}})
+    run_files.move_to_previous(out, "k")
+    moved = json.loads((out / AWAY / "k-run.json").read_bytes())
+    assert moved["options"] == {"train_data_dir": "d\udcff"}
+
+
+@pytest.mark.parametrize(
+    "started",
+    ["\u0662\u0660\u0662\u0666-11-29T10:15:00Z", "2026-1-2T1:2:3Z", "2026-11-29T10:15:00Z\n"],
+)
+def test_a_time_that_dsk_does_not_write_is_damage(out, started):
+    (out / "k-run.json").write_text(json.dumps({**GOOD, "started": started}))
+    with pytest.raises(InputError, match="cannot be read"):
+        run_files.earlier_run(out, "k")
+
+
+def test_a_manifest_that_is_too_large_says_what_to_do(out):
+    with (out / "k-run.json").open("wb") as file:
+        file.truncate(100 * 2**20)
+    with pytest.raises(InputError, match="104,857,600 bytes") as refused:
+        run_files.require_own(out, "k")
+    assert "set another output_name" in (refused.value.hint or "")
+
+
+# ---- a run that is resumed
+
+
+def state(folder, name, step, text=b"{}"):
+    """Write a complete state and return its folder."""
+    files = RunFiles.start(folder, name, STARTED)
+    contents = {
+        saved_states.LORA: b"lora",
+        saved_states.OPTIMIZER: b"optimizer",
+        saved_states.STATE: json.dumps(
+            {"version": saved_states.VERSION, "step": step, "facts": {}, "threads": 1}
+        ).encode(),
+    }
+    return saved_states.write(files, step, contents, pause=False)
+
+
+def test_a_state_is_resumed_also_where_a_kill_interrupted_the_move(out, monkeypatch):
+    written = state(out, "k", 7)
+    for kill_at in (1, 2):  # before the state is moved, and before the manifest is
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(os, "rename", killed_at(os.rename, kill_at))
+            run_files.move_to_previous(out, "k")
+        resumed = saved_states.newest(out, "k")
+        assert resumed is not None and resumed.step == 7
+        assert (resumed.folder == written) is (kill_at == 1)
+    run_files.complete_move(out, "k")
+    again = saved_states.newest_of_previous(out, "k")
+    assert again is not None and again.step == 7
+
+
+def resumed_from(folder):
+    found = saved_states.newest(folder, "k") or saved_states.newest_of_previous(folder, "k")
+    assert found is not None
+    return found
+
+
+def killed_at(real, number):
+    calls = itertools.count(1)
+
+    def rename(*paths):
+        if next(calls) == number:
+            raise Killed
+        real(*paths)
+
+    return rename
+
+
+def test_a_folder_of_an_earlier_run_may_be_renamed(out, monkeypatch):
+    state(out, "k", 7)
+    run_files.move_to_previous(out, "k")
+    renamed = (out / AWAY).rename(out / "previous" / "with the red hair")
+    assert resumed_from(out).folder.parent == renamed
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "rename", killed_at(os.rename, 1))
+        run_files.bring_back(out, "k", renamed)
+    run_files.complete_move(out, "k")
+    assert resumed_from(out).step == 7 and not (out / "previous").exists()
+
+
+def test_the_newest_of_many_runs_of_one_second_is_resumed(out):
+    for step in range(1, 13):
+        state(out, "k", step)
+        run_files.move_to_previous(out, "k")
+    (out / AWAY).rename(out / "previous" / "zzz")  # the oldest, which somebody has renamed
+    assert resumed_from(out).step == 12
+
+
+def test_what_a_run_wrote_after_its_state_is_moved_away(out):
+    """The LoRA of epoch 2 used to count as the newest: the one of epoch 1, which the resumed run
+    had just written, was deleted by save_last_n_epochs = 1.
+    """
+    state(out, "k", 3)
+    files = RunFiles.start(out, "k", STARTED)
+    (out / "sample").mkdir()
+    for name, kind, step in (
+        ("k-000001.safetensors", "lora", 3),
+        ("k-000002.safetensors", "lora", 6),
+        ("sample/k-000002-00.png", "preview", 6),
+        ("k-best.safetensors", "lora", 6),
+        ("k.safetensors", "lora", 9),
+        ("k-metrics.jsonl", "metrics", None),
+    ):
+        files.write(name, kind, name.encode(), step=step)
+    later = run_files.written_later(out, "k", 3)
+    target = files.set_aside(later)
+    moved = [path for path in target.rglob("*") if path.is_file()]
+    assert {path.relative_to(target).as_posix() for path in moved} == {
+        "k-000002.safetensors", "sample/k-000002-00.png", "k.safetensors",
+    }  # fmt: skip
+    assert [file.name for file in files.listed("lora")] == [
+        "k-000001.safetensors", "k-best.safetensors",
+    ]  # fmt: skip
+    run_files.require_own(out, "k", resume=True)
+    assert run_files.written_later(out, "k", 3) == ()
+
+
+def test_a_file_that_was_changed_and_kept_does_not_stop_the_run_from_being_resumed(out):
+    state(out, "k", 3)
+    files = RunFiles.start(out, "k", STARTED)
+    files.write("k-000001.safetensors", "lora", b"dsk", step=1)
+    (out / "k-000001.safetensors").write_bytes(b"merged by hand")
+    files.delete(files.listed("lora"))
+    run_files.require_own(out, "k", resume=True)
+    assert (out / "k-000001.safetensors").read_bytes() == b"merged by hand"
+    with pytest.raises(InputError, match="did not write"):  # a fresh run would write it again
+        run_files.require_own(out, "k")
+    (out / "k-step00000009.safetensors").write_bytes(b"mine")
+    with pytest.raises(InputError, match="did not write"):
+        run_files.require_own(out, "k", resume=True)
+
+
+def test_files_of_the_system_do_not_keep_a_state(out):
+    old = state(out, "k", 3)
+    (old / ".DS_Store").write_bytes(b"x")
+    (old / "Thumbs.db").write_bytes(b"x")
+    for step in (4, 5):
+        state(out, "k", step)
+    assert not old.exists()
+
+
+def test_without_a_manifest_only_what_is_continued_counts_as_the_runs_own(out):
+    """States that were copied are resumed; LoRA files beside them may be anybody's."""
+    state(out, "k", 3)
+    (out / "k-run.json").unlink()
+    (out / "k-metrics.jsonl").write_text("")
+    run_files.require_own(out, "k", resume=True)
+    assert {file.kind for file in RunFiles.start(out, "k", STARTED).listed("state")} == {"state"}
+    (out / "k-run.json").unlink()
+    (out / "k-000001.safetensors").write_bytes(b"mine")
+    with pytest.raises(InputError, match="did not write"):
+        run_files.require_own(out, "k", resume=True)
+    assert RunFiles.start(out, "k", STARTED).listed("lora") == []
+
+
+def test_a_name_without_a_state_gets_the_names_that_have_one(out):
+    state(out, "red-hair", 3)
+    state(out, "k-state-1", 3)
+    assert saved_states.names(out) == ["k-state-1", "red-hair"]
+    assert "output_name" in resume._where_to_resume(out)
+    assert "it has states of k-state-1, red-hair" in resume._where_to_resume(out)
+    assert "train without --resume" in resume._where_to_resume(out / "nowhere")
 
 
 # ---- the command

@@ -296,7 +296,8 @@ def test_network_weights_continues_from_a_lora_file(data, options, tmp_path):
 
 def test_tensorboard_is_written_with_logging_dir(data, options, tmp_path):
     whole(data, replace(options, max_train_steps=1, logging_dir=str(tmp_path / "logs")))
-    assert len(list((tmp_path / "logs").glob("events.out.tfevents.*"))) == 1
+    stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"  # a folder for each run
+    assert len(list((tmp_path / "logs").glob(f"sks-{stamp}/events.out.tfevents.*"))) == 1
 
 
 def test_output_name_must_be_a_file_name(data, options):

@@ -20,9 +20,11 @@ from typing import Any, Final
 from datasetkit.core.disk_sync import make_folders, sync_folders
 from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import display, file_sha256, refuse_link, write_atomic, writing
-from trainer.files import run_manifest
+from trainer.files import run_lock, run_manifest
 from trainer.files.run_manifest import PREVIEWS, PREVIOUS, RunFile, RunManifest, Status
 
+# What a run that is resumed reads; without a manifest, no more than this is taken for its own.
+_CONTINUED: Final = ("state", "metrics", "validation", "best", "previews", "preview")
 _VERSIONS: Final = ("datasetkit", "torch", "diffusers", "peft", "transformers", "safetensors")
 
 
@@ -41,11 +43,12 @@ class EarlierRun:
 
 def earlier_run(folder: Path, name: str) -> EarlierRun | None:
     """Return the run of this name whose manifest is in a folder, None without one. Raises
-    InputError for a damaged manifest.
+    InputError for a damaged manifest, and where its files could not be moved.
     """
     manifest = run_manifest.read(folder, name)
     if manifest is None:
         return None
+    _require_folder(folder / PREVIOUS)
     names = [file.name for file in manifest.files if run_manifest.exists(folder, file)]
     names.append(run_manifest.manifest_name(name))
     to = manifest.moving_to or _free_folder(folder, manifest.started, names)
@@ -54,25 +57,45 @@ def earlier_run(folder: Path, name: str) -> EarlierRun | None:
     )
 
 
+def _require_folder(folder: Path) -> None:
+    """Raise InputError for a file or a link in the place of a folder."""
+    refuse_link(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(
+            f"{display(folder)} is a file; the files of earlier runs are moved to a folder of this "
+            "name",
+            hint="move it away, or set another output_dir",
+        )
+
+
 def _free_folder(folder: Path, started: str, names: Sequence[str]) -> str:
     """Return `previous/<time>` where none of the names is taken. started: of the run to move."""
-    stamp = started.translate({ord(char): None for char in "-:"})
-    number, to = 1, f"{PREVIOUS}/{stamp}"
+    number, to = 1, f"{PREVIOUS}/{stamp(started)}"
     while any(os.path.lexists(folder / to / name) for name in names):
         number += 1
-        to = f"{PREVIOUS}/{stamp}-{number}"
+        to = f"{PREVIOUS}/{stamp(started)}-{number}"
     return to
+
+
+def stamp(started: str) -> str:
+    """Return a time as part of a file name."""
+    return started.translate({ord(char): None for char in "-:"})
 
 
 def require_own(folder: Path, name: str, *, resume: bool = False) -> None:
     """Raise InputError if files in a folder have names of this run's files, and no run of its name
-    listed them. resume: a folder without a manifest is that of the run to be resumed.
+    listed them; or if a run of another name there gives names to its files that are this run's.
+    resume: states in a folder without a manifest are those of the run to be resumed.
     """
     manifest = run_manifest.read(folder, name)
     refuse_link(folder / PREVIEWS)
-    if manifest is None and resume:
-        return
-    foreign = run_manifest.unlisted(folder, name, manifest.files if manifest else ())
+    _require_own_names(folder, name)
+    own = manifest.files if manifest else ()
+    if resume and manifest is None:
+        own = tuple(f for f in run_manifest.own_files(folder, name) if f.kind in _CONTINUED)
+    foreign = run_manifest.unlisted(folder, name, own)
+    if resume and manifest is not None:  # written before: the run does not come there again
+        foreign = [file for file in foreign if file not in manifest.kept]
     if foreign:
         more = f" and {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
         names = ", ".join(display(file) for file in foreign[1:4])
@@ -81,6 +104,16 @@ def require_own(folder: Path, name: str, *, resume: bool = False) -> None:
             hint="set another output_name or output_dir, or move "
             + ("that file away" if not names else f"these files away (also {names}...)"),
         )
+
+
+def _require_own_names(folder: Path, name: str) -> None:
+    for other in sorted({*run_manifest.names(folder), *run_lock.held_names(folder)} - {name}):
+        if run_manifest.give_equal_names(name, other):
+            raise InputError(
+                f"{display(folder)} has a run {display(other)}: it and {display(name)} may give "
+                "files the same name",
+                hint="set another output_name or output_dir",
+            )
 
 
 def rejected_names(folder: Path, name: str) -> str | None:
@@ -94,6 +127,19 @@ def rejected_names(folder: Path, name: str) -> str | None:
     return (
         f"{display(folder / run_manifest.manifest_name(name))} lists "
         f"{display(manifest.rejected[0])}{more}: not a file of this run, and left alone"
+    )
+
+
+def written_later(folder: Path, name: str, step: int) -> tuple[RunFile, ...]:
+    """Return the LoRA files and preview images that a run wrote after a step: a run that goes on
+    from there, perhaps with another LR schedule, writes others. Raises InputError.
+    """
+    kinds = ("lora", "failed lora", "preview")
+    return tuple(
+        file
+        for file in run_manifest.own_files(folder, name)
+        if file.kind in kinds and file.step is not None and file.step > step
+        if "-best." not in file.name.removeprefix(name)  # says itself of which step it is
     )
 
 
@@ -136,8 +182,8 @@ def bring_back(folder: Path, name: str, previous: Path) -> None:
 
 def _move_away(folder: Path, manifest: RunManifest, to: str) -> None:
     target = folder / to
-    for link in (folder / PREVIOUS, target, target / PREVIEWS):
-        refuse_link(link)
+    for place in (folder / PREVIOUS, target, target / PREVIEWS):
+        _require_folder(place)
     own = run_manifest.manifest_name(manifest.name)
     _require_free((*manifest.files, RunFile(own, "manifest")), folder, target)
     run_manifest.write(folder, replace(manifest, moving_to=to))
@@ -187,13 +233,24 @@ def _rename(files: Iterable[RunFile], source: Path, target: Path) -> None:
 
 
 def previous_folders(folder: Path, name: str) -> list[Path]:
-    """Return the folders below `previous/` with a manifest of this name, the newest run first."""
+    """Return the folders below `previous/` with a manifest of this name, the newest run first. A
+    damaged manifest counts as the oldest.
+    """
     previous = folder / PREVIOUS
     if previous.is_symlink() or not previous.is_dir():
         return []
     own = run_manifest.manifest_name(name)
     folders = [p for p in previous.iterdir() if not p.is_symlink() and (p / own).is_file()]
-    return sorted(folders, key=lambda path: path.name, reverse=True)
+
+    def age(path: Path) -> tuple[str, int, str]:
+        number = path.name.rpartition("-")[2]  # of runs that started in the same second
+        with suppress(InputError):
+            manifest = run_manifest.read(path, name)
+            if manifest is not None:
+                return manifest.started, int(number) if number.isdecimal() else 0, path.name
+        return "", 0, path.name
+
+    return sorted(folders, key=age, reverse=True)
 
 
 # ---- the files of the run that is going on
@@ -209,6 +266,11 @@ class RunFiles:
         self._manifest = manifest
         self._files = {file.name: file for file in manifest.files}
 
+    @property
+    def started(self) -> str:
+        """Return when the run started, before any pause."""
+        return self._manifest.started
+
     @classmethod
     def start(
         cls, folder: Path, name: str, started: str, facts: Mapping[str, Any] | None = None
@@ -218,8 +280,10 @@ class RunFiles:
         """
         manifest = run_manifest.read(folder, name)
         if manifest is None:  # states that were copied here are resumed without one
-            adopted = (_with_hash(folder, f) for f in run_manifest.own_files(folder, name))
-            manifest = RunManifest(name, started, files=tuple(adopted))
+            adopted = (f for f in run_manifest.own_files(folder, name) if f.kind in _CONTINUED)
+            manifest = RunManifest(
+                name, started, files=tuple(_with_hash(folder, file) for file in adopted)
+            )
         files = cls(folder, replace(manifest, status="running", ended=None, facts=facts or {}))
         files._write()
         return files
@@ -266,9 +330,26 @@ class RunFiles:
             if run_manifest.exists(self.folder, file) and self._unchanged(file):
                 with writing(path):
                     discard(path)
+            if run_manifest.exists(self.folder, file):
+                kept = dict.fromkeys((*self._manifest.kept, file.name))
+                self._manifest = replace(self._manifest, kept=tuple(kept))
             del self._files[file.name]
         if files:
             self._write()
+
+    def set_aside(self, files: Sequence[RunFile]) -> Path:
+        """Move files of this run to a folder of their own below `previous/`; return it. Raises
+        InputError, StorageError.
+        """
+        names = [file.name for file in files]
+        target = self.folder / _free_folder(self.folder, self.started, names)
+        for place in (self.folder / PREVIOUS, target, target / PREVIEWS):
+            _require_folder(place)
+        _rename(files, self.folder, target)
+        for name in names:
+            del self._files[name]
+        self._write()
+        return target
 
     def rename(self, old: str, new: RunFile) -> Path:
         """Give a file of this run another name, over an older file of that name; return its path.

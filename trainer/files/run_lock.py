@@ -37,6 +37,13 @@ def is_held(folder: Path, name: str) -> bool:
     return is_file_locked(_path(folder, name))
 
 
+def held_names(folder: Path) -> list[str]:
+    """Return the names of the runs that are going on in a folder."""
+    locks = (folder / PROJECT).glob(f"{_PREFIX}*{_SUFFIX}")
+    held = (path.name for path in locks if is_file_locked(path))
+    return [name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for name in held]
+
+
 def sweep(folder: Path, name: str) -> None:
     """Delete the temporary files of killed runs, unless another run or command is using the folder.
     Needs the lock of this run.

@@ -24,6 +24,8 @@ PREVIEWS: Final = "sample"  # the folder of preview images, which runs of all na
 PREVIOUS: Final = "previous"  # the folder of earlier runs
 _LARGEST: Final = 64 * 2**20  # bytes
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+_DIGITS_OF_TIME: Final = r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}Z"
+_NOT_READ: Final = "set another output_name, or move it and the files of that run to another folder"
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
@@ -65,7 +67,9 @@ class RunManifest:
     """What is recorded of a run. started, ended: UTC. facts: its options, plan and versions.
 
     moving_to: `previous/<time>` while its files are moved there; moving_from: while they are moved
-    back from there. rejected: listed names that are not those of a run's files; they are not read.
+    back from there. kept: files that somebody changed, so that the run did not delete them; they
+    are no longer its own. rejected: listed names that are not those of a run's files; they are not
+    read.
     """
 
     name: str
@@ -76,6 +80,7 @@ class RunManifest:
     files: tuple[RunFile, ...] = ()
     moving_to: str | None = None
     moving_from: str | None = None
+    kept: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()
 
 
@@ -98,6 +103,23 @@ def kind_of(name: str, file: str) -> str | None:
         if re.fullmatch(re.escape(name) + pattern, last):
             return kind
     return None
+
+
+def give_equal_names(name: str, other: str) -> bool:
+    """Tell whether runs of two names may give the same name to a file: k and k-best."""
+    return any(
+        kind_of(first, f"{second}{ending}") is not None
+        for first, second in ((name, other), (other, name))
+        for ending in (".safetensors", ".diffusers.safetensors")
+        if name != other
+    )
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the runs that have a manifest in a folder."""
+    suffix = manifest_name("")
+    files = [entry.name for entry in _entries(folder) if entry.name.endswith(suffix)]
+    return sorted(file.removesuffix(suffix) for file in files if file != suffix)
 
 
 def matching_files(folder: Path, name: str) -> tuple[RunFile, ...]:
@@ -140,10 +162,30 @@ def own_files(folder: Path, name: str) -> tuple[RunFile, ...]:
     return tuple(file for file in files if exists(folder, file))
 
 
+def state_folders(folder: Path, name: str) -> list[Path]:
+    """Return the states of a run, also where a kill interrupted a move of its files. Raises
+    InputError for a damaged manifest.
+    """
+    manifest = read(folder, name)
+    files = matching_files(folder, name) if manifest is None else manifest.files
+    places = [folder]
+    if manifest is not None:
+        moves = filter(None, (manifest.moving_to, manifest.moving_from))
+        places += [folder / m for m in moves if not (folder / PREVIOUS).is_symlink()]
+    return [
+        next(place / file.name for place in places if exists(place, file))
+        for file in files
+        if file.kind == "state" and any(exists(place, file) for place in places)
+    ]
+
+
 def read(folder: Path, name: str) -> RunManifest | None:
     """Return the manifest of a run, None without one. Raises InputError for a damaged one."""
     path = folder / manifest_name(name)
-    data = read_regular(path, limit=_LARGEST)
+    try:
+        data = read_regular(path, limit=_LARGEST)
+    except InputError as error:  # a link, or too large
+        raise InputError(error.message, hint=_NOT_READ) from error
     if data is None:
         return None
     try:
@@ -152,7 +194,7 @@ def read(folder: Path, name: str) -> RunManifest | None:
         reason = f"{error.args[0]}" if isinstance(error, _ManifestError) else "it is damaged"
         raise InputError(
             f"{display(path)} cannot be read as the record of a run: {reason}",
-            hint="set another output_name, or move it and the files of that run to another folder",
+            hint=_NOT_READ,
         ) from error
 
 
@@ -166,11 +208,14 @@ def write(folder: Path, manifest: RunManifest) -> None:
         "status": manifest.status,
         "moving_to": manifest.moving_to,
         "moving_from": manifest.moving_from,
+        "kept": list(manifest.kept),
         **manifest.facts,
         "files": [asdict(file) for file in manifest.files],
     }
     text = json.dumps(record, ensure_ascii=False, indent=1)
-    write_atomic(folder / manifest_name(manifest.name), f"{text}\n".encode())
+    # What is not Unicode, such as a byte in a path, is escaped, which JSON writes in the same way.
+    data = f"{text}\n".encode(errors="backslashreplace")
+    write_atomic(folder / manifest_name(manifest.name), data)
 
 
 class _ManifestError(ValueError):
@@ -186,7 +231,8 @@ def _parse(record: Any, name: str) -> RunManifest:
         raise _ManifestError("it belongs to a run of another name")
     if record.get("status") not in ("running", "finished", "stopped", "failed"):
         raise _ManifestError("its status is not known")
-    if not isinstance(record.get("files"), list):
+    kept = record.get("kept", [])
+    if not isinstance(record.get("files"), list) or not isinstance(kept, list):
         raise _ManifestError("it has no list of files")
     rows = [(row, _file(row, name)) for row in record["files"]]
     rejected = [str(row.get("name") if isinstance(row, dict) else row) for row, f in rows if not f]
@@ -200,6 +246,7 @@ def _parse(record: Any, name: str) -> RunManifest:
         files=tuple({file.name: file for _, file in rows if file}.values()),
         moving_to=_previous(record.get("moving_to")),
         moving_from=_previous(record.get("moving_from")),
+        kept=tuple(file for file in kept if isinstance(file, str) and kind_of(name, file)),
         rejected=tuple(text[:200] for text in rejected),
     )
 
@@ -223,7 +270,7 @@ def _file(row: Any, name: str) -> RunFile | None:
 
 
 def _time(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not re.fullmatch(_DIGITS_OF_TIME, value):
         raise _ManifestError("it has no time")
     try:
         datetime.strptime(value, _TIME).replace(tzinfo=UTC)
@@ -235,9 +282,11 @@ def _time(value: object) -> str:
 def _previous(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not re.fullmatch(f"{PREVIOUS}/[0-9TZ-]+", value):
+    # Its name is free: people rename such folders.
+    folder, _, name = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if folder != PREVIOUS or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise _ManifestError("it names a folder that is not that of an earlier run")
-    return value
+    return f"{folder}/{name}"
 
 
 def unlisted(folder: Path, name: str, files: Collection[RunFile]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import InputError
+from datasetkit.core.file_kinds import is_system_file
 from datasetkit.core.files import display, file_sha256, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.files import run_files, run_manifest
@@ -32,6 +34,7 @@ LORA, OPTIMIZER, STATE = "lora.safetensors", "optimizer.safetensors", "state.jso
 AVERAGE: Final = "average.safetensors"  # only with ema_decay
 _PAUSE: Final = "pause-"
 _MANIFEST: Final = "manifest.json"
+_STATE_NAME: Final = re.compile(r"(.+?)-state-(?:pause-)?[0-9]{8,}", re.DOTALL)
 _FILES: Final = frozenset({LORA, OPTIMIZER, STATE, AVERAGE, _MANIFEST})
 
 
@@ -107,7 +110,8 @@ def _discard(state: Path) -> None:
     """Delete a state, unless something else is in its folder. It is renamed first, so that a kill
     leaves no incomplete state behind. Raises StorageError.
     """
-    if {path.name for path in state.iterdir()} - _FILES:
+    names = {path.name for path in state.iterdir()} - _FILES
+    if not all(map(is_system_file, names)):
         return
     stage = _stage(state.parent)
     with writing(state):
@@ -162,6 +166,14 @@ def newest_of_previous(
     return None
 
 
+def names(folder: Path) -> list[str]:
+    """Return the names of the runs that have a state in a folder."""
+    if not folder.is_dir():
+        return []
+    matches = (_STATE_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
+    return sorted({match[1] for match in matches if match})
+
+
 def read(folder: Path) -> TrainingState:
     """Check a state's files against its manifest. Raises InputError."""
     try:
@@ -190,9 +202,8 @@ def read(folder: Path) -> TrainingState:
 
 def _state_folders(folder: Path, name: str) -> list[Path]:
     """Return the state folders of a run, the newest first."""
-    files = run_manifest.own_files(folder, name)
-    states = [file.name for file in files if file.kind == "state"]
-    return [folder / state for state in sorted(states, key=_step, reverse=True)]
+    states = run_manifest.state_folders(folder, name)
+    return sorted(states, key=lambda state: _step(state.name), reverse=True)
 
 
 def _is_pause(state: str) -> bool:

@@ -146,7 +146,7 @@ def resume_point(
         if state is None:
             raise InputError(
                 f"{display(folder)} has no training state of {display(name)}",
-                hint="train without --resume",
+                hint=_where_to_resume(folder),
             )
         notices = (
             f"{display(folder)} has no training state of {display(name)}: the run in "
@@ -154,6 +154,18 @@ def resume_point(
         )
     point = _checked(state, options, plan, extend=extend)
     return replace(point, notices=(*notices, *point.notices))
+
+
+def _where_to_resume(folder: Path) -> str:
+    """Return a hint for a folder without a state of the run: runs of other names may have one."""
+    others = saved_states.names(folder)
+    if not others:
+        return "train without --resume, or set the output_dir and output_name of the run"
+    more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+    return (
+        f"it has states of {', '.join(map(display, others[:_NAMED]))}{more}: set output_name, or "
+        "train without --resume"
+    )
 
 
 def _checked(
