@@ -18,6 +18,7 @@ from tests.trainer import tiny
 from tests.trainer.test_run import Killer, Stopped, training_rows
 from trainer import config, loop, setup
 from trainer.data import seeds
+from trainer.files.run_files import RunFiles
 from trainer.monitor import metrics, validation
 from trainer.objective.losses import TARGETS
 from trainer.objective.noise import add_noise
@@ -225,11 +226,15 @@ def test_resumed_run_keeps_its_validations(finished, data, model, tmp_path):
     assert seen == whole.metrics.with_name("sks-validation.jsonl").read_text()
 
 
-def test_new_run_deletes_the_best_of_an_earlier_one(finished, data, options, tmp_path):
+def test_new_run_moves_away_the_best_of_an_earlier_one(finished, data, options, tmp_path):
     (tmp_path / "out").mkdir()
-    for name in ("sks-best.safetensors", "sks-best.json", "sks-validation.jsonl"):
-        (tmp_path / "out" / name).write_bytes(b"old")
-    (tmp_path / "out" / "sks-metrics.jsonl").write_bytes(b"")  # an earlier run wrote them
+    earlier = RunFiles.start(tmp_path / "out", "sks", "2026-11-29T10:15:00Z")
+    for name, kind in (
+        ("sks-best.safetensors", "lora"),
+        ("sks-best.json", "best"),
+        ("sks-validation.jsonl", "validation"),
+    ):
+        earlier.write(name, kind, b"old")
     result = train(replace(options, validation_split=0.0, max_train_steps=1), planned(
         data, replace(options, validation_split=0.0, max_train_steps=1)))  # fmt: skip
     assert (
