@@ -44,7 +44,7 @@ def lora_convert(
     )
     require_new(out, [file])
     converted = converting.convert(lora, options.to)
-    dtype = new_lora.output_dtype(options.precision, lora.dtype)
+    dtype = new_lora.output_dtype(options.precision, lora.dtype, file)
     tensors, header = new_lora.finished(converted.layers, (), converted.metadata, options.to, dtype)
     entry = write_output(out, tensors, header, verb="lora convert", source=file, context=context)
     added = sum(layer.alpha is None for layer in lora.layers)

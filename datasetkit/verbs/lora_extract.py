@@ -60,7 +60,9 @@ def lora_extract(
     models = open_base(tuned), open_base(base)
     detected = detect(models[0].path)
     names = extracting.shared_layers(*models)
-    dtype = new_lora.output_dtype(options.precision, _dtype(models[0].layers[names[0]]))
+    dtype = new_lora.output_dtype(
+        options.precision, _dtype(models[0].layers[names[0]]), models[0].path
+    )
     header = {
         "ss_network_module": "networks.lora",
         "ss_base_model_version": VERSIONS[detected.family],

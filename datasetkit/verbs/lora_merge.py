@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,12 +109,10 @@ def _into_lora(
     ranks = tuple(max((layer.rank for layer in s.lora.layers), default=0) for s in sources)
     at_rank = options.rank or max(1, *ranks)
     form = convert.formats(source.lora for source in sources)
-    dtype = new_lora.output_dtype(options.precision, sources[0].lora.dtype)
+    dtype = new_lora.output_dtype(options.precision, sources[0].lora.dtype, sources[0].lora.path)
     header = merging.merged_metadata(sources, how, out.stem)
     header.setdefault("ss_network_module", "networks.lora")
-    header["modelspec.merged_from"] = json.dumps(
-        {source.title: new_lora.model_hash(source.lora) for source in sources}
-    )
+    header["modelspec.merged_from"] = merging.source_hashes(sources)
     merged: list[MergedLayer] = []
     context.reporter.start("merging", len(gathered))
     try:
@@ -172,9 +169,7 @@ def _into_checkpoint(
     )
     metadata = dict(base.files[0].metadata)
     metadata.pop("modelspec.hash_sha256", None)
-    metadata["modelspec.merged_from"] = json.dumps(
-        {source.title: new_lora.model_hash(source.lora) for source in sources}
-    )
+    metadata["modelspec.merged_from"] = merging.source_hashes(sources)
     entry = write_output(
         out, plan.tensors, metadata, verb="lora merge", source=base.path, context=context
     )

@@ -56,7 +56,7 @@ def lora_resize(
             hint="convert it first: dsk lora convert --to kohya",
         )
     resizing.require_plain(lora, as_lora=options.as_lora, force=options.force)
-    dtype = new_lora.output_dtype(options.precision, lora.dtype)
+    dtype = new_lora.output_dtype(options.precision, lora.dtype, file)
     header = new_lora.with_comment(lora.metadata, f"resized by {title}")
     header["dsk_resized_from"] = new_lora.model_hash(lora)
     report: list[ResizedLayer] = []

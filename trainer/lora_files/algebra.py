@@ -93,6 +93,15 @@ def delta(layer: LoraLayer) -> Array:
     )
 
 
+def require_finite(layer: LoraLayer, *arrays: Array) -> None:
+    """Raise ModelFileError unless the arrays and alpha of a layer are finite."""
+    if not all(np.isfinite(array).all() for array in (*arrays, np.asarray(layer.scale))):
+        raise ModelFileError(
+            f"{display(layer.file.path)}: {display(layer.key)} has numbers that are not finite",
+            hint="dsk lora check names them",
+        )
+
+
 def _require_size(layer: LoraLayer, size: int) -> None:
     if size > _MOST:
         raise ModelFileError(

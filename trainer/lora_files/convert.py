@@ -13,7 +13,7 @@ from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.words import counted
 from trainer.families.detect import FamilyName
-from trainer.lora_files import layer_names
+from trainer.lora_files import algebra, layer_names
 from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.lora_file import ADAPTER_METADATA, DOWN, MID, UP, LoraFile, LoraLayer
 from trainer.lora_files.new_lora import NewLayer, WrittenFormat
@@ -90,6 +90,7 @@ def require_complete(lora: LoraFile) -> None:
 
 def _converted(layer: LoraLayer, family: FamilyName, to: WrittenFormat) -> NewLayer:
     down, up = layer.array(DOWN), layer.array(UP)
+    algebra.require_finite(layer, down, up)
     alpha = float(layer.rank) if layer.alpha is None else layer.alpha
     key = (
         layer_names.kohya(layer.name, family)

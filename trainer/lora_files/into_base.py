@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from datasetkit.core.errors import InputError
+from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.words import counted
 from trainer.lora_files import algebra, merge
@@ -128,6 +128,11 @@ def _new_tensor(
 
     def data() -> Iterator[bytes]:
         weight = file.array(entry.name)
+        if parts and not np.isfinite(weight).all():
+            raise ModelFileError(
+                f"{display(file.path)}: {display(entry.name)} has numbers that are not finite",
+                hint="name another checkpoint",
+            )
         change = np.zeros_like(weight)
         for target, members in parts:
             rows = slice(*target.rows) if target.rows else slice(None)

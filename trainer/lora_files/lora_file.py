@@ -277,17 +277,40 @@ def _wrong_shapes(method: LayerMethod, shapes: Mapping[str, tuple[int, ...]]) ->
         return "a tensor is empty"
     if method == "lora":
         return _wrong_lora(shapes)
-    pairs = {
-        "loha": (("hada_w1_a", "hada_w1_b"), ("hada_w2_a", "hada_w2_b")),
-        "lokr": (("lokr_w1_a", "lokr_w1_b"), ("lokr_w2_a", "lokr_w2_b")),
-    }.get(method, ())
-    for first, second in pairs:
-        tucker = f"{first.partition('_')[0]}_t{first[-3]}"
-        if first in shapes and second in shapes and tucker not in shapes:
-            inner, outer = shapes[first][1], shapes[second][0]
-            if inner != outer:
-                return f"{first} has rank {inner}, {second} {outer}"
-    return ""
+    starts = {"loha": ("hada_w1", "hada_w2"), "lokr": ("lokr_w1", "lokr_w2")}.get(method, ())
+    problem = next((p for start in starts if (p := _wrong_factors(start, shapes))), "")
+    if method == "loha" and not problem:
+        sizes = [_factor_size(start, shapes) for start in starts]
+        if sizes[0] != sizes[1]:
+            first, second = (" x ".join(map(str, size)) for size in sizes)
+            return f"hada_w1 is {first}, hada_w2 {second}"
+    return problem
+
+
+def _core(start: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return the shape of the middle factor of LyCORIS' `hada_w1`, ..., `lokr_w2`, None without."""
+    method, _, number = start.partition("_w")
+    return shapes.get(f"{method}_t{number}")
+
+
+def _wrong_factors(start: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return how the factors `a`, `b` and the middle one do not fit each other, "" if they do."""
+    a, b, core = shapes.get(f"{start}_a"), shapes.get(f"{start}_b"), _core(start, shapes)
+    if start in shapes or a is None or b is None:
+        return ""
+    if core is None:
+        fits, inner, outer = len(a) == 2 and a[1] == b[0], a[1], b[0]
+        return "" if fits else f"{start}_a has rank {inner}, {start}_b {outer}"
+    fits = len(a) == len(b) == 2 and core[:2] == (a[0], b[0])
+    return "" if fits else f"the middle factor of {start} does not fit its {start}_a and {start}_b"
+
+
+def _factor_size(start: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
+    """Return the size of the product of a LoHa's factors, see trainer/lora_files/algebra.py."""
+    a, b, core = shapes[f"{start}_a"], shapes[f"{start}_b"], _core(start, shapes)
+    if core is None:
+        return a[0], b[1]
+    return a[1], b[1] * math.prod(core[2:])
 
 
 def _wrong_lora(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -342,7 +365,11 @@ def _stated_alpha(facts: Mapping[str, Any], path: str, rank: int) -> float | Non
             break
     if isinstance(alpha, bool) or not isinstance(alpha, int | float):
         return None
-    return alpha * math.sqrt(rank) if facts.get("use_rslora") is True else float(alpha)
+    try:
+        value = float(alpha)
+    except OverflowError:  # an integer of hundreds of digits
+        value = math.inf
+    return value * math.sqrt(rank) if facts.get("use_rslora") is True else value
 
 
 def _require_distinct(path: Path, layers: Iterable[LoraLayer]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -106,6 +107,8 @@ class _Numbers:
 
 def _numbers(layer: LoraLayer) -> _Numbers:
     numbers = _Numbers()
+    if not math.isfinite(layer.scale) and ALPHA not in layer.tensors:
+        numbers.infinite = f"alpha of {layer.key} in the header is {layer.alpha}"
     for name, entry in layer.tensors.items():
         if not entry.is_float:
             continue

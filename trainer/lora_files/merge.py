@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from datasetkit.core.errors import ConfigError, InputError, ModelFileError
+from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from trainer.lora_files import algebra, layer_names
 from trainer.lora_files.algebra import LowRank, Svd
@@ -25,7 +26,7 @@ from trainer.lora_files.block_weights import BlockWeights
 from trainer.lora_files.convert import require_complete
 from trainer.lora_files.layer_names import LayerName
 from trainer.lora_files.lora_file import ADAPTER_METADATA, LoraFile, LoraLayer
-from trainer.lora_files.new_lora import NewLayer, WrittenFormat, flat_shape
+from trainer.lora_files.new_lora import NewLayer, WrittenFormat, flat_shape, model_hash
 from trainer.lora_files.precision import Array
 
 MergeMethod = Literal["concat", "svd", "ties", "dare"]
@@ -76,15 +77,20 @@ class MergedLayer:
 def split_weight(text: str) -> tuple[Path, float]:
     """Return the file and the weight of `FILE:WEIGHT`; 1 without one."""
     name, colon, weight = text.rpartition(":")
-    if colon and name and not Path(text).exists():
-        try:
-            value = float(weight)
-        except ValueError:
+    if not (colon and name) or os.path.lexists(text):
+        return Path(text), 1.0
+    try:
+        value = float(weight)
+    except ValueError:
+        # C:\x.safetensors has a colon too; behind the name of a LoRA a weight was meant.
+        if not name.lower().endswith(".safetensors"):
             return Path(text), 1.0
-        if not math.isfinite(value):
-            raise ConfigError(f"the weight of {display(text)} is not a number", hint="e.g. :0.8")
-        return Path(name), value
-    return Path(text), 1.0
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(
+            f"the weight of {display(text)} is not a number", hint=f"e.g. {display(name)}:0.8"
+        )
+    return Path(name), value
 
 
 def require_mergeable(sources: Sequence[MergeSource], *, products: bool) -> None:
@@ -183,7 +189,7 @@ def concatenated(members: Sequence[WeightedLayer]) -> LowRank:
     ups, downs = [], []
     for member in members:
         factors = algebra.low_rank(member.layer)
-        _require_finite(member.layer, factors.up, factors.down)
+        algebra.require_finite(member.layer, factors.up, factors.down)
         share = member.weight * factors.scale
         root = math.sqrt(abs(share))
         ups.append(factors.up * math.copysign(root, share))
@@ -196,7 +202,7 @@ def _deltas(members: Sequence[WeightedLayer]) -> list[Array]:
     deltas = []
     for member in members:
         delta = algebra.delta(member.layer)
-        _require_finite(member.layer, delta)
+        algebra.require_finite(member.layer, delta)
         deltas.append(delta)
     _require_same_size(members, [delta.shape for delta in deltas])
     return deltas
@@ -252,14 +258,6 @@ def by_dare(members: Sequence[WeightedLayer], density: float, seed: int) -> Arra
         kept = generator.random(delta.shape) < density
         total += np.where(kept, delta / density, 0.0) * member.weight
     return total
-
-
-def _require_finite(layer: LoraLayer, *arrays: Array) -> None:
-    if not all(np.isfinite(array).all() for array in (*arrays, np.asarray(layer.scale))):
-        raise ModelFileError(
-            f"{display(layer.file.path)}: {display(layer.key)} has numbers that are not finite",
-            hint="dsk lora check names them",
-        )
 
 
 def _require_same_size(members: Sequence[WeightedLayer], sizes: Sequence[tuple[int, ...]]) -> None:
@@ -330,6 +328,15 @@ def merged_metadata(sources: Sequence[MergeSource], how: str, title: str) -> dic
         "modelspec.title": title,
         "ss_training_comment": f"merged by {how}: {names}",
     }
+
+
+def source_hashes(sources: Sequence[MergeSource]) -> str:
+    """Return the hashes of the merged files, as a header holds them: FILE:WEIGHT -> hash."""
+    hashes = {
+        f"{_unique(n, sources)}:{source.weight:g}": model_hash(source.lora)
+        for n, source in enumerate(sources)
+    }
+    return json.dumps(hashes)
 
 
 def _unique(number: int, sources: Sequence[MergeSource]) -> str:

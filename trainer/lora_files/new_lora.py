@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
-from datasetkit.core.errors import InputError
+from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from trainer.lora_files import tensor_file
 from trainer.lora_files.algebra import LowRank
@@ -73,8 +75,15 @@ class NewLayer:
 
 
 def encoded(name: str, values: Array, dtype: str) -> NewTensor:
-    """Return a tensor with its bytes. Raises InputError for numbers that the type cannot hold."""
+    """Return a tensor with its bytes. Raises ModelFileError for numbers that are not finite,
+    InputError for those that the type cannot hold.
+    """
     largest = float(np.abs(values).max(initial=0.0))
+    if not math.isfinite(largest):
+        raise ModelFileError(
+            f"{display(name)} has numbers that are not finite",
+            hint="use another file as the source",
+        )
     limit = {"F16": 65504.0, "F32": 3.4028235e38, "BF16": 3.3895314e38}.get(dtype, np.inf)
     if not largest <= limit:
         raise InputError(
@@ -94,13 +103,15 @@ def flat_shape(name: LayerName, rows: int, columns: int) -> tuple[int, ...]:
     return (rows, columns)
 
 
-def output_dtype(precision: str, source: str) -> str:
-    """Return the type to write. precision: `same` takes the source's."""
+def output_dtype(precision: str, source: str, path: Path) -> str:
+    """Return the type to write. precision: `same` takes the source's. Raises InputError where the
+    source has one that is not written.
+    """
     if precision != "same":
         return PRECISIONS[precision]
     if source not in ("F64", "F32", "F16", "BF16"):
         raise InputError(
-            "a file in fp8 or integers is not written in the same precision",
+            f"{display(path)} is stored as {display(source)}, which is not written",
             hint="give --precision bf16",
         )
     return source
@@ -155,13 +166,13 @@ def with_adapter(metadata: Mapping[str, str], layers: Sequence[LayerSummary]) ->
     the entry held stays.
     """
     facts = _table(metadata.get(ADAPTER_METADATA, ""))
-    for part in sorted({layer.name.part for layer in layers}):
+    for part in sorted({_part_of(layer.name) for layer in layers}):
         # peft matches a name with every path that ends in it; without `text_model` it matches in
         # every version of transformers.
         members = {
-            layer.name.path.removeprefix("text_model."): layer
+            layer.name.path.removeprefix(f"{part}.").removeprefix("text_model."): layer
             for layer in layers
-            if layer.name.part == part
+            if _part_of(layer.name) == part
         }
         counts = Counter((layer.rank, layer.alpha) for layer in members.values())
         rank, alpha = counts.most_common(1)[0][0]
@@ -176,6 +187,13 @@ def with_adapter(metadata: Mapping[str, str], layers: Sequence[LayerSummary]) ->
         }
     text = json.dumps(facts, indent=2, sort_keys=True)
     return {**metadata, "format": "pt", ADAPTER_METADATA: text}
+
+
+def _part_of(name: LayerName) -> str:
+    """Return the component of a pipeline that a layer is of: `unet`; for a family that is not
+    supported the beginning of its name, such as `transformer`.
+    """
+    return name.part or name.path.partition(".")[0]
 
 
 def model_hash(lora: LoraFile) -> str:

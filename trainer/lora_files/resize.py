@@ -89,6 +89,12 @@ def require_plain(lora: LoraFile, *, as_lora: bool, force: bool) -> None:
                 "and would not fit the resized ones exactly",
                 hint="resize it all the same with --force",
             )
+        if layer.method == "full" and len(layer.tensors["diff"].shape) < 2:
+            raise InputError(
+                f"{display(lora.path)}: {display(layer.key)} changes a norm or a bias, which "
+                "no plain LoRA can hold",
+                hint="use the file as it is",
+            )
         if (layer.method != "lora" or MID in layer.tensors) and not as_lora:
             titles = {"loha": "LoHa", "lokr": "LoKr", "full": "full matrices"}
             what = titles.get(layer.method, "a LoRA with a middle factor (lora_mid)")
@@ -113,7 +119,7 @@ def resize_layer(layer: LoraLayer, rule: RankRule) -> tuple[NewLayer, ResizedLay
     """Resize one layer; alpha / rank stays, so the singular values are those of up @ down."""
     decomposed, shape, scale, rank_before = _decomposed(layer)
     values = decomposed.values
-    is_zero = not len(values) or values[0] * abs(scale) <= algebra.ZERO
+    is_zero = not len(values) or bool(values[0] * abs(scale) <= algebra.ZERO)
     kernel = math.prod(shape[2:]) > 1
     rank = 1 if is_zero else rule.choose(values, kernel=kernel)
     factors = algebra.truncated(decomposed, rank)
@@ -132,21 +138,13 @@ def _decomposed(layer: LoraLayer) -> tuple[Svd, tuple[int, ...], float, int]:
     """
     if layer.method == "lora":
         factors = algebra.low_rank(layer)
-        _require_finite(layer, factors.up, factors.down, np.asarray(layer.scale))
+        algebra.require_finite(layer, factors.up, factors.down)
         plain = LowRank(factors.up, factors.down)
         return algebra.svd(plain), layer.shape, layer.scale, factors.rank
     matrix = algebra.delta(layer)
-    _require_finite(layer, matrix)
+    algebra.require_finite(layer, matrix)
     shape = _shape(layer, matrix)
     return algebra.svd_of_matrix(matrix), shape, 1.0, layer.rank or min(matrix.shape)
-
-
-def _require_finite(layer: LoraLayer, *arrays: Array) -> None:
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ModelFileError(
-            f"{display(layer.file.path)}: {display(layer.key)} has numbers that are not finite",
-            hint="dsk lora check names them",
-        )
 
 
 def _shape(layer: LoraLayer, matrix: Array) -> tuple[int, ...]:

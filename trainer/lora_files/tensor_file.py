@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,19 @@ _PICKLE: Final = (
     "a pickle, which can run code when it is loaded",
     "convert it to .safetensors in the program that wrote it",
 )
+_WEB_PAGE: Final = ("a web page", "log in where the file is, and download it again")
 # First bytes -> what the file is, and what to do.
 _OTHER_FORMATS: Final[Mapping[bytes, tuple[str, str]]] = {
     b"PK\x03\x04": _PICKLE,
     b"\x80\x02": _PICKLE,
     b"\x80\x03": _PICKLE,
     b"\x80\x04": _PICKLE,
+    b"\x80\x05": _PICKLE,
     b"GGUF": ("a GGUF file", "name a .safetensors file"),
-    b"<!DO": ("a web page", "log in where the file is, and download it again"),
-    b"<htm": ("a web page", "log in where the file is, and download it again"),
+    b"<!DOCTYPE": _WEB_PAGE,
+    b"<!doctype": _WEB_PAGE,
+    b"<html": _WEB_PAGE,
+    b"<HTML": _WEB_PAGE,
     b"version https://git-lfs": ("a pointer of Git LFS", "run git lfs pull"),
 }
 _LEGACY_START, _LEGACY_END = 0x100000, 0x110000
@@ -89,14 +94,8 @@ class TensorFile:
             raise _unreadable(self.path, error) from error
 
     def array(self, name: str) -> Array:
-        """Return a tensor in float64. Raises ModelFileError for a type without numbers."""
+        """Return a tensor in float64. Raises ModelFileError."""
         entry = self.entries[name]
-        if entry.dtype not in ITEM_BYTES:
-            raise ModelFileError(
-                f"{display(self.path)}: {display(name)} is stored as {display(entry.dtype)}, which "
-                "is not supported",
-                hint="name a file in float, fp16 or bf16",
-            )
         return decode(self.bytes_of(name), entry.dtype).reshape(entry.shape)
 
 
@@ -104,16 +103,8 @@ def open_file(path: Path) -> TensorFile:
     """Read and check the header of a safetensors file. Raises ModelFileError with what else the
     file is.
     """
-    if path.is_dir():
-        raise ModelFileError(
-            f"{display(path)} is a folder, not a LoRA file", hint="name the .safetensors file in it"
-        )
-    if path.exists() and not path.is_file():
-        raise ModelFileError(
-            f"{display(path)} is not a regular file", hint="name a .safetensors file"
-        )
     try:
-        size = path.stat().st_size
+        size = _regular_size(path)
         with path.open("rb") as file:
             start = file.read(64)
             # A header of 640 bytes begins as a pickle does, but with `{` behind its length.
@@ -135,6 +126,22 @@ def open_file(path: Path) -> TensorFile:
     return TensorFile(path, {e.name: e for e in entries}, metadata, 8 + length, size)
 
 
+def _regular_size(path: Path) -> int:
+    """Return the bytes of a regular file, of which alone a read is sure to end. Raises
+    ModelFileError, OSError.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ModelFileError(
+            f"{display(path)} is a folder, not a LoRA file", hint="name the .safetensors file in it"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelFileError(
+            f"{display(path)} is not a regular file", hint="name a .safetensors file"
+        )
+    return status.st_size
+
+
 def _header(path: Path, text: bytes) -> tuple[list[TensorEntry], dict[str, str]]:
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
@@ -145,6 +152,10 @@ def _header(path: Path, text: bytes) -> tuple[list[TensorEntry], dict[str, str]]
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _damaged(path, "its metadata is not a table of texts")
+    try:
+        "".join([*header, *metadata, *metadata.values()]).encode()
+    except UnicodeEncodeError:
+        raise _damaged(path, "a text in its header is not valid Unicode") from None
     return [_entry(path, name, entry) for name, entry in header.items()], metadata
 
 
@@ -161,9 +172,14 @@ def _entry(path: Path, name: str, entry: object) -> TensorEntry:
     shape, offsets = _counts(table.get("shape")), _counts(table.get("data_offsets"))
     if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
         raise _damaged(path, f"the header's entry of {display(name[:80])} is not one of a tensor")
+    if dtype not in ITEM_BYTES:
+        raise ModelFileError(
+            f"{display(path)}: {display(name[:80])} is stored as {display(dtype)}, which is not "
+            "supported",
+            hint="name a file in float, fp16 or bf16",
+        )
     start, end = offsets
-    size = math.prod(shape) * ITEM_BYTES.get(dtype, 0)
-    if end < start or (dtype in ITEM_BYTES and end - start != size):
+    if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
         shown = " x ".join(f"{side:,}" for side in shape)
         raise _damaged(
             path,

@@ -32,7 +32,7 @@ def require_new(out: Path, sources: Sequence[Path]) -> None:
             f"{display(out)} is not called .safetensors", hint=f"--out {out.stem}.safetensors"
         )
     for source in sources:
-        if out.exists() and source.exists() and out.samefile(source):
+        if _is_same(out, source):
             raise InputError(
                 f"{display(out)} is the source, which is never replaced",
                 hint="give another file with --out",
@@ -41,6 +41,13 @@ def require_new(out: Path, sources: Sequence[Path]) -> None:
         raise PlanConflict(
             f"{display(out)} already exists", hint="give another file with --out, or move it away"
         )
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:  # one does not exist, or its name is too long to exist
+        return False
 
 
 def write_output(
