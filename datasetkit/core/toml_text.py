@@ -41,8 +41,10 @@ def read_text(path: Path, *, hint: str = "") -> str:
             f"{display(path)} has more than {_MOST_BYTES >> 20} MiB", hint="name a config file"
         )
     try:
+        if b"\0" in data:  # as UTF-16 has without a byte-order mark
+            raise UnicodeError
         return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
 
 

@@ -170,7 +170,7 @@ ARGS: Final[Mapping[str, Arg]] = {
     ),
 }
 # Only LyCORIS has these; they are read before the others.
-_OF_LYCORIS: Final = ("algo", "preset")
+OF_LYCORIS: Final = ("algo", "preset")
 _TUCKER = "convolutions are flattened, as by default in LyCORIS"
 # Not supported, unless off: what to do instead.
 REFUSED: Final[Mapping[str, str]] = {
@@ -241,15 +241,16 @@ def _algo(name: str) -> Algo:
 
 def _field(name: str, text: str, algo: Algo) -> dict[str, Any]:
     if name in REFUSED:
-        raise ConfigError(f"network_args: {name} = {text} is not supported", hint=REFUSED[name])
-    if name in _OF_LYCORIS:
+        hint = f"{REFUSED[name]}: remove it, or switch it off"
+        raise ConfigError(f"network_args: {name} = {text} is not supported", hint=hint)
+    if name in OF_LYCORIS:
         modules = ", ".join(MODULES)
         raise ConfigError(
             f"network_args: {name} belongs to network_module = {LYCORIS!r}",
             hint=f"or use one of {modules}",
         )
     if name not in ARGS:
-        hint = did_you_mean(name, [*ARGS, *_OF_LYCORIS], f"choose {', '.join(ARGS)}", form="'{}'")
+        hint = did_you_mean(name, [*ARGS, *OF_LYCORIS], f"choose {', '.join(ARGS)}", form="'{}'")
         raise ConfigError(f"network_args: unknown argument {name!r}", hint=hint)
     arg = ARGS[name]
     if arg.only not in (None, algo):

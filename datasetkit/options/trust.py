@@ -70,6 +70,14 @@ def is_outside(path: Path, root: Path) -> bool:
 
 def refuse_imports(cls: type, table: Mapping[str, Any], *, where: str, hint: str = "") -> None:
     """Raise ConfigError for an import path of a class that is in none of the known packages."""
+    for _, text, packages in unknown_imports(cls, table, hint=hint):
+        raise ConfigError(f"{where}: {text}", hint=packages)
+
+
+def unknown_imports(
+    cls: type, table: Mapping[str, Any], *, hint: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the options whose class is in none of the known packages: name, message, hint."""
     hint = hint or "add --allow-import if you trust it"
     for d in _set(cls, table):
         packages = d.about.imports_code
@@ -81,9 +89,10 @@ def refuse_imports(cls: type, table: Mapping[str, Any], *, where: str, hint: str
             module == package or module.startswith(f"{package}.") for package in packages
         )
         if len(parts) > 1 and not is_known:
-            raise ConfigError(
-                f"{where}: {d.name} = {display(value)} would import code that dsk does not know",
-                hint=f"{hint}; without it a file may name classes of " + ", ".join(packages),
+            yield (
+                d.name,
+                f"{d.name} = {display(value)} would import code that dsk does not know",
+                f"{hint}; without it a file may name classes of " + ", ".join(packages),
             )
 
 

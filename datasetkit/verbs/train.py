@@ -185,13 +185,17 @@ def _foreign(folder: Path, config_file: Path | None) -> tuple[Path, Path | None]
     """
     if not folder.is_file() or folder.name == CONFIG_NAME:
         return folder, config_file
-    if folder.suffix.lower() not in (".toml", ".json"):
+    if folder.suffix.lower() not in train_config.SUFFIXES:
         raise ConfigError(
             f"{display(folder)} is not a file of options",
             hint="name a dataset's folder, a dsk.toml, or a .toml or .json of another trainer",
         )
     file = train_config.read_file(folder)
-    if not file.data or file.format is Format.PROJECT:
+    if not file.data:
+        raise ConfigError(
+            f"{display(folder)} has no options", hint="write some into it, or name the dataset"
+        )
+    if file.format is Format.PROJECT:
         return folder, config_file  # refused: it is not called dsk.toml
     if config_file is not None:
         raise ConfigError(

@@ -321,6 +321,8 @@ def test_problems_of_two_files_are_one_error(folder):
         ("batch_size = 4", "did you mean 'train_batch_size'?"),
         ('optimizer = "AdamW"', "did you mean 'optimizer_type'?"),
         ("conv_dim = 8", 'network_args = ["conv_dim=..."]'),
+        ('algo = "loha"', 'an argument of lycoris.kohya: network_args = ["algo=..."]'),
+        ("dora_wd = true", 'network_args = ["dora_wd=..."]'),
     ],
 )
 def test_a_hint_names_a_near_key_of_the_same_type(folder, line, suggested):
@@ -432,6 +434,23 @@ def test_wrong_tables_of_a_dataset_toml_are_one_line(folder, dsk, text):
         (b"a = 1" + b"0" * 5000, "c.toml", "too large"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "p.json", "too large"),
         (b"#" * (5 << 20), "c.toml", "more than 4 MiB"),
+        ("a = 1".encode("utf-16-le"), "c.toml", "is not UTF-8 text"),
+        (b"", "p.json", "p.json is empty"),
+        (b"", "c.toml", "c.toml has no options"),
+        (b"# nothing\n", "c.toml", "c.toml has no options"),
+        (b'{"LoRA_type": "Standard", // mine\n "seed": 1}', "p.json", "JSON has no comments"),
+        (b"{'LoRA_type': 1}", "p.json", "write double quotes"),
+        (b"job: extension\nconfig:\n  name: x\n", "c.yaml", "ai-toolkit"),
+        (b'{"job": "extension", "config": {"process": []}}', "p.json", "of ai-toolkit"),
+        (b'{"training_method": "LORA", "model_type": "SD_15"}', "p.json", "of OneTrainer"),
+        (b'{"--model_type": "lora", "--lora_rank": 4}', "p.json", "of SimpleTuner"),
+        (b'{"img_folder": "x", "net_dim": 4, "alpha": 1}', "p.json", "Scripts of 2023"),
+        (b"epochs = 9\nmicro_batch_size_per_gpu = 1\n[model]", "c.toml", "of diffusion-pipe"),
+        (b'{"nodes": [{"id": 1}], "links": [], "version": 0.4}', "p.json", "ComfyUI"),
+        (b'{"3": {"class_type": "KSampler", "inputs": {}}}', "p.json", "ComfyUI"),
+        (b'{"samples_save": true, "sd_model_checkpoint": "x"}', "p.json", "web interface"),
+        (b'{"name": "x", "dependencies": {"a": "1"}}', "package.json", "no preset of the kohya"),
+        (b'[project]\nname = "x"\n[tool.ruff]\n', "pyproject.toml", "is a pyproject.toml"),
         (b"\x89PNG", "image.png", "is not a file of options"),
         (b"a = 2024-01-01", "c.toml", "unknown key 'a'"),
         (b"seed = 2024-01-01", "c.toml", "seed"),
@@ -446,6 +465,12 @@ def test_a_file_that_is_no_config_is_one_clear_error(folder, dsk, data, name, wo
     assert ended.code == 2
     assert words in ended.err and "\x1b" not in ended.err and "Traceback" not in ended.err
     assert len(ended.err.splitlines()) == 2  # an error and a hint
+
+
+def test_a_file_of_another_trainer_is_named_beside_config_file_too(folder, dsk):
+    write("job: extension", "c.yaml")
+    ended = dsk("train", "img", "--config-file", "c.yaml", "--dry-run")
+    assert ended.code == 2 and "it is not read yet" in ended.err
 
 
 def test_a_byte_order_mark_is_no_part_of_a_key(folder):
@@ -474,6 +499,28 @@ def test_no_format_may_import_what_dsk_does_not_know(folder, name, text):
         translate(path, None, {}, data_dir=Path("img"))
     allowed = translate(path, None, {}, data_dir=Path("img"), allow_import=True).options
     assert "evil.Call" in (allowed.optimizer_type, allowed.lr_scheduler_type)
+
+
+def test_imports_are_refused_in_the_one_message(folder):
+    error = refusal(
+        'optimizer_type = "evil.Call"\nlr_scheduler_type = "evil.Other"\ndeepspeed = true'
+    )
+    assert "3 keys must be changed" in error
+    assert error.count("would import code") == 2 and "--allow-import" in error
+
+
+def test_prompts_in_a_file_of_lora_scripts_are_not_the_name_of_a_file(folder):
+    """With a full stop in them, too, as in (best quality:1.2)."""
+    lines = 'model_train_type = "sd-lora"\nenable_preview = true\nsample_every_n_epochs = 2\n'
+    prompts = 'sample_prompts = "(best quality:1.2), 1girl --n bad hands --w 512 --d 1337"'
+    options = options_of(lines + prompts)
+    assert options.sample_prompts == "" and options.sample_every_n_epochs is None
+    assert options_of(f'{lines}prompt_file = "p.txt"').sample_prompts == "p.txt"
+
+
+def test_a_caption_extension_that_stands_for_none_is_refused_with_its_meaning(folder):
+    preset = {"LoRA_type": "Standard", "caption_extension": ".none-use-foldername"}
+    assert "has the name of its folder as caption" in refusal(preset, "p.json")
 
 
 def test_secrets_of_a_file_are_not_shown(folder, dsk):

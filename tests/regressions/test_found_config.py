@@ -191,7 +191,7 @@ def test_dsk_train_takes_a_named_file_and_shows_its_places(dsk, here, downloaded
     assert ended.code == 0, ended.err
     assert f"output_dir lies outside of {downloaded}" in ended.json["warnings"][0]
     assert ended.result["plan"]["options"]["output_dir"].endswith("home/loras")
-    (downloaded / "other.toml").write_text("")
+    (downloaded / "other.toml").write_text("[train]\nresolution = 512\n")
     assert "is not called dsk.toml" in dsk("train", "downloaded/other.toml").err
 
 

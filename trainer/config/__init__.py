@@ -1,5 +1,6 @@
 """Read a run's options from `[train]` of a dsk.toml, or translate the files of other trainers."""
 
+from trainer.config.formats import SUFFIXES as SUFFIXES
 from trainer.config.formats import Format as Format
 from trainer.config.formats import read_file as read_file
 from trainer.config.project import data_folder as data_folder

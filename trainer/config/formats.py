@@ -58,20 +58,66 @@ _OTHER_TRAININGS: Final = {
 }
 
 
+# Trainers whose files are not read: keys of which a file has all.
+_OTHER_TRAINERS: Final = (
+    ("OneTrainer", ("training_method", "model_type")),
+    ("OneTrainer", ("concept_file_name", "base_model_name")),
+    ("ai-toolkit", ("job", "config")),
+    ("SimpleTuner", ("--model_type",)),
+    ("SimpleTuner", ("model_family", "data_backend_config")),
+    ("diffusion-pipe", ("micro_batch_size_per_gpu",)),
+    ("LoRA_Easy_Training_Scripts of 2023", ("img_folder", "net_dim")),
+)
+# Files of other purposes, in the same way.
+_OTHER_FILES: Final = (
+    ("a workflow of ComfyUI", ("nodes", "links")),
+    ("the settings of a web interface", ("sd_model_checkpoint",)),
+    ("the header of a LoRA", ("ss_network_dim",)),
+    ("part of a model", ("_class_name", "_diffusers_version")),
+    ("the config of a LoRA of peft", ("peft_type",)),
+    ("a pyproject.toml", ("project", "tool")),
+    ("a pyproject.toml", ("project", "build-system")),
+    ("a Cargo.toml", ("package", "dependencies")),
+)
+_YAML: Final = (".yaml", ".yml")
+SUFFIXES: Final = (".toml", ".json", *_YAML)
+_READ_ARE: Final = "docs/from-sd-scripts.md lists the formats that are read"
+
+
 def read_file(path: Path, *, hint: str = "name a file of options, or a folder") -> OptionsFile:
     """Read a file of options in any of the formats. hint: the next step if it cannot be opened.
 
-    Raises ConfigError for a file that cannot be read, and for JSON that is none of the formats.
+    Raises ConfigError for a file that cannot be read, for one of a program whose files are not
+    read, and for JSON that is none of the formats.
     """
-    text = read_text(path, hint=hint)
     source = display(path)
+    if path.suffix.lower() in _YAML:
+        raise ConfigError(
+            f"{source} is YAML, as files of ai-toolkit are: it is not read yet", hint=_READ_ARE
+        )
+    text = read_text(path, hint=hint)
     if text.lstrip().startswith("{") or path.suffix.lower() == ".json":
         data = parse_json(text, source=source)
         return OptionsFile(path, _of_json(data, source), data)
     data = parse_toml(text, source=source)
+    _refuse_others(data, source)
     if set(data) == {"metadata", "data"} and isinstance(data["data"], dict):  # its templates
         return OptionsFile(path, Format.LORA_SCRIPTS, data["data"])
     return OptionsFile(path, _of_toml(data, path), data)
+
+
+def _refuse_others(data: Mapping[str, Any], source: str) -> None:
+    """Raise ConfigError for files of programs whose files are not read, which it names."""
+    for program, keys in _OTHER_TRAINERS:
+        if all(key in data for key in keys):
+            raise ConfigError(
+                f"{source} is a file of {program}: it is not read yet", hint=_READ_ARE
+            )
+    what = next((what for what, keys in _OTHER_FILES if all(key in data for key in keys)), "")
+    if data and all(isinstance(v, dict) and "class_type" in v for v in data.values()):
+        what = "a workflow of ComfyUI"
+    if what:
+        raise ConfigError(f"{source} is {what}, and has no options of a training", hint=_READ_ARE)
 
 
 def _of_json(data: Any, source: str) -> Format:
@@ -79,6 +125,7 @@ def _of_json(data: Any, source: str) -> Format:
         raise ConfigError(
             f"{source} is JSON, and no preset of the kohya_ss GUI", hint="it has no keys"
         )
+    _refuse_others(data, source)
     if isinstance(data.get("datasets"), list):
         return Format.SD_DATASET
     if "LoRA_type" in data or (len(_PRESET_KEYS & set(data)) > 1 and "network_dim" in data):

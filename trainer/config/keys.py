@@ -111,6 +111,7 @@ _SEVERAL_GPUS = "python -m trainer.launch trains on several GPUs"
 _REPEATS = "num_repeats, or the number at the front of a folder's name, says it"
 OTHER_MODEL: Final = "Stable Diffusion 1, 2 and XL are trained; the key is of another model"
 _FAMILY = "the family is read from the model's files"
+_CAPTIONS = "an image with neither has the name of its folder as caption"
 _UI = "of the program's window"
 _FULL_TRAINING = "of full finetuning"
 _OF_NETWORK_ARGS = 'write it as an argument of the network: network_args = ["name=value"]'
@@ -211,8 +212,8 @@ _SD_SCRIPTS: Final = (
     *_not_supported(SD, _OWN_LOADER, "dataset_class"),
     *_not_supported(SD, "several networks are not combined", "network_multiplier", 1),
     Key("save_model_as", KeyMeaning.ONE_VALUE, SD, "", ("safetensors",)),
-    Key("caption_extension", KeyMeaning.ONE_VALUE, SD, "", (".txt", ".caption")),
-    Key("caption_extention", KeyMeaning.ONE_VALUE, SD, "", (".txt", ".caption")),
+    Key("caption_extension", KeyMeaning.ONE_VALUE, SD, _CAPTIONS, (".txt", ".caption")),
+    Key("caption_extention", KeyMeaning.ONE_VALUE, SD, _CAPTIONS, (".txt", ".caption")),
     # Of Flux, Stable Diffusion 3, Lumina, HunyuanImage and Anima: a path says that it is trained.
     *_other_model(
         SD,

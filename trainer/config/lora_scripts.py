@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from datasetkit.options.networks import LYCORIS
@@ -28,6 +27,7 @@ _ARGUMENTS: Final[Mapping[str, str]] = {
     "up_lr_weight": "up_lr_weight", "block_lr_zero_threshold": "block_lr_zero_threshold",
 }  # fmt: skip
 _OF_LYCORIS: Final = ("lycoris_algo", "conv_dim", "conv_alpha", "dropout", "train_norm")
+_PROMPT_FILES: Final = (".txt", ".toml", ".json")
 _PRODIGY: Final[Mapping[str, str]] = {"prodigy_d0": "d0", "prodigy_d_coef": "d_coef"}
 
 
@@ -46,7 +46,7 @@ def flattened(data: Mapping[str, Any]) -> dict[str, Any]:
     _extend(table, "network_args", _ARGUMENTS)
     _extend(table, "optimizer_args", _PRODIGY)
     prompts = table.get("sample_prompts")
-    if isinstance(prompts, str) and not Path(prompts).suffix and not Path(prompts).exists():
+    if isinstance(prompts, str) and not prompts.lower().endswith(_PROMPT_FILES):
         table.pop("sample_prompts")  # the prompts themselves, not the name of a file
     return table
 

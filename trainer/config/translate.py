@@ -99,7 +99,6 @@ def translate(
         table, path = files.dataset
         tables = dataset_toml.read(table, display(path.name), findings)
         options |= dataset_toml.common(tables)
-    findings.require_none()
     from_files = {
         name: value
         for values in (options, *(table.options for table in tables))
@@ -107,7 +106,9 @@ def translate(
         if name not in overrides
     }
     if not allow_import:
-        trust.refuse_imports(TrainOptions, from_files, where=files.where)
+        for name, text, hint in trust.unknown_imports(TrainOptions, from_files):
+            findings.refuse(files.where, name, text, hint)
+    findings.require_none()
     # Paths in these files are relative to the current folder.
     notices = (*findings.notes(), *outside_lines(from_files, Path.cwd()))
     if files.dataset is not None:

@@ -11,6 +11,8 @@ from datasetkit.core.files import display
 from datasetkit.core.suggest import nearest
 from datasetkit.core.toml_text import refuse_control
 from datasetkit.options.declare import DeclaredOption, declared
+from datasetkit.options.network_args import OF_LYCORIS
+from datasetkit.options.networks import LYCORIS
 from datasetkit.options.train import TrainOptions
 from trainer.config.findings import Findings, shown
 from trainer.config.keys import TABLE, ZERO_IS_UNSET, Key, KeyMeaning, is_off
@@ -79,9 +81,8 @@ def _judge(key: Key, value: Any, file: str, findings: Findings) -> None:
         findings.ignored[key.name] = key.text
     elif key.meaning is KeyMeaning.ONE_VALUE:
         accepted = " or ".join(map(repr, key.off))
-        findings.refuse(
-            file, key.name, f"{key.name} = {shown(value)} is not supported", f"give {accepted}"
-        )
+        hint = f"give {accepted}" + (f"; {key.text}" if key.text else "")
+        findings.refuse(file, key.name, f"{key.name} = {shown(value)} is not supported", hint)
     else:
         findings.refuse(
             file,
@@ -107,6 +108,8 @@ def _suggestion(key: str, value: Any, names: Collection[str]) -> str:
     elsewhere = next((row for row in TABLE if row.name == key), None)
     if elsewhere is not None and elsewhere.meaning is KeyMeaning.OPTION:
         return f"did you mean {elsewhere.text!r}?"
+    if key in OF_LYCORIS:
+        return f'write it as an argument of {LYCORIS}: network_args = ["{key}=..."]'
     if elsewhere is not None and elsewhere.meaning is KeyMeaning.ARGUMENT:
         return f'write it as an argument of the network: network_args = ["{elsewhere.text}=..."]'
     choice = nearest(key, [n for n in names if _takes(n, value)], cutoff=_NEAR)
