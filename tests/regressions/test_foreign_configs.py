@@ -523,6 +523,19 @@ def test_a_caption_extension_that_stands_for_none_is_refused_with_its_meaning(fo
     assert "has the name of its folder as caption" in refusal(preset, "p.json")
 
 
+@pytest.mark.parametrize("module", ["networks.dylora", "networks.lora_fa", "networks.oft"])
+def test_another_network_is_not_taken_for_a_misspelt_one(folder, module):
+    error = refusal(f'network_module = "{module}"')
+    assert "did you mean" not in error and "choose networks.lora" in error
+
+
+def test_rates_of_two_text_encoders_may_be_texts(folder):
+    more = "--text_encoder_lr 1e-4 5e-5"
+    preset = {"LoRA_type": "Standard", "additional_parameters": more}
+    assert options_of(preset, "p.json").text_encoder_lr == (1e-4, 5e-5)
+    assert options_of('text_encoder_lr = ["1e-4", "1e-4"]').text_encoder_lr == 1e-4
+
+
 def test_secrets_of_a_file_are_not_shown(folder, dsk):
     write(
         'huggingface_token = "hf_secret"\nwandb_api_key = "hf_secret"\nresolution = 512\n'

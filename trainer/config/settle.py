@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.network_args import read as read_network
+from datasetkit.options.networks import LYCORIS, MODULES
 from datasetkit.options.toml import wrong_values
 from datasetkit.options.train import TrainOptions
 from trainer.config.findings import Findings
@@ -20,6 +21,8 @@ _NOISE: Final[Mapping[str, tuple[str, ...]]] = {
     "Multires": ("multires_noise_iterations", "multires_noise_discount"),
 }
 _OLD_SWITCHES: Final = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}
+# Networks that sd-scripts has and that are none of those here, however near their names are.
+_OTHER_NETWORKS: Final = ("networks.dylora", "networks.lora_fa", "networks.oft")
 _EVERY: Final = ("sample_every_n_epochs", "sample_every_n_steps", "sample_at_first")
 _RANK: Final = re.compile(r"(conv_dim\s*=\s*)(\d+)")
 
@@ -63,6 +66,9 @@ def settle(
     _settle_rank(options)
     wrong = wrong_values(TrainOptions, options)
     for name, (text, hint) in wrong.items():
+        if name == "network_module" and options[name] in _OTHER_NETWORKS:
+            text = f"network_module = {options[name]!r} is not supported"
+            hint = f"choose {', '.join(MODULES)} or {LYCORIS}"
         findings.refuse(file, name, text, hint)
     if not {"network_module", "network_args"} & {*wrong, *overrides}:
         _check_network(options, file, findings)

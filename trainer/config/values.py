@@ -196,6 +196,7 @@ def _rates(value: list[Any]) -> Any:
     """Return one rate for a list of equal ones."""
     if not value:
         return _UNSET
+    value = [_from_text(rate, (float,)) if isinstance(rate, str) else rate for rate in value]
     return value[0] if all(rate == value[0] for rate in value) else value
 
 
