@@ -321,7 +321,7 @@ def test_problems_of_two_files_are_one_error(folder):
         ("batch_size = 4", "did you mean 'train_batch_size'?"),
         ('optimizer = "AdamW"', "did you mean 'optimizer_type'?"),
         ("conv_dim = 8", 'network_args = ["conv_dim=..."]'),
-        ('algo = "loha"', 'an argument of lycoris.kohya: network_args = ["algo=..."]'),
+        ('algo = "loha"', '"lycoris.kohya" and network_args = ["algo=..."]'),
         ("dora_wd = true", 'network_args = ["dora_wd=..."]'),
     ],
 )

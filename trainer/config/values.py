@@ -109,7 +109,7 @@ def _suggestion(key: str, value: Any, names: Collection[str]) -> str:
     if elsewhere is not None and elsewhere.meaning is KeyMeaning.OPTION:
         return f"did you mean {elsewhere.text!r}?"
     if key in OF_LYCORIS:
-        return f'write it as an argument of {LYCORIS}: network_args = ["{key}=..."]'
+        return f'write network_module = "{LYCORIS}" and network_args = ["{key}=..."]'
     if elsewhere is not None and elsewhere.meaning is KeyMeaning.ARGUMENT:
         return f'write it as an argument of the network: network_args = ["{elsewhere.text}=..."]'
     choice = nearest(key, [n for n in names if _takes(n, value)], cutoff=_NEAR)
