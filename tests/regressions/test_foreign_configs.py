@@ -536,6 +536,18 @@ def test_rates_of_two_text_encoders_may_be_texts(folder):
     assert options_of('text_encoder_lr = ["1e-4", "1e-4"]').text_encoder_lr == 1e-4
 
 
+def test_a_folder_beside_the_file_and_in_the_current_one_is_a_warning(folder):
+    """sd-scripts takes that of the current folder."""
+    shutil.copytree("img", "sub/img")
+    path = write('train_data_dir = "img"', "sub/config.toml")
+    read = translate(path, None, {})
+    assert read.subsets[0].folder.parent == Path("sub/img")
+    assert len(read.notices) == 1 and "sd-scripts would use img" in read.notices[0]
+    assert not translate(write('train_data_dir = "img"'), None, {}).notices
+    path = write(f"[[datasets]]\n{SUBSET}", "sub/dataset.toml")
+    assert "sub/img/2_sks is used" in translate(None, path, {}).notices[0]
+
+
 def test_secrets_of_a_file_are_not_shown(folder, dsk):
     write(
         'huggingface_token = "hf_secret"\nwandb_api_key = "hf_secret"\nresolution = 512\n'

@@ -21,7 +21,7 @@ from trainer.config.formats import Format, OptionsFile, flat, read_file
 from trainer.config.keys import EASY_SCRIPTS, FLAT, LORA_SCRIPTS, PRESET, Key, is_off
 from trainer.config.project import one_resolution, outside_lines
 from trainer.config.settle import renamed, settle
-from trainer.config.values import FOLDERS, resolve, translated
+from trainer.config.values import FOLDERS, also_here, resolve, translated
 from trainer.plan.plan import Subset, find_subsets
 
 _OPTIONS: Final = by_name(TrainOptions)
@@ -110,7 +110,11 @@ def translate(
             findings.refuse(files.where, name, text, hint)
     findings.require_none()
     # Paths in these files are relative to the current folder.
-    notices = (*findings.notes(), *outside_lines(from_files, Path.cwd()))
+    notices = (
+        *findings.notes(),
+        *_paths_found_twice(files),
+        *outside_lines(from_files, Path.cwd()),
+    )
     if files.dataset is not None:
         several = [
             _built(
@@ -132,6 +136,16 @@ def translate(
     return TranslatedConfig(
         train_options, subsets, findings.ignored, (*notices, *more), files.read_as
     )
+
+
+def _paths_found_twice(files: _Files) -> list[str]:
+    """Return a notice for each folder that is both beside its file and in the current folder."""
+    places = [(path, files.path) for path in files.folders.values()]
+    if files.dataset is not None:
+        table, file = files.dataset
+        places += [(path, file) for path in dataset_toml.folders(table)]
+    notices = [also_here(path, file) for path, file in places if file is not None]
+    return [notice for notice in dict.fromkeys(notices) if notice]
 
 
 def _counts_as_gui(file: OptionsFile | None, overrides: Mapping[str, Any]) -> bool:

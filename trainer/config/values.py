@@ -207,3 +207,15 @@ def resolve(path: str, file: Path | None) -> Path:
     refuse_control(path, where="a path" if file is None else f"{display(file)}: a path")
     beside = file.parent / path if file else Path(path)
     return beside if beside.exists() else Path(path)
+
+
+def also_here(path: str, file: Path) -> str:
+    """Return the notice for a path that exists beside the file and in the current folder, where
+    sd-scripts would look; "" for others.
+    """
+    beside, here = file.parent / path, Path(path)
+    if not (beside.exists() and here.exists()) or beside.resolve() == here.resolve():
+        return ""
+    return (
+        f"{display(beside)} is used, beside {display(file)}; sd-scripts would use {display(here)}"
+    )
