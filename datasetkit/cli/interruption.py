@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasetkit.core.files import display
+
 # What the same command does after an interruption. A plan is either not begun, or the next command
 # completes it; stages keep each finished image, scores and measurements are stored in batches.
 _STAGE = "finished images are kept; the same command makes the others"
@@ -104,7 +106,26 @@ def typed(arguments: Sequence[str], *more: str) -> str:
     words = list(arguments)
     end = words.index("--") if "--" in words else len(words)  # after it a word is no option
     words[end:end] = [word for word in more if word not in words[:end]]
-    return shlex.join([*_program(), *words])
+    return shell_line([*_program(), *words])
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """Return words as a line for bash and zsh that can be printed and pasted."""
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str) -> str:
+    if display(word) == word:
+        return shlex.quote(word)
+    escaped = ""
+    for char in word:
+        if 0xDC80 <= ord(char) <= 0xDCFF:  # a byte that is not UTF-8, as Python carries it
+            escaped += f"\\x{ord(char) - 0xDC00:02x}"
+        elif display(char) != char:  # it would be printed as something else
+            escaped += f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+        else:
+            escaped += f"\\{char}" if char in "\\'" else char
+    return f"$'{escaped}'"
 
 
 def _program() -> list[str]:

@@ -7,13 +7,13 @@ first to fail reports the error.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.api import RunContext, plan_training, train
 from datasetkit.cli import console, show_train
+from datasetkit.cli.interruption import shell_line
 from datasetkit.core.errors import DskError, Exit
 from datasetkit.core.progress import SILENT
 from datasetkit.core.stopping import RunPause, Terminated
@@ -64,7 +64,7 @@ def _run(arguments: list[str]) -> int:
     if not processes.is_main_process:
         return _train_silently(plan, dry_run, processes)
     show_train.plan(plan, dry_run)
-    command = shlex.join(
+    command = shell_line(
         ["python", "-m", "trainer.launch", str(processes.num_processes), *arguments]
         + ["--resume"] * (not resume)
     )

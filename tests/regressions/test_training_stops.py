@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from datasetkit.cli import interruption
 from datasetkit.cli.main import run as run_dsk
+from datasetkit.core.files import display
 from datasetkit.core.stopping import Request, RunPause, StopRequests, Terminated
 from datasetkit.verbs import train as verb
 from tests.trainer import tiny
@@ -360,6 +362,9 @@ def test_nohup_keeps_hang_ups_away():
         (["train", "it's"], "/x/datasetkit/__main__.py",
          """python -m datasetkit train 'it'"'"'s' --resume"""),
         (["train", "ds"], "/x/pytest/__main__.py", "dsk train ds --resume"),
+        (["train", "a\u3000b's"], "dsk", r"dsk train $'a\u3000b\'s' --resume"),
+        (["train", "a\xa0b\\"], "dsk", r"dsk train $'a\u00a0b\\' --resume"),
+        (["train", "a\udcffc\U000e0001"], "dsk", r"dsk train $'a\xffc\U000e0001' --resume"),
     ],
 )  # fmt: skip
 def test_the_command_to_continue_is_called_as_the_first_one_was(
@@ -367,3 +372,15 @@ def test_the_command_to_continue_is_called_as_the_first_one_was(
 ):
     monkeypatch.setattr(sys, "argv", [program])
     assert interruption.typed(words, "--resume") == command
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_printed_command_gives_the_shell_the_same_words(tmp_path):
+    words = ["it's", "a\u3000b", "\xa0", "x\u200d1", "e\u0301", "$HOME `x` \\", "", "\udcfff"]
+    printed = display(interruption.shell_line(words))
+    (tmp_path / "line.sh").write_text(f"printf '%s\\0' {printed}", encoding="utf-8")
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    ended = subprocess.run(
+        ["bash", tmp_path / "line.sh"], capture_output=True, env=environment, check=True
+    )
+    assert [os.fsdecode(word) for word in ended.stdout.split(b"\0")[:-1]] == words
