@@ -167,8 +167,8 @@ def test_a_changed_mask_is_named(data, options):
         ({"train_batch_size": 1}, "train_batch_size was 2 and is 1"),
         ({"learning_rate": 0.5}, "learning_rate was 0.01 and is 0.5"),
         ({"resolution": 96}, "resolution was 64 and is 96"),
-        ({"flip_aug": True}, "flip_aug was False and is True"),
-        ({"keep_tokens": 1, "seed": 9}, "seed was 42 and is 9; keep_tokens was None and is 1"),
+        ({"flip_aug": True}, "flip_aug was false and is true"),
+        ({"keep_tokens": 1, "seed": 9}, "seed was 42 and is 9; keep_tokens was not set and is 1"),
         ({"train_batch_size": 1, "max_train_epochs": 9}, "train_batch_size was 2 and is 1"),
     ],
 )
@@ -332,3 +332,22 @@ def test_a_longer_run_equals_one_that_had_the_length_from_its_start(data, tmp_pa
     assert 0 < result.start < planned(data, options).steps
     resumed = load_file(result.files[-1])
     assert all(torch.equal(value, resumed[key]) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("schedule", ["constant_with_warmup", "warmup_stable_decay"])
+def test_a_warmup_that_is_over_is_not_said_to_change_a_rate_to_the_same(options, schedule):
+    options = replace(options, lr_scheduler=schedule, lr_warmup_steps=0.1)
+    (effect,) = resume._effects_of_length(options, 100, 200, 50)
+    assert effect == (
+        f"with 200 steps the LR schedule {schedule} would have had other learning rates up to step "
+        "20, which the run has passed"
+    )
+    (effect,) = resume._effects_of_length(options, 100, 200, 12)
+    assert "step 13 has 60.0% of the learning rate instead of 100.0%" in effect
+
+
+def test_the_step_that_is_named_has_another_rate_that_can_be_seen(options):
+    options = replace(options, lr_scheduler="cosine")
+    (effect,) = resume._effects_of_length(options, 1000, 1010, 2)
+    before, after = effect.split(" has ")[1].split(" of the learning rate instead of ")
+    assert before != after

@@ -656,6 +656,21 @@ def test_without_a_manifest_only_what_is_continued_counts_as_the_runs_own(out):
     assert RunFiles.start(out, "k", STARTED).listed("lora") == []
 
 
+@pytest.mark.parametrize("file", sorted(saved_states._FILES - {saved_states.AVERAGE}))
+@pytest.mark.parametrize("how", ["cut", "gone", "folder", "empty"])
+def test_a_damaged_state_names_its_file_once_and_without_jargon(out, file, how):
+    path = state(out, "k", 3) / file
+    data = path.read_bytes()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how != "gone":
+        path.write_bytes(data[:-1] if how == "cut" else b"")
+    with pytest.raises(InputError, match=rf"is damaged \({file}") as damaged:
+        saved_states.newest(out, "k")
+    assert "char" not in damaged.value.message and "start over" in (damaged.value.hint or "")
+
+
 def test_a_name_without_a_state_gets_the_names_that_have_one(out):
     state(out, "red-hair", 3)
     state(out, "k-state-1", 3)

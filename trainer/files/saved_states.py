@@ -177,19 +177,21 @@ def names(folder: Path) -> list[str]:
 def read(folder: Path) -> TrainingState:
     """Check a state's files against its manifest. Raises InputError."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = _read_json(folder / _MANIFEST)
         if set(manifest) - {AVERAGE} != {LORA, OPTIMIZER, STATE}:
             raise ValueError("files are missing")
         broken = [file for file, sha in manifest.items() if file_sha256(folder / file) != sha]
         if broken:
             raise ValueError(", ".join(broken))
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = _read_json(folder / STATE)
         if state["version"] == VERSION:
             return TrainingState(
                 folder, int(state["step"]), dict(state["facts"]), int(state["threads"])
             )
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason: object = error
+        if isinstance(error, OSError):
+            reason = f"{Path(error.filename or folder).name}: {error.strerror}"
         raise InputError(
             f"the training state {display(folder.name)} is damaged ({reason})",
             hint="resume an older one",
@@ -204,6 +206,13 @@ def _state_folders(folder: Path, name: str) -> list[Path]:
     """Return the state folders of a run, the newest first."""
     states = run_manifest.state_folders(folder, name)
     return sorted(states, key=lambda state: _step(state.name), reverse=True)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(path.name) from error
 
 
 def _is_pause(state: str) -> bool:

@@ -31,6 +31,7 @@ _MAY_CHANGE: Final = frozenset(
 )
 _LENGTH: Final = ("max_train_epochs", "max_train_steps")
 _NAMED: Final = 3
+_VISIBLE: Final = 0.001  # of the learning rate
 _START_OVER: Final = "or start over without --resume"
 
 
@@ -320,16 +321,32 @@ def _effects_of_length(options: TrainOptions, old: int, new: int, step: int) -> 
         return effects
     factor = SCHEDULES[options.lr_scheduler]
     before, after = schedule(options, old), schedule(options, new)
-    if any(factor(n, before) != factor(n, after) for n in range(min(old, new))):
+    changes = {
+        n: abs(factor(n, after) - factor(n, before))
+        for n in range(min(old, new))
+        if factor(n, after) != factor(n, before)
+    }
+    to_come = [n for n in changes if n >= step]
+    if to_come:
+        # The next step, unless its change is too small to be seen.
+        n = to_come[0] if changes[to_come[0]] >= _VISIBLE else max(to_come, key=changes.__getitem__)
         effects.insert(
             0,
             f"the LR schedule {options.lr_scheduler} becomes one of {counted(new, 'step')}: "
-            f"step {step + 1:,} has {factor(step, after):.1%} of the learning rate instead of "
-            f"{factor(step, before):.1%}",
+            f"step {n + 1:,} has {factor(n, after):.1%} of the learning rate instead of "
+            f"{factor(n, before):.1%}",
+        )
+    elif changes:  # a warmup that is a share of the steps, and is over
+        effects.insert(
+            0,
+            f"with {counted(new, 'step')} the LR schedule {options.lr_scheduler} would have had "
+            f"other learning rates up to step {max(changes) + 1:,}, which the run has passed",
         )
     return effects
 
 
 def _short(value: object) -> str:
-    text = display(str(value))
+    if value is None:
+        return "not set"
+    text = str(value).lower() if isinstance(value, bool) else display(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
