@@ -18,12 +18,13 @@ Files = Annotated[
 ]
 
 lora = typer.Typer(
+    name="lora",  # `command` names results by it
     cls=CommandGroup,
     no_args_is_help=True,
     help="LoRA files: look at them, find what is wrong; resize, convert, merge, extract.\n\n"
     "Example: dsk lora info output/sks.safetensors",
 )
-app.add_typer(lora, name="lora", rich_help_panel=PANEL)
+app.add_typer(lora, rich_help_panel=PANEL)
 
 
 @command(lora, "info")

@@ -25,6 +25,8 @@ from tests.cli.conftest import Dsk, dsk, here  # noqa: F401 - fixtures
 from tests.lora_files.files import BLOCK, adapter, pair, save
 from trainer.lora_files import lora_file, tensor_file
 from trainer.lora_files.merge import split_weight
+from trainer.networks import file_check
+from trainer.networks.file_check import ModuleShape
 
 QUERY = f"{BLOCK}attn1_to_q"
 
@@ -144,6 +146,44 @@ def test_resize_prints_one_json_document(tmp_path: Path, dsk: Dsk, dry: list[str
     ended = dsk("lora", "resize", path, "--rank", "2", "--json", *dry)
     assert ended.code == 0
     assert ended.result["layers"][0]["is_zero"] is False
+
+
+def test_json_names_the_command(tmp_path: Path, dsk: Dsk) -> None:  # noqa: F811
+    path = save(tmp_path / "a.safetensors", pair(QUERY, 16, 16, 4, 4.0))
+    for verb, *rest in (
+        ["resize", "--rank", "2"],
+        ["convert"],
+        ["merge", "--out", "m.safetensors"],
+    ):
+        ended = dsk("lora", verb, path, *rest, "--json", "--dry-run")
+        assert ended.json["verb"] == f"lora {verb}"
+
+
+CONV = "lora_unet_down_blocks_0_resnets_0_conv1"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message", "hint"),
+    [
+        ((2, 2, 4), "has rank 2, not 4", "set network_dim = 2"),
+        ((4, 4, 2), "has rank 2, not 4", "set conv_dim=2 in network_args"),
+        ((4, 3, 4), "has several ranks", "--rank 4"),
+    ],
+)
+def test_network_weights_of_other_ranks_name_the_option_that_fits(
+    ranks: tuple[int, int, int], message: str, hint: str
+) -> None:
+    names = (QUERY, f"{BLOCK}attn1_to_k", CONV)
+    saved, modules = {}, {}
+    for name, rank in zip(names, ranks, strict=True):
+        kernel = (3, 3) if name == CONV else ()
+        down, up = "lora_down.weight", "lora_up.weight"
+        saved[name] = {down: (rank, 8, *kernel), up: (8, rank)}
+        size = 4 * 8 * (9 if kernel else 1)
+        modules[name] = ModuleShape("lora", 4, {down: size, up: 32})
+    with pytest.raises(ConfigError, match=message) as raised:
+        file_check.compare(saved, modules, source="a.safetensors")
+    assert hint in raised.value.hint
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -136,22 +136,61 @@ def compare(
             "and network_args",
         )
     for name in sorted(modules):
-        _compare(name, saved[name], modules[name], source)
+        _compare_method(saved[name], modules[name], source)
+    _compare_ranks(saved, modules, source)
+    for name in sorted(modules):
+        _compare_sizes(name, saved[name], modules[name], source)
 
 
-def _compare(name: str, shapes: Mapping[str, Shape], module: ModuleShape, source: str) -> None:
+def _compare_ranks(
+    saved: Mapping[str, Mapping[str, Shape]], modules: Mapping[str, ModuleShape], source: str
+) -> None:
+    """Raise ConfigError for other ranks than those to train, with options that give the file's."""
+    ranks = {name: _rank(saved[name]) for name in sorted(modules)}
+    odd = next((name for name, rank in ranks.items() if rank not in (0, modules[name].dim)), None)
+    if odd is None:
+        return
+    groups = {
+        "conv_dim": {rank for name, rank in ranks.items() if rank and _has_kernel(saved[name])},
+        "network_dim": {rank for n, rank in ranks.items() if rank and not _has_kernel(saved[n])},
+    }
+    if any(len(group) > 1 for group in groups.values()):
+        raise ConfigError(
+            f"{source} has several ranks ({odd} has {ranks[odd]}), not {modules[odd].dim}",
+            hint="take a file with one rank: dsk lora resize --rank "
+            f"{max(ranks.values())} of the one that it was made from",
+        )
+    rank = ranks[odd]
+    fitting = (
+        f"conv_dim={rank} in network_args" if _has_kernel(saved[odd]) else f"network_dim = {rank}"
+    )
+    raise ConfigError(
+        f"{source} has rank {ranks[odd]}, not {modules[odd].dim}",
+        hint=f"set {fitting} (of {odd})",
+    )
+
+
+def _rank(shapes: Mapping[str, Shape]) -> int:
+    return next((shapes[key][0] for key in _OF_RANK if shapes.get(key)), 0)
+
+
+def _has_kernel(shapes: Mapping[str, Shape]) -> bool:
+    """Tell whether a module is of a convolution larger than 1x1, as far as its shapes show it."""
+    return any(math.prod(shape[2:]) > 1 for shape in shapes.values())
+
+
+def _compare_method(shapes: Mapping[str, Shape], module: ModuleShape, source: str) -> None:
     method = algo(shapes)
     if method != module.algo:
         raise ConfigError(
             f"{source} is {method or 'of an unknown method'}, not {module.algo}",
             hint=_SAME_NETWORK,
         )
-    dim = next((shapes[key][0] for key in _OF_RANK if shapes.get(key)), 0)
-    if dim and dim != module.dim:
-        raise ConfigError(
-            f"{source} has rank {dim}, not {module.dim}",
-            hint=f"set network_dim = {dim} (of {name})",
-        )
+
+
+def _compare_sizes(
+    name: str, shapes: Mapping[str, Shape], module: ModuleShape, source: str
+) -> None:
     odd = sorted((set(shapes) - {ALPHA}) ^ set(module.sizes))
     odd = odd or [key for key, size in module.sizes.items() if math.prod(shapes[key]) != size]
     if odd:
