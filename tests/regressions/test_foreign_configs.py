@@ -590,6 +590,12 @@ def test_a_path_of_another_model_is_refused_and_its_numbers_are_not(folder, key)
     assert set(read.ignored) == {"guidance_scale"}
 
 
+def test_a_template_for_chroma_is_refused(folder):
+    text = '[metadata]\nname = "x"\n[data]\nmodel_type = "chroma"\nguidance_scale = 0.0'
+    assert "another model" in refusal(text)
+    assert options_of('model_type = "flux"').seed == 42  # the default of its programs
+
+
 # ---- the command
 
 

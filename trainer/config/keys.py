@@ -220,12 +220,13 @@ _SD_SCRIPTS: Final = (
         "clip_l clip_g t5xxl ae qwen3 gemma2 byt5 text_encoder llm_adapter_path t5_tokenizer_path "
         "controlnet_model_name_or_path",
     ),
+    *_other_model(SD, "model_type", "flux"),  # flux: the default, also in files of other models
     *_not_needed(
         SD,
         OTHER_MODEL,
         "t5xxl_max_token_length gemma2_max_token_length qwen3_max_token_length "
         "t5_max_token_length apply_t5_attn_mask apply_lg_attn_mask guidance_scale "
-        "timestep_sampling sigmoid_scale model_prediction_type discrete_flow_shift model_type "
+        "timestep_sampling sigmoid_scale model_prediction_type discrete_flow_shift "
         "training_shift weighting_scheme logit_mean logit_std mode_scale blocks_to_swap "
         "single_blocks_to_swap double_blocks_to_swap split_mode mem_eff_save save_clip save_t5xxl "
         "t5xxl_device t5xxl_dtype clip_l_dropout_rate clip_g_dropout_rate t5_dropout_rate "
