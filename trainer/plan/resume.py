@@ -240,7 +240,10 @@ def _image_differences(
     what follows from options and other images.
     """
     order = {id(image): n for n, image in enumerate([*old, *new])}
-    pairs = sorted(_pairs(old, new), key=lambda pair: order[id(pair[0] or pair[1])])
+    # A partner that was made up is in neither list.
+    pairs = sorted(
+        _pairs(old, new), key=lambda pair: min(order[id(i)] for i in pair if id(i) in order)
+    )
     for kinds in (_EDITS, _DERIVED) if derived else (_EDITS,):
         changes = [
             f"{display(image.name)}: {words}"
