@@ -4,6 +4,7 @@ dsk.toml and forms need. `describe` gives it as plain data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, MISSING, asdict, dataclass, field, fields
 from functools import cache
@@ -214,6 +215,8 @@ def _check(d: DeclaredOption, value: object) -> None:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if d.about.range is not None:
             in_range(d.name, value, *d.about.range)
+        elif not math.isfinite(value):
+            raise ConfigError(f"{d.name} = {value} is not a finite number", hint="give a number")
         elif d.choices and value not in d.choices:
             *most, last = map(str, d.choices)
             raise ConfigError(

@@ -141,7 +141,7 @@ def test_image_without_caption_gets_the_concepts_name_with_a_notice(data, option
     assert [p.caption for p in plan.images[:3]] == [
         "sks", "sks, tag 2, red hair, smile", "sks, tag 3, red hair, smile",
     ]  # fmt: skip
-    assert any("1 images without a caption" in n for n in plan.notices)
+    assert any("1 image without a caption gets" in n for n in plan.notices)
     assert any("3.png has a .txt and a .caption" in n for n in plan.notices)
 
 

@@ -17,7 +17,7 @@ from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.families import clip
 from trainer.families.base import Parts
-from trainer.families.detect import TITLES, FamilyName, Predicts
+from trainer.families.detect import TITLES, FamilyName, Predicts, require_scale
 from trainer.families.source import find
 from trainer.files import hub_model
 
@@ -40,11 +40,10 @@ class TextEncoder:
 
 @dataclass(frozen=True, slots=True)
 class ModelLayout:
-    """The parts of a family's models. encoders: text encoders by part; scale: of the latents."""
+    """The parts of a family's models. encoders: text encoders by part."""
 
     family: FamilyName
     encoders: Mapping[str, TextEncoder]
-    scale: float
 
     @property
     def title(self) -> str:
@@ -78,7 +77,7 @@ def load(
     if vae:
         _loading(reporter, "vae")
         parts["vae"] = _load_vae(find(vae, layouts=hub_model.VAE), layout, configs)
-    _check_scale(parts["vae"], layout, vae or str(source))
+    require_scale(vae or source, float(parts["vae"].config.scaling_factor), layout.family)
     for part in parts.values():
         part.requires_grad_(False).eval()
     return Parts(**parts, source=source, prediction=prediction, family=layout.family)
@@ -220,17 +219,6 @@ def _load_vae(path: Path, layout: ModelLayout, configs: Path) -> Any:
         raise ModelFileError(
             f"{display(path)} is not a VAE: {_first_line(error)}", hint="check `vae` in [train]"
         ) from error
-
-
-def _check_scale(vae: Any, layout: ModelLayout, name: str) -> None:
-    """Reject a VAE of another family, by the latent scale in its config."""
-    scale = float(vae.config.scaling_factor)
-    if abs(scale - layout.scale) > 1e-6:
-        raise ModelFileError(
-            f"the VAE of {display(name)} scales latents by {scale:g}, but {layout.title} by "
-            f"{layout.scale:g}",
-            hint=f"use a VAE of {layout.title}, or remove `vae`",
-        )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -22,6 +22,8 @@ TITLES: Final[Mapping[FamilyName, str]] = {
     "sd2": "Stable Diffusion 2",
     "sdxl": "Stable Diffusion XL",
 }
+# By what a family multiplies its latents.
+LATENT_SCALES: Final[Mapping[FamilyName, float]] = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 _SUPPORTED: Final = "Stable Diffusion 1, 2 and XL are supported"
 
 # Key prefixes of a family's checkpoint files in the original layout; the first match counts.
@@ -95,6 +97,48 @@ def require_whole(source: Path, family: FamilyName) -> None:
                 f"{display(source)} is not a {TITLES[family]} checkpoint: its {what} is missing",
                 hint="name a full checkpoint (2 to 7 GB), not a LoRA or a VAE",
             )
+
+
+def require_vae(path: Path, family: FamilyName) -> None:
+    """Raise ModelFileError for a `vae` that is not a VAE, is cut short or of another family."""
+    if path.is_dir():
+        folder = path / "vae" if (path / "vae").is_dir() else path
+        config = _json(folder / "config.json")
+        weights = folder / "diffusion_pytorch_model.safetensors"
+        index = weights.with_name(f"{weights.name}.index.json")
+        if config is None or not (weights.is_file() or index.is_file()):
+            name = "config.json" if config is None else weights.name
+            raise _not_a_vae(path, f"{name} is missing")
+        if "latent_channels" not in config:
+            raise _not_a_vae(path, "its config.json is of another model")
+        scale = config.get("scaling_factor", LATENT_SCALES["sd1"])
+        require_scale(path, scale, family)
+        for file in sorted(folder.glob("diffusion_pytorch_model*.safetensors")):
+            if file == weights or index.is_file():
+                _require_uncut(file)
+        return
+    _require_uncut(path)
+    names = safetensors_header.read(path).shapes
+    if not any(name.endswith("encoder.conv_in.weight") for name in names):
+        raise _not_a_vae(path, "it has no encoder.conv_in.weight")
+
+
+def require_scale(vae: str | Path, scale: object, family: FamilyName) -> None:
+    """Raise ModelFileError for a VAE of another family, by the latent scale in its config."""
+    wanted, title = LATENT_SCALES[family], TITLES[family]
+    if not isinstance(scale, int | float) or abs(scale - wanted) > 1e-6:
+        raise ModelFileError(
+            f"the VAE of {display(vae)} scales latents by {scale}, but {title} by {wanted:g}",
+            hint=f"use a VAE of {title}, or remove `vae`",
+        )
+
+
+def _not_a_vae(path: Path, why: str) -> ModelFileError:
+    return ModelFileError(
+        f"{display(path)} is not a VAE: {why}",
+        hint="name in `vae` of [train] a VAE's .safetensors file, or a folder with config.json and "
+        "diffusion_pytorch_model.safetensors",
+    )
 
 
 def _require_part(folder: Path, part: str, parts: Sequence[str]) -> None:

@@ -14,17 +14,16 @@ from trainer.data.text_encoding import encode_clip
 from trainer.families import checkpoint, module_names
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
 from trainer.families.checkpoint import ModelLayout, TextEncoder
-from trainer.families.detect import FamilyName, Predicts
+from trainer.families.detect import LATENT_SCALES, FamilyName, Predicts
 
 NAME: Final[FamilyName] = "sd1"
-LATENT_SCALE: Final = 0.18215
+LATENT_SCALE: Final = LATENT_SCALES["sd1"]
 CLIP_SKIP: Final = True
 LOADER: Final = "StableDiffusionLoraLoaderMixin"
 CONFIGS: Final = Path(__file__).parent / "sd1"
 _LAYOUT: Final = ModelLayout(
     NAME,
     {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.transformer.")},
-    LATENT_SCALE,
 )
 
 

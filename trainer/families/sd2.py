@@ -17,10 +17,10 @@ from trainer.data.text_encoding import encode_clip
 from trainer.families import checkpoint, clip, sd
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
 from trainer.families.checkpoint import ModelLayout, TextEncoder
-from trainer.families.detect import FamilyName, Predicts
+from trainer.families.detect import LATENT_SCALES, FamilyName, Predicts
 
 NAME: Final[FamilyName] = "sd2"
-LATENT_SCALE: Final = 0.18215
+LATENT_SCALE: Final = LATENT_SCALES["sd2"]
 CLIP_SKIP: Final = True
 LOADER: Final = "StableDiffusionLoraLoaderMixin"
 # The padding token; Stable Diffusion 1 pads with the end-of-text token.
@@ -33,7 +33,6 @@ _CONVOLVED: Final = re.compile(r"_proj_(?:in|out)\.lora_(?:down|up)\.weight$")
 _LAYOUT: Final = ModelLayout(
     NAME,
     {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.model.", clip.of_open_clip)},
-    LATENT_SCALE,
 )
 
 

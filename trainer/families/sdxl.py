@@ -14,10 +14,10 @@ from trainer.data.text_encoding import encode_before_last
 from trainer.families import checkpoint, clip, module_names
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
 from trainer.families.checkpoint import ModelLayout, TextEncoder
-from trainer.families.detect import FamilyName, Predicts
+from trainer.families.detect import LATENT_SCALES, FamilyName, Predicts
 
 NAME: Final[FamilyName] = "sdxl"
-LATENT_SCALE: Final = 0.13025
+LATENT_SCALE: Final = LATENT_SCALES["sdxl"]
 # The layer before the last is always used, in both encoders.
 CLIP_SKIP: Final = False
 LOADER: Final = "StableDiffusionXLLoraLoaderMixin"
@@ -33,7 +33,6 @@ _LAYOUT: Final = ModelLayout(
             "CLIPTextModelWithProjection", "conditioner.embedders.1.model.", clip.of_open_clip
         ),
     },
-    LATENT_SCALE,
 )
 
 

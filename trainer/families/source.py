@@ -47,9 +47,11 @@ def require(base: str, revision: str = "", *, layouts: Sequence[hub_model.Files]
             find(base, revision, layouts=layouts or hub_model.MODEL)
 
 
-def local(base: str, revision: str = "") -> Path | None:
+def local(
+    base: str, revision: str = "", *, layouts: Sequence[hub_model.Files] = hub_model.MODEL
+) -> Path | None:
     """Return a model's file or folder, also in the hub's cache; None if it is not on this
-    machine.
+    machine. layouts: as in `find`.
     """
     if not base:
         return None
@@ -59,7 +61,7 @@ def local(base: str, revision: str = "") -> Path | None:
     if path.exists():
         return path
     name = hub_model.parse(base, revision)
-    return hub_model.cached(name, hub_model.MODEL) if name is not None else None
+    return hub_model.cached(name, layouts) if name is not None else None
 
 
 def find(

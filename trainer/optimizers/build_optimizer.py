@@ -79,7 +79,7 @@ def build(
             optimizer = optimizer_class(
                 list(param_groups), lr=param_groups[0]["lr"], **all_arguments
             )
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of any class
         passed = " ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ConfigError(
             f"{optimizer_type} does not accept {passed or 'the parameter groups'}: {error}",

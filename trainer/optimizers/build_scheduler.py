@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.optim import Optimizer
@@ -15,6 +15,8 @@ from datasetkit.core.errors import ConfigError, MissingExtra
 from datasetkit.options.train import TrainOptions
 from trainer.optimizers import build_optimizer, schedule_options
 from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule
+
+_LARGEST: Final = 3.4e38  # of float32, in which a step is taken
 
 
 def build(optimizer: Optimizer, options: TrainOptions, total: int) -> LRScheduler:
@@ -60,7 +62,14 @@ def rates(options: TrainOptions, total: int, groups: Mapping[str, float]) -> dic
     values: dict[str, list[float]] = {name: [] for name in groups}
     for step in range(total):
         for name, group in zip(groups, probe.param_groups, strict=True):
-            values[name].append(float(group["lr"]))
+            rate = float(group["lr"])
+            if not 0 <= rate <= _LARGEST:
+                raise ConfigError(
+                    f"{schedule_options.name(options)} gives a learning rate of {rate:g} in step "
+                    f"{step + 1} of {total}",
+                    hint="set other lr_scheduler_args: a learning rate is a number from 0",
+                )
+            values[name].append(rate)
         try:
             replay(scheduler, 1)
         except Exception as error:  # of any class
@@ -108,7 +117,7 @@ def of_class(optimizer: Optimizer, path: str, arguments: Mapping[str, Any]) -> L
         )
     try:
         return scheduler_class(optimizer, **arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of any class
         passed = " ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ConfigError(
             f"{path} does not accept {passed or 'an empty argument list'}: {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -108,4 +109,15 @@ def literal_args(pairs: Sequence[str], option: str = "optimizer_args") -> dict[s
                 "string"
             )
             raise ConfigError(f"{option}: {pair!r} cannot be read", hint=hint) from error
+        if not _is_finite(arguments[key]):
+            raise ConfigError(
+                f"{option}: {pair!r} is not a finite number", hint="give a smaller number"
+            )
     return arguments
+
+
+def _is_finite(value: object) -> bool:
+    """Tell whether no number of a literal is infinite: 1e400 is."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -51,16 +51,45 @@ def check(options: TrainOptions, steps: int) -> None:
 def _build_on_dummies(options: TrainOptions, steps: int) -> None:
     import torch
 
+    from trainer.device import processes
     from trainer.optimizers import build_scheduler
 
     first_of_rate = {rate: name for name, rate in reversed(possible_rates(options).items())}
     rates = {name: rate for rate, name in first_of_rate.items()}
-    weights = {name: [torch.nn.Parameter(torch.zeros(2, 2))] for name in rates}
+    device = processes().device  # a step may be possible on a GPU alone
+    weights = {name: [torch.nn.Parameter(torch.zeros(2, 2, device=device))] for name in rates}
     # Some optimizers print remarks; they are shown when the real one is built.
     with redirect_stderr(StringIO()):
-        build(options, steps, weights, rates)
+        optimizer, _ = build(options, steps, weights, rates)
+        _take_step(optimizer, options)
     if options.lr_scheduler_type:
         build_scheduler.rates(options, steps, rates)
+
+
+def _take_step(optimizer: Optimizer, options: TrainOptions) -> None:
+    """Raise ConfigError for an optimizer that cannot take a step, or whose step makes the weights
+    infinite or not a number.
+    """
+    import torch
+
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for weight in weights:
+        # Half of a LoRA's weights have a gradient of 0 in the first step.
+        weight.grad = torch.tensor([[0.0, 1e-3], [-1e-3, 0.0]], device=weight.device)
+    given = f" with {' '.join(options.optimizer_args)}" if options.optimizer_args else ""
+    try:
+        optimizer.step()
+    except Exception as error:  # of any class
+        raise ConfigError(
+            f"{options.optimizer_type}{given} cannot take a step: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}",
+            hint="set other optimizer_args, or another optimizer_type",
+        ) from error
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+        raise ConfigError(
+            f"{options.optimizer_type}{given} makes weights that are not finite in the first step",
+            hint="set other optimizer_args",
+        )
 
 
 def build(

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from datasetkit.core.errors import InputError, StorageError
+from datasetkit.core.errors import ConfigError, InputError, StorageError
 from datasetkit.core.files import display, nearest_folder, require_writable, writing
 from datasetkit.dataset.naming import MAX_NAME_BYTES, name_fault, require_names
 from datasetkit.options.train import TrainOptions
@@ -51,6 +51,19 @@ def check_folders(options: TrainOptions) -> None:
     for folder in filter(None, (options.output_dir, options.logging_dir)):
         require_names(Path(folder))
         _require_writable(Path(folder))
+
+
+def require_apart(options: TrainOptions, plan: TrainingPlan) -> None:
+    """Raise ConfigError for an output_dir that is a folder of training images: the next run would
+    train the plots and preview images of this one.
+    """
+    output = Path(options.output_dir).resolve()
+    if any(subset.folder.resolve() == output for subset in plan.subsets):
+        raise ConfigError(
+            f"output_dir = {display(options.output_dir)} is a folder of training images: the next "
+            "run would train the images that this one writes",
+            hint='set output_dir = "output"',
+        )
 
 
 def _require_writable(folder: Path) -> None:

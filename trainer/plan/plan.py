@@ -5,6 +5,7 @@ Uses the same arithmetic as `dsk plan-repeats`, and needs no torch.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -45,6 +46,7 @@ from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.images.listing import holds_images as has_images
 from datasetkit.images.listing import list_images, same_names
+from datasetkit.images.listing import subfolders as list_subfolders
 from datasetkit.images.scan import refuse_shared_caption
 from datasetkit.options.train import TrainOptions
 from trainer.data.captions import CaptionOptions
@@ -198,6 +200,7 @@ def find_subsets(
         for path, is_reg in ((root, False), (reg, True))
         if not is_reg or path.is_dir()
     ]
+    _require_folder(reg)
     _require_reg_concepts(reg, trees)
     empty: list[str] = []
     concepts = [
@@ -210,7 +213,7 @@ def find_subsets(
     if all(subset.is_reg for subset in subsets):
         raise DatasetError(
             f"{display(folder)} has no <repeats>_<concept> folders with images",
-            hint="; ".join(empty) or _where_images_belong(folder, root),
+            hint="; ".join([*empty, _where_images_belong(folder, root)]),
         )
     misread = (notice for tree, is_reg in trees for notice in _misread(tree, is_reg))
     beside = [*unreached.beside_roots(folder, (root, reg)), *unreached.beside_concepts(root)]
@@ -262,6 +265,17 @@ def _tree(root: Path, notices: list[str] | None) -> layout.ConceptFolders:
     return read
 
 
+def _require_folder(reg: Path) -> None:
+    """Raise DatasetError for a `reg` that is a file, or a link to a folder that is missing."""
+    if os.path.lexists(reg) and not reg.is_dir():
+        what = "a link to what does not exist" if reg.is_symlink() else "not a folder"
+        raise DatasetError(
+            f"{display(reg)} is {what}: the run would go on without regularisation",
+            hint="put the folder of regularisation images there, or rename "
+            f"{display(reg)} to train without them",
+        )
+
+
 def _require_reg_concepts(reg: Path, trees: Sequence[tuple[layout.ConceptFolders, bool]]) -> None:
     """Raise DatasetError for regularisation images of which no folder is a concept: the run would
     go on without any.
@@ -287,6 +301,9 @@ def _where_images_belong(folder: Path, root: Path) -> str:
         return (
             f"it is a concept folder: name the folder above it, {display(folder.absolute().parent)}"
         )
+    for above in list_subfolders(root):
+        if layout.read_tree(above).concepts:
+            return f"they are one folder deeper: name {display(above)}"
     if has_images(root):
         return f"move its images into {display(root / '1_name')}, or run dsk layout"
     return "dsk layout creates them"
@@ -497,13 +514,14 @@ def _without_caption(subset: Subset, folder: _ReadFolder) -> list[str]:
     count = sum(image.captioned != "written" for image in folder.images)
     if not count or subset.is_reg:
         return []
+    images, get = counted(count, "image"), "gets" if count == 1 else "get"
     name = display(subset.folder.name)
     if not subset.name:
         return [
-            f"{name}: {count} images without a caption get an empty one, as in sd-scripts: "
+            f"{name}: {images} without a caption {get} an empty one, as in sd-scripts: "
             "class_tokens, or the name after the number of the folder, gives them another"
         ]
-    return [f"{name}: {count} images without a caption get the caption `{display(subset.name)}`"]
+    return [f"{name}: {images} without a caption {get} the caption `{display(subset.name)}`"]
 
 
 def _letters(images: Iterable[TrainImage]) -> list[str]:
@@ -547,8 +565,19 @@ class _ImageReader:
         if not self.masks or mask is None or not mask.is_file():
             mask = None
         else:
-            require_mask_shape(mask, pixels.load(mask).size, size)
+            _require_mask(mask, size)
         return _ReadImage(path, key, size, caption, mask, both)
+
+
+def _require_mask(mask: Path, image: Size) -> None:
+    """Raise InputError for a mask that cannot be used: damaged, of another shape, or black."""
+    loaded = pixels.load(mask)
+    require_mask_shape(mask, loaded.size, image)
+    if loaded.convert("L").getbbox() is None:
+        raise InputError(
+            f"the mask {display(mask)} is black: nothing of its image would be trained",
+            hint="make the mask again: dsk cutout; or remove the image",
+        )
 
 
 def require_mask_shape(mask: Path, size: Size, image: Size) -> None:

@@ -54,6 +54,7 @@ def check_plan(options: TrainOptions, plan: TrainingPlan, *, reporter: Reporter 
     """
     base = options.pretrained_model_name_or_path
     outputs.output_name(options, plan)
+    outputs.require_apart(options, plan)
     if trial.needs_torch(options):
         reporter.phase("loading PyTorch")
         _require("torch")
@@ -76,10 +77,14 @@ def check_machine(options: TrainOptions) -> None:
         _require(name)
     source.require(options.pretrained_model_name_or_path, options.revision)
     base = source.local(options.pretrained_model_name_or_path, options.revision)
-    if base is not None:
-        detect.require_whole(base, detect.detect(base).family)
+    family = None if base is None else detect.detect(base).family
+    if base is not None and family is not None:
+        detect.require_whole(base, family)
     if options.vae:
         source.require(options.vae, layouts=hub_model.VAE)
+        vae = source.local(options.vae, layouts=hub_model.VAE)
+        if vae is not None and family is not None:
+            detect.require_vae(vae, family)
 
 
 def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ...]:
