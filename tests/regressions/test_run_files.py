@@ -774,3 +774,11 @@ def test_two_runs_into_one_folder(tmp_path):
     assert len(resumed.metrics.read_text().splitlines()) == 4
     (previous,) = run_files.previous_folders(out, "k")
     assert (previous / "k.safetensors").is_file()
+
+
+def test_a_name_is_the_same_however_its_accents_are_typed(dsk, data, here):
+    (here / "output").mkdir()
+    RunFiles.start(here / "output", "r\u00e9e", STARTED)
+    ended = dsk("train", "ds", "--dry-run", "--json", *given("output_name=re\u0301e"))
+    assert ended.code == 0
+    assert json.loads(ended.out)["result"]["plan"]["earlier_run"]["name"] == "r\u00e9e"

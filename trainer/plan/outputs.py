@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +28,9 @@ def output_name(options: TrainOptions, plan: TrainingPlan) -> str:
     Raises InputError for a name that is not valid on every system, with all endings of the files.
     """
     first = plan.subsets[0]
-    name = options.output_name or first.name or first.folder.name or "lora"
+    given = options.output_name or first.name or first.folder.name or "lora"
+    # A letter with an accent may be typed as one character or as two; to people it is one name.
+    name = unicodedata.normalize("NFC", given)
     fault = name_fault(name)
     limit = MAX_NAME_BYTES - len(_LONGEST_ENDING)
     if fault is None and len(name.encode("utf-8")) > limit:
