@@ -20,6 +20,7 @@ Size = tuple[int, int]
 
 # A latent pixel is 8 x 8 image pixels in every supported model family.
 _LATENT = 8
+_LARGEST: Final = 16_384  # beyond it the list of buckets takes minutes
 _RANGES = {512: (256, 1024), 768: (320, 1536), 1024: (256, 2048)}
 # The values of `bucket_selector`: see `select`.
 SELECTORS: Final = ("kohya", "fit")
@@ -51,6 +52,11 @@ class BucketRules:
         if min(self.resolution) < 1:
             raise ConfigError(
                 f"resolution {_text(self.resolution)} is not a size", hint="use 512, 768 or 1024"
+            )
+        if max(self.resolution) > _LARGEST:
+            raise ConfigError(
+                f"resolution {_text(self.resolution)} is larger than {_LARGEST:,} pixels",
+                hint="use 512, 768 or 1024",
             )
         if not self.enabled:
             if any(side % _LATENT for side in self.resolution):

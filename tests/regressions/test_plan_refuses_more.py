@@ -5,6 +5,7 @@ finite, a VAE that is none, and folders from which images would be lost or train
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def sched(name: str, *args: str) -> dict[str, str]:
         ({"prior_loss_weight": "nan"}, "prior_loss_weight = nan is not a finite number"),
         ({"prior_loss_weight": "inf"}, "prior_loss_weight = inf is not a finite number"),
         ({"noise_offset": 0.1, "adaptive_noise_scale": "nan"}, "is not a finite number"),
+        ({"resolution": 2**31}, "is larger than 16,384 pixels"),
+        ({"resolutions": f"[64, {2**31}]"}, "is larger than 16,384 pixels"),
         ({"output_dir": "ds/train/1_kitsu"}, "is a folder of training images"),
         ({"output_dir": "ds/train/../train/1_kitsu"}, "is a folder of training images"),
     ],
@@ -158,3 +161,9 @@ def test_black_masks_are_left_out_by_name(data):
     assert [failed.path.name for failed in made.failed] == ["0.png"]
     assert "is black" in made.failed[0].error
     run_checks.check_plan(options, made)
+
+
+def test_prompts_that_are_a_pipe_are_refused(dsk, here, data):
+    os.mkfifo(here / "prompts.txt")
+    ended = plan(dsk, sample_prompts="prompts.txt")
+    assert ended.code == Exit.USAGE and "cannot read sample_prompts" in ended.err

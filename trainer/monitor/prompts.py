@@ -183,6 +183,11 @@ def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would not end
+        raise ConfigError(
+            f"cannot read sample_prompts = {display(path)}: not a file",
+            hint="name a text file of prompts",
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
