@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trainer.lora_files.merge as merging
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display
 from datasetkit.core.words import counted
 from datasetkit.options.lora import LoraMergeOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
@@ -66,6 +68,9 @@ def lora_merge(
     or the checkpoint, ModelFileError for another file.
     """
     pairs = [merging.split_weight(f) if isinstance(f, str) else f for f in files]
+    for path, weight in pairs:
+        if not math.isfinite(weight):
+            raise ConfigError(f"the weight of {display(path)} is not a number", hint="e.g. 0.8")
     how = _method(options, len(pairs))
     if not options.out:
         raise ConfigError("no new file was given", hint="--out merged.safetensors")

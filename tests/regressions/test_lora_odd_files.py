@@ -204,6 +204,12 @@ def test_weight_that_is_no_number_is_named(weight: str) -> None:
     assert raised.value.hint == "e.g. a.safetensors:0.8"
 
 
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_weight_of_a_program_that_is_no_number_is_named(plain: Path, weight: float) -> None:
+    with pytest.raises(ConfigError, match="is not a number"):
+        lora_merge([(plain, weight)], LoraMergeOptions(out=str(plain.with_name("m.safetensors"))))
+
+
 def test_drive_letter_is_not_a_weight() -> None:
     assert split_weight(r"C:\x.safetensors") == (Path(r"C:\x.safetensors"), 1.0)
     assert split_weight(r"C:\x.safetensors:0.8") == (Path(r"C:\x.safetensors"), 0.8)
