@@ -104,7 +104,7 @@ def described(arguments: Sequence[str]) -> NextStep | None:
 def typed(arguments: Sequence[str], *more: str) -> str:
     """Return a command line as one would type it, with more options."""
     words = list(arguments)
-    end = words.index("--") if "--" in words else len(words)  # after it a word is no option
+    end = words.index("--") if "--" in words else len(words)  # after it a word is not an option
     words[end:end] = [word for word in more if word not in words[:end]]
     return shell_line([*_program(), *words])
 

@@ -90,10 +90,10 @@ def require_own(folder: Path, name: str, *, resume: bool = False) -> None:
     manifest = run_manifest.read(folder, name)
     refuse_link(folder / PREVIEWS)
     _require_own_names(folder, name)
-    own = manifest.files if manifest else ()
+    owned = manifest.files if manifest else ()
     if resume and manifest is None:
-        own = tuple(f for f in run_manifest.own_files(folder, name) if f.kind in _CONTINUED)
-    foreign = run_manifest.unlisted(folder, name, own)
+        owned = tuple(f for f in run_manifest.own_files(folder, name) if f.kind in _CONTINUED)
+    foreign = run_manifest.unlisted(folder, name, owned)
     if resume and manifest is not None:  # written before: the run does not come there again
         foreign = [file for file in foreign if file not in manifest.kept]
     if foreign:
@@ -184,12 +184,12 @@ def _move_away(folder: Path, manifest: RunManifest, to: str) -> None:
     target = folder / to
     for place in (folder / PREVIOUS, target, target / PREVIEWS):
         _require_folder(place)
-    own = run_manifest.manifest_name(manifest.name)
-    _require_free((*manifest.files, RunFile(own, "manifest")), folder, target)
+    listing = run_manifest.manifest_name(manifest.name)
+    _require_free((*manifest.files, RunFile(listing, "manifest")), folder, target)
     run_manifest.write(folder, replace(manifest, moving_to=to))
     _rename(manifest.files, folder, target)
     with writing(target):
-        os.rename(folder / own, target / own)  # noqa: PTH104 - the move ends with this rename
+        os.rename(folder / listing, target / listing)  # noqa: PTH104 - the move ends with it
         sync_folders((target, folder))
 
 
@@ -239,8 +239,8 @@ def previous_folders(folder: Path, name: str) -> list[Path]:
     previous = folder / PREVIOUS
     if previous.is_symlink() or not previous.is_dir():
         return []
-    own = run_manifest.manifest_name(name)
-    folders = [p for p in previous.iterdir() if not p.is_symlink() and (p / own).is_file()]
+    listing = run_manifest.manifest_name(name)
+    folders = [p for p in previous.iterdir() if not p.is_symlink() and (p / listing).is_file()]
 
     def age(path: Path) -> tuple[str, int, str]:
         number = path.name.rpartition("-")[2]  # of runs that started in the same second
