@@ -48,6 +48,7 @@ _AFTER = {
     "lora resize": _PLAN,
     "lora convert": _PLAN,
     "lora merge": _PLAN,
+    "lora extract": _PLAN,
     "jobs list": _NOTHING,
     "jobs stop": _NOTHING,
     "models list": _NOTHING,

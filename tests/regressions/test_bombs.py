@@ -336,7 +336,8 @@ def test_images_of_all_readers_count_until_they_are_done(read, tmp_path, monkeyp
         from types import SimpleNamespace
 
         bucket = SimpleNamespace(bucket=(32, 24), resized=(32, 24))
-        image: Any = SimpleNamespace(path=tmp_path / "a.png", bucket=bucket)
+        subset = SimpleNamespace(interpolation=None)
+        image: Any = SimpleNamespace(path=tmp_path / "a.png", bucket=bucket, subset=subset)
         trained.read(image, (0, 0), flip=False)
     assert held
     assert set(held) == {64 * 48}

@@ -264,6 +264,7 @@ ELSEWHERE = {
     "give another folder with --out": ("tests/lora_files", "out"),
     "--out .safetensors": ("tests/lora_files", "out"),
     "give --precision bf16": ("tests/lora_files", "precision"),
+    "one rank: dsk lora resize": ("tests/regressions/test_lora_odd_files.py", "several ranks"),
     "--as-lora": ("tests/lora_files", "as_lora"),
     "dsk lora check": ("tests/lora_files", "check"),
     "all the same with --force": ("tests/lora_files", "force"),

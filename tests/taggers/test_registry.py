@@ -84,7 +84,7 @@ def test_auto_is_the_default_model_if_it_is_cached(cache):
 def test_auto_without_a_connection_is_basic_with_the_reason_and_the_fix(cache):
     found = resolve("auto", CPU)
     assert found.identity.name == "basic"
-    assert "cannot fetch" in found.fallback
+    assert f"{DEFAULT} is not on this machine" in found.fallback
     assert f"dsk models download {DEFAULT}" in found.fallback
     assert "fallback" in found.notice
     heard = Heard()

@@ -74,7 +74,8 @@ def test_convolutions_have_sgm_names_too(full):
     ]
     found = [module_names.original(path) for path in paths]
     assert (len(found), name_hash(found)) == (788, "6eaed2d7a4528e0a")
-    assert module_names.original("conv_in") == "lora_unet_conv_in"
+    assert module_names.original("conv_in") == "lora_unet_input_blocks_0_0"
+    assert module_names.original("add_embedding.linear_3") == "lora_unet_add_embedding_linear_3"
 
 
 def test_plan_knows_the_full_size_model(full):

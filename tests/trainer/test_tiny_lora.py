@@ -69,9 +69,10 @@ def test_commands_of_the_recipe_lay_out_the_measured_dataset(tmp_path, monkeypat
     project = tmp_path / "tiny"
     shutil.copytree(lora.EXAMPLE, project)
     monkeypatch.chdir(project)
-    [block] = re.findall(
+    block, after = re.findall(
         r"^```sh\n(.*?)^```", (project / "README.md").read_text(encoding="utf-8"), re.M | re.S
     )
+    assert "dsk lora" in after
     commands = [shlex.split(line) for line in block.splitlines() if line.startswith("dsk ")]
     assert commands.pop() == ["dsk", "train", "."]
     for command in commands:

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from datasetkit.captions.caption import lines_of, normal_form, parse, with_source, with_tags
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.grammar import is_group
+from datasetkit.captions.invisible import invisible
 from datasetkit.captions.rules import (
     Exclude,
     Replace,
@@ -286,6 +287,11 @@ def edit(image: ReviewImage, text: object) -> EditPlan:
     if not caption.tags:
         raise InputError(
             "an empty caption would stop the trainers", hint="add a tag, or exclude the image"
+        )
+    written = "" if image.caption is None else image.caption.source or ""
+    if new := [name for name in invisible(text) if name not in invisible(written)]:
+        raise InputError(
+            f"the caption has invisible characters: {', '.join(new)}", hint="type it without them"
         )
     before = set(() if image.caption is None else image.caption.tags)
     for tag in caption.tags:
