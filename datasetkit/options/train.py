@@ -550,7 +550,7 @@ class TrainOptions(CheckedOptions):
         0.0,
         "Chance of each inner activation to be left out.",
         change="it overfits: try 0.1",
-        range=_SHARE,
+        range=(0, 0.95),  # with 1 the LoRA has no effect
         usual=_everywhere(0, 0.1),
         section=NETWORK,
         in_metadata=True,

@@ -272,7 +272,7 @@ def test_a_subset_without_class_tokens_has_empty_captions_and_the_plan_says_so(
     plan = make_plan(translated.subsets, translated.options)
     assert [image.caption for image in plan.images] == [caption]
     [notice] = [notice for notice in plan.notices if "without a caption" in notice]
-    assert ("get an empty one" in notice) == (caption == "")
+    assert ("gets an empty one" in notice) == (caption == "")
 
 
 # ---- names of folders

@@ -49,6 +49,8 @@ def sched(name: str, *args: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"clip_skip": 4}, "clip_skip = 4: the text encoder has 3 layers"),
+        ({"network_dropout": 1}, "give a value from 0 to 0.95"),
         ({"optimizer_args": '["betas=(0.9,)"]'}, "does not accept betas=(0.9,)"),
         ({"optimizer_args": '["foreach=True", "fused=True"]'}, "does not accept foreach=True"),
         ({"optimizer_args": '["differentiable=True"]'}, "cannot take a step"),

@@ -106,6 +106,7 @@ def die_while_writing_plainly() -> None:
         vars(module)["write_atomic"] = write
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_the_check_of_every_command_fails_for_plain_writing(name, workdir):
     trials = Trials(CASES[name], workdir / "t")

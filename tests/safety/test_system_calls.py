@@ -39,7 +39,7 @@ def dsk(*arguments: str) -> list[str]:
 
 ATOMIC = "from pathlib import Path; from datasetkit.core.files import write_atomic; "
 ATOMIC += "write_atomic(Path('imgs/new.json'), b'{}' * 10_000)"
-STATE = "from pathlib import Path; from trainer.files.training_state import _write; "
+STATE = "from pathlib import Path; from trainer.files.saved_states import _write; "
 STATE += (
     "_write(Path('imgs'), Path('imgs/x-state-00000001'), {'lora': b'x' * 10_000, 'state': b'{}'})"
 )

@@ -17,6 +17,7 @@ def saved(family, form, place):
     return tiny_families.save_checkpoint(place, family), {"configs": place / "configs"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])

@@ -279,9 +279,14 @@ def test_pixels_outside_the_mask_do_not_count(data, model, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     masks = folder / "train" / "2_sks" / "masks"
     masks.mkdir()
-    for n, size in enumerate([(128, 128), (192, 128), (130, 200), (128, 128)], 1):
-        Image.new("L", size, 0).save(masks / f"{n}.png")
+
+    def fill(level):
+        for n, size in enumerate([(128, 128), (192, 128), (130, 200), (128, 128)], 1):
+            Image.new("L", size, level).save(masks / f"{n}.png")
+
+    fill(255)  # an image whose mask is black is left out of the plan
     run = ready(folder, tiny.options(model, tmp_path, masked_loss=True))
+    fill(0)
     batches = epoch_batches(run.plan, 42, 0)
     for batch in batches:
         for loss, sample in zip(sample_losses(run, batch, 0).tolist(), batch, strict=True):

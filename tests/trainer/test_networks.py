@@ -357,6 +357,7 @@ def test_alphas_that_diffusers_would_lose_are_checked_by_arithmetic(data, model,
     assert not torch.allclose(output(fresh), output(made.parts), atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "module", "args"),
     [
@@ -520,6 +521,7 @@ def test_norms_of_full_weight_changes_are_limited(data, model, tmp_path):
     assert logs[-1].norms is not None and int(logs[-1].norms.scaled) > 0
 
 
+@pytest.mark.long
 def test_ema_weights_are_saved(data, model, tmp_path):
     options = tiny.options(
         model,

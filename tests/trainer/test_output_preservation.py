@@ -35,6 +35,7 @@ def losses(run):
     return torch.cat(found), torch.tensor(is_reg)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text_encoder_lr", [0.01, 0.0])
 def test_new_lora_has_no_preservation_loss(data, model, tmp_path, text_encoder_lr):
     others = {"text_encoder_lr": text_encoder_lr}
@@ -111,6 +112,7 @@ def test_subset_of_sd_scripts_can_enable_preservation(tmp_path):
         translate(None, tmp_path / "dataset.toml", {"resolution": 512})
 
 
+@pytest.mark.long
 def test_preservation_does_not_depend_on_the_batch(data, model, tmp_path):
     """The base's prediction of an image does not depend on its neighbours."""
     found = []

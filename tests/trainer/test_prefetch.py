@@ -45,6 +45,7 @@ def pixels(sample):
     return sample.pixels.tobytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch", [1, 3, 4, 5])
 def test_every_epoch_samples_each_image_as_often_as_planned(many, small, batch):
     seen = []

@@ -188,6 +188,7 @@ def drawn(made, **others):
     ).astype(int)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # in diffusers, with numpy 2
 @pytest.mark.parametrize("sampler", train_options.SAMPLERS)
 def test_every_sampler_generates_reproducibly(ready, sampler):

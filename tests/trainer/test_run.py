@@ -130,6 +130,7 @@ def test_metadata_has_the_training_and_no_folder(data, options, tmp_path):
     assert str(tmp_path.parent) not in json.dumps(reported)
 
 
+@pytest.mark.long
 def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     short = replace(options, max_train_steps=1)
@@ -165,6 +166,7 @@ def training_rows(path):
     return [{k: v for k, v in row.items() if k not in metrics.MACHINE} for row in rows]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop", [4, pytest.param(7, marks=pytest.mark.slow)])
 def test_resumed_run_is_bit_identical(data, model, tmp_path, uninterrupted, stop):
     options = tiny.options(model, tmp_path / "out", **LIVELY)
@@ -271,6 +273,7 @@ def test_both_formats_hold_the_same_change(data, options, tmp_path):
         assert torch.allclose(named[plain], delta, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_latents_on_disk_are_used_again(data, options, tmp_path):
     once = replace(options, max_train_steps=1, cache_latents_to_disk=True)
     first = load_file(whole(data, once).files[-1])

@@ -32,6 +32,7 @@ def uninterrupted(data, model, tmp_path_factory):
     return whole(data, tiny.options(model, tmp_path_factory.mktemp("whole"), **FREE))
 
 
+@pytest.mark.long
 def test_resumed_run_is_bit_identical(data, model, tmp_path, uninterrupted):
     options = tiny.options(model, tmp_path, **FREE)
     with pytest.raises(Stopped):

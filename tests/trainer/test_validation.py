@@ -191,6 +191,7 @@ def test_run_records_each_validation_and_keeps_the_best(finished):
     assert result.plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_validation_does_not_change_the_training_and_the_best_file_is_the_lora_of_its_step(
     finished, data, model, tmp_path
 ):  # fmt: skip

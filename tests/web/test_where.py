@@ -66,6 +66,7 @@ def test_rules_match_the_images_of_the_page(laid_out, open_page, where):
     assert result.left_out == 9 - len(image_ids(open_page, where))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", [where for where in FILTERS if where not in ("tags:0",)])
 def test_reports_count_the_images_of_the_page(laid_out, open_page, where):
     result = api.report(laid_out, api.ReportOptions(where=where), RunContext(dry_run=True))

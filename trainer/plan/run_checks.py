@@ -7,11 +7,13 @@ machine than the one that trains.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from typing import Final
 
-from datasetkit.core.errors import MissingExtra
+from datasetkit.core.errors import ConfigError, MissingExtra
 from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
 from trainer import cpu_threads
 from trainer.families import detect, option_checks, source
@@ -21,6 +23,7 @@ from trainer.monitor import prompts
 from trainer.networks import blocks, file_check
 from trainer.optimizers import trial
 from trainer.plan import model_shapes, outputs
+from trainer.plan.model_shapes import ModelShapes
 from trainer.plan.plan import TrainingPlan
 
 PACKAGES: tuple[str, ...] = (
@@ -31,6 +34,7 @@ PACKAGES: tuple[str, ...] = (
     "accelerate",
     "safetensors",
 )
+_TEXT_LAYER: Final = re.compile(r"lora_te_text_model_encoder_layers_(\d+)_")
 _INSTALL: Final = 'pip install "datasetkit[train]"'
 
 
@@ -62,10 +66,24 @@ def check_plan(options: TrainOptions, plan: TrainingPlan, *, reporter: Reporter 
     trial.check(options, plan.steps)
     shapes = model_shapes.read(str(source.local(base, options.revision) or base), options.vae)
     if shapes is not None:
+        _check_clip_skip(options, shapes)
         blocks.check(options.network(), shapes.sides)
         file_check.expected(options, shapes)
     if options.network_weights:
         file_check.check_file(options, shapes)
+
+
+def _check_clip_skip(options: TrainOptions, shapes: ModelShapes) -> None:
+    """Raise ConfigError if clip_skip leaves no layer of the text encoder. It is of Stable Diffusion
+    1 and 2 alone, which have one encoder.
+    """
+    names = [layer.name for layer in shapes.layers.get("text_encoder", ())]
+    numbers = [int(match[1]) for name in names if (match := _TEXT_LAYER.match(name))]
+    if numbers and options.clip_skip > (depth := max(numbers) + 1):
+        raise ConfigError(
+            f"clip_skip = {options.clip_skip}: the text encoder has {counted(depth, 'layer')}",
+            hint=f"set clip_skip to a number from 1 to {depth}; 1 and 2 are usual",
+        )
 
 
 def check_machine(options: TrainOptions) -> None:
