@@ -10,6 +10,7 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,16 @@ FILLED = "\N{HORIZONTAL ELLIPSIS}"
 TYPED = re.compile(r"dsk [a-z]+|--[a-z]")
 
 
-def hints() -> set[str]:
+@cache
+def hints() -> frozenset[str]:
     """Return the hints of the program that name a command or an option, as `module: hint`; what is
     filled in is left out.
     """
-    return {hint.replace(FILLED, "") for hint in all_hints() if TYPED.search(hint)}
+    return frozenset(hint.replace(FILLED, "") for hint in all_hints() if TYPED.search(hint))
 
 
-def all_hints() -> set[str]:
+@cache
+def all_hints() -> frozenset[str]:
     """Return the hints of the program, as `module: hint`, with `FILLED` for what is filled in."""
     found = set()
     for package in ("datasetkit", "trainer", "taggers"):
@@ -47,7 +50,7 @@ def all_hints() -> set[str]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.keyword) and node.arg == "hint":
                     found.add(f"{name}: {written(node.value)}")
-    return found
+    return frozenset(found)
 
 
 def written(node: ast.expr) -> str:

@@ -110,8 +110,9 @@ def losses(rows):
     return [row["loss"] for row in rows]
 
 
+@pytest.mark.long
 @needs_signals
-@pytest.mark.parametrize("save_state", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.parametrize("save_state", [True, False])
 def test_a_run_that_is_paused_twice_equals_an_uninterrupted_one(
     data, options, whole, monkeypatch, save_state
 ):

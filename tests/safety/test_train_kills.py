@@ -202,6 +202,7 @@ def test_the_harness_reaches_the_calls_that_save(runs):
     assert {"open", "write", "fsync", "replace", "rename", "mkdir", "unlink"} <= runs.calls
 
 
+@pytest.mark.long
 def test_a_killed_run_leaves_complete_files_and_resumes_bit_exactly(runs):
     assert [p for at in spread(runs.points, KILLS) for p in runs.struck(at, kill)] == []
 
