@@ -79,10 +79,10 @@ BASE_RUN := $(if $(BASE),pretrained_model_name_or_path=$(if $(wildcard $(BASE)),
   $(if $(REVISION),revision=$(REVISION))
 
 train: $(TRAINER) $(if $(filter demo-out,$(DATA)),demo-out/dataset/config.toml) $(if $(filter $(TINY),$(DATA)),$(TINY)/dataset/reg)
-train: ## train a LoRA on DATA with BASE and GPUS (default: a fox girl on the tiny base, 2 minutes on a CPU)
+train: ## train a LoRA on DATA with BASE and GPUS (default: a fox girl on the tiny base, some minutes on a CPU)
 # The tiny base's layers are so small that more threads would only wait for each other.
 ifeq ($(DATA)$(BASE)$(GPUS),$(TINY)1)
-	OMP_NUM_THREADS=2 $(BIN)/dsk train $(TINY)
+	OMP_NUM_THREADS=1 $(BIN)/dsk train $(TINY)
 	@echo
 	@echo "The LoRA is $(TINY)/output/kitsu.safetensors, the plot of its loss $(TINY)/output/kitsu-loss.png. Preview images"
 	@echo "with its trigger and without, epoch by epoch, are in $(TINY)/output/kitsu-samples.png. To train a real one:"
