@@ -10,6 +10,8 @@ from typing import Final
 
 from torch import Tensor
 
+from trainer.families.open_clip_names import TO_TRANSFORMERS
+
 PROJECTION: Final = "text_projection.weight"
 _BUFFERS: Final = ("position_ids", "attn_mask", "logit_scale")
 _LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
@@ -19,13 +21,6 @@ _OUTER: Final[Mapping[str, str]] = {
     "token_embedding.weight": "embeddings.token_embedding.weight",
     "ln_final.weight": "final_layer_norm.weight",
     "ln_final.bias": "final_layer_norm.bias",
-}
-_INNER: Final[Mapping[str, str]] = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
 }
 
 
@@ -65,4 +60,4 @@ def _convert_layer(prefix: str, name: str, tensor: Tensor) -> dict[str, Tensor]:
             for letter, third in zip("qkv", tensor.chunk(3), strict=True)
         }
     path, _, end = name.rpartition(".")
-    return {f"{prefix}{_INNER[path]}.{end}": tensor}
+    return {f"{prefix}{TO_TRANSFORMERS[path]}.{end}": tensor}

@@ -13,6 +13,7 @@ from typing import Final
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
+from trainer.families.open_clip_names import TO_TRANSFORMERS
 from trainer.families.unet_paths import from_original
 from trainer.lora_files.layer_names import LayerName, LayerPart, text_path, unet_path
 from trainer.lora_files.precision import Array
@@ -31,13 +32,6 @@ _OPEN_CLIP: Final[Mapping[str, LayerPart]] = {
 }
 _RESBLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)\.weight")
 _IN_PROJECTION = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_weight")
-_OPEN_CLIP_LEAVES: Final = {
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-}
 _FOLDERS: Final[tuple[LayerPart, ...]] = ("unet", "text_encoder", "text_encoder_2")
 
 
@@ -140,6 +134,6 @@ def _of_open_clip(
         for n, letter in enumerate("qkv"):
             path = f"text_model.encoder.layers.{match[1]}.self_attn.{letter}_proj"
             yield LayerName(part, path), BaseTensor(file, key, (n * third, (n + 1) * third))
-    elif (match := _RESBLOCK.fullmatch(inner)) and match[2] in _OPEN_CLIP_LEAVES:
-        path = f"text_model.encoder.layers.{match[1]}.{_OPEN_CLIP_LEAVES[match[2]]}"
+    elif (match := _RESBLOCK.fullmatch(inner)) and match[2] in TO_TRANSFORMERS:
+        path = f"text_model.encoder.layers.{match[1]}.{TO_TRANSFORMERS[match[2]]}"
         yield LayerName(part, path), BaseTensor(file, key)
