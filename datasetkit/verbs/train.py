@@ -37,10 +37,11 @@ from trainer.families.detect import DetectedModel
 from trainer.files import run_files, run_lock
 from trainer.files.run_files import EarlierRun
 from trainer.optimizers import schedule_options
-from trainer.plan import disk, memory, model_shapes, report, run_checks
+from trainer.plan import disk, memory, report, run_checks
 from trainer.plan import resume as resuming
 from trainer.plan.disk import DiskEstimate
 from trainer.plan.memory import MemoryEstimate
+from trainer.plan.model_shapes import ModelShapes
 from trainer.plan.outputs import output_name
 from trainer.plan.plan import Subset, TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
@@ -170,9 +171,12 @@ def plan_training(
         reporter=context.reporter,
     )
     model = option_checks.detect_base(read.options)
-    run_checks.check_plan(read.options, plan, reporter=context.reporter)
+    shapes = run_checks.base_shapes(read.options)
+    run_checks.check_plan(read.options, plan, shapes, reporter=context.reporter)
     plan = replace(plan, notices=(*plan.notices, *run_checks.notices(read.options, model)))
-    result = replace(_reported(read.options, plan, read.ignored, model), read_as=read.read_as)
+    result = replace(
+        _reported(read.options, plan, read.ignored, model, shapes), read_as=read.read_as
+    )
     result = _with_earlier_run(result, resume=resume)
     result = _with_start(result, resume=resume, extend=extend, reporter=context.reporter)
     context.reporter.finish()
@@ -294,11 +298,11 @@ def _reported(
     plan: TrainingPlan,
     ignored: Mapping[str, str],
     model: DetectedModel | None,
+    shapes: ModelShapes | None,
 ) -> PlanTrainingResult:
     """Add to a plan its folders, buckets and captions, and an estimate of its memory."""
     buckets = report.bucket_use(plan)
     blocks = report.block_use(plan)
-    shapes = model_shapes.read(options.pretrained_model_name_or_path, options.vae)
     # The block whose batches take the most memory decides.
     estimates = (
         memory.estimate(replace(options, train_batch_size=block.batch_size), block.largest, shapes)

@@ -162,7 +162,7 @@ def test_black_masks_are_left_out_by_name(data):
     made = make_plan(find_subsets(data, options)[0], options)
     assert [failed.path.name for failed in made.failed] == ["0.png"]
     assert "is black" in made.failed[0].error
-    run_checks.check_plan(options, made)
+    run_checks.check_plan(options, made, run_checks.base_shapes(options))
 
 
 def test_prompts_that_are_a_pipe_are_refused(dsk, here, data):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from huggingface_hub import constants
 
 from datasetkit.core.errors import ConfigError, ModelFileError
+from datasetkit.verbs.train import plan_training
 from tests import fake_hub
 from tests.trainer import tiny, tiny_families
 from trainer.families import sd, sdxl
@@ -61,6 +63,14 @@ def test_folder_of_the_hub_is_read_from_the_cache(cache, model):
     assert equal(loaded, sd.load(str(model)))
     assert loaded.source == cache / "models--someone--tiny-sd" / "snapshots" / COMMIT
     assert find(f"{REPO}@{COMMIT}") == loaded.source
+
+
+def test_plan_estimates_the_memory_of_the_model_in_the_cache(cache, model, data, options):
+    plant(cache, model, hub_model.MODEL[0])
+    from_hub = replace(options, pretrained_model_name_or_path=REPO, revision=COMMIT)
+    planned = plan_training(data, from_hub)
+    assert planned.memory == plan_training(data, options).memory
+    assert planned.rates == plan_training(data, options).rates
 
 
 def test_one_file_of_the_hub_is_read_from_the_cache(cache, full_model, tmp_path):

@@ -51,12 +51,26 @@ def check_options(options: TrainOptions) -> None:
         _require("tensorboard")
 
 
-def check_plan(options: TrainOptions, plan: TrainingPlan, *, reporter: Reporter = SILENT) -> None:
-    """Raise what the run would raise about its options, now that its length is known.
+def base_shapes(options: TrainOptions) -> ModelShapes | None:
+    """Return the shapes of the base model, also of one in the hub's cache; None if it is not on
+    this machine.
+    """
+    base = options.pretrained_model_name_or_path
+    return model_shapes.read(str(source.local(base, options.revision) or base), options.vae)
+
+
+def check_plan(
+    options: TrainOptions,
+    plan: TrainingPlan,
+    shapes: ModelShapes | None,
+    *,
+    reporter: Reporter = SILENT,
+) -> None:
+    """Raise what the run would raise about its options, now that its length is known. shapes: of
+    the base model.
 
     Raises ConfigError, InputError, MissingExtra.
     """
-    base = options.pretrained_model_name_or_path
     outputs.output_name(options, plan)
     outputs.require_apart(options, plan)
     if trial.needs_torch(options):
@@ -64,7 +78,6 @@ def check_plan(options: TrainOptions, plan: TrainingPlan, *, reporter: Reporter 
         _require("torch")
         cpu_threads.set_environment()
     trial.check(options, plan.steps)
-    shapes = model_shapes.read(str(source.local(base, options.revision) or base), options.vae)
     if shapes is not None:
         _check_clip_skip(options, shapes)
         blocks.check(options.network(), shapes.sides)
