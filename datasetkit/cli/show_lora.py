@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -109,11 +110,14 @@ def check(result: LoraFilesCheckResult, dry_run: bool) -> None:
     warnings = sum(f.level == "warning" for file in result.files for f in file.findings)
     say(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
     if result.plot is not None:
-        verb = "would write" if dry_run else "wrote"
-        state = f"{verb} {from_here(result.plot)}"
+        state = _wrote(result.plot, dry_run)
         if not result.changed:
             state = f"{from_here(result.plot)} unchanged"
         say(f"{state}{history_hint(result.entry, result.plot)}")
+
+
+def _wrote(path: Path, dry_run: bool) -> str:
+    return f"{'would write' if dry_run else 'wrote'} {from_here(path)}"
 
 
 def _ends(ranks: Sequence[int]) -> Sequence[str | int]:
@@ -127,9 +131,8 @@ def resize(result: LoraResizeResult, dry_run: bool) -> None:
         say(f"{counted(len(result.zero), 'layer')} without effect: {names}")
     for text in result.warnings:
         warn(text)
-    verb = "would write" if dry_run else "wrote"
     say(
-        f"{verb} {from_here(result.out)}: {size_of(result.size_before)} -> {size_of(result.size)}, "
+        f"{_wrote(result.out, dry_run)}: {size_of(result.size_before)} -> {size_of(result.size)}, "
         f"{result.kept:.2%} of the norm kept{history_hint(result.entry, result.out)}"
     )
 
@@ -148,10 +151,9 @@ def _spread(ranks: tuple[int, float, int]) -> str:
 
 
 def convert(result: LoraConvertResult, dry_run: bool) -> None:
-    verb = "would write" if dry_run else "wrote"
     layers = counted(result.layers, "layer")
     say(
-        f"{verb} {from_here(result.out)}: {result.family}, {layers}, {result.source_format} -> "
+        f"{_wrote(result.out, dry_run)}: {result.family}, {layers}, {result.source_format} -> "
         f"{result.format}{history_hint(result.entry, result.out)}"
     )
     if result.alphas_added:
@@ -160,11 +162,10 @@ def convert(result: LoraConvertResult, dry_run: bool) -> None:
 
 
 def merge(result: LoraMergeResult, dry_run: bool) -> None:
-    verb = "would write" if dry_run else "wrote"
     names = " + ".join(f"{display(path.stem)} x {weight:g}" for path, weight in result.sources)
     hint = history_hint(result.entry, result.out)
     what = f"{counted(result.layers, 'layer')}, {size_of(result.size)}"
-    say(f"{verb} {from_here(result.out)}: {names}, {result.how}, {what}{hint}")
+    say(f"{_wrote(result.out, dry_run)}: {names}, {result.how}, {what}{hint}")
     if result.how == "concat":
         ranks = " + ".join(map(str, result.ranks))
         line = f"- rank {ranks} = {result.rank}" if len(result.ranks) > 1 else f"- rank {ranks}"
@@ -190,9 +191,8 @@ def extract(result: LoraExtractResult, dry_run: bool) -> None:
         say(f"{counted(result.same, 'layer')} without a difference left out")
     for text in result.warnings:
         warn(text)
-    verb = "would write" if dry_run else "wrote"
     say(
-        f"{verb} {from_here(result.out)}: {result.family}, {counted(result.layers, 'layer')}, "
+        f"{_wrote(result.out, dry_run)}: {result.family}, {counted(result.layers, 'layer')}, "
         f"{size_of(result.size)}, {result.kept:.2%} of the norm kept"
         f"{history_hint(result.entry, result.out)}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from datasetkit.options.declare import CheckedOptions, option
 
@@ -38,7 +38,53 @@ class LoraCheckOptions(CheckedOptions):
 
 
 Precision = Literal["same", "float", "fp16", "bf16"]
-_OUT = "The new file; an existing one is never replaced."
+_OUT: Final = "The new file; an existing one is never replaced."
+_RANKS: Final = (1, 4096)
+
+
+# Options of more than one command. rule: what chooses the rank, in words.
+
+
+def _fro(change: str) -> float | None:
+    return option(
+        None,
+        "For each layer the least rank that keeps this share of the Frobenius norm.",
+        range=(0.01, 1),
+        counts_from="command line",
+        shown="none",
+        change=change,
+    )
+
+
+def _max_rank(rule: str) -> int | None:
+    return option(
+        None,
+        f"The greatest rank that {rule} may choose.",
+        range=_RANKS,
+        shown="no limit",
+        change="the file must not exceed a size",
+    )
+
+
+def _conv_rank(rule: str) -> int | None:
+    return option(
+        None,
+        f"The rank, or with {rule} its greatest, of convolutions larger than 1x1.",
+        range=_RANKS,
+        shown="as other layers",
+        change="convolutions may be coarser than the rest",
+    )
+
+
+def _out(shown: str) -> str:
+    return option(
+        "",
+        _OUT,
+        path="output file",
+        counts_from="command line",
+        shown=shown,
+        change="the file must have another name",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +95,12 @@ class LoraResizeOptions(CheckedOptions):
         None,
         "The new rank, of layers that have a greater one.",
         group="LoRA files",
-        range=(1, 4096),
+        range=_RANKS,
         counts_from="command line",
         shown="none",
         change="a program or a merge needs one rank for all layers",
     )
-    fro: float | None = option(
-        None,
-        "For each layer the least rank that keeps this share of the Frobenius norm.",
-        range=(0.01, 1),
-        counts_from="command line",
-        shown="none",
-        change="the file must be smaller and act the same: 0.9 to 0.99",
-    )
+    fro: float | None = _fro("the file must be smaller and act the same: 0.9 to 0.99")
     ratio: float | None = option(
         None,
         "For each layer the singular values above the largest / RATIO.",
@@ -78,28 +117,9 @@ class LoraResizeOptions(CheckedOptions):
         shown="none",
         change="you know what it does in other programs",
     )
-    max_rank: int | None = option(
-        None,
-        "The greatest rank that a rule may choose.",
-        range=(1, 4096),
-        shown="no limit",
-        change="the file must not exceed a size",
-    )
-    conv_rank: int | None = option(
-        None,
-        "The rank, or with a rule its greatest, of convolutions larger than 1x1.",
-        range=(1, 4096),
-        shown="as other layers",
-        change="convolutions may be coarser than the rest",
-    )
-    out: str = option(
-        "",
-        _OUT,
-        path="output file",
-        counts_from="command line",
-        shown="FILE-RULE.safetensors beside it",
-        change="the file must have another name",
-    )
+    max_rank: int | None = _max_rank("a rule")
+    conv_rank: int | None = _conv_rank("a rule")
+    out: str = _out("FILE-RULE.safetensors beside it")
     precision: Precision = option(
         "same",
         "The precision of the new file; alpha is always float.",
@@ -131,14 +151,7 @@ class LoraConvertOptions(CheckedOptions):
         counts_from="command line",
         change="diffusers has to load it",
     )
-    out: str = option(
-        "",
-        _OUT,
-        path="output file",
-        counts_from="command line",
-        shown="FILE-FORMAT.safetensors beside it",
-        change="the file must have another name",
-    )
+    out: str = _out("FILE-FORMAT.safetensors beside it")
     precision: Precision = option(
         "same",
         "The precision of the new file; alpha is always float.",
@@ -178,7 +191,7 @@ class LoraMergeOptions(CheckedOptions):
     rank: int | None = option(
         None,
         "The rank of the new file.",
-        range=(1, 4096),
+        range=_RANKS,
         counts_from="command line",
         shown="the sum of the ranks",
         change="the file must be smaller; ties and dare need it",
@@ -240,41 +253,17 @@ class LoraExtractOptions(CheckedOptions):
         None,
         "The rank of every layer.",
         group="LoRA files",
-        range=(1, 4096),
+        range=_RANKS,
         counts_from="command line",
         shown="none",
         change="the file must have a known size: 32 to 128",
     )
-    fro: float | None = option(
-        None,
-        "For each layer the least rank that keeps this share of the Frobenius norm.",
-        range=(0.01, 1),
-        counts_from="command line",
-        shown="none",
-        change="layers that changed little need fewer ranks: 0.8 to 0.95, with --max-rank",
+    fro: float | None = _fro(
+        "layers that changed little need fewer ranks: 0.8 to 0.95, with --max-rank"
     )
-    max_rank: int | None = option(
-        None,
-        "The greatest rank that --fro may choose.",
-        range=(1, 4096),
-        shown="no limit",
-        change="the file must not exceed a size",
-    )
-    conv_rank: int | None = option(
-        None,
-        "The rank, or with --fro its greatest, of convolutions larger than 1x1.",
-        range=(1, 4096),
-        shown="as other layers",
-        change="convolutions may be coarser than the rest",
-    )
-    out: str = option(
-        "",
-        _OUT,
-        path="output file",
-        counts_from="command line",
-        shown="TUNED-RULE.safetensors in the current folder",
-        change="the file must have another name",
-    )
+    max_rank: int | None = _max_rank("--fro")
+    conv_rank: int | None = _conv_rank("--fro")
+    out: str = _out("TUNED-RULE.safetensors in the current folder")
     precision: Precision = option(
         "same",
         "The precision of the new file: same is that of the tuned model.",
