@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import tempfile
 
 TRAINER = importlib.util.find_spec("torch") is not None
@@ -10,6 +11,9 @@ if not TRAINER:  # plans are tested all the same; only their last line needs the
     from trainer.plan import run_checks
 
     run_checks.PACKAGES = ()
+# A shell that starts a command in the background has it ignore Ctrl-C, which the tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The secret that signs journals: not that of the person who runs the tests. Child processes get it.
 _STATE = tempfile.TemporaryDirectory(prefix="dsk-tests-state-")
 os.environ["XDG_STATE_HOME"] = _STATE.name

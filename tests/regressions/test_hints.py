@@ -414,7 +414,6 @@ def test_what_is_followed_elsewhere_is_a_hint_and_in_that_test(hint):
 
 # Flags of a line of prompts, not of a command.
 OF_PROMPTS = {"--flag", "--n", "--w"}
-COMING: set[str] = set()
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 TABLE = r"(?<!datasetkit)\[+([a-z-]+)\]+"
 
@@ -439,7 +438,7 @@ def test_every_command_option_table_and_key_that_a_hint_names_exists(hint):
         group = {name for name in COMMANDS if name.split()[0] == first}
         assert group or first == "command", f"dsk {first}"
         if group and first not in COMMANDS:
-            assert f"{first} {second}" in COMMANDS or f"{first} {second}" in COMING
+            assert f"{first} {second}" in COMMANDS
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
         assert option in EVERY_OPTION | OF_PROMPTS, option
     for command, rest in re.findall(r"\bdsk ([a-z-]+(?: [a-z]+)?)([^;,`]*)", text):

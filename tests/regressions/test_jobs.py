@@ -1,4 +1,4 @@
-"""`dsk jobs`: which runs live is told by a lock, and nothing in the state folder crashes it."""
+"""`dsk jobs`: a lock shows which runs are alive, and nothing in the state folder crashes it."""
 
 from __future__ import annotations
 

@@ -182,17 +182,17 @@ def test_a_request_while_loading_interrupts(how):
             time.sleep(0.01)
 
 
-def test_a_request_to_save_is_told_once_and_a_request_for_now_ends():
+def test_a_request_to_save_is_reported_once_and_a_request_for_now_ends():
     answers: list[Request] = ["save"]
-    told: list[int] = []
-    stop = StopRequests(read=lambda: answers[0], tell=lambda: told.append(1))
+    reports: list[int] = []
+    stop = StopRequests(read=lambda: answers[0], tell=lambda: reports.append(1))
     with pytest.raises(KeyboardInterrupt), stop.listening(), stop.saving():
         for n in range(500):
             time.sleep(0.01)
             if n == 60:
-                assert stop.is_asked() and told == [1]
+                assert stop.is_asked() and reports == [1]
                 answers[0] = "now"
-    assert told == [1]
+    assert reports == [1]
 
 
 @needs_signals
