@@ -68,6 +68,7 @@ def refuse_constant(name):
     raise AssertionError(f"{name} is not JSON")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_run_stops_before_the_step_and_resumes_from_the_state_before(
     data, model, tmp_path, monkeypatch, value
@@ -99,6 +100,7 @@ def test_weights_stay_good_when_the_gradient_is_not(data, model, tmp_path, monke
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("broken", ["weight", "optimizer", "fp16"])
 def test_nothing_that_is_not_finite_is_written(data, model, tmp_path, monkeypatch, broken):
     """A step with finite gradients can overflow as well."""

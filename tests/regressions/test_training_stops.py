@@ -134,11 +134,13 @@ def test_a_run_that_is_paused_twice_equals_an_uninterrupted_one(
     assert states(options) == []  # the run has ended well
 
 
+@pytest.mark.long
 def test_a_stop_after_the_last_step_lets_the_run_end(data, options, monkeypatch):
     after_step(monkeypatch, 6, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert train(data, options, StopRequests()).files[-1].is_file()
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_at_once(data, options, monkeypatch):
     def twice():
         os.kill(os.getpid(), signal.SIGINT)

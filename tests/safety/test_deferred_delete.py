@@ -183,6 +183,7 @@ def test_every_call_may_fail_while_many_captions_are_replaced(name, workdir):
         assert trials.differences(root) == [], f"call {at}"
 
 
+@pytest.mark.long
 def test_undo_after_a_kill_restores_many_captions(workdir):
     trials = Trials(CASES["rules"], workdir / "t")
     for at in sorted(random.Random(0).sample(range(trials.points // 2, trials.points + 1), KILLS)):

@@ -37,6 +37,7 @@ def everything(root, workers: int) -> dict[str, str]:
     return tree(root)
 
 
+@pytest.mark.long
 def test_workers_and_the_order_of_files_change_nothing(workdir):
     trees = []
     for turn, workers in enumerate((1, 2, 8, 0)):

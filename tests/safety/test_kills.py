@@ -135,6 +135,7 @@ def test_undo_after_a_kill_and_a_second_run_restores_everything(name, workdir):
         assert seen == trials.before, f"killed at {at}"
 
 
+@pytest.mark.long
 def test_an_interrupted_undo_is_completed_and_undoes_nothing_else(workdir):
     """Another `dsk undo` after a kill must not undo one command more."""
 
@@ -196,6 +197,7 @@ def test_any_command_after_a_kill_completes_the_rename_first(verb, workdir):
     assert seen_empty
 
 
+@pytest.mark.long
 def test_a_caption_edited_between_the_crash_and_the_next_run_is_kept(workdir):
     trials = Trials(CASES["rules"], workdir / "t")
     kept = 0

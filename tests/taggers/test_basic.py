@@ -138,6 +138,7 @@ def test_false_faces_on_things_and_animals_are_not_persons(name):
     assert not people & TAGS_OF()(photo(name))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("drawn", "tags"), [(False, 15), pytest.param(True, 20, marks=pytest.mark.slow)]
 )

@@ -45,6 +45,7 @@ def trained(folder: Path, before: Base, variant="with reg set", **others) -> Num
     return numbers
 
 
+@pytest.mark.long
 def test_measure_distinguishes_the_character_from_others():
     hers, others = (lora.read(lora.images(name)) for name in ("held-out", "girls"))
     assert lora.distance(hers) < 0.2 < 0.7 < lora.distance(others)
