@@ -11,6 +11,7 @@ from datasetkit.core.files import display, read_existing
 from datasetkit.options.lora import LoraCheckOptions
 from datasetkit.project.plans import Plan, WriteBytes
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+from datasetkit.verbs.shared.paths import AnyPath, paths_of
 from trainer.lora_files import checks, heat_map, lora_file
 from trainer.lora_files.base_weights import open_base
 from trainer.lora_files.checks import LoraFinding
@@ -56,16 +57,19 @@ class LoraFilesCheckResult:
 
 
 def lora_check(
-    files: Sequence[Path], options: LoraCheckOptions, context: RunContext = DEFAULT_CONTEXT
+    files: AnyPath | Sequence[AnyPath],
+    options: LoraCheckOptions,
+    context: RunContext = DEFAULT_CONTEXT,
 ) -> LoraFilesCheckResult:
     """Check LoRA files; write a heat map where one is wanted.
 
     Raises ModelFileError for another file, InputError for a heat map that cannot be drawn.
     """
     plot = Path(options.plot) if options.plot else None
+    paths = paths_of(files)
     if plot is not None:
-        _require_plot(plot, files)
-    loras = [lora_file.read(path) for path in files]
+        _require_plot(plot, paths)
+    loras = [lora_file.read(path) for path in paths]
     base = open_base(options.base) if options.base else None
     checked: list[LoraFileCheck] = []
     context.reporter.start("checking", sum(len(lora.layers) for lora in loras))

@@ -9,6 +9,7 @@ import trainer.lora_files.convert as converting
 from datasetkit.options.lora import LoraConvertOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.lora_output import require_new, write_output
+from datasetkit.verbs.shared.paths import AnyPath
 from trainer.lora_files import lora_file, new_lora, tensor_file
 
 
@@ -30,12 +31,13 @@ class LoraConvertResult:
 
 
 def lora_convert(
-    file: Path, options: LoraConvertOptions, context: RunContext = DEFAULT_CONTEXT
+    file: AnyPath, options: LoraConvertOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> LoraConvertResult:
     """Write a LoRA under other keys.
 
     Raises InputError for a file that the format cannot hold, ModelFileError for another file.
     """
+    file = Path(file)
     lora = lora_file.read(file)
     out = (
         Path(options.out)

@@ -13,6 +13,7 @@ from datasetkit.options.lora import LoraExtractOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, reported, share_kept
 from datasetkit.verbs.shared.lora_output import require_new, write_output
+from datasetkit.verbs.shared.paths import AnyPath
 from trainer.families.detect import detect
 from trainer.lora_files import new_lora, tensor_file
 from trainer.lora_files.base_weights import BaseTensor, open_base
@@ -43,8 +44,8 @@ class LoraExtractResult:
 
 
 def lora_extract(
-    tuned: str,
-    base: str,
+    tuned: AnyPath,
+    base: AnyPath,
     options: LoraExtractOptions,
     context: RunContext = DEFAULT_CONTEXT,
 ) -> LoraExtractResult:
@@ -54,6 +55,7 @@ def lora_extract(
     differ, ModelFileError for other files.
     """
     rule = _rule(options)
+    tuned, base = str(tuned), str(base)
     name = f"{Path(tuned).stem}-{rule.kind}{rule.value:g}.safetensors"
     out = Path(options.out or name)
     require_new(out, [Path(tuned), Path(base)])

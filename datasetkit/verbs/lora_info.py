@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from datasetkit.verbs.shared.paths import AnyPath, paths_of
 from trainer.lora_files.describe import LoraDescription, describe
 from trainer.lora_files.lora_file import read
 
@@ -17,6 +17,6 @@ class LoraInfoResult:
     files: tuple[LoraDescription, ...]
 
 
-def lora_info(files: Sequence[Path]) -> LoraInfoResult:
+def lora_info(files: AnyPath | Sequence[AnyPath]) -> LoraInfoResult:
     """Describe LoRA files; nothing is changed. Raises ModelFileError for another file."""
-    return LoraInfoResult(tuple(describe(read(path)) for path in files))
+    return LoraInfoResult(tuple(describe(read(path)) for path in paths_of(files)))

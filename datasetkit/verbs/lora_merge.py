@@ -15,6 +15,7 @@ from datasetkit.options.lora import LoraMergeOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.lora_groups import reported
 from datasetkit.verbs.shared.lora_output import require_new, write_output
+from datasetkit.verbs.shared.paths import AnyPath
 from trainer.lora_files import block_weights, convert, lora_file, new_lora, tensor_file
 from trainer.lora_files.base_weights import open_base
 from trainer.lora_files.block_weights import BlockWeights
@@ -58,16 +59,16 @@ class LoraMergeResult:
 
 
 def lora_merge(
-    files: Sequence[str | tuple[Path, float]],
+    files: AnyPath | Sequence[AnyPath | tuple[AnyPath, float]],
     options: LoraMergeOptions,
     context: RunContext = DEFAULT_CONTEXT,
 ) -> LoraMergeResult:
-    """Merge LoRAs: `FILE:WEIGHT`, or pairs of both.
+    """Merge LoRAs: each `FILE:WEIGHT` as text, a Path of weight 1, or a pair of both.
 
     Raises ConfigError for options that do not fit, InputError for LoRAs that do not fit each other
     or the checkpoint, ModelFileError for another file.
     """
-    pairs = [merging.split_weight(f) if isinstance(f, str) else f for f in files]
+    pairs = [_weighted(f) for f in ([files] if isinstance(files, str | Path) else files)]
     for path, weight in pairs:
         if not math.isfinite(weight):
             raise ConfigError(f"the weight of {display(path)} is not a number", hint="e.g. 0.8")
@@ -85,6 +86,15 @@ def lora_merge(
     if options.into:
         return _into_checkpoint(sources, gathered, out, options, context)
     return _into_lora(sources, gathered, out, how, options, context)
+
+
+def _weighted(file: AnyPath | tuple[AnyPath, float]) -> tuple[Path, float]:
+    """Return a file and its weight."""
+    if isinstance(file, str):
+        return merging.split_weight(file)
+    if isinstance(file, Path):
+        return file, 1.0
+    return Path(file[0]), float(file[1])
 
 
 def _method(options: LoraMergeOptions, files: int) -> MergeMethod:

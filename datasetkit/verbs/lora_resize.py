@@ -12,6 +12,7 @@ from datasetkit.options.lora import LoraResizeOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, reported, share_kept
 from datasetkit.verbs.shared.lora_output import require_new, write_output
+from datasetkit.verbs.shared.paths import AnyPath
 from trainer.lora_files import lora_file, new_lora, tensor_file
 from trainer.lora_files.resize import RankRule, ResizedLayer, RuleKind
 
@@ -36,7 +37,7 @@ class LoraResizeResult:
 
 
 def lora_resize(
-    file: Path,
+    file: AnyPath,
     options: LoraResizeOptions,
     context: RunContext = DEFAULT_CONTEXT,
 ) -> LoraResizeResult:
@@ -47,6 +48,7 @@ def lora_resize(
     """
     rule = rule_of(options)
     title = f"{rule.kind}{rule.value:g}"
+    file = Path(file)
     lora = lora_file.read(file)
     out = Path(options.out) if options.out else file.with_name(f"{file.stem}-{title}.safetensors")
     require_new(out, [file])

@@ -213,6 +213,31 @@ def test_with_a_base_norms_are_shares_of_its_weights(tmp_path):
     assert "1 layer that weights does not have" in messages(found(path, base), "warning")["family"]
 
 
+@pytest.mark.parametrize("change", ["out", "ins"])
+def test_layers_of_another_size_than_the_bases_are_an_error(tmp_path, change):
+    base = open_base("tiny")
+    names = [n for n in base.layers if n.kind in ("attn1.to_q", "attn2.to_k")][:3]
+    tensors: dict[str, Any] = {}
+    for number, name in enumerate(names):
+        out, ins = base.layers[name].matrix_size
+        if number:
+            out, ins = (out + 2, ins) if change == "out" else (out, ins - 1)
+        tensors |= files.pair(kohya(name, "sd1"), out, ins, 2, 2.0)
+    path = files.save(tmp_path / "a.safetensors", tensors)
+    message = messages(found(path, base), "error")["size"]
+    assert message.startswith("2 layers of another size than in weights: lora_unet_")
+    assert "size" not in messages(found(path), "error")
+    measures = measure(lora_file.read(path), base)
+    assert sum(m.relative is not None for m in measures) == 1
+
+
+def test_sizes_of_full_matrices_are_compared_too(tmp_path):
+    base = open_base("tiny")
+    name = next(n for n in base.layers if n.kind == "attn1.to_q")
+    path = files.save(tmp_path / "a.safetensors", {f"{kohya(name, 'sd1')}.diff": np.ones((3, 2))})
+    assert "is 3 x 2, and there it is" in messages(found(path, base), "error")["size"]
+
+
 # ---- the command
 
 

@@ -53,6 +53,11 @@ class BaseTensor:
         """Return its number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def matrix_size(self) -> tuple[int, int]:
+        """Return the shape of `matrix`, without reading it."""
+        return self.shape[0], math.prod(self.shape[1:])
+
     def matrix(self) -> Array:
         """Return the weight as a matrix: (out, in * kernel)."""
         whole = self.file.array(self.key)

@@ -55,6 +55,7 @@ def find_all(
         *_underflow(measures),
         *_outliers(measures),
         *_family(lora, base),
+        *_sizes(measures, base),
         *_header(lora),
         *_strength(measures, base),
         *_rank_use(measures),
@@ -288,6 +289,29 @@ def _family(lora: LoraFile, base: BaseWeights | None) -> Iterator[LoraFinding]:
         message = f"{number} that {title} does not have, such as {first}"
         yield LoraFinding("warning", "family", message, tuple(foreign))
     yield from _coverage(set(names), expected)
+
+
+def _sizes(measures: Sequence[LayerMeasure], base: BaseWeights | None) -> Iterator[LoraFinding]:
+    """Compare the sizes of the layers with the base model's: programs cannot load others."""
+    if base is None:
+        return
+    others = [
+        (m, m.size, base.layers[m.name].matrix_size)
+        for m in measures
+        if m.size is not None
+        and m.name in base.layers
+        and m.size != base.layers[m.name].matrix_size
+    ]
+    if others:
+        number, first = _layers(m.key for m, _, _ in others)
+        _, size, needed = others[0]
+        yield LoraFinding(
+            "error",
+            "size",
+            f"{number} of another size than in {display(base.path.name)}: {first} is "
+            f"{size[0]} x {size[1]}, and there it is {needed[0]} x {needed[1]}",
+            tuple(m.key for m, _, _ in others),
+        )
 
 
 def _with_ends(expected: frozenset[LayerName]) -> frozenset[LayerName]:

@@ -149,8 +149,7 @@ def _require_fit(target: BaseTensor, members: Sequence[WeightedLayer]) -> None:
     """Raise InputError where a LoRA's layer is of another size than the checkpoint's; a linear
     layer may be stored as a 1x1 convolution.
     """
-    rows, *others = target.shape
-    size = (rows, int(np.prod(others)))
+    size = target.matrix_size
     for member in members:
         layer = member.layer
         if layer.method == "lora":

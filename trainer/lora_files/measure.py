@@ -13,7 +13,6 @@ from trainer.lora_files import algebra
 from trainer.lora_files.base_weights import BaseWeights
 from trainer.lora_files.layer_names import LayerName
 from trainer.lora_files.lora_file import ALPHA, DORA, PEFT_DORA, LoraFile, LoraLayer
-from trainer.lora_files.precision import Array
 
 _NOT_WEIGHTS: Final = (ALPHA, DORA, PEFT_DORA)
 
@@ -25,7 +24,8 @@ class LayerMeasure:
     stable_rank, entropy_rank: of LoRA layers that are not dead, else None. kept: rank that keeps
     0.95 of the norm. zero_factor: the tensor that is all zero, "" for none. relative: the norm as a
     share of the base weight's. zeros, elements: exact zeros among fp16 elements. infinite: the
-    first element that is not finite: tensor, index and value.
+    first element that is not finite: tensor, index and value. size: of the layer as a matrix, None
+    where it is not known.
     """
 
     key: str
@@ -42,6 +42,7 @@ class LayerMeasure:
     zeros: int = 0
     elements: int = 0
     infinite: str = ""
+    size: tuple[int, int] | None = None
 
     @property
     def is_dead(self) -> bool:
@@ -63,7 +64,9 @@ def measure(
 def _measure(layer: LoraLayer, base: BaseWeights | None) -> LayerMeasure:
     numbers = _numbers(layer)
     stable = entropy = kept = relative = None
-    norm = np.nan
+    norm, size = np.nan, None
+    if layer.method == "lora":
+        size = layer.shape[0], math.prod(layer.shape[1:])
     measurable = not numbers.infinite and layer.method not in ("incomplete", "other")
     if measurable and layer.method == "lora":
         values = algebra.singular_values(algebra.low_rank(layer))
@@ -72,11 +75,12 @@ def _measure(layer: LoraLayer, base: BaseWeights | None) -> LayerMeasure:
             stable, entropy = algebra.stable_rank(values), algebra.entropy_rank(values)
             kept = algebra.rank_by_norm(values, 0.95)
     elif measurable:
-        norm = float(np.linalg.norm(algebra.delta(layer)))
-    if base is not None and norm == norm and layer.name in base.layers:
-        weight: Array = base.layers[layer.name].matrix()
-        whole = float(np.linalg.norm(weight))
-        relative = norm / whole if whole else None
+        whole = algebra.delta(layer)
+        norm, size = float(np.linalg.norm(whole)), (whole.shape[0], whole.shape[1])
+    target = base.layers.get(layer.name) if base is not None else None
+    if target is not None and size == target.matrix_size:
+        weight = float(np.linalg.norm(target.matrix()))
+        relative = norm / weight if weight else None
     return LayerMeasure(
         key=layer.key,
         name=layer.name,
@@ -92,6 +96,7 @@ def _measure(layer: LoraLayer, base: BaseWeights | None) -> LayerMeasure:
         zeros=numbers.zeros,
         elements=numbers.elements,
         infinite=numbers.infinite,
+        size=size,
     )
 
 
