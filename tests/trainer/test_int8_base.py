@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional
 
@@ -74,6 +75,48 @@ def test_int8_loses_less_than_float8():
     kept = shrunk(plain)
     floats = weight.to(torch.float8_e4m3fn).float()
     assert float((kept.weight - weight).norm()) < 0.5 * float((floats - weight).norm())
+
+
+def test_streamed_layer_is_equal_and_its_weights_stay_in_main_memory(layer):
+    """The meta device stands for a GPU: whatever moves there has no values any more."""
+    plain, x = layer
+    kept = shrunk(plain)
+    given = x.requires_grad_(True)
+    wanted = kept(given)
+    upstream = torch.randn_like(wanted)
+    [gradient] = torch.autograd.grad(wanted, given, upstream)
+    assert int8_base.stream([nn.Sequential(kept)]) == kept.bytes.nbytes == plain.bytes.numel()
+    made = kept(given)
+    assert torch.equal(made, wanted)
+    assert torch.equal(torch.autograd.grad(made, given, upstream)[0], gradient)
+    kept.to("meta")
+    assert kept.bytes.device.type == "cpu" and kept.bytes.dtype == torch.int8
+    assert kept.scale.is_meta and kept.bias.is_meta and kept.weight.is_meta
+
+
+def test_streamed_layers_fetch_their_weights_in_each_pass(monkeypatch):
+    """Forward, recomputation, and backward: three fetches of each layer in a checkpointed block."""
+    fetches = []
+    whole = int8_base._dequantize
+    monkeypatch.setattr(
+        int8_base,
+        "_dequantize",
+        lambda quantized, *rest: fetches.append(quantized.nbytes) or whole(quantized, *rest),
+    )
+    model = nn.Sequential(nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 8)).requires_grad_(False)
+    int8_base.quantize(model)
+    assert int8_base.stream([model]) == 128
+    x = torch.randn(2, 8, requires_grad=True)
+    torch.utils.checkpoint.checkpoint(model, x, use_reentrant=False).sum().backward()
+    assert fetches == [64] * 6
+
+
+def test_layers_that_are_not_quantized_are_not_streamed():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    int8_base.quantize(model)
+    assert int8_base.stream([model]) == 0
+    model.to("meta")
+    assert model[0].weight.is_meta
 
 
 def test_trained_and_other_layers_are_not_quantized():

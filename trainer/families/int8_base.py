@@ -1,13 +1,18 @@
-"""int8 quantization of the frozen base (fp8_base): one byte per weight, dequantized for each pass.
+"""int8 quantization of the frozen base: one byte per weight, dequantized for each pass.
 
 A row of weights (one output channel) is stored as 8-bit integers and a scale, its largest weight /
 127. This loses less than 8-bit floats, which spend their bits on magnitudes that a row does not
 have.
+
+Streamed layers keep their weights in main memory, whatever the device of their model, and copy them
+to the device for each pass. A pass holds one layer's copy at a time, and nothing depends on the
+order of passes, so gradient checkpointing and LoRA layers work as with the weights on the device.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +47,27 @@ def quantize(model: nn.Module) -> int:
     return count
 
 
+def stream(modules: Iterable[nn.Module]) -> int:
+    """Keep the weights of all quantized layers within the modules in main memory, pinned if there
+    is a CUDA device; return their bytes.
+
+    Call it before the model is moved to its device.
+    """
+    total = 0
+    for module in modules:
+        for layer in module.modules():
+            if isinstance(layer, _Int8Layer) and layer.is_quantized:
+                weights = layer.bytes.cpu()
+                layer.bytes = weights.pin_memory() if torch.cuda.is_available() else weights
+                layer.is_streamed = True
+                total += weights.nbytes
+    return total
+
+
 def _dequantize(quantized: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    return quantized.to(dtype) * scale.to(dtype)
+    # Streamed weights come from main memory. The device runs the copy before the arithmetic that
+    # needs it, and the CPU does not wait.
+    return quantized.to(scale.device, non_blocking=True).to(dtype) * scale.to(dtype)
 
 
 class _Int8Layer:
@@ -56,12 +80,23 @@ class _Int8Layer:
     bytes: Tensor
     scale: Tensor
     bias: nn.Parameter | None
+    is_streamed = False
     _parameters: dict[str, nn.Parameter | None]
     _buffers: dict[str, Tensor | None]
 
     @property
     def is_quantized(self) -> bool:
         return "bytes" in self._buffers
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the layer to a device or change its precision; streamed weights are not changed."""
+        weights = self._buffers.pop("bytes") if self.is_streamed else None
+        try:
+            super()._apply(change, recurse)  # type: ignore[misc]
+        finally:
+            if weights is not None:
+                self._buffers["bytes"] = weights
+        return self
 
     @property
     def weight(self) -> Tensor:
