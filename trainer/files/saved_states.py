@@ -28,7 +28,7 @@ from trainer.files.run_files import RunFiles
 from trainer.files.run_lock import STAGE
 from trainer.files.run_manifest import RunFile
 
-VERSION: Final = 3
+VERSION: Final = 4
 KEPT: Final = 2
 LORA, OPTIMIZER, STATE = "lora.safetensors", "optimizer.safetensors", "state.json"
 AVERAGE: Final = "average.safetensors"  # only with ema_decay

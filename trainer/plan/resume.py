@@ -23,6 +23,7 @@ from trainer.files import run_manifest, saved_states
 from trainer.files.saved_states import TrainingState
 from trainer.optimizers.lr_schedules import SCHEDULES
 from trainer.optimizers.schedule_options import schedule
+from trainer.plan import model_fingerprint
 from trainer.plan.plan import TrainImage, TrainingPlan
 
 # Options that may change when a run is resumed: they decide where results go, not what is computed.
@@ -30,6 +31,14 @@ _MAY_CHANGE: Final = frozenset(
     n for n, option in by_name(TrainOptions).items() if option.applies != "at start"
 )
 _LENGTH: Final = ("max_train_epochs", "max_train_steps")
+# Options that name a model -> what it is, and the options that only say where it is found.
+_MODELS: Final = {
+    "pretrained_model_name_or_path": (
+        "the base model",
+        ("pretrained_model_name_or_path", "revision"),
+    ),
+    "vae": ("the VAE", ("vae",)),
+}
 _NAMED: Final = 3
 _VISIBLE: Final = 0.001  # of the learning rate
 _START_OVER: Final = "or start over without --resume"
@@ -83,6 +92,7 @@ def facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, Any]:
     ]
     value = {
         "options": {k: v for k, v in asdict(options).items() if k not in _MAY_CHANGE},
+        "models": model_fingerprint.of_run(options),
         "images": [astuple(_image_facts(image, n)) for image, n in images],
         "steps": plan.steps,
         "processes": plan.batch_settings.processes,
@@ -207,10 +217,10 @@ def _checked(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return what differs between the facts of two runs, but for their length: options, else
-    images, else what follows from neither.
+    """Return what differs between the facts of two runs, but for their length: options and models,
+    and images, else what follows from neither.
     """
-    options = _option_differences(old["options"], new["options"])
+    options = _option_differences(old, new)
     images = _image_differences(
         [TrainedImage(*row) for row in old["images"]],
         [TrainedImage(*row) for row in new["images"]],
@@ -225,12 +235,41 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _option_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    was, now = old["options"], new["options"]
+    models, same = _model_differences(old, new)
     names = [
         name
-        for name in dict.fromkeys([*new, *old])
-        if old.get(name) != new.get(name) and name not in _LENGTH
+        for name in dict.fromkeys([*now, *was])
+        if was.get(name) != now.get(name) and name not in (*_LENGTH, *same)
     ]
-    return [f"{name} was {_short(old.get(name))} and is {_short(new.get(name))}" for name in names]
+    return [
+        *(f"{name} was {_short(was.get(name))} and is {_short(now.get(name))}" for name in names),
+        *models,
+    ]
+
+
+def _model_differences(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Return a line about each model that another one has replaced under its name, and the options
+    of models that are the same, wherever they are now.
+    """
+    differing: list[str] = []
+    same: list[str] = []
+    for option, (what, places) in _MODELS.items():
+        was, now = (facts["models"].get(option) for facts in (old, new))
+        if was is None or now is None:  # not on this machine: its name and commit decide
+            continue
+        if was == now:
+            same += places
+        elif all(old["options"].get(key) == new["options"].get(key) for key in places):
+            files = [f for f in dict.fromkeys([*was, *now]) if was.get(f) != now.get(f)]
+            more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+            where = f" ({display(files[0])}{more})" if files[0] else ""
+            differing.append(
+                f"{what} {display(str(new['options'][option]))} is not the one of the state{where}"
+            )
+    return differing, same
 
 
 def _image_differences(
