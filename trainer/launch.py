@@ -43,6 +43,15 @@ def main(given: list[str]) -> int:
             "[KEY=VALUE ...], with 2 GPUs or more\n"
         )
         return Exit.USAGE
+    try:
+        return _launch(given)
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        return Exit.INTERRUPTED
+
+
+def _launch(given: list[str]) -> int:
+    # Importing these takes seconds.
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -53,9 +62,8 @@ def main(given: list[str]) -> int:
         launch_command(launch_command_parser().parse_args(arguments(given[0], given[1:])))
     except ChildFailedError as failure:
         return int(failure.get_first_failure()[1].exitcode)
-    except (KeyboardInterrupt, SignalException):
-        sys.stderr.write("error: interrupted\n")
-        return Exit.INTERRUPTED
+    except SignalException as error:
+        raise KeyboardInterrupt from error
     return Exit.DONE
 
 

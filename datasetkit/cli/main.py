@@ -65,15 +65,12 @@ def _root(
     ] = False,
 ) -> None:
     """From a folder of photos or drawings to a trained LoRA."""
-    gc.enable()  # `main` disabled it
+    gc.enable()  # disabled while the commands were imported
 
 
 def main() -> None:
     """Run `dsk` and exit with its code."""
     end_by_signals()
-    # Importing leaves no garbage, and at exit the process frees everything at once: collecting
-    # would take 50 ms of 350.
-    gc.disable()
     code = run(sys.argv[1:])
     gc.freeze()
     sys.exit(code)

@@ -236,7 +236,7 @@ def program(body: str) -> list[str]:
         "-c",
         f"import sys, time\nfrom datasetkit import api\ndef groups():\n    {body}\napi.groups "
         "= groups\n"
-        "sys.argv = ['dsk', 'rules', 'groups']\nfrom datasetkit.cli.main import main\nmain()",
+        "sys.argv = ['dsk', 'rules', 'groups']\nfrom datasetkit.__main__ import main\nmain()",
     ]
 
 
