@@ -24,7 +24,7 @@ TRAINER := $(VENV)/.ready-train
 OPTIMIZERS := schedulefree prodigy-plus-schedule-free prodigyopt dadaptation lion-pytorch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench train web web-check docs clean
+.PHONY: help setup demo check test test-all bench train web web-check docs release clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ web-check: ## check and test the page's modules; rebuild its bundle and compare 
 
 docs: $(READY) ## check the links of all pages
 	$(BIN)/pytest -q tests/test_docs_links.py
+
+release: $(READY) ## build sdist and wheel into dist/, check them, write the notes; nothing is uploaded
+	$(BIN)/python -m datasetkit.tools.release
 
 clean: ## remove .venv, demo-out, dist and caches
 	rm -rf $(VENV) demo-out $(TINY) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from datasetkit.core.errors import MissingExtra, ModelFileError
 from datasetkit.core.files import file_sha256, storage_error, write_atomic
+from datasetkit.core.install import package_command
 from taggers.base import Precision
 
 # Part of the copy's name: raise it when the recipe changes.
@@ -63,7 +64,7 @@ def require_onnx(precision: Precision) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise MissingExtra(
             f"--precision {precision} needs the package onnx, which is not installed",
-            hint="pip install onnx",
+            hint=package_command("onnx"),
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
+from datasetkit.core.install import install_command, replace_command
 from datasetkit.vision import providers
 from datasetkit.vision.providers import AUTO, PROVIDERS, device
 from taggers import onnx_file
@@ -38,7 +39,7 @@ def require_onnxruntime() -> None:
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingExtra(
             "tagging needs the package onnxruntime, which is not installed",
-            hint='pip install "datasetkit[cpu]", or "datasetkit[gpu]" for an NVIDIA card',
+            hint=f"{install_command('cpu')}, or the extra gpu for an NVIDIA card",
         )
 
 
@@ -58,7 +59,8 @@ def double_install() -> str:
         return ""
     return (
         "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-        "pip uninstall both, then install datasetkit[cpu] or datasetkit[gpu]"
+        + replace_command(("onnxruntime", "onnxruntime-gpu"), "cpu")
+        + ", or the extra gpu"
     )
 
 

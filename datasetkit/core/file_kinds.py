@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Final
 
+from datasetkit.core.install import install_command, package_command
 from datasetkit.core.records import LeftOut
 from datasetkit.core.words import counted
 
@@ -78,8 +79,10 @@ _SYSTEM_FOLDERS: Final = frozenset({
 
 # Which advice a kind gets; a kind without one is an image that another program has to convert.
 _PLUGIN_ADVICE: Final = {
-    "HEIC": 'pip install "datasetkit[formats]" reads it, or save it as JPEG',
-    "JXL": "pip install pillow-jxl-plugin reads it, or djxl (libjxl) converts it to PNG",
+    "HEIC": lambda: f"{install_command('formats')} reads it, or save it as JPEG",
+    "JXL": lambda: (
+        f"{package_command('pillow-jxl-plugin')} reads it, or djxl (libjxl) converts it to PNG"
+    ),
 }
 _CONVERT: Final = "save it as PNG or JPEG"
 _GROUP_ADVICE: Final = {
@@ -164,7 +167,9 @@ def group_by_name(name: str) -> tuple[str, str] | None:
 
 def advice_for(kind: str, group: str) -> str:
     """Return what to do about a file that is left out."""
-    return _PLUGIN_ADVICE.get(kind, _CONVERT) if group == "image" else _GROUP_ADVICE[group]
+    if group != "image":
+        return _GROUP_ADVICE[group]
+    return _PLUGIN_ADVICE[kind]() if kind in _PLUGIN_ADVICE else _CONVERT
 
 
 # ---- the first bytes

@@ -40,6 +40,7 @@ from datasetkit.core.files import (
     refuse_link,
     share_with_group,
 )
+from datasetkit.core.install import upgrade_command
 from datasetkit.core.records import Caption
 
 SCHEMA_VERSION = 7
@@ -225,7 +226,7 @@ class Store:
         if version > SCHEMA_VERSION:
             raise InputError(
                 f"{display(self.root / PROJECT)} was written by a newer datasetkit",
-                hint="upgrade: pip install -U datasetkit",
+                hint=f"upgrade: {upgrade_command()}",
             )
         query = "SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')"
         if self.database.execute(query).fetchone() is not None:  # it would change what dsk writes

@@ -15,6 +15,7 @@ from typing import Literal
 from datasetkit import __version__
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import find_root, require_writable
+from datasetkit.core.install import install_command, package_command, replace_command
 from datasetkit.images.scan import require_folder
 from datasetkit.project.store import Store, has_store
 
@@ -71,13 +72,10 @@ def _runtime() -> list[DoctorFinding]:
     """Check onnxruntime, and for two packages that overwrite each other."""
     installed = [d for d in ("onnxruntime", "onnxruntime-gpu") if _version(d)]
     if not installed:
-        fix = 'pip install "datasetkit[cpu]", or "datasetkit[gpu]" with an NVIDIA card'
+        fix = f"{install_command('cpu')}, or the extra gpu with an NVIDIA card"
         return [DoctorFinding("onnxruntime", "problem", "not installed: dsk tag cannot run", fix)]
     if len(installed) > 1:
-        fix = (
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: "
-            "datasetkit[cpu] or datasetkit[gpu]"
-        )
+        fix = f"{replace_command(installed, 'cpu')}, or the extra gpu"
         return [
             DoctorFinding(
                 "onnxruntime", "problem", "the cpu and gpu packages overwrite each other", fix
@@ -97,7 +95,7 @@ def _runtime() -> list[DoctorFinding]:
                 "gpu",
                 "note",
                 "there is an NVIDIA card, but tagging uses the CPU",
-                'pip install "datasetkit[gpu]"',
+                replace_command(installed, "gpu"),
             )
         )
     return findings
@@ -115,9 +113,7 @@ def _extras() -> list[DoctorFinding]:
             findings.append(DoctorFinding(f"extra {extra}", "ok", f"{module} {_version(module)}"))
         else:
             findings.append(
-                DoctorFinding(
-                    f"extra {extra}", "note", "not installed", f'pip install "datasetkit[{extra}]"'
-                )
+                DoctorFinding(f"extra {extra}", "note", "not installed", install_command(extra))
             )
     return findings
 
@@ -133,7 +129,7 @@ def _codecs() -> list[DoctorFinding]:
                 "images",
                 "note",
                 f"{pillow} without {', '.join(missing)}",
-                "pip install -U pillow",
+                package_command("--upgrade", "pillow"),
             )
         ]
     return [

@@ -26,6 +26,7 @@ from datasetkit.core.files import (
     sweep,
     write_atomic,
 )
+from datasetkit.core.install import install_command
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import reg_prompts
@@ -374,7 +375,7 @@ def _load_base(train: TrainOptions, project: Project) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"generating images needs the package {error.name}",
-            hint='pip install "datasetkit[train]"',
+            hint=install_command("train"),
         ) from error
     return image_generator.load(train, project.context.reporter)
 

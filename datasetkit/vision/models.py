@@ -8,11 +8,16 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
+from datasetkit.core.install import install_command, reinstall_command
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
-REINSTALL = "the installation is damaged: pip install --force-reinstall datasetkit"
+
+def reinstall() -> str:
+    return f"the installation is damaged: {reinstall_command()}"
+
+
 # onnxruntime's log severity: its warnings about unused initializers are of no use to a person.
 _ERRORS_ONLY = 3
 
@@ -64,14 +69,14 @@ def read_model(name: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(
-            f"the packaged model {model.file} cannot be read: {error}", hint=REINSTALL
+            f"the packaged model {model.file} cannot be read: {error}", hint=reinstall()
         ) from error
     actual = hashlib.sha256(data).hexdigest()
     if actual != model.sha256:
         raise ModelFileError(
             f"the packaged model {model.file} has another sha256 ({actual[:12]}…, expected "
             f"{model.sha256[:12]}…)",
-            hint=REINSTALL,
+            hint=reinstall(),
         )
     return data
 
@@ -95,9 +100,7 @@ def session_options(threads: int = 1) -> SessionOptions:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtra(
-            "this needs onnxruntime", hint='pip install "datasetkit[cpu]"'
-        ) from error
+        raise MissingExtra("this needs onnxruntime", hint=install_command("cpu")) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

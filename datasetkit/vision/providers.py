@@ -9,6 +9,7 @@ import sys
 from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
+from datasetkit.core.install import package_command, replace_command
 from datasetkit.core.suggest import did_you_mean
 
 # The values of `--provider`, and onnxruntime's names. "auto" is the first of AUTO_ORDER that the
@@ -50,8 +51,8 @@ def choose(provider: str, *, otherwise: str = "--provider cpu") -> str:
         return next((name for name in AUTO_ORDER if PROVIDERS[name] in available), "cpu")
     if PROVIDERS[provider] not in available:
         extra = EXTRA_OF.get(provider)
-        maker = f"pip install onnxruntime-{provider} in place of onnxruntime"
-        hint = f'pip install "datasetkit[{extra}]"' if extra else maker
+        maker = f"{package_command(f'onnxruntime-{provider}')} in place of onnxruntime"
+        hint = replace_command(["onnxruntime"], extra) if extra else maker
         raise MissingExtra(
             f"the installed onnxruntime cannot run on {provider}",
             hint=f"{hint}, or use {otherwise}",

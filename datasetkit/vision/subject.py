@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from datasetkit.core.errors import ConfigError, InputError, MissingExtra, ModelFileError
+from datasetkit.core.install import install_command
 from datasetkit.core.suggest import did_you_mean
 from datasetkit.vision import providers
 from datasetkit.vision.models import MODELS as PACKAGED
@@ -205,5 +206,5 @@ def _rembg() -> Any:
 def _missing(module: str) -> MissingExtra:
     return MissingExtra(
         f"a cutout needs rembg and onnxruntime ({module} is missing)",
-        hint='pip install "datasetkit[cutout,cpu]"',
+        hint=install_command("cutout", "cpu"),
     )

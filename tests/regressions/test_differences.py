@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasetkit.core.install import install_command
 from tests.trainer import tiny
 
 torch = pytest.importorskip("torch")
@@ -146,7 +147,7 @@ def test_opencv_is_asked_for_before_anything_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(interpolation, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="needs OpenCV") as caught:
         images(folder, tiny.options(tmp_path, tmp_path, resize_interpolation="area"))
-    assert "datasetkit[opencv]" in caught.value.hint
+    assert install_command("opencv") in caught.value.hint
     assert images(folder, tiny.options(tmp_path, tmp_path, resize_interpolation="box"))
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from datasetkit import api
 from datasetkit.core import file_kinds
 from datasetkit.core.errors import InputError
+from datasetkit.core.install import install_command
 from datasetkit.images import listing, pixels
 from datasetkit.images.listing import list_images
 from datasetkit.options.train import TrainOptions
@@ -142,7 +143,7 @@ def test_every_command_counts_what_it_leaves_out_and_says_what_to_do(dsk, here, 
     assert line.startswith("warning: 14 files left out: ")
     for part in ("3 videos", "2 HEIC", "1 JXL", "1 JPEG without a suffix", "1 archive"):
         assert part in line
-    assert 'pip install "datasetkit[formats]"' in line and "djxl" in line
+    assert install_command("formats") in line and "djxl" in line
     assert "6 system folders" in ended.err
     data = dsk(*command, "--json")
     assert {item["kind"] for item in data.json["unused_files"]} >= {"HEIC", "JXL", "video"}
@@ -173,7 +174,7 @@ def test_a_folder_without_a_readable_image_names_what_is_there(dsk, here, comman
     ended = dsk(*command)
     assert ended.code == 10
     assert "holds no images" in ended.err and "it has 2 HEIC, 1 JXL" in ended.err
-    assert 'hint: HEIC: pip install "datasetkit[formats]" reads it' in ended.err
+    assert f"hint: HEIC: {install_command('formats')} reads it" in ended.err
     assert "djxl (libjxl) converts it to PNG" in ended.err
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from datasetkit.captions import vocabulary
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
+from datasetkit.core.install import install_command
 from datasetkit.vision import colours, faces, medium, models, nouns
 from taggers import registry
 from taggers.base import round_scores
@@ -259,7 +260,7 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtra) as raised:
         models.open_model("faces")
-    assert raised.value.hint == 'pip install "datasetkit[cpu]"'
+    assert raised.value.hint == install_command("cpu")
 
 
 def test_every_packaged_model_is_in_the_notice():

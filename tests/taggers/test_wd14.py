@@ -20,6 +20,7 @@ from PIL import Image
 
 from datasetkit import hub
 from datasetkit.core.errors import ConfigError, Exit, MissingExtra, ModelFileError, StorageError
+from datasetkit.core.install import install_command, replace_command
 from taggers import models, onnx_file, sessions
 from taggers.base import TaggerOptions, round_scores
 from taggers.models import LABEL_FILE, MODEL_FILE, MODELS
@@ -461,7 +462,7 @@ def test_provider_that_is_not_installed_is_refused_and_never_replaced(tmp_path, 
     with pytest.raises(MissingExtra) as caught:
         open_tagger("auto", TaggerOptions(model_dir=small_folder(tmp_path), provider="cuda"))
     assert caught.value.exit_code == Exit.MODEL
-    assert 'pip install "datasetkit[gpu]"' in caught.value.hint
+    assert replace_command(["onnxruntime"], "gpu") in caught.value.hint
 
 
 def test_provider_that_does_not_start_is_refused_if_named_and_a_warning_with_auto(
@@ -494,7 +495,7 @@ def test_missing_onnxruntime_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
         opened(small_folder(tmp_path))
-    assert 'pip install "datasetkit[cpu]"' in caught.value.hint
+    assert install_command("cpu") in caught.value.hint
 
 
 def test_two_builds_of_onnxruntime_are_a_warning(monkeypatch):

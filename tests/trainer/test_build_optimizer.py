@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.install import install_command, package_command
 from trainer.optimizers.build_optimizer import (
     OPTIMIZERS,
     build,
@@ -76,7 +77,7 @@ def test_missing_package_gives_the_pip_line(monkeypatch, name, module, package):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=name) as caught:
         build(name, both(), {})
-    assert caught.value.hint == f'pip install "datasetkit[optimizers]", or pip install {package}'
+    assert caught.value.hint == (f"{install_command('optimizers')}, or {package_command(package)}")
 
 
 @pytest.mark.parametrize("path", ["torch.optim.NoSuch", "torch.nn.Linear", "math.sqrt"])

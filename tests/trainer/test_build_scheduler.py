@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.install import package_command
 from tests.trainer import tiny
 from trainer.optimizers.build_scheduler import build, lambda_lr, replay
 from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule, WarmRestarts
@@ -376,4 +377,4 @@ def test_options_that_do_not_fit_together_are_an_error(others, words):
 def test_missing_package_of_a_schedule_is_named():
     with pytest.raises(MissingExtra) as caught:
         made(lr_scheduler_type="no_such_package.Schedule")
-    assert caught.value.hint == "pip install no_such_package"
+    assert caught.value.hint == package_command("no_such_package")

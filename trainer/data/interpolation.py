@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasetkit.core.errors import MissingExtra
+from datasetkit.core.install import install_command
 from datasetkit.dataset.buckets import Size
 
 # sd-scripts' values of resize_interpolation.
@@ -29,7 +30,7 @@ def require_opencv(interpolations: Iterable[str | None]) -> None:
     """Raise MissingExtra if OpenCV is needed and not installed."""
     needed = sorted({name for name in interpolations if name in _BY_OPENCV})
     if needed and find_spec("cv2") is None:
-        hint = 'pip install "datasetkit[opencv]"; without the option Lanczos is used'
+        hint = f"{install_command('opencv')}; without the option Lanczos is used"
         raise MissingExtra(f"resize_interpolation = {needed[0]!r} needs OpenCV", hint=hint)
 
 

@@ -18,6 +18,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.install import install_command, package_command
 from trainer.optimizers.optimizer_names import OPTIMIZERS as OPTIMIZERS
 from trainer.optimizers.optimizer_names import check_rates as check_rates
 from trainer.optimizers.optimizer_names import estimates_lr as estimates_lr
@@ -177,9 +178,10 @@ def _load(optimizer_type: str) -> type[Any]:
         optimizer_class = getattr(import_module(module), name, None)
     except ImportError as error:
         root = (error.name or module).partition(".")[0]
-        extra = 'pip install "datasetkit[optimizers]", or ' if root in _EXTRA else ""
+        extra = f"{install_command('optimizers')}, or " if root in _EXTRA else ""
         raise MissingExtra(
-            f"{optimizer_type}: {error}", hint=f"{extra}pip install {_PACKAGES.get(root, root)}"
+            f"{optimizer_type}: {error}",
+            hint=f"{extra}{package_command(_PACKAGES.get(root, root))}",
         ) from error
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
         raise ConfigError(

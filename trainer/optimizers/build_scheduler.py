@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.install import package_command
 from datasetkit.options.train import TrainOptions
 from trainer.optimizers import build_optimizer, schedule_options
 from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule
@@ -101,7 +102,7 @@ def of_class(optimizer: Optimizer, path: str, arguments: Mapping[str, Any]) -> L
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtra(
-            f"lr_scheduler_type = {path!r}: {error}", hint=f"pip install {package}"
+            f"lr_scheduler_type = {path!r}: {error}", hint=package_command(package)
         ) from error
     if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, LRScheduler)):
         raise ConfigError(

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.install import install_command
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
@@ -35,7 +36,6 @@ PACKAGES: tuple[str, ...] = (
     "safetensors",
 )
 _TEXT_LAYER: Final = re.compile(r"lora_te_text_model_encoder_layers_(\d+)_")
-_INSTALL: Final = 'pip install "datasetkit[train]"'
 
 
 def check_options(options: TrainOptions) -> None:
@@ -140,4 +140,4 @@ def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ..
 
 def _require(package: str) -> None:
     if find_spec(package) is None:
-        raise MissingExtra(f"training needs the package {package}", hint=_INSTALL)
+        raise MissingExtra(f"training needs the package {package}", hint=install_command("train"))

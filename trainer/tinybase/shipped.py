@@ -8,6 +8,7 @@ from typing import Final
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import file_sha256
+from datasetkit.core.install import reinstall_command
 
 NAME: Final = "tiny"
 FOLDER: Final = Path(__file__).parent / "weights"
@@ -17,7 +18,6 @@ SHA256: Final[Mapping[str, str]] = {
     "text_encoder/model.safetensors": "936458700c61d7216b4e0108095338902a47f1e130e30d28e3daa7375089dfe6",  # noqa: E501
     "vae/diffusion_pytorch_model.safetensors": "091c1b4140525db19d681e61b5e6ec0a0b8911e52860b0e2f628c78a4a837908",  # noqa: E501
 }
-_HINT: Final = "the installation is damaged: pip install --force-reinstall datasetkit"
 
 
 def located(base: str) -> str:
@@ -35,11 +35,12 @@ def check() -> None:
             actual = file_sha256(FOLDER / name)
         except OSError as error:
             raise ModelFileError(
-                f"the tiny base's {name} cannot be read: {error}", hint=_HINT
+                f"the tiny base's {name} cannot be read: {error}",
+                hint=f"the installation is damaged: {reinstall_command()}",
             ) from error
         if actual != expected:
             raise ModelFileError(
                 f"the tiny base's {name} has another sha256 ({actual[:12]}…, expected "
                 f"{expected[:12]}…)",
-                hint=_HINT,
+                hint=f"the installation is damaged: {reinstall_command()}",
             )

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from datasetkit.core.errors import MissingExtra
+from datasetkit.core.install import install_command
 from datasetkit.images.scan import require_folder
 from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
@@ -51,6 +52,6 @@ def review(
         server = import_module(SERVER)
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"dsk review needs the package {error.name}", hint='pip install "datasetkit[web]"'
+            f"dsk review needs the package {error.name}", hint=install_command("web")
         ) from error
     server.serve(folder, options, context, ready=ready)
