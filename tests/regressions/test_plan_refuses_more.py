@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from datasetkit.core.errors import Exit
+from datasetkit.core.errors import ConfigError, Exit
 from datasetkit.options.train import TrainOptions
+from trainer.optimizers import trial
 from trainer.plan import run_checks
 from trainer.plan.plan import find_subsets, make_plan
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 SMALL: dict[str, Any] = {
     "pretrained_model_name_or_path": "tiny", "resolution": 64, "min_bucket_reso": 64,
@@ -56,6 +57,8 @@ def sched(name: str, *args: str) -> dict[str, str]:
         ({"optimizer_args": '["differentiable=True"]'}, "cannot take a step"),
         ({"optimizer_type": "torch.optim.LBFGS"}, "cannot take a step"),
         ({"optimizer_type": "torch.optim.SparseAdam"}, "cannot take a step"),
+        ({"optimizer_type": "torch.optim.Muon"}, "the network has tensors of 4 dimensions"),
+        ({"optimizer_type": "torch.optim.Muon", "optimizer_args": '["nope=1"]'}, "nope"),
         ({"optimizer_args": '["eps=0"]'}, "makes weights that are not finite"),
         ({"optimizer_args": '["weight_decay=1e400"]'}, "is not a finite number"),
         ({"optimizer_args": '["betas=(1e400, 0.9)"]'}, "is not a finite number"),
@@ -82,6 +85,33 @@ def test_plan_refuses_options_that_would_end_the_run(dsk, data, options, words):
 def test_trial_of_an_optimizer_refuses_none_that_trains(dsk, data):
     assert plan(dsk, optimizer_args='["weight_decay=0.1"]').code == 0
     assert plan(dsk, optimizer_type="Prodigy", learning_rate=1).code == 0
+    # All tensors of a LoHa are matrices.
+    muon = {"optimizer_type": "torch.optim.Muon", "network_module": "networks.loha"}
+    assert plan(dsk, **muon).code == 0
+
+
+class Unsaved(torch.optim.SGD):
+    """An optimizer whose state JSON cannot hold."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        for group in self.param_groups:
+            group["precision"] = torch.bfloat16
+
+
+class Forgetful(torch.optim.Adam):
+    """An optimizer that does not read its own state."""
+
+    def load_state_dict(self, state_dict):
+        raise KeyError("step")
+
+
+@pytest.mark.parametrize("optimizer", [Unsaved, Forgetful])
+def test_an_optimizer_whose_state_cannot_be_saved_is_refused(optimizer):
+    """Else the run would end at its first training state."""
+    options = TrainOptions(optimizer_type=f"{__name__}.{optimizer.__name__}")
+    with pytest.raises(ConfigError, match="has a state that cannot be saved and restored"):
+        trial.check(options, 4)
 
 
 def save_vae(folder: Path, **config: object) -> Path:

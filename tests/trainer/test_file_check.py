@@ -18,6 +18,7 @@ ARGS = {
     "loha": ("networks.loha", ("conv_dim=2",)),
     "lokr": ("networks.lokr", ("conv_dim=2", "decompose_both=True")),
     "lokr full": ("networks.lokr", ("factor=4",)),
+    "lokr full convolutions": ("networks.lokr", ("conv_dim=1024",)),
 }
 
 
@@ -48,6 +49,11 @@ def test_expected_modules_are_those_of_the_network(tmp_path, family):
                 m.algo, m.rank.dim, {key: tensor.numel() for key, tensor in m.tensors.items()}
             )
             for m in network.modules
+        }
+        shapes = model_shapes.read(str(base))
+        assert shapes is not None
+        assert file_check.dimensions(options, shapes) == {2} | {
+            tensor.ndim for m in network.modules for tensor in m.tensors.values()
         }
 
 

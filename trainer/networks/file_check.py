@@ -5,7 +5,7 @@ reads them from the headers of the file and of the base model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -86,13 +86,11 @@ def expected(options: TrainOptions, base: ModelShapes) -> dict[str, ModuleShape]
 
     Raises ConfigError if there are none.
     """
-    args, rates = options.network(), options.rates()
+    args = options.network()
     ranks = RankSettings(args, options.network_dim, options.network_alpha, base.sides)
     modules = {
         layer.name: ModuleShape(args.algo, rank.dim, _sizes(layer, rank.dim, args))
-        for part, of_part in base.layers.items()
-        if rates[part] > 0
-        for layer in of_part
+        for layer in _trained_layers(options, base)
         if (rank := layers.rank(layer, ranks)) is not None
     }
     if not modules:
@@ -100,6 +98,19 @@ def expected(options: TrainOptions, base: ModelShapes) -> dict[str, ModuleShape]
             "nothing would be trained", hint="give at least one block a rank and a weight above 0"
         )
     return modules
+
+
+def dimensions(options: TrainOptions, base: ModelShapes) -> set[int]:
+    """Return how many dimensions the tensors of a network of these options have."""
+    ranks = RankSettings(options.network(), options.network_dim, options.network_alpha, base.sides)
+    return layers.dimensions(_trained_layers(options, base), ranks)
+
+
+def _trained_layers(options: TrainOptions, base: ModelShapes) -> Iterator[Layer]:
+    rates = options.rates()
+    for part, of_part in base.layers.items():
+        if rates[part] > 0:
+            yield from of_part
 
 
 def _sizes(layer: Layer, dim: int, args: NetworkArgs) -> dict[str, int]:

@@ -34,7 +34,8 @@ _TEXT_LAYER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer. out, ins: channels; kernel: kernel elements, 1 for a linear layer.
+    """One layer. out, ins: channels; kernel: kernel elements, 1 for a linear layer; dimensions: of its
+    weight.
 
     block: its index in the block lists, None in a text encoder. convolutional: it is outside the
     attention blocks, and trained only with conv_dim. name: kohya's.
@@ -46,6 +47,7 @@ class Layer:
     block: int | None = None
     convolutional: bool = False
     name: str = field(default="", compare=False)
+    dimensions: int = 2
 
 
 def of_unet(shapes: Mapping[str, Shape]) -> tuple[tuple[Layer, ...], int]:
@@ -66,7 +68,7 @@ def _layers(shapes: Mapping[str, Shape], sides: int) -> Iterator[Layer]:
         ):
             yield Layer(
                 shape[0], shape[1], math.prod(shape[2:]), block(name, sides), convolutional,
-                _unet_name(name.removesuffix(".weight"), sides),
+                _unet_name(name.removesuffix(".weight"), sides), len(shape),
             )  # fmt: skip
 
 
@@ -141,6 +143,22 @@ def kronecker(layer: Layer, dim: int, args: NetworkArgs) -> tuple[tuple[int, ...
     if dim < max(large_out, large_in) / 2:
         large = (large_out * dim, dim * large_in * layer.kernel)
     return small, large
+
+
+def dimensions(layers: Iterable[Layer], ranks: RankSettings) -> set[int]:
+    """Return how many dimensions the trained tensors of a network on the layers have: some
+    optimizers take matrices alone.
+    """
+    args = ranks.args
+    counts = {2}
+    for layer in layers:
+        module_rank = rank(layer, ranks)
+        if module_rank is None:
+            continue
+        is_full = args.algo == "lokr" and len(kronecker(layer, module_rank.dim, args)[1]) == 1
+        if args.algo == "lora" or args.dora or is_full:
+            counts.add(layer.dimensions)
+    return counts
 
 
 METHODS: Final[Mapping[str, Callable[[Layer, ModuleRank, NetworkArgs], int]]] = {

@@ -6,8 +6,9 @@ should not cost where there is nothing to try.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+import json
+from collections.abc import Collection, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -37,18 +38,30 @@ def needs_torch(options: TrainOptions) -> bool:
     )
 
 
-def check(options: TrainOptions, steps: int) -> None:
-    """Raise what building optimizer and LR scheduler for so many steps would raise.
+def check(options: TrainOptions, steps: int, dimensions: Collection[int] = (2,)) -> None:
+    """Raise what building optimizer and LR scheduler for so many steps would raise, and what the
+    first step and the first training state would. dimensions: how many the trained tensors have.
 
     Loads torch where `needs_torch`. Raises ConfigError, MissingExtra.
     """
     if not options.lr_scheduler_type:
         schedule_options.checked(options, steps)
-    if needs_torch(options):
-        _build_on_dummies(options, steps)
+    if not needs_torch(options):
+        return
+    try:
+        _build_on_dummies(options, steps, dimensions)
+    except ConfigError as error:
+        if set(dimensions) == {2}:
+            raise
+        _build_on_dummies(options, steps, (2,))  # raises where the dimensions are not the reason
+        raise ConfigError(
+            f"{options.optimizer_type} trains matrices alone, and the network has tensors of "
+            f"{max(dimensions)} dimensions, of convolutions",
+            hint="set another optimizer_type",
+        ) from error
 
 
-def _build_on_dummies(options: TrainOptions, steps: int) -> None:
+def _build_on_dummies(options: TrainOptions, steps: int, dimensions: Collection[int]) -> None:
     import torch
 
     from trainer.device import processes
@@ -57,11 +70,19 @@ def _build_on_dummies(options: TrainOptions, steps: int) -> None:
     first_of_rate = {rate: name for name, rate in reversed(possible_rates(options).items())}
     rates = {name: rate for rate, name in first_of_rate.items()}
     device = processes().device  # a step may be possible on a GPU alone
-    weights = {name: [torch.nn.Parameter(torch.zeros(2, 2, device=device))] for name in rates}
+
+    def weights() -> dict[str, list[Parameter]]:
+        shapes = [(2, 2, *[1] * (n - 2)) for n in sorted(dimensions)]
+        return {
+            name: [torch.nn.Parameter(torch.zeros(shape, device=device)) for shape in shapes]
+            for name in rates
+        }
+
     # Some optimizers print remarks; they are shown when the real one is built.
-    with redirect_stderr(StringIO()):
-        optimizer, _ = build(options, steps, weights, rates)
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+        optimizer, _ = build(options, steps, weights(), rates)
         _take_step(optimizer, options)
+        _restore(optimizer, build(options, steps, weights(), rates)[0], options)
     if options.lr_scheduler_type:
         build_scheduler.rates(options, steps, rates)
 
@@ -73,11 +94,12 @@ def _take_step(optimizer: Optimizer, options: TrainOptions) -> None:
     import torch
 
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for weight in weights:
-        # Half of a LoRA's weights have a gradient of 0 in the first step.
-        weight.grad = torch.tensor([[0.0, 1e-3], [-1e-3, 0.0]], device=weight.device)
     given = f" with {' '.join(options.optimizer_args)}" if options.optimizer_args else ""
     try:
+        for weight in weights:
+            # Half of a LoRA's weights have a gradient of 0 in the first step.
+            gradient = torch.tensor([[0.0, 1e-3], [-1e-3, 0.0]], device=weight.device)
+            weight.grad = gradient.reshape(weight.shape)
         optimizer.step()
     except Exception as error:  # of any class
         raise ConfigError(
@@ -90,6 +112,23 @@ def _take_step(optimizer: Optimizer, options: TrainOptions) -> None:
             f"{options.optimizer_type}{given} makes weights that are not finite in the first step",
             hint="set other optimizer_args",
         )
+
+
+def _restore(optimizer: Optimizer, other: Optimizer, options: TrainOptions) -> None:
+    """Raise ConfigError for an optimizer whose state cannot be written to a training state, or
+    restored from it.
+    """
+    from trainer.files import training_state
+
+    try:
+        tensors, numbers = training_state.flatten_state(optimizer.state_dict())
+        training_state.restore_optimizer(other, tensors, json.loads(json.dumps(numbers)))
+    except Exception as error:  # of any class
+        raise ConfigError(
+            f"{options.optimizer_type} has a state that cannot be saved and restored: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}",
+            hint="set another optimizer_type",
+        ) from error
 
 
 def build(

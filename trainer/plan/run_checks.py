@@ -73,15 +73,17 @@ def check_plan(
     """
     outputs.output_name(options, plan)
     outputs.require_apart(options, plan)
-    if trial.needs_torch(options):
-        reporter.phase("loading PyTorch")
-        _require("torch")
-        cpu_threads.set_environment()
-    trial.check(options, plan.steps)
+    dimensions = {2}
     if shapes is not None:
         _check_clip_skip(options, shapes)
         blocks.check(options.network(), shapes.sides)
         file_check.expected(options, shapes)
+        dimensions = file_check.dimensions(options, shapes)
+    if trial.needs_torch(options):
+        reporter.phase("loading PyTorch")
+        _require("torch")
+        cpu_threads.set_environment()
+    trial.check(options, plan.steps, dimensions)
     if options.network_weights:
         file_check.check_file(options, shapes)
 
