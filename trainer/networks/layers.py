@@ -34,8 +34,8 @@ _TEXT_LAYER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer. out, ins: channels; kernel: kernel elements, 1 for a linear layer; dimensions: of its
-    weight.
+    """One layer. out, ins: channels; kernel: kernel elements, 1 for a linear layer; dimensions: of
+    its weight.
 
     block: its index in the block lists, None in a text encoder. convolutional: it is outside the
     attention blocks, and trained only with conv_dim. name: kohya's.
