@@ -104,6 +104,11 @@ def _with_concepts(folder: Path, name: str) -> Path | None:
     return next((p for s in spellings if read_tree(p := folder / s).concepts), None)
 
 
+def is_concept(folder: Path) -> bool:
+    """Tell whether the name of a folder is `<repeats>_<concept>`."""
+    return isinstance(parse(folder.name), Concept)
+
+
 def laid_out_root(path: Path) -> Path | None:
     """Return the training or regularisation folder that a path lies in: `train/`, `reg/` or
     kohya_ss's `img/` with folders `<repeats>_<concept>`. None if it lies in none.

@@ -74,12 +74,35 @@ def sched(name: str, *args: str) -> dict[str, str]:
         ({"resolutions": f"[64, {2**31}]"}, "is larger than 16,384 pixels"),
         ({"output_dir": "ds/train/1_kitsu"}, "is a folder of training images"),
         ({"output_dir": "ds/train/../train/1_kitsu"}, "is a folder of training images"),
+        ({"output_dir": "ds/train/1_kitsu/out"}, "ds/train, a folder of training images"),
+        ({"output_dir": "ds/train"}, "ds/train, a folder of training images"),
+        ({"output_dir": "ds/train/output"}, "ds/train, a folder of training images"),
+        ({"output_dir": "ds/reg/1_girl/more/out"}, "ds/reg, a folder of training images"),
     ],
 )
 def test_plan_refuses_options_that_would_end_the_run(dsk, data, options, words):
     ended = plan(dsk, **options)
     assert ended.code == Exit.USAGE, ended.err
     assert words in ended.err and "hint: " in ended.err
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("ds/1_kitsu/out", "lies in a folder of training images"),
+        ("ds/2_out", "has the name of a folder of training images"),
+        ("ds/output", None),
+        ("ds/output/2_out", None),
+        ("train/output", None),
+    ],
+)
+def test_concept_folders_without_a_train_folder_are_kept_apart_too(dsk, here, data, output, words):
+    """An output folder beside them is usual."""
+    (data / "train" / "1_kitsu").rename(data / "1_kitsu")
+    (data / "train").rmdir()
+    ended = plan(dsk, output_dir=output)
+    assert ended.code == (Exit.DONE if words is None else Exit.USAGE)
+    assert words is None or words in ended.err
 
 
 def test_trial_of_an_optimizer_refuses_none_that_trains(dsk, data):

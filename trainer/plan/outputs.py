@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from datasetkit.core.errors import ConfigError, InputError, StorageError
 from datasetkit.core.files import display, nearest_folder, require_writable, writing
+from datasetkit.dataset.layout import dataset_roots, is_concept, laid_out_root
 from datasetkit.dataset.naming import MAX_NAME_BYTES, name_fault, require_names
 from datasetkit.options.train import TrainOptions
 
@@ -57,16 +58,30 @@ def check_folders(options: TrainOptions) -> None:
 
 
 def require_apart(options: TrainOptions, plan: TrainingPlan) -> None:
-    """Raise ConfigError for an output_dir that is a folder of training images: the next run would
-    train the plots and preview images of this one.
+    """Raise ConfigError for an output_dir among the training images: the next run, or another
+    trainer, would read the plots and preview images of this one as images of the dataset.
     """
     output = Path(options.output_dir).resolve()
-    if any(subset.folder.resolve() == output for subset in plan.subsets):
-        raise ConfigError(
-            f"output_dir = {display(options.output_dir)} is a folder of training images: the next "
-            "run would train the images that this one writes",
-            hint='set output_dir = "output"',
-        )
+    folders = {subset.folder.resolve() for subset in plan.subsets}
+    concepts = [folder for folder in folders if is_concept(folder)]
+    reg_roots = [dataset_roots(folder.parent)[1] for folder in concepts]  # perhaps not there yet
+    inside = (output, *output.parents)
+    root = laid_out_root(output / "file") or next((reg for reg in reg_roots if reg in inside), None)
+    if output in folders:
+        where = "is a folder of training images"
+    elif root is not None:
+        where = f"lies in {display(root)}, a folder of training images"
+    elif any(folder in output.parents for folder in concepts):
+        where = "lies in a folder of training images"
+    elif is_concept(output) and any(folder.parent == output.parent for folder in folders):
+        where = "has the name of a folder of training images"
+    else:
+        return
+    raise ConfigError(
+        f"output_dir = {display(options.output_dir)} {where}: the next run would train the images "
+        "that this one writes",
+        hint='set output_dir = "output"',
+    )
 
 
 def _require_writable(folder: Path) -> None:
