@@ -68,7 +68,16 @@ def test_text_before_the_flags_is_kept(text, seed):
         ("sks --neg bad", "did you mean --n?"),
         ("sks --cn depth.png", "the flags are --n negative, --w width"),
         ("sks --w wide", "--w wide is not a number"),
-        ("sks --w", "is not a number"),
+        ("sks --w", "--w has no value write it like --w 512"),
+        ("sks --w 1e3", "--w 1e3 is not a whole number write it like --w 1000"),
+        ("sks --s 2.0e1", "--s 2.0e1 is not a whole number write it like --s 20"),
+        ("sks --w 0x200", "--w 0x200 is not a number write it like --w 512"),
+        ("sks --w 1e400", "--w 1e400 is not a whole number write it like --w 512"),
+        ("sks --w " + "9" * 5000, "… is not a whole number write it like --w 512"),
+        ("sks --w=640", "unknown flag --w=640 write a space behind the flag: --w 640"),
+        ("sks --d7", "unknown flag --d7 write a space behind the flag: --d 7"),
+        ("sks\t--w\t500", "--w 500 is not a multiple of 8"),
+        ("sks --w \u200b512", r"--w \u200b512 is not a number"),
         ("sks --w 500", "not a multiple of 8 give 496"),
         ("sks --h 32", "--h = 32 is out of range"),
         ("sks --s 0", "--s = 0 is out of range"),
@@ -85,14 +94,25 @@ def test_error_has_its_line_number(tmp_path, line, words):
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
+@pytest.mark.parametrize(
+    "space", ["\t", "\u2028", "\u2029", "\x85", "\x0b", "\xa0", "\u3000", " \t "]
+)
+def test_any_space_separates_words_and_only_line_ends_separate_prompts(tmp_path, space):
+    line = f"sks,{space}hat{space}--w{space}640{space}--n{space}bad{space}--ss{space}Euler\r\n"
+    first, second = written(tmp_path, f"{line}sks\n")
+    assert (first.text.split(), first.negative) == (["sks,", "hat"], "bad")
+    assert (first.width, first.sampler, second.text) == (640, "euler", "sks")
+
+
 def test_missing_empty_or_binary_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read(options(tmp_path / "none.txt"))
     with pytest.raises(ConfigError, match="has no prompt"):
         written(tmp_path, "# nothing\n\n")
-    (tmp_path / "prompts.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="UTF-8"):
-        read(options(tmp_path / "prompts.txt"))
+    for data in (b"\xff\xfe\x00", "sks, hat".encode("utf-16-le")):
+        (tmp_path / "prompts.txt").write_bytes(data)
+        with pytest.raises(ConfigError, match="UTF-8"):
+            read(options(tmp_path / "prompts.txt"))
     with pytest.raises(ConfigError, match="is not a text file"):
         read(options(tmp_path / "prompts.toml"))
 

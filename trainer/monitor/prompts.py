@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -58,17 +59,27 @@ _FLAGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "d": ("seed", int),
     "l": ("guidance", float),
     "s": ("steps", int),
-    "ss": ("sampler", str),
+    "ss": ("sampler", str.lower),
 }
 
 
 # Numbers to show where a value has none.
 _EXAMPLES: Final[Mapping[str, str]] = {"w": "512", "h": "512", "d": "1", "l": "7.5", "s": "30"}
+# A flag with its value in one word.
+_JOINED: Final = re.compile(r"(ss|n|[whdls])(?:=|:|(?=[+-]?\d))(.+)")
 # A flag behind a word without a space, behind one dash or long dashes, or apart from its dashes.
 _MISSPELT: Final = re.compile(
     r"(?:(?<=\S)--|(?:^|(?<=\s))--\s+|(?:^|(?<=\s))-(?=[whdls]\s)|[\u2010-\u2015\u2212]+-?)"
     r"(?P<flag>ss|n|[whdls](?=\s+[+-]?\d))\s+(?P<value>\S+)"
 )
+
+
+# Those that an editor shows: text that was copied from a page may have U+2028 within a line.
+_LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
+_OTHER_SPACE: Final = re.compile(r"[^\S ]")
+# At the start of a value, with no other number behind it in the same word.
+_NUMBER: Final = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?(?![\w.,]*\d)", re.IGNORECASE)
+_LONGEST_NUMBER: Final = 40
 
 
 def read(options: TrainOptions) -> tuple[Prompt, ...]:
@@ -84,7 +95,7 @@ def read(options: TrainOptions) -> tuple[Prompt, ...]:
         raise ConfigError(
             f"sample_prompts = {display(path)} is not a text file", hint="write one prompt per line"
         )
-    lines = [(n, line.strip()) for n, line in enumerate(_text(path).splitlines(), 1)]
+    lines = [(n, line.strip()) for n, line in enumerate(_LINE_ENDS.split(_text(path)), 1)]
     prompt_lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     if not prompt_lines:
         raise ConfigError(
@@ -113,16 +124,20 @@ def too_long(prompts: Sequence[Prompt], limit: int) -> list[str]:
     for number, prompt in enumerate(prompts, 1):
         for text in (prompt.text, prompt.negative):
             if (length := tokens.count(text)) > limit:
-                start = display(text if len(text) <= 40 else f"{text[:39]}…")
                 lines.append(
-                    f"prompt {number} has {length} tokens, only the first {limit} are read: {start}"
+                    f"prompt {number} has {length} tokens, only the first {limit} are read: "
+                    f"{_short(text)}"
                 )
     return lines
 
 
+def _short(text: str) -> str:
+    return display(text if len(text) <= 40 else f"{text[:39]}…")
+
+
 def parse(line: str) -> dict[str, Any]:
     """Parse one line into fields of Prompt. Raises ConfigError."""
-    text, *parts = re.split(r"(?:^|\s+)--(?=\S)", line.strip())
+    text, *parts = re.split(r"(?:^|\s+)--(?=\S)", _OTHER_SPACE.sub(" ", line).strip())
     if not text:
         raise ConfigError(
             "there is no prompt before the flags", hint="write the prompt first, then --n, --w ..."
@@ -153,18 +168,21 @@ def _refuse_misspelt(text: str) -> None:
 
 
 def _value(flag: str, text: str, read_value: Callable[[str], Any]) -> Any:
-    """Read the value of a flag; a number may have got a comma or a unit."""
-    try:
-        return read_value(text)
-    except ValueError:
-        pass
-    number = re.match(r"[+-]?\d+(?:[.,]\d+)?", text)
-    plain = _EXAMPLES[flag.lower()] if number is None else number[0].replace(",", ".")
-    if read_value is int:
-        plain = plain.partition(".")[0]
+    """Read the value of a flag; a number may have got a comma, an exponent or a unit."""
+    is_number = flag.lower() in _EXAMPLES
+    if not text and is_number:
+        raise ConfigError(
+            f"--{flag} has no value", hint=f"write it like --{flag} {_EXAMPLES[flag.lower()]}"
+        )
+    if not is_number or len(text) <= _LONGEST_NUMBER:
+        with suppress(ValueError):
+            return read_value(text)
+    number, plain = _NUMBER.match(text[:_LONGEST_NUMBER]), _EXAMPLES[flag.lower()]
+    if number is not None and abs(value := float(number[0].replace(",", "."))) < 2**63:
+        plain = f"{int(value)}" if read_value is int else f"{value:g}"
     what = "whole number" if read_value is int and number is not None else "number"
     raise ConfigError(
-        f"--{flag} {display(text)} is not a {what}", hint=f"write it like --{flag} {plain}"
+        f"--{flag} {_short(text)} is not a {what}", hint=f"write it like --{flag} {plain}"
     )
 
 
@@ -172,6 +190,12 @@ def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
     known = _FLAGS.get(flag.lower())
     if known is not None:
         return known
+    joined = _JOINED.fullmatch(flag.lower())
+    if joined is not None:
+        raise ConfigError(
+            f"unknown flag --{_short(flag)}",
+            hint=f"write a space behind the flag: --{joined[1]} {_short(joined[2])}",
+        )
     words = {name: short for short, (name, _) in _FLAGS.items()} | {
         short: short for short in _FLAGS
     }
@@ -179,7 +203,7 @@ def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
     near = nearest(flag.lower(), words, cutoff=0.75) or next(longer, None)
     flags = ", ".join(f"--{short} {name}" for short, (name, _) in _FLAGS.items())
     hint = f"did you mean --{words[near]}?" if near else f"the flags are {flags}"
-    raise ConfigError(f"unknown flag --{display(flag)}", hint=hint)
+    raise ConfigError(f"unknown flag --{_short(flag)}", hint=hint)
 
 
 def _text(path: Path) -> str:
@@ -189,7 +213,10 @@ def _text(path: Path) -> str:
             hint="name a text file of prompts",
         )
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # two bytes a character, without a mark that says so
+            raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8")
+        return text
     except OSError as error:
         raise ConfigError(
             f"cannot read sample_prompts = {display(path)}: {error.strerror}",
