@@ -130,6 +130,7 @@ def _image(image: SdScriptsImage) -> tuple[object, ...]:
         caption = Text("" if image.trouble else "(no caption)", "dim")
     if image.trouble:
         caption.append(("  " if image.caption else "") + display(image.trouble), "red")
-    sizes = [f"{size[0]}x{size[1]}" if size else "" for size in (image.size, image.bucket)]
-    scale = f"{image.scale:.2f}" if image.bucket else ""
-    return display(image.path.name), *sizes, scale, caption
+    size = "x".join(map(str, image.size or ()))
+    buckets = ", ".join("x".join(map(str, b.bucket)) for b in image.buckets)
+    scales = ", ".join(f"{b.scale:.2f}" for b in image.buckets)
+    return display(image.path.name), size, buckets, scales, caption

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
 from datasetkit.core.files import read_existing
 from datasetkit.core.records import Failed, LeftOut
-from datasetkit.dataset.buckets import BucketRules, Size, select
+from datasetkit.dataset.buckets import Bucket, BucketRules, Size, select
 from datasetkit.dataset.reports import csv_text
 from datasetkit.executors import local
 from datasetkit.images import pixels
@@ -29,7 +30,8 @@ from datasetkit.verbs.shared.recovery import recover_dataset
 
 @dataclass(frozen=True, slots=True)
 class SdScriptsImage:
-    """One image as the trainer reads it. size: of the stored pixels; bucket, resized: (w, h).
+    """One image as the trainer reads it. size: of the stored pixels; buckets: at each resolution,
+    empty for an image that is not read.
 
     caption: before shuffling and dropout. trouble: why the trainer skips it, or stops.
     """
@@ -40,18 +42,20 @@ class SdScriptsImage:
     is_reg: bool
     caption: str
     size: Size | None = None
-    bucket: Size | None = None
-    resized: Size | None = None
-    scale: float = 0.0
+    buckets: tuple[Bucket, ...] = ()
     trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SdScriptsView:
-    """All images of a dataset as a trainer reads them, and one line per ignored folder."""
+    """All images of a dataset as a trainer reads them, and one line per ignored folder.
+
+    resolutions: (w, h), in the order of the buckets of each image.
+    """
 
     folder: Path
     trainer: str
+    resolutions: tuple[Size, ...]
     images: tuple[SdScriptsImage, ...]
     ignored: tuple[str, ...]
     files: tuple[Path, ...] = ()
@@ -70,9 +74,11 @@ def as_sd_scripts(
     over = read_existing(Path(options.csv)) if options.csv else None
     to_check = find_folders(folder, trigger=options.trigger, recursive=options.recursive)
     # sd-scripts has only this rule; the project may train with another.
-    rules = replace(
-        train_options(find(folder), options.resolution).bucket_rules(), selector="kohya"
+    rules = tuple(
+        replace(of_resolution, selector="kohya")
+        for of_resolution in train_options(find(folder), options.resolution).all_bucket_rules()
     )
+    resolutions = tuple(of_resolution.resolution for of_resolution in rules)
     look = partial(_look, rules=rules, options=options)
     listings = [(f, _list(f, options)) for f in to_check.folders]
     # sd-scripts sorts paths as text.
@@ -93,10 +99,12 @@ def as_sd_scripts(
         files = (Path(options.csv),)
         with open_project(folder, context) as project:
             entry = project.apply(
-                Plan((WriteText(files[0], _table(images, folder), over),)), "check", "as sd-scripts"
+                Plan((WriteText(files[0], _table(images, resolutions, folder), over),)),
+                "check",
+                "as sd-scripts",
             )
     left_out = tuple(item for _, listing in listings for item in listing.left_out)
-    return SdScriptsView(folder, "sd-scripts", images, ignored, files, entry, left_out)
+    return SdScriptsView(folder, "sd-scripts", resolutions, images, ignored, files, entry, left_out)
 
 
 def _list(folder: CheckFolder, options: CheckOptions) -> Listing:
@@ -120,7 +128,9 @@ class _ListedImage(NamedTuple):
         return SdScriptsImage(self.path, folder.name, folder.repeats, folder.is_reg, "")
 
 
-def _look(image: _ListedImage, *, rules: BucketRules, options: CheckOptions) -> SdScriptsImage:
+def _look(
+    image: _ListedImage, *, rules: Sequence[BucketRules], options: CheckOptions
+) -> SdScriptsImage:
     """Return one image as sd-scripts reads it. Raises InputError."""
     path, folder = image
     if not sd_scripts.is_listed(path):
@@ -134,19 +144,19 @@ def _look(image: _ListedImage, *, rules: BucketRules, options: CheckOptions) -> 
     )
     turned = header.orientation >= 5
     stored_size = (header.height, header.width) if turned else (header.width, header.height)
-    bucket = select(rules, *stored_size)
     return replace(
         image.blank(),
         caption=caption.text,
         size=stored_size,
-        bucket=bucket.bucket,
-        resized=bucket.resized,
-        scale=bucket.scale,
+        buckets=tuple(select(of_resolution, *stored_size) for of_resolution in rules),
         trouble=f"stops: {caption.stops}" if caption.stops else "",
     )
 
 
-def _table(images: tuple[SdScriptsImage, ...], folder: Path) -> str:
+def _table(images: tuple[SdScriptsImage, ...], resolutions: Sequence[Size], folder: Path) -> str:
+    """Return a table with a row for each image at each resolution; one for an image that is not
+    read.
+    """
     from pandas import DataFrame
 
     rows = [
@@ -156,13 +166,13 @@ def _table(images: tuple[SdScriptsImage, ...], folder: Path) -> str:
             p.repeats,
             "yes" if p.is_reg else "",
             _text(p.size),
-            _text(p.bucket),
-            _text(p.resized),
-            round(p.scale, 4) if p.bucket else "",
+            _text(resolution),
+            *((_text(b.bucket), _text(b.resized), round(b.scale, 4)) if b else ("", "", "")),
             p.caption,
             p.trouble,
         )
         for p in images
+        for resolution, b in _at_each(p, resolutions)
     ]
     names = [
         "path",
@@ -170,6 +180,7 @@ def _table(images: tuple[SdScriptsImage, ...], folder: Path) -> str:
         "repeats",
         "reg",
         "size",
+        "resolution",
         "bucket",
         "resized",
         "scale",
@@ -177,6 +188,15 @@ def _table(images: tuple[SdScriptsImage, ...], folder: Path) -> str:
         "trouble",
     ]
     return csv_text(DataFrame(rows, columns=names))
+
+
+def _at_each(
+    image: SdScriptsImage, resolutions: Sequence[Size]
+) -> Iterator[tuple[Size | None, Bucket | None]]:
+    """Yield each resolution with the bucket of an image."""
+    if not image.buckets:
+        yield None, None
+    yield from zip(resolutions, image.buckets, strict=False)
 
 
 def _text(size: Size | None) -> str:

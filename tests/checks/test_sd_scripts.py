@@ -74,14 +74,15 @@ def test_the_buckets_are_those_of_sd_scripts(size, resolution, bucket, resized, 
     write_image(tmp_path / "a.png", 1, size)
     options = api.CheckOptions(resolution=resolution)
     (seen,) = api.as_sd_scripts(tmp_path, options).images
-    assert (seen.size, seen.bucket, seen.resized) == (size, bucket, resized)
+    (assigned,) = seen.buckets
+    assert (seen.size, assigned.bucket, assigned.resized) == (size, bucket, resized)
 
 
 def test_a_project_that_fits_its_own_buckets_shows_theirs(tmp_path):
     write_image(tmp_path / "a.png", 1, (300, 200))
     (tmp_path / "dsk.toml").write_text('[train]\nbucket_selector = "fit"\n', encoding="utf-8")
     (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).images
-    assert seen.bucket == (640, 384)  # fit: 576 x 384
+    assert [b.bucket for b in seen.buckets] == [(640, 384)]  # fit: 576 x 384
 
 
 def test_an_exif_turn_is_ignored_as_the_trainer_ignores_it(tmp_path):
@@ -89,7 +90,7 @@ def test_an_exif_turn_is_ignored_as_the_trainer_ignores_it(tmp_path):
     exif[0x0112] = 6
     shapes(1, (640, 480)).save(tmp_path / "a.png", exif=exif)
     (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).images
-    assert (seen.size, seen.bucket) == ((640, 480), (576, 448))
+    assert (seen.size, seen.buckets[0].bucket) == ((640, 480), (576, 448))
 
 
 def test_a_dataset_is_shown_folder_by_folder_with_its_problems(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -251,3 +252,19 @@ def test_a_missing_folder_of_a_concept_is_named_as_by_other_commands(dsk, here):
         ended = dsk(command, "p")
         assert ended.code == Exit.DATASET, command
         assert "nowhere does not exist" in ended.err and "hint: name the folder" in ended.err
+
+
+def test_every_resolution_of_a_project_is_shown(dsk, here):
+    write_image(here / "a.png", 1, (640, 480))
+    (here / "b.png").write_bytes(b"nothing")
+    (here / "dsk.toml").write_text("[train]\nresolutions = [768, 512]\n", encoding="utf-8")
+    view = api.as_sd_scripts(Path(), api.CheckOptions(csv="view.csv"))
+    assert view.resolutions == ((768, 768), (512, 512))
+    assert [[b.bucket for b in p.buckets] for p in view.images] == [[(896, 640), (576, 448)], []]
+    rows = list(csv.DictReader(io.StringIO(Path("view.csv").read_text("utf-8"))))
+    assert [(r["path"], r["resolution"], r["bucket"]) for r in rows] == [
+        ("a.png", "768x768", "896x640"), ("a.png", "512x512", "576x448"), ("b.png", "", ""),
+    ]  # fmt: skip
+    assert "896x640, 576x448  1.40, 0.93" in dsk("check", ".", "--as", "sd-scripts").out
+    one = api.as_sd_scripts(Path(), api.CheckOptions(resolution=512)).images[0].buckets
+    assert [b.bucket for b in one] == [(576, 448)]
