@@ -233,9 +233,8 @@ def test_folder_may_hold_the_graphs_flat_or_in_onnx(tmp_path):
     for name in models.FILES:
         (nested / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TINY / Path(name).name, nested / name)
-    options = {"provider": "cpu", "threads": 1}
-    flat = resolve("florence2", CaptionerOptions(model_dir=TINY, **options))
-    deep = resolve("florence2", CaptionerOptions(model_dir=nested, **options))
+    flat = resolve("florence2", CaptionerOptions(model_dir=TINY, provider="cpu", threads=1))
+    deep = resolve("florence2", CaptionerOptions(model_dir=nested, provider="cpu", threads=1))
     assert flat.identity == deep.identity
     deep.open().close()
 
