@@ -23,7 +23,7 @@ from datasetkit.core.records import Failed
 from datasetkit.core.stopping import RunPause, StopRequests
 from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
-from trainer import loop, setup
+from trainer import loop, precision, setup
 from trainer.device import DTYPES, processes
 from trainer.errors import LoraCheckFailed
 from trainer.files import (
@@ -108,6 +108,7 @@ def train(
     changes nothing or does not match what was trained; Locked while another run of the same name
     goes on there.
     """
+    options = precision.decided(options)
     folder = Path(options.output_dir)
     name = output_name(options, plan)
     prompts = read_prompts(options)

@@ -927,15 +927,14 @@ class TrainOptions(CheckedOptions):
         section=TRAINING,
     )
     # ---- Precision and memory
-    mixed_precision: Literal["no", "fp16", "bf16"] = option(
-        "bf16",
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = option(
+        "auto",
         "The precision in which the frozen base is kept and computed; what is "
-        "trained is always float32.",
+        "trained is always float32. `auto` is bf16 where the device computes it itself, else fp16 "
+        "on a GPU and float32 on a CPU; the plan says which.",
         panel="How it runs",
         group="Precision and memory",
-        change=(
-            "`fp16` for GPUs before the RTX 30 series; `no` on a CPU, or to reproduce bit by bit"
-        ),
+        change="`no` to reproduce a run bit by bit on another machine",
         slot=9,
         section=TRAINING,
         sd_default="no",

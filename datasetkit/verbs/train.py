@@ -29,7 +29,7 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.concept_folders import declared_at
 from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
-from trainer import cpu_threads
+from trainer import cpu_threads, precision
 from trainer.config import Format, TranslatedConfig
 from trainer.data.captions import CaptionOptions
 from trainer.families import option_checks
@@ -163,6 +163,9 @@ def plan_training(
     context.reporter.phase("reading the dataset")
     read = _read(folder, options, settings or {}, config_file, dataset_config, allow_import)
     run_checks.check_options(read.options)
+    if line := precision.notice(read.options):
+        options = precision.decided(read.options)
+        read = replace(read, options=options, notices=(*read.notices, line))
     plan = make_plan(
         read.subsets,
         read.options,

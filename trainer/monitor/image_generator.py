@@ -13,7 +13,7 @@ from PIL import Image
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
-from trainer import device, setup
+from trainer import device, precision, setup
 from trainer.data.latents import Encoder
 from trainer.device import DeviceContext
 from trainer.families import registry
@@ -67,6 +67,7 @@ def load(options: TrainOptions, reporter: Reporter = SILENT) -> ImageGenerator:
     """Load the base model of [train], with its own prediction type. Raises ModelFileError,
     ConfigError.
     """
+    options = precision.decided(options)
     source = find(options.pretrained_model_name_or_path, options.revision)
     prediction = detect(source).prediction
     # Options that contradict the model would stop a training run, but do not matter here.

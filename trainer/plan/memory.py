@@ -20,6 +20,7 @@ from typing import Final
 from datasetkit.captions.tokens import CHUNK
 from datasetkit.dataset.buckets import Size
 from datasetkit.options.train import TrainOptions
+from trainer import precision
 from trainer.networks import blocks, layers
 from trainer.networks.layers import Layer
 from trainer.networks.ranks import RankSettings
@@ -100,6 +101,7 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
     """Estimate a run's peak memory. largest: the largest bucket; shapes: None for a missing
     model.
     """
+    options = precision.decided(options)
     model = shapes or SD1
     base = _BYTES[options.mixed_precision]
     pixels = largest[0] * largest[1]
