@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import stat
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,13 +37,22 @@ def cut_at(trials, at, forgets, *, before=None, statements=False):
     disk = ForgetfulDisk(root)
 
     def strike(name, args):
-        while True:
+        """Write what is left from a fork, with this process stopped: its other threads would rename
+        files while they are read. Until then this thread does not give up the interpreter.
+        """
+        sys.setswitchinterval(1000)
+        process = os.getpid()
+        if os.fork() == 0:
             try:
+                os.kill(process, signal.SIGSTOP)
+                while Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2][1] != "T":
+                    time.sleep(0.001)
                 disk.cut(left, forgets, seed=at)
-                break
-            except FileNotFoundError:  # another thread has renamed or removed a file meanwhile
-                shutil.rmtree(left, ignore_errors=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os.kill(process, signal.SIGKILL)
+                os._exit(0)
+        while True:
+            pass
 
     def install():
         disk.install()
