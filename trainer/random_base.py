@@ -1,7 +1,8 @@
-"""A random base model: Stable Diffusion 1's full structure with few channels and random weights.
+"""A random base model: a family's full structure with few channels and random weights.
 
 A LoRA trained on it generates no usable images; it shows that data, trainer and LoRA files work
-together. `python -m trainer.random_base FOLDER` writes one.
+together. `python -m trainer.random_base FOLDER` writes one of Stable Diffusion 1, `--family
+z-image` one of another family (trainer/random_dit.py).
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging
 
 from datasetkit.core.disk_sync import make_folders
-from datasetkit.core.errors import DskError, InputError
+from datasetkit.core.errors import ConfigError, DskError, InputError
 from datasetkit.core.files import display, write_atomic, writing
 
 WIDTH: Final = 16  # of the text encoder's hidden states; Stable Diffusion 1 has 768
 PARTS: Final = ("unet", "text_encoder", "vae")
+SD1: Final = "sd1"
 WARNING: Final = (
-    "This is a random base: the structure of Stable Diffusion 1 with random weights, for tests. A "
-    "LoRA trained on it generates no usable images; that needs a trained base model."
+    "This is a random base: the structure of {family} with random weights, for tests. A LoRA "
+    "trained on it generates no usable images; that needs a trained base model."
 )
 
 
@@ -82,7 +84,12 @@ def parts(seed: int = 0) -> tuple[Any, Any, Any]:
     return models[0], models[1], models[2]
 
 
-def save(folder: Path, seed: int = 0) -> Path:
+def warning(family: str = SD1) -> str:
+    """Return what a random base is and what it is not."""
+    return WARNING.format(family="Stable Diffusion 1" if family == SD1 else family)
+
+
+def save(folder: Path, seed: int = 0, family: str = SD1) -> Path:
     """Write a random base as a diffusers folder, with a README.txt that says what it is.
 
     Raises InputError if the folder has other files: a real model is not overwritten.
@@ -91,13 +98,17 @@ def save(folder: Path, seed: int = 0) -> Path:
     notice = folder / "README.txt"
     if (
         folder.exists()
-        and not _is_random_base(notice)
+        and not _is_random_base(notice, family)
         and (not folder.is_dir() or any(folder.iterdir()))
     ):
         raise InputError(f"{display(folder)} has other files", hint="name a new folder")
     with writing(folder):
         make_folders(folder)
-        write_atomic(notice, f"{WARNING}\n".encode())
+        write_atomic(notice, f"{warning(family)}\n".encode())
+        if family != SD1:
+            from trainer import random_dit
+
+            return random_dit.save(folder, family, seed)
         for name, part in zip(PARTS, parts(seed), strict=True):
             part.save_pretrained(folder / name)
         # Written last: it marks a complete model.
@@ -108,21 +119,39 @@ def save(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def _is_random_base(notice: Path) -> bool:
+def _is_random_base(notice: Path, family: str) -> bool:
     return notice.is_file() and notice.read_text(encoding="utf-8", errors="replace").startswith(
-        WARNING[:20]
+        warning(family)
     )
+
+
+def _require_family(name: str) -> str:
+    from trainer.random_dit import BUILDERS
+
+    if name != SD1 and name not in BUILDERS:
+        raise ConfigError(
+            f"there is no random base of {display(name)}",
+            hint=f"one of {', '.join((SD1, *BUILDERS))}",
+        )
+    return name
 
 
 def main(arguments: list[str]) -> int:
     """Write a random base, and print what it is."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.random_base", description=WARNING)
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.random_base", description=warning("a family")
+    )
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="a new folder, in diffusers' format"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
+    parser.add_argument(
+        "--family", default=SD1, help="sd1 (the default), z-image, anima, flux2, flux, chroma, "
+        "krea2, qwen or sd3"
+    )  # fmt: skip
     given = parser.parse_args(arguments)
-    sys.stdout.write(f"{display(save(given.folder, given.seed))}\n{WARNING}\n")
+    folder = save(given.folder, given.seed, _require_family(given.family))
+    sys.stdout.write(f"{display(folder)}\n{warning(given.family)}\n")
     return 0
 
 

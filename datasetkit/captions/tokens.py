@@ -22,7 +22,7 @@ EOS: Final = 49407
 CHUNK: Final = 75
 LIMITS: Final = (75, 150, 225)
 
-_FOLDER = Path(__file__).parents[1] / "data" / "clip_tokenizer"
+FOLDER = Path(__file__).parents[1] / "data" / "clip_tokenizer"
 _SHA256 = {
     "vocab.json": "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69",
     "merges.txt": "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a",
@@ -124,7 +124,7 @@ def _merge_lines() -> list[str]:
 
 def _shipped(name: str) -> str:
     """Read a shipped vocabulary file and check its sha256. Raises ModelFileError."""
-    path = _FOLDER / name
+    path = FOLDER / name
     hint = "install datasetkit again"
     try:
         data = path.read_bytes()

@@ -85,7 +85,7 @@ def test_a_caption_needs_one_chunk_per_75_tokens_at_most_three(length, chunks):
 
 def test_a_damaged_vocabulary_is_refused(tmp_path, monkeypatch):
     (tmp_path / "vocab.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setattr(tokens, "_FOLDER", tmp_path)
+    monkeypatch.setattr(tokens, "FOLDER", tmp_path)
     tokens._tokenizer.cache_clear()
     try:
         with pytest.raises(ModelFileError, match="damaged"):

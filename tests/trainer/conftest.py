@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,16 @@ def options(model, tmp_path) -> TrainOptions:
 @pytest.fixture
 def plan(data, options) -> TrainingPlan:
     return make_plan(find_subsets(data, options)[0], options)
+
+
+@pytest.fixture(scope="session")
+def dit_base(tmp_path_factory):
+    """Return a function: the folder of a random base of a family, written once in a session."""
+
+    @functools.cache
+    def folder(family: str) -> Path:
+        from trainer import random_base
+
+        return random_base.save(tmp_path_factory.mktemp("dit") / family, family=family)
+
+    return folder

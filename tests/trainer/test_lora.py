@@ -46,12 +46,12 @@ def pipeline_of(parts):
     from diffusers import DDPMScheduler, StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
-    from datasetkit.captions.tokens import _FOLDER
+    from datasetkit.captions.tokens import FOLDER
 
     return StableDiffusionPipeline(
         vae=parts.vae,
         text_encoder=parts.text_encoder,
-        tokenizer=CLIPTokenizer(str(_FOLDER / "vocab.json"), str(_FOLDER / "merges.txt")),
+        tokenizer=CLIPTokenizer(str(FOLDER / "vocab.json"), str(FOLDER / "merges.txt")),
         unet=parts.unet,
         scheduler=DDPMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,

@@ -193,10 +193,10 @@ def pipeline_of(parts: Any) -> Any:
     import diffusers
     from transformers import CLIPTokenizer
 
-    from datasetkit.captions.tokens import _FOLDER
+    from datasetkit.captions.tokens import FOLDER
 
     def tokenizer(pad: str) -> CLIPTokenizer:
-        files = str(_FOLDER / "vocab.json"), str(_FOLDER / "merges.txt")
+        files = str(FOLDER / "vocab.json"), str(FOLDER / "merges.txt")
         return CLIPTokenizer(*files, pad_token=pad, model_max_length=77)
 
     predicts = parts.prediction or "epsilon"
