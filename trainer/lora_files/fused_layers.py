@@ -1,0 +1,57 @@
+"""LoRAs of layers that one model has as several and another as one: q, k and v as rows of a matrix.
+
+Fusing is exact: the downs are stacked, and the ups are the blocks of a block-diagonal matrix. The
+rank is the sum of the ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainer.lora_files.algebra import LowRank
+
+
+def folded(layer: LowRank) -> LowRank:
+    """Return the same change with scale 1; the factor alpha / rank is multiplied into up."""
+    return LowRank(layer.up * layer.scale, layer.down)
+
+
+def fused(rows: Sequence[LowRank | None], heights: Sequence[int]) -> LowRank:
+    """Return the LoRA of the layer whose rows are those of several layers, one below the other.
+
+    rows: None where a layer has no LoRA. heights: each layer's out features. A scale that all have
+    is kept; others are multiplied into up.
+    """
+    layers = [row for row in rows if row is not None]
+    scales = {layer.scale for layer in layers}
+    kept = scales.pop() if len(scales) == 1 else 1.0
+    up = np.zeros((sum(heights), sum(layer.rank for layer in layers)), layers[0].up.dtype)
+    top = left = 0
+    for row, height in zip(rows, heights, strict=True):
+        if row is not None:
+            block = row.up if row.scale == kept else row.up * row.scale
+            up[top : top + height, left : left + row.rank] = block
+            left += row.rank
+        top += height
+    return LowRank(up, np.concatenate([layer.down for layer in layers]), kept)
+
+
+def split(layer: LowRank, heights: Sequence[int]) -> list[LowRank | None]:
+    """Return the LoRAs of the layers whose rows a layer's rows are; None for rows that do not
+    change.
+
+    A layer takes the inner dimensions that reach its rows, so `fused` is undone exactly; where
+    several share one, each has it. heights: each layer's out features.
+    """
+    if sum(heights) != len(layer.up):
+        raise ValueError(f"{len(layer.up)} rows are not {' + '.join(map(str, heights))}")
+    rows: list[LowRank | None] = []
+    top = 0
+    for height in heights:
+        up = layer.up[top : top + height]
+        used = np.flatnonzero(up.any(axis=0))
+        rows.append(LowRank(up[:, used], layer.down[used], layer.scale) if len(used) else None)
+        top += height
+    return rows
