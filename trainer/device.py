@@ -107,10 +107,13 @@ def is_first_failure() -> bool:
 def select(mixed_precision: str) -> tuple[DeviceContext, str]:
     """Return the device context, and a warning ("" for none).
 
-    CPUs have no fast fp16 arithmetic: there a run with fp16 computes in float32, with a warning.
+    CPUs have no fast fp16 arithmetic: there a run with fp16 computes in float32, with a warning. In
+    a run with fp16 or bf16 what stays float32 is multiplied in TF32 where the GPU has it.
     """
     state = processes()
     dtype = DTYPES[mixed_precision]
+    tf32 = state.device.type == "cuda" and dtype != torch.float32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     if dtype == torch.float16 and state.device.type == "cpu":
         context = DeviceContext(
             state.device, torch.float32, state.num_processes, state.process_index

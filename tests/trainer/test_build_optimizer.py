@@ -7,6 +7,7 @@ import torch
 
 from datasetkit.core.errors import ConfigError, MissingExtra
 from datasetkit.core.install import install_command, package_command
+from trainer.optimizers import build_optimizer
 from trainer.optimizers.build_optimizer import (
     OPTIMIZERS,
     build,
@@ -321,3 +322,37 @@ def test_eval_mode_does_nothing_for_other_optimizers(name):
 def test_prodigy_plus_without_averages_accepts_any_schedule():
     made, _, _ = slope("ProdigyPlusScheduleFree", 2, arguments={"use_schedulefree": False})
     assert not keeps_average(made)
+
+
+def stepped(optimizer, steps, start=0):
+    for step in range(start, start + steps):
+        for group in optimizer.param_groups:
+            for i, parameter in enumerate(group["params"]):
+                parameter.grad = torch.full_like(parameter, (-1.0) ** step * (i + 1) * 0.1 + 0.02)
+        optimizer.step()
+    return [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
+
+
+def test_adamw_on_a_gpu_is_fused_and_equal_within_rounding(monkeypatch):
+    """CPUs have the fused kernel, too, so that its arithmetic can be compared here."""
+    plain = build("AdamW", both(1e-2, 1e-3), {"weight_decay": 0.1})
+    monkeypatch.setattr(build_optimizer, "_on_cuda", lambda groups: True)
+    fused = build("AdamW", both(1e-2, 1e-3), {"weight_decay": 0.1})
+    assert not plain.defaults["fused"] and fused.defaults["fused"]
+    first, second = stepped(plain, 50), stepped(fused, 50)
+    for left, right in zip(first, second, strict=True):
+        assert torch.allclose(left, right, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("AdamW", {"fused": False}, False),
+        ("AdamW", {"foreach": True}, None),
+        ("AdamW", {"foreach": False}, True),
+        ("torch.optim.Adam", {}, None),
+    ],
+)
+def test_what_the_user_says_of_fused_kernels_rules(monkeypatch, name, arguments, expected):
+    monkeypatch.setattr(build_optimizer, "_on_cuda", lambda groups: True)
+    assert build(name, both(), arguments).defaults["fused"] is expected

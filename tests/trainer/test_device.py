@@ -128,3 +128,17 @@ def test_out_of_memory_is_an_error_with_a_next_step(data, options, monkeypatch):
     ) as e:
         train(options, planned(data, options))
     assert "gradient_checkpointing" in e.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "expected"),
+    [("cuda", "no", "highest"), ("cuda", "bf16", "high"), ("cpu", "bf16", "highest")],
+)
+def test_float32_is_tf32_on_a_gpu_in_half_precision_alone(there, name, precision, expected):
+    before = torch.get_float32_matmul_precision()
+    try:
+        there(name)
+        device.select(precision)
+        assert torch.get_float32_matmul_precision() == expected
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -74,7 +74,11 @@ def build(
     if "lr" in arguments:
         raise ConfigError("optimizer_args has lr", hint="set unet_lr and text_encoder_lr instead")
     optimizer_class = _load(optimizer_type)
-    all_arguments = {**_ARGUMENTS.get(optimizer_type.casefold(), {}), **arguments}
+    all_arguments = {
+        **_ARGUMENTS.get(optimizer_type.casefold(), {}),
+        **_fused(optimizer_class, param_groups, arguments),
+        **arguments,
+    }
     try:
         with redirect_stdout(sys.stderr):  # some print remarks
             optimizer = optimizer_class(
@@ -90,6 +94,22 @@ def build(
     if keeps_average(optimizer):
         optimizer.train()  # type: ignore[attr-defined]  # some start in eval mode
     return optimizer
+
+
+def _fused(
+    optimizer_class: Any, groups: Sequence[dict[str, Any]], arguments: Mapping[str, Any]
+) -> dict[str, bool]:
+    """Return the argument for AdamW's update in one kernel, which is faster on an NVIDIA or AMD GPU
+    than a kernel for each operation, and rounds differently.
+    """
+    if optimizer_class is not torch.optim.AdamW or not _on_cuda(groups):
+        return {}
+    excluded = {"foreach", "differentiable"} & {name for name, value in arguments.items() if value}
+    return {} if excluded else {"fused": True}
+
+
+def _on_cuda(groups: Sequence[dict[str, Any]]) -> bool:
+    return all(parameter.is_cuda for group in groups for parameter in group["params"])
 
 
 def accepted(option: str, made: type[Any], apart: Sequence[str]) -> str:
