@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from datasetkit.checks.registry import CHECKS
 from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit
+from datasetkit.tools.screenshots import make_faulty_dataset
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "examples" / "quickstart"
@@ -70,6 +72,28 @@ def test_the_quickstarts_page_shows_what_its_commands_print(project, capsys):
     for command, page in commands:
         printed = plain(printed_by(command, capsys))
         assert matches(plain(page), printed), f"$ {shlex.join(command)}\n{printed}"
+
+
+@pytest.mark.long
+def test_the_page_of_check_shows_what_it_prints(tmp_path, monkeypatch, capsys):
+    """Its table is cut to the width of a page: `...` stands for what is left out."""
+    monkeypatch.chdir(tmp_path)
+    make_faulty_dataset(tmp_path / "imgs")
+    commands = list(shown(ROOT / "docs" / "commands" / "check.md"))
+    assert len(commands) == 2
+    for command, page in commands:
+        printed = " ".join(printed_by(command, capsys).split())
+        pieces = re.split(r"\.\.\.", " ".join(page.split()))
+        pattern = ".*".join(re.escape(piece.strip()) for piece in pieces)
+        assert re.fullmatch(pattern.replace(r"\ ", r"\s*"), printed), printed
+
+
+def test_the_page_of_check_counts_all_checks():
+    """Also where the test above is left out."""
+    _, output = next(iter(shown(ROOT / "docs" / "commands" / "check.md")))
+    names = set(CHECKS)
+    found = [line for line in output.splitlines() if line.split()[0] in names]
+    assert f"; {len(names) - len(found)} checks found nothing" in output
 
 
 def test_the_comparison_can_fail():

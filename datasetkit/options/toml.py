@@ -373,6 +373,13 @@ def _expected(cls: type, key: str) -> tuple[str, str]:
     return "a valid value", ""
 
 
+def _with_name(concept: ConceptOptions, root: Path) -> ConceptOptions:
+    """Return a concept with the name of its folder where its path has none, as `.` and `..`."""
+    if concept.name or concept.trigger or Path(concept.folder).name not in ("", ".."):
+        return concept
+    return replace(concept, name=(root / concept.folder).resolve().name)
+
+
 def load(path: Path) -> Config:
     """Read and check a dsk.toml that the user named, all of it, so that a mistake in any table is
     found before the first step.
@@ -390,7 +397,8 @@ def load(path: Path) -> Config:
     for number, concept in enumerate(concepts, 1):
         try:
             where = f"{display(path)} [[concept]] {number}"
-            declared_concepts.append(build(ConceptOptions, concept, {}, where=where))
+            declared = build(ConceptOptions, concept, {}, where=where)
+            declared_concepts.append(_with_name(declared, path.absolute().parent))
         except ConfigError as error:
             errors.append(error)
     config = Config(path.absolute(), data, tuple(declared_concepts), is_named=True)

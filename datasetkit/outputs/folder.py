@@ -52,6 +52,8 @@ def _default_output(folder: Path, suffix: str) -> Path:
     """Return the sibling `<folder>-<suffix>`. Raises InputError in a laid-out dataset, where it
     would be trained too.
     """
+    if folder.name == "..":
+        folder = folder.resolve()
     out = folder.with_name(f"{folder.name}-{suffix}")
     root = laid_out_root(out)
     if root is not None:

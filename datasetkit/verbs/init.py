@@ -121,7 +121,7 @@ def suggested_trigger(images: Path) -> str:
 
 def _concept(images: Path) -> str:
     """Return the name of a folder, without its repeats."""
-    name = images.name or images.resolve().name
+    name = images.name if images.name not in ("", "..") else images.resolve().name
     parsed = layout.parse(name)
     return parsed.name if isinstance(parsed, layout.Concept) else name
 

@@ -26,6 +26,7 @@ from datasetkit.options.run import RunOptions
 from datasetkit.options.tag import RulesOptions, TagOptions
 from datasetkit.options.toml import Config
 from datasetkit.options.train import TrainOptions
+from datasetkit.verbs.shared.concept_folders import concept_name
 
 
 def dsk_toml(tmp_path: Path, text: str) -> Path:
@@ -266,3 +267,22 @@ def test_ranges_hold_for_library_callers_too(cls, wrong):
     with pytest.raises(ConfigError) as caught:
         cls(**wrong)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ('folder = "."', "set"),
+        ('folder = "./"', "set"),
+        ('folder = "images/.."', "set"),
+        ('folder = ".."', "project"),
+        ('folder = "images"', "images"),
+        ('folder = "."\ntrigger = ["sks"]', "sks"),
+        ('folder = "."\nname = "given"', "given"),
+    ],
+)
+def test_a_concept_has_the_name_of_its_folder_also_where_the_path_has_none(tmp_path, written, name):
+    path = tmp_path / "project" / "set" / "dsk.toml"
+    (path.parent / "images").mkdir(parents=True)
+    path.write_text(f"[[concept]]\n{written}\n", encoding="utf-8")
+    assert [concept_name(concept) for concept in toml.load(path).concepts] == [name]

@@ -127,3 +127,11 @@ def test_the_advice_of_check_about_text_can_be_followed_in_a_dataset(dsk, here):
     out = shlex.split(erase)[-3]
     dsk("layout", f"20_mi ka={out}")
     assert "0 findings" in dsk("check", "dataset", "--only", "text").out
+
+
+def test_the_default_output_of_the_folder_above_has_its_name(dsk, here, monkeypatch):
+    write_image(here / "pics" / "a.png", 3, (80, 60))
+    (here / "pics" / "more").mkdir()
+    monkeypatch.chdir(here / "pics" / "more")
+    assert dsk("resize", "..", "--max", "32").code == Exit.DONE
+    assert (here / "pics-32" / "a.png").is_file()
