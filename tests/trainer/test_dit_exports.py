@@ -210,6 +210,13 @@ def test_layer_that_was_trained_fused_is_split_with_its_shared_inner_dimensions(
         split(layer, [2, 2])
 
 
+def test_new_lora_keeps_its_rank_in_a_fused_layer():
+    rows = [LowRank(np.zeros((2, 3)), np.full((3, 4), float(n))) for n in range(3)]
+    back = split(fused(rows, [2, 2, 2]), [2, 2, 2])
+    assert [row.rank for row in back if row] == [3, 3, 3]
+    assert [row.down[0, 0] for row in back if row] == [0.0, 1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     "key",
     [

@@ -43,15 +43,20 @@ def split(layer: LowRank, heights: Sequence[int]) -> list[LowRank | None]:
     change.
 
     A layer takes the inner dimensions that reach its rows, so `fused` is undone exactly; where
-    several share one, each has it. heights: each layer's out features.
+    several share one, each has it. Blocks of one size are taken whole, so that a new LoRA, whose
+    up is 0, keeps its rank. heights: each layer's out features.
     """
     if sum(heights) != len(layer.up):
         raise ValueError(f"{len(layer.up)} rows are not {' + '.join(map(str, heights))}")
-    rows: list[LowRank | None] = []
-    top = 0
-    for height in heights:
-        up = layer.up[top : top + height]
-        used = np.flatnonzero(up.any(axis=0))
-        rows.append(LowRank(up[:, used], layer.down[used], layer.scale) if len(used) else None)
-        top += height
-    return rows
+    ends = np.cumsum(heights)
+    ups = [layer.up[end - height : end] for end, height in zip(ends, heights, strict=True)]
+    used = [np.flatnonzero(up.any(axis=0)) for up in ups]
+    blocks = np.array_split(np.arange(layer.rank), len(heights))
+    if layer.rank % len(heights) == 0 and all(
+        set(columns) <= set(block) for columns, block in zip(used, blocks, strict=True)
+    ):
+        used = blocks
+    return [
+        LowRank(up[:, columns], layer.down[columns], layer.scale) if len(columns) else None
+        for up, columns in zip(ups, used, strict=True)
+    ]
