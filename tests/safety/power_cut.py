@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from datasetkit.project.store import STORE
 FORGETS = ("all", "bytes", "some names")
 _STORE_FILES = {f"{STORE.name}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")} | {"lock"}
 
+_RENAMING = ("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir")
+
 Names = dict[str, int]
 
 
@@ -38,28 +41,42 @@ class ForgetfulDisk:
     root: Path
     names: dict[int, Names] = field(default_factory=dict)
     data: dict[int, bytes] = field(default_factory=dict)
+    # Held by each change of a name and by each sync: a file that another thread moves while a sync
+    # is recorded would be in neither of two folders.
+    turn: Any = field(default_factory=threading.RLock)
 
     def install(self) -> None:
         """Watch the syncs of the rest of this process; all that is there now is on the disk."""
         self._sync_everything()
+        for name in _RENAMING:
+            setattr(os, name, self._in_turn(getattr(os, name)))
         for name in ("fsync", "fdatasync"):
             setattr(os, name, self._watched(getattr(os, name)))
         vars(disk_sync)["sync_disk"] = lambda descriptor: self._sync_everything()
         vars(os)["sync"] = self._sync_everything
 
+    def _in_turn(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            with self.turn:
+                return real(*args, **options)
+
+        return call
+
     def _watched(self, real: Callable[[int], None]) -> Callable[[Any], None]:
         def sync(file: Any) -> None:
             descriptor = file if isinstance(file, int) else file.fileno()
-            real(descriptor)
-            path = Path(f"/proc/self/fd/{descriptor}").readlink()
-            if path.is_relative_to(self.root) and path.exists():
-                self._sync(path)
+            with self.turn:
+                real(descriptor)
+                path = Path(f"/proc/self/fd/{descriptor}").readlink()
+                if path.is_relative_to(self.root) and path.exists():
+                    self._sync(path)
 
         return sync
 
     def _sync_everything(self) -> None:
-        for path in [self.root, *_below(self.root)]:
-            self._sync(path)
+        with self.turn:
+            for path in [self.root, *_below(self.root)]:
+                self._sync(path)
 
     def _sync(self, path: Path) -> None:
         try:

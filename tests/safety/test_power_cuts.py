@@ -40,6 +40,7 @@ def cut_at(trials, at, forgets, *, before=None, statements=False):
         """Write what is left from a fork, with this process stopped: its other threads would rename
         files while they are read. Until then this thread does not give up the interpreter.
         """
+        disk.turn.acquire()
         sys.setswitchinterval(1000)
         process = os.getpid()
         if os.fork() == 0:
