@@ -64,8 +64,8 @@ def test_verbs_that_change_something_take_a_context():
 
 def test_the_tables_of_dsk_toml_are_these():
     names = """
-        run rename faces resize cutout tag rules plan-repeats layout reg reg-generate report check
-        review export import
+        run dataset rename faces resize cutout tag rules plan-repeats layout reg reg-generate report
+        check review export import
         train lora-check lora-resize lora-convert lora-merge lora-extract
     """
     assert sorted(toml.TABLES) == sorted(names.split())

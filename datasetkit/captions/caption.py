@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from datasetkit.captions import encodings, grammar
 from datasetkit.captions.grammar import PLAIN, Entry, is_group, is_prose
@@ -83,7 +85,13 @@ def parse(text: str, syntax: CaptionSyntax = PLAIN) -> Caption:
     """
     spans = grammar.spans(text, syntax)
     tags = tuple(grammar.tag_text(text[start:end]) for start, end in spans)
-    return Caption(tags, grammar.marks(text, spans, syntax), syntax)
+    marks = grammar.marks(text, spans, syntax)
+    if syntax.kind == "tags":
+        return Caption(tags, marks, syntax)
+    parts = grammar.parts(text, syntax)
+    with_sentences = {**dict(marks), **dict(grammar.sentence_marks(text, spans, parts))}
+    sentences = tuple(grammar.tag_text(text[p.start : p.end]) for p in parts if p.is_sentence)
+    return Caption(tags, tuple(sorted(with_sentences.items())), syntax, sentences=sentences)
 
 
 def has_fixed_part(caption: Caption) -> bool:
@@ -94,8 +102,44 @@ def has_fixed_part(caption: Caption) -> bool:
     return bool(separator) and any(separator in mark for _, mark in caption.marks)
 
 
+class CaptionLine(NamedTuple):
+    """What is one caption in training: a line where lines are separate captions, else all lines.
+    begins_as_sentence: a sentence comes first, at most behind its leading words.
+    """
+
+    tags: tuple[str, ...]
+    sentences: tuple[str, ...] = ()
+    begins_as_sentence: bool = False
+
+
+def caption_lines(caption: Caption) -> tuple[CaptionLine, ...]:
+    """Return each line where lines are separate captions, else all of a caption as one."""
+    if caption.syntax.kind == "tags":
+        return tuple(map(CaptionLine, lines_of(caption)))
+    text = caption.text()
+    return tuple(
+        _line_of(text, parts, caption.syntax)
+        for parts in grammar.by_caption(grammar.parts(text, caption.syntax), caption.syntax)
+    ) or (CaptionLine(()),)
+
+
+def _line_of(text: str, parts: Sequence[grammar.Part], syntax: CaptionSyntax) -> CaptionLine:
+    tags = tuple(
+        tag
+        for part in parts
+        if not part.is_sentence
+        for tag in parse(text[part.start : part.end], grammar.without_kind(syntax)).tags
+    )
+    sentences = tuple(
+        grammar.tag_text(text[part.start : part.end]) for part in parts if part.is_sentence
+    )
+    return CaptionLine(tags, sentences, grammar.begin_as_sentence(parts))
+
+
 def lines_of(caption: Caption) -> tuple[tuple[str, ...], ...]:
     """Return the tags of each line where lines are separate captions, else all tags as one."""
+    if caption.syntax.kind != "tags":
+        return tuple(line.tags for line in caption_lines(caption))
     ends = [n for n, mark in caption.marks if "\n" in mark] if caption.marks else []
     starts = [0, *ends]
     return tuple(
@@ -105,14 +149,24 @@ def lines_of(caption: Caption) -> tuple[tuple[str, ...], ...]:
 
 
 def with_entries(caption: Caption, change: Callable[[tuple[str, ...]], Sequence[Entry]]) -> Caption:
-    """Return a caption with other tags; the text of those that are kept does not change.
+    """Return a caption with other tags; the text of those that are kept does not change, and no
+    sentence does.
 
     change: returns the entries that become of the tags of one line. Lines are separate captions
     with `enable_wildcard`; a line without tags is then removed.
     """
+    return with_line_entries(caption, lambda line: change(line.tags))
+
+
+def with_line_entries(
+    caption: Caption, change: Callable[[CaptionLine], Sequence[Entry]]
+) -> Caption:
+    """Return the same; change is given the sentences of the line as well."""
     syntax = caption.syntax
     text = caption.text() if caption.source is None else caption.source
-    if not syntax.enable_wildcard:
+    if syntax.kind != "tags":
+        text = _with_changed_parts(text, change, syntax)
+    elif not syntax.enable_wildcard:
         text = _changed_line(text, change, syntax)
     else:
         changed = [
@@ -133,6 +187,18 @@ def with_entries(caption: Caption, change: Callable[[tuple[str, ...]], Sequence[
     return with_source(after, text)
 
 
+def _with_changed_parts(
+    text: str, change: Callable[[CaptionLine], Sequence[Entry]], syntax: CaptionSyntax
+) -> str:
+    """Return the text of a caption with sentences with other tags."""
+    for parts in reversed(grammar.by_caption(grammar.parts(text, syntax), syntax)):
+        line = _line_of(text, parts, syntax)
+        entries = change(line)
+        if list(entries) != list(enumerate(line.tags)):
+            text = grammar.rewrite_parts(text, parts, entries, syntax)
+    return text
+
+
 def with_tags(caption: Caption, change: Callable[[tuple[str, ...]], Sequence[str]]) -> Caption:
     """Return a caption with other tags, as `with_entries`. change: returns the tags that become of
     those of one line.
@@ -150,16 +216,67 @@ def with_tags(caption: Caption, change: Callable[[tuple[str, ...]], Sequence[str
     return with_entries(caption, entries)
 
 
+def with_sentences(caption: Caption, change: Callable[[str], str]) -> Caption:
+    """Return a caption with other sentences. change: returns what becomes of one."""
+    text = caption.text() if caption.source is None else caption.source
+    for part in reversed(grammar.parts(text, caption.syntax)):
+        if part.is_sentence:
+            text = text[: part.start] + change(text[part.start : part.end]) + text[part.end :]
+    after = parse(text, caption.syntax)
+    return after if caption.source is None else with_source(after, text)
+
+
+def with_tags_beside(caption: Caption, tags: Sequence[str]) -> Caption:
+    """Return a mixed caption with these as its only tags, in a line; its sentences stay."""
+    syntax = caption.syntax
+    text = caption.text() if caption.source is None else caption.source
+    parts = grammar.parts(text, syntax)
+    of_sentence = {part.line for part in parts if part.is_sentence}
+    lines: list[str] = []
+    at: int | None = None  # where the first line of tags is
+    for part in parts:
+        if part.is_sentence:
+            front = next(p for p in parts if p.line == part.line)
+            start = front.start if syntax.enable_wildcard else part.start
+            lines.append(grammar.tag_text(text[start : part.end]))
+        elif part.line not in of_sentence and at is None:
+            at = len(lines)
+    lines.insert(at or 0, ", ".join(tags))
+    text = "".join(f"{line}\n" for line in lines)
+    return with_source(parse(text, syntax), text)
+
+
+def with_sentence(caption: Caption, sentence: str, *, first: bool = False) -> Caption:
+    """Return a caption with this as its only sentence; its tags stay.
+
+    first: where captions are mixed, put it before the tags. A sentence there ends with a full stop,
+    by which it is known. Raises ValueError for a caption of tags.
+    """
+    syntax = caption.syntax
+    if syntax.kind == "tags":
+        raise ValueError("a caption of tags has no sentence")
+    text = grammar.tag_text(sentence)
+    if syntax.kind == "sentence":
+        text = f"{', '.join((*caption.tags, text))}\n"
+        return with_source(parse(text, syntax), text)
+    if not grammar.ends_line_as_sentence(text):
+        text = f"{text.rstrip(' ,;:')}."
+    tags = [", ".join(line.tags) for line in caption_lines(caption) if line.tags]
+    lines = [text, *tags] if first else [*tags, text]
+    text = "".join(f"{line}\n" for line in lines)
+    return with_source(parse(text, syntax), text)
+
+
 def with_source(caption: Caption, text: str) -> Caption:
     """Return a caption whose file has this text."""
-    return Caption(caption.tags, caption.marks, caption.syntax, text)
+    return replace(caption, source=text)
 
 
 def _changed_line(
-    text: str, change: Callable[[tuple[str, ...]], Sequence[Entry]], syntax: CaptionSyntax
+    text: str, change: Callable[[CaptionLine], Sequence[Entry]], syntax: CaptionSyntax
 ) -> str:
     tags = parse(text, syntax).tags
-    entries = change(tags)
+    entries = change(CaptionLine(tags))
     if entries == [(n, tag) for n, tag in enumerate(tags)]:
         return text
     return grammar.rewrite(text, entries, syntax)
@@ -167,15 +284,26 @@ def _changed_line(
 
 def names(caption: Caption, name: str) -> bool:
     """Tell whether a caption has a name: as a tag, or as words inside a wildcard or a sentence."""
-    return any(name_in(name, tags, caption.syntax) for tags in lines_of(caption))
+    return any(line_names(line, name, caption.syntax) for line in caption_lines(caption))
 
 
-def name_in(name: str, tags: Sequence[str], syntax: CaptionSyntax = PLAIN) -> bool:
-    """Tell whether the tags of one line have a name, see `names`."""
+def line_names(line: CaptionLine, name: str, syntax: CaptionSyntax = PLAIN) -> bool:
+    """Tell whether a line has a name, see `names`."""
+    return name_in(name, line.tags, syntax, line.sentences)
+
+
+def name_in(
+    name: str,
+    tags: Sequence[str],
+    syntax: CaptionSyntax = PLAIN,
+    sentences: Sequence[str] = (),
+) -> bool:
+    """Tell whether the tags or the sentences of one line have a name, see `names`."""
     form = normal_form(name)
     if any(tag_form(tag, syntax) == form for tag in tags):
         return True
     within = tags if is_prose(tags) else [tag for tag in tags if is_group(tag, syntax)]
+    within = [*within, *sentences]
     if not within or not form:
         return False
     first, last = (r"" if _NO_SPACES.match(edge) else r"\w" for edge in (form[0], form[-1]))
@@ -195,21 +323,33 @@ def file_text(caption: Caption) -> str:
 
 def laid_out_text(caption: Caption) -> str:
     """Return the text of a caption for trainers, which read only the first line: without
-    invisible characters, and as one line unless lines are separate captions.
+    invisible characters, and as one line unless lines are separate captions, or of another kind.
     """
     text = without_invisible(file_text(caption).replace(grammar.BOM, ""))
     filled = [line for line, _ in grammar.lines(text) if not grammar.is_blank(line)]
     is_first = bool(filled) and not grammar.is_blank(grammar.lines(text)[0][0])
     if (len(filled) == 1 and is_first) or caption.syntax.enable_wildcard:
         return text
+    if caption.syntax.kind == "mixed":
+        return text if is_first else "".join(f"{line.strip()}\n" for line in filled)
     return joined_lines(filled) + "\n"
 
 
 def has_joined_lines(caption: Caption) -> bool:
     """Tell whether several lines of a caption become one in a layout."""
-    if caption.syntax.enable_wildcard or caption.source is None:
+    if caption.syntax.enable_wildcard or caption.source is None or caption.syntax.kind == "mixed":
         return False
     return sum(not grammar.is_blank(line) for line, _ in grammar.lines(caption.source)) > 1
+
+
+def one_line(caption: Caption) -> str:
+    """Return the text of a caption as the text encoder reads it: tags and sentences joined, unless
+    lines are separate captions.
+    """
+    text = caption.text()
+    if caption.syntax.enable_wildcard or "\n" not in text:
+        return text
+    return joined_lines(text.split("\n"))
 
 
 def laid_out(caption: Caption) -> Caption:

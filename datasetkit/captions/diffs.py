@@ -1,4 +1,4 @@
-"""Caption diffs: the tags that a change adds, removes and reorders."""
+"""Caption diffs: the tags and sentences that a change adds, removes and reorders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from datasetkit.core.records import Caption
 class CaptionChange:
     """The caption of one image before and after a change; before is None if there was none.
 
-    Tags are compared by their exact text: a changed spelling is one tag removed and one added.
+    Tags are compared by their exact text: a changed spelling is one tag removed and one added. A
+    sentence counts as one tag.
     """
 
     path: Path
@@ -23,21 +24,21 @@ class CaptionChange:
     @property
     def added(self) -> tuple[str, ...]:
         """Return the added tags, in the order of the new caption."""
-        return _beyond(self.after.tags, self._old)
+        return _beyond(self.after.pieces, self._old)
 
     @property
     def removed(self) -> tuple[str, ...]:
         """Return the removed tags, in the order of the old caption; each copy of a tag counts."""
-        return _beyond(self._old, self.after.tags)
+        return _beyond(self._old, self.after.pieces)
 
     @property
     def reordered(self) -> bool:
         """Tell whether the tags that both captions have change their order."""
-        return _shared(self._old, self.after.tags) != _shared(self.after.tags, self._old)
+        return _shared(self._old, self.after.pieces) != _shared(self.after.pieces, self._old)
 
     @property
     def _old(self) -> tuple[str, ...]:
-        return () if self.before is None else self.before.tags
+        return () if self.before is None else self.before.pieces
 
 
 def _beyond(tags: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:

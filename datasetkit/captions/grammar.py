@@ -9,6 +9,9 @@ One grammar for all that reads, edits and trains captions:
 - `keep_tokens_separator` and `secondary_separator` are boundaries, not parts of tags.
 - With `enable_wildcard` each line is a caption of its own.
 - With `weighted_captions` tags are compared without `(tag:1.2)`, `(tag)` and `[tag]`.
+- `captions = "sentence"` (of a concept in dsk.toml): the text is a sentence, one piece, behind the
+  trigger words that dsk.toml declares. `captions = "mixed"`: some lines have tags, the others are
+  sentences: those that end with a full stop; if none does, all but the first.
 
 The trainer expands wildcards first and splits what is left (`comma_tags`).
 """
@@ -17,8 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from datasetkit.captions.invisible import without_invisible
 from datasetkit.core.records import CaptionSyntax
@@ -66,7 +70,20 @@ Entry = tuple[int | None, str]
 
 
 def spans(text: str, syntax: CaptionSyntax = PLAIN) -> list[Span]:
-    """Return where each tag of a text starts and ends, without the spaces around it."""
+    """Return where each tag of a text starts and ends, without the spaces around it. Sentences are
+    no tags.
+    """
+    if syntax.kind == "tags":
+        return _tag_spans(text, syntax)
+    return [
+        (part.start + start, part.start + end)
+        for part in parts(text, syntax)
+        if not part.is_sentence
+        for start, end in _tag_spans(text[part.start : part.end], syntax)
+    ]
+
+
+def _tag_spans(text: str, syntax: CaptionSyntax) -> list[Span]:
     protected = _protected(text, syntax)
     found: list[Span] = []
     start = at = 0
@@ -228,6 +245,26 @@ def marks(text: str, tags: Sequence[Span], syntax: CaptionSyntax) -> tuple[tuple
     return tuple(found)
 
 
+def sentence_marks(
+    text: str, tags: Sequence[Span], split: Sequence[Part]
+) -> tuple[tuple[int, str], ...]:
+    """Return the boundaries between tags that have sentences, as `marks` does: in lines of their
+    own, but behind a comma after the leading words of a sentence.
+    """
+    between: dict[int, list[Part]] = {}
+    for part in split:
+        if part.is_sentence:
+            number = sum(end <= part.start for _, end in tags)
+            between.setdefault(number, []).append(part)
+    boundaries: list[tuple[int, str]] = []
+    for n, sentences in sorted(between.items()):
+        before = text[tags[n - 1][1] if n else 0 : sentences[0].start]
+        lead = "" if not n else "\n" if _LINE_BREAK.search(before) else f"{SEPARATOR} "
+        body = "\n".join(tag_text(text[part.start : part.end]) for part in sentences)
+        boundaries.append((n, f"{lead}{body}" + ("\n" if n < len(tags) else "")))
+    return tuple(boundaries)
+
+
 @lru_cache(maxsize=64)
 def _special(syntax: CaptionSyntax) -> re.Pattern[str] | None:
     words = [
@@ -255,6 +292,155 @@ def gaps(text: str, tags: Sequence[Span]) -> list[str]:
     ends = [0, *(end for _, end in tags)]
     starts = [*(start for start, _ in tags), len(text)]
     return [text[end:start] for end, start in zip(ends, starts, strict=True)]
+
+
+# ---- tags and sentences
+# --------------------------------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """A part of a text: tags, which may be none, or a sentence. line: the number of its line."""
+
+    start: int
+    end: int
+    is_sentence: bool
+    line: int
+
+
+def parts(text: str, syntax: CaptionSyntax = PLAIN) -> list[Part]:
+    """Return the parts of a text, in order: the whole text where captions are tags, else the lines
+    that are not blank.
+
+    Before a sentence that begins a caption there is a part with its leading words.
+    """
+    if syntax.kind == "tags":
+        return [Part(0, len(text), False, 0)]
+    split: list[Part] = []
+    for number, (start, end, is_sentence) in enumerate(_kinds_of_lines(text, syntax)):
+        if not is_sentence:
+            split.append(Part(start, end, False, number))
+            continue
+        body = start
+        if not number or syntax.enable_wildcard:
+            front, body = _leading_end(text, start, end, syntax)
+            split.append(Part(start, front, False, number))
+        if body < end:
+            split.append(Part(body, end, True, number))
+    return split
+
+
+def _kinds_of_lines(text: str, syntax: CaptionSyntax) -> list[tuple[int, int, bool]]:
+    """Return the lines that are not blank, without the space around them, and whether each is a
+    sentence.
+    """
+    filled: list[Span] = []
+    start = 0
+    for line, ending in lines(text):
+        if not is_blank(line):
+            begin = start + len(line) - len(line.lstrip(_BLANK))
+            filled.append((begin, begin + len(line.strip(_BLANK))))
+        start += len(line) + len(ending)
+    if syntax.kind == "sentence":
+        return [(*span, True) for span in filled]
+    within = [text[slice(*span)] for span in filled]
+    ends = [ends_line_as_sentence(line) for line in within]
+    if not any(ends):
+        has_tags = [bool(_tag_spans(line, syntax)) for line in within]
+        first = has_tags.index(True) if any(has_tags) else len(within)
+        ends = [number > first for number in range(len(within))]
+    return [(*span, end) for span, end in zip(filled, ends, strict=True)]
+
+
+def ends_line_as_sentence(line: str) -> bool:
+    """Tell whether a line of a mixed caption ends with a full stop, by which it is a sentence."""
+    return _FULL_STOP.search(tag_text(line).strip(" ,")) is not None
+
+
+def _leading_end(text: str, start: int, end: int, syntax: CaptionSyntax) -> Span:
+    """Return where the leading words of a sentence end, and where the sentence begins."""
+    words = {_plain_word(word) for word in syntax.leading}
+    front = start
+    while start < end:
+        comma = text.find(SEPARATOR, start, end)
+        stop = end if comma < 0 else comma
+        if _plain_word(text[start:stop]) not in words:
+            break
+        front = start + len(text[start:stop].rstrip(_BLANK))
+        start = stop + 1
+        start += len(text[start:end]) - len(text[start:end].lstrip(_BLANK))
+    return front, min(start, end)
+
+
+def _plain_word(tag: str) -> str:
+    return tag_text(tag.replace("_", " ")).casefold()
+
+
+@lru_cache(maxsize=64)
+def without_kind(syntax: CaptionSyntax) -> CaptionSyntax:
+    """Return the syntax of the tags of a caption, between its sentences."""
+    return replace(syntax, kind="tags", leading=())
+
+
+def by_caption(split: Sequence[Part], syntax: CaptionSyntax) -> list[list[Part]]:
+    """Return the parts of each line where lines are separate captions, else all of them as one."""
+    if not syntax.enable_wildcard:
+        return [list(split)]
+    return [[part for part in split if part.line == n] for n in sorted({p.line for p in split})]
+
+
+def begin_as_sentence(split: Sequence[Part]) -> bool:
+    """Tell whether a caption begins with a sentence, at most behind its leading words."""
+    return any(part.is_sentence and part.line == split[0].line for part in split)
+
+
+def rewrite_parts(
+    text: str, split: Sequence[Part], entries: Sequence[Entry], syntax: CaptionSyntax
+) -> str:
+    """Return a text with other tags in the parts of one caption; its sentences do not change.
+
+    entries: what becomes of all its tags, as for `rewrite`. A new tag goes to the part of the tag
+    before it, the first ones to the first part. A part without tags is removed with its line.
+    """
+    within = without_kind(syntax)
+    held = [part for part in split if not part.is_sentence]
+    if not held:  # a blank text
+        return rewrite(text, entries, within)
+    sizes = [len(_tag_spans(text[part.start : part.end], within)) for part in held]
+    shares = _shares(entries, sizes)
+    for part, size, share in reversed(list(zip(held, sizes, shares, strict=True))):
+        if share or size:
+            text = _with_part(text, part, share, within)
+    return text
+
+
+def _shares(entries: Sequence[Entry], sizes: Sequence[int]) -> list[list[Entry]]:
+    """Share entries among the parts whose tags they were; numbers are counted from each part."""
+    shares: list[list[Entry]] = [[] for _ in sizes]
+    at = first = 0
+    for source, tag in entries:
+        while source is not None and source >= first + sizes[at]:
+            first += sizes[at]
+            at += 1
+        shares[at].append((None if source is None else source - first, tag))
+    return shares
+
+
+def _with_part(text: str, part: Part, share: Sequence[Entry], syntax: CaptionSyntax) -> str:
+    """Return a text with other tags in one part."""
+    before, after = text[: part.start], text[part.end :]
+    changed = rewrite(text[part.start : part.end], share, syntax)
+    if part.start == part.end:  # before a sentence
+        return f"{before}{changed}{SEPARATOR} {after}" if changed else text
+    if share:
+        return f"{before}{changed}{after}"
+    rest = after.lstrip(_BLANK.replace("\n", "").replace("\r", "") + SEPARATOR)
+    ending = _LINE_BREAK.match(rest)
+    if ending is not None and ending.end() < len(rest):
+        return before + rest[ending.end() :]
+    if ending is None and rest:
+        return before + rest
+    # The last line: the line before it ends the text as this one did.
+    return before.rstrip("\r\n") + rest if before else rest
 
 
 # ---- changing a text
@@ -403,6 +589,41 @@ def kept_and_free(caption: str, separator: str) -> tuple[str, str, str] | None:
     first, _, rest = caption.partition(separator)
     free, _, last = rest.partition(separator)
     return first, free, last
+
+
+class Piece(NamedTuple):
+    """A part of a caption in training: tags that may be ordered and dropped, or a sentence with its
+    leading words, of which there are so many.
+    """
+
+    text: str
+    is_sentence: bool = False
+    leading: int = 0
+
+
+def pieces(text: str, syntax: CaptionSyntax) -> list[list[Piece]]:
+    """Return the pieces of each line where lines are separate captions, else all as one caption.
+    Neighbouring lines of tags are one piece.
+    """
+    captions: list[list[Piece]] = []
+    for split in by_caption(parts(text, syntax), syntax):
+        made: list[Piece] = []
+        front = ""
+        leading = 0
+        for part in split:
+            piece = text[part.start : part.end].strip(_BLANK)
+            if part.is_sentence:
+                words = f"{front}{SEPARATOR} {piece}" if front else piece
+                made.append(Piece(words, True, leading))
+                front, leading = "", 0
+            elif not made and begin_as_sentence(split):
+                front, leading = piece, len(_tag_spans(piece, PLAIN))
+            elif made and not made[-1].is_sentence:
+                made[-1] = Piece(f"{made[-1].text.rstrip(' ,')}{SEPARATOR} {piece}")
+            else:
+                made.append(Piece(piece))
+        captions.append([*made, Piece(front, True, leading)] if front else made)
+    return [made for made in captions if made] or [[Piece(text)]]
 
 
 def comma_tags(text: str) -> list[str]:

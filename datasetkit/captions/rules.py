@@ -14,7 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from datasetkit.captions.caption import name_in, normal_form, tag_form, with_entries
+from datasetkit.captions.caption import (
+    CaptionLine,
+    name_in,
+    normal_form,
+    tag_form,
+    with_line_entries,
+)
 from datasetkit.captions.grammar import PLAIN, Entry, is_group, reweighted
 from datasetkit.captions.implications import load_implications
 from datasetkit.captions.rulesets import (
@@ -98,7 +104,7 @@ def apply(
     `a=b,b=a` swaps, and `a=b,b=c` turns `a` into `b`. So a second run changes nothing, unless
     replacements chain (`build` warns about that).
     """
-    line = _Line(rules, tags, PLAIN, category, trigger)
+    line = _Line(rules, CaptionLine(tuple(tags)), PLAIN, category, trigger)
     entries = line.entries(once=True)
     return RuleResult(Caption(tuple(tag for _, tag in entries)), tuple(line.fired))
 
@@ -114,17 +120,18 @@ def apply_to(
 
     category, trigger: as for `apply`. What no rule matches is not rewritten, repetitions included.
     Wildcards are left alone, unless an exclusion or a replacement writes all of one. A trigger
-    inside a wildcard or a sentence is not written again.
+    inside a wildcard or a sentence is not written again. A caption that is a sentence changes only
+    at its front.
     """
     fired: dict[Rule, None] = {}
 
-    def change(tags: tuple[str, ...]) -> list[Entry]:
+    def change(tags: CaptionLine) -> list[Entry]:
         line = _Line(rules, tags, caption.syntax, category, trigger)
         entries = line.entries(once=False)
         fired.update(line.fired)
         return entries
 
-    after = with_entries(caption, change)
+    after = with_line_entries(caption, change)
     return RuleResult(after if after != caption else caption, tuple(fired))
 
 
@@ -134,12 +141,14 @@ class _Line:
     def __init__(
         self,
         rules: RuleSet,
-        tags: Sequence[str],
+        line: CaptionLine,
         syntax: CaptionSyntax,
         category: Callable[[str], str | None],
         trigger: Collection[str],
     ) -> None:
-        self.rules, self.tags, self.syntax, self.category = rules, tags, syntax, category
+        self.rules, self.tags, self.syntax, self.category = rules, line.tags, syntax, category
+        # Behind tags a sentence does not speak for them: the trigger stands first all the same.
+        self.sentences = line.sentences if line.begins_as_sentence else ()
         self.fired: dict[Rule, None] = {}
         self.leading = self._leading()
         # Behind these tags the others of `leading` are inserted.
@@ -153,15 +162,18 @@ class _Line:
 
     def _leading(self) -> list[Trigger | Additional]:
         """Return the leading rules whose tag is to be written: not a trigger that stands inside a
-        wildcard or a sentence.
+        wildcard or a sentence, and no additional tag that stands inside a sentence.
         """
         forms = {tag_form(tag, self.syntax) for tag in self.tags}
+
+        def is_inside(rule: Trigger | Additional) -> bool:
+            tags = () if isinstance(rule, Additional) else self.tags
+            return name_in(leading_tag(rule), tags, self.syntax, self.sentences)
+
         return [
             rule
             for rule in self.rules.leading
-            if isinstance(rule, Additional)
-            or normal_form(rule.name) in forms
-            or not name_in(rule.name, self.tags, self.syntax)
+            if normal_form(leading_tag(rule)) in forms or not is_inside(rule)
         ]
 
     def entries(self, *, once: bool) -> list[Entry]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from datasetkit.captions import grammar
+from datasetkit.captions.caption import one_line
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.records import Caption
 
@@ -57,7 +58,7 @@ def count_caption(caption: Caption) -> int:
     """Return the number of tokens that a caption can have in training: of its longest line, with
     the longest option of each wildcard, without weights and without what separates kept tags.
     """
-    syntax, text = caption.syntax, caption.text()
+    syntax, text = caption.syntax, one_line(caption)
     if syntax.keep_tokens_separator.strip():
         text = text.replace(syntax.keep_tokens_separator.strip(), grammar.SEPARATOR)
     texts = text.split("\n") if syntax.enable_wildcard else [text]

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from datasetkit.captions.caption import normal_form, tag_form, with_entries
+from datasetkit.captions.caption import normal_form, tag_form, with_entries, with_sentences
 from datasetkit.captions.grammar import is_group
 from datasetkit.captions.side_car_tags import unescape
 from datasetkit.core.records import Caption
@@ -38,7 +38,8 @@ def with_plain_letters(caption: Caption, triggers: Collection[str] = ()) -> Capt
             return tag
         return "".join(map(plain_letters, pattern.split(tag)))
 
-    return with_entries(caption, lambda tags: list(enumerate(map(plain, tags))))
+    after = with_entries(caption, lambda tags: list(enumerate(map(plain, tags))))
+    return with_sentences(after, plain_letters) if caption.sentences else after
 
 
 @lru_cache(maxsize=1 << 14)
@@ -60,7 +61,7 @@ def plain_letters(text: str) -> str:
 
 def is_read_otherwise(caption: Caption) -> bool:
     """Tell whether CLIP reads other letters of a caption in sd-scripts, which applies ftfy."""
-    return any(map(_has_plain_form, caption.tags))
+    return any(map(_has_plain_form, caption.pieces))
 
 
 def _has_plain_form(tag: str) -> bool:

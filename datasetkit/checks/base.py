@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.captions.caption import lines_of, parse, tag_form, with_source
+from datasetkit.captions.caption import (
+    CaptionLine,
+    caption_lines,
+    lines_of,
+    parse,
+    tag_form,
+    with_source,
+)
 from datasetkit.captions.grammar import PLAIN, is_group
 from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
 from datasetkit.dataset.buckets import BucketRules
@@ -67,6 +74,12 @@ class CaptionFile:
     fault: str = ""
     converted: str = ""
     syntax: CaptionSyntax = PLAIN
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether it has no tag and no sentence."""
+        return not self.tags and not self.sentences
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -83,6 +96,13 @@ class CaptionFile:
     def lines(self) -> tuple[tuple[str, ...], ...]:
         """Return the tags of each line where lines are separate captions, else all tags as one."""
         return lines_of(self.caption) if self.syntax.enable_wildcard else (self.tags,)
+
+    @property
+    def whole_lines(self) -> tuple[CaptionLine, ...]:
+        """Return `lines` with their sentences, without empty ones."""
+        if self.syntax.kind == "tags":
+            return tuple(CaptionLine(line) for line in self.lines if line)
+        return tuple(line for line in caption_lines(self.caption) if line.tags or line.sentences)
 
     @property
     def line_forms(self) -> tuple[tuple[str, ...], ...]:
@@ -164,11 +184,11 @@ class CheckInput:
 
     @property
     def captioned(self) -> list[tuple[CheckImage, CaptionFile]]:
-        """Return the images whose caption has tags."""
+        """Return the images whose caption has tags or a sentence."""
         return [
             (item, item.caption)
             for item in self.items
-            if item.caption is not None and item.caption.tags
+            if item.caption is not None and not item.caption.is_empty
         ]
 
     @property

@@ -50,7 +50,10 @@ def read_caption_file(image: Path, files: Sequence[Path], encoding: str = "") ->
         return CaptionFile(path, data or b"", (), proper, tuple(others), error.message, converted)
     if data is None or caption is None:  # removed meanwhile
         return None
-    return CaptionFile(path, data, caption.tags, proper, tuple(others), syntax=caption.syntax)
+    return CaptionFile(
+        path, data, caption.tags, proper, tuple(others),
+        syntax=caption.syntax, sentences=caption.sentences,
+    )  # fmt: skip
 
 
 def files_of_same_tags(caption: CaptionFile) -> dict[Path, bytes]:

@@ -8,7 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from datasetkit.captions import grammar, tokens
-from datasetkit.captions.caption import laid_out, name_in, normal_form, read_caption, tag_form
+from datasetkit.captions.caption import (
+    laid_out,
+    line_names,
+    normal_form,
+    read_caption,
+    tag_form,
+)
 from datasetkit.captions.caption import repeated as again
 from datasetkit.captions.encodings import DAMAGED, is_damaged
 from datasetkit.captions.grammar import BOM, PLAIN, ends_as_sentence, is_group, is_prose
@@ -46,7 +52,7 @@ def missing(data: CheckInput) -> Iterator[Finding]:
 
 def empty(data: CheckInput) -> Iterator[Finding]:
     for item in data.items:
-        if item.caption is not None and not item.caption.fault and not item.caption.tags:
+        if item.caption is not None and not item.caption.fault and item.caption.is_empty:
             reason = (
                 "no tags: it is trained without text"
                 if item.caption.data
@@ -68,9 +74,9 @@ def unreadable(data: CheckInput) -> Iterator[Finding]:
 def bom(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
         if BOM in text_of(caption):
-            yield Finding(
-                item.path, f"its first tag is read as {display(BOM)}{display(caption.tags[0])}"
-            )
+            what = "tag" if caption.tags else "sentence"
+            first = display((*caption.tags, *caption.sentences)[0])
+            yield Finding(item.path, f"its first {what} is read as {display(BOM)}{first}")
 
 
 def invisible(data: CheckInput) -> Iterator[Finding]:
@@ -83,7 +89,7 @@ def invisible(data: CheckInput) -> Iterator[Finding]:
 def lines(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
         number = sum(bool(line.replace(BOM, "").strip()) for line in text_of(caption).splitlines())
-        if number > 1 and not caption.syntax.enable_wildcard:
+        if number > 1 and not caption.syntax.enable_wildcard and caption.syntax.kind != "mixed":
             yield Finding(item.path, f"has {number} lines; trainers read only the first", number)
 
 
@@ -93,7 +99,7 @@ def name(data: CheckInput) -> Iterator[Finding]:
             continue
         if not item.caption.proper:
             named, wanted = item.caption.path.name, item.path.with_suffix(".txt").name
-            is_readable = item.caption.tags or item.caption.converted
+            is_readable = not item.caption.is_empty or item.caption.converted
             yield Finding(
                 item.path,
                 f"its caption file is `{display(named)}`, not `{display(wanted)}`",
@@ -112,7 +118,7 @@ def trigger_missing(data: CheckInput) -> Iterator[Finding]:
         absent = [
             trigger
             for trigger in item.folder.triggers
-            if not all(name_in(trigger, line, caption.syntax) for line in caption.lines if line)
+            if not all(line_names(line, trigger, caption.syntax) for line in caption.whole_lines)
         ]
         if absent:
             yield Finding(item.path, f"is missing {_quoted(absent)}", len(absent))
@@ -211,10 +217,11 @@ def letters(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
         if text_of(caption).isascii():
             continue
-        plain = with_plain_letters(caption.caption, item.folder.triggers).tags
+        plain = with_plain_letters(caption.caption, item.folder.triggers)
+        words = zip(_words(caption.caption.pieces), _words(plain.pieces), strict=False)
         changed = [
             f"`{display(before)}` is not `{display(after)}`"
-            for before, after in zip(_words(caption.tags), _words(plain), strict=False)
+            for before, after in words
             if before != after
         ]
         if changed:
@@ -277,7 +284,7 @@ def differs(data: CheckInput) -> Iterator[Finding]:
                 item.path, f"the caption of its source {display(source.name)} cannot be read"
             )
             continue
-        expected = laid_out(theirs) if theirs and theirs.tags else Caption(())
+        expected = laid_out(theirs) if theirs and not theirs.is_empty else Caption(())
         if expected != (item.caption.caption if item.caption else Caption(())):
             yield Finding(
                 item.path,

@@ -186,7 +186,7 @@ def _fix_caption(
         if check == NAME:
             discarded = {} if caption.proper else {caption.path: caption.data}
             discarded |= files_of_same_tags(caption)
-            if not discarded or not caption.tags:
+            if not discarded or caption.is_empty:
                 continue
         new = _CAPTIONS[check](item.folder, after)
         if check == "separator" and new == after:
@@ -194,7 +194,7 @@ def _fix_caption(
         after = new
         done.append(check)
     # A misnamed caption is rewritten under its proper name only if that fix was selected.
-    if not done or not after.tags or not (caption.proper or NAME in done):
+    if not done or after.is_empty or not (caption.proper or NAME in done):
         return [], [], {}
     if caption.proper and file_text(after) == file_text(before):
         return done, [], discarded
@@ -214,7 +214,7 @@ def _convert(
     """Return the same for a caption in another encoding: the text is written as UTF-8, otherwise
     as it is.
     """
-    if ENCODING not in checks or not parse(caption.converted).tags:
+    if ENCODING not in checks or parse(caption.converted).is_empty:
         return [], [], {}
     if caption.proper or NAME not in checks:
         return [ENCODING], [WriteText(caption.path, caption.converted, caption.data)], {}

@@ -116,7 +116,7 @@ def tag(result: TagResult, dry_run: bool) -> None:
         changes(result.changes)
     hits(result.hits)
     skipped = result.report.skipped
-    kept = [s for s in skipped if s.record.caption is not None and s.record.caption.tags]
+    kept = [s for s in skipped if s.record.caption and not s.record.caption.is_empty]
     uncaptioned = [s for s in skipped if s not in kept]
     near = result.changes[0].path if result.changes else Path()
     taggers = "; ".join(map(_used, result.taggers))

@@ -5,38 +5,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
+
+# What a caption is: tags; a sentence; or lines of tags and lines that are sentences.
+CaptionKind = Literal["tags", "sentence", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionSyntax:
-    """What the options of `[train]` say about the text of captions, under their own names."""
+    """What dsk.toml says about the text of captions: the options of `[train]` under their own
+    names, the kind, and leading: the words that may stand before a sentence as tags of their own
+    (triggers and additional tags).
+    """
 
     keep_tokens_separator: str = ""
     secondary_separator: str = ""
     enable_wildcard: bool = False
     weighted_captions: bool = False
+    kind: CaptionKind = "tags"
+    leading: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The tags of one image, in order.
+    """The tags of one image, in order, and its sentences.
 
-    marks: the boundaries that are not commas, as (number of tags before it, its text): `|||`, and
-    line breaks where lines are separate captions. syntax: how the text was parsed. source: the text
-    that was read, None for a caption that was made from tags. Neither counts in a comparison.
+    A sentence is one piece: it is never among the tags, so that nothing that changes tags can
+    change it. marks: the boundaries that are not commas, as (number of tags before it, its text):
+    `|||`, line breaks where lines are separate captions, and sentences. syntax: how the text was
+    parsed. source: the text that was read, None for a caption that was made from tags. Neither
+    counts in a comparison; marks has the sentences, too.
     """
 
     tags: tuple[str, ...]
     marks: tuple[tuple[int, str], ...] = field(default=(), repr=False)
     syntax: CaptionSyntax = field(default=CaptionSyntax(), compare=False, repr=False)
     source: str | None = field(default=None, compare=False, repr=False)
+    sentences: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether the caption has no tag and no sentence."""
+        return not self.tags and not self.sentences
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """Return the tags, then the sentences."""
+        return self.tags + self.sentences
 
     def text(self) -> str:
-        """Return the caption as one line without its newline: tags joined by a comma and a space,
-        or by their marks.
+        """Return the caption without the newline at its end: tags joined by a comma and a space,
+        or by their marks. It is one line, unless it has lines of tags and sentences, or lines that
+        are separate captions.
         """
         if not self.marks:
             return ", ".join(self.tags)

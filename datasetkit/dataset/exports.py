@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from datasetkit.captions.caption import one_line
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption
@@ -167,7 +168,7 @@ def imagefolder_metadata(items: Iterable[ImageText], folder: Path) -> str:
     InputError for an image outside of the folder.
     """
     rows = (
-        {"file_name": _relative(item.image, folder).as_posix(), "text": item.caption.text()}
+        {"file_name": _relative(item.image, folder).as_posix(), "text": one_line(item.caption)}
         for item in items
     )
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -7,9 +7,23 @@ from typing import Literal
 
 from datasetkit.captions import filters
 from datasetkit.captions.encodings import require_text_encoding
+from datasetkit.core.records import CaptionKind
 from datasetkit.dataset.kinds import Kind
 from datasetkit.options.declare import MANY, CheckedOptions, check, option
 from datasetkit.options.scan import Tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetOptions(CheckedOptions):
+    """`[dataset]`: what holds for all concepts that do not say otherwise."""
+
+    captions: CaptionKind = option(
+        "tags",
+        "What captions are: tags, a sentence each, or lines of tags and sentences (mixed).",
+        group="Dataset",
+        see="concepts/captions.md",
+        change="the base model is trained on sentences",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

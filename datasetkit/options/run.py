@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from datasetkit.core.records import CaptionKind
 from datasetkit.options.declare import CheckedOptions, Option, option, required
 from datasetkit.options.scan import Tags
 
@@ -28,6 +29,12 @@ class ConceptOptions(CheckedOptions):
     additional: Tags = option((), "Tags that each of its captions gets, besides those of `[tag]`.")
     repeats: int | None = option(
         None, "Its repeats, where you want to fix them.", range=(1, 10**6), shown="planned"
+    )
+    captions: CaptionKind | None = option(
+        None,
+        "What its captions are: tags, a sentence each, or lines of tags and sentences.",
+        see="concepts/captions.md",
+        shown="that of `[dataset]`, tags",
     )
 
 

@@ -143,7 +143,7 @@ def edited_at_origin(
             facts.captions.get(absolute(path), CaptionState(None))
             for path in (caption_path(rewrite.origin), rewrite.caption)
         )
-        if origin.caption is None or not origin.caption.tags or origin.generated:
+        if origin.caption is None or origin.caption.is_empty or origin.generated:
             continue
         if output.caption is None:
             continue
@@ -183,7 +183,7 @@ def plan_captions(
             failed.append(Failed(rewrite.image, problem.message, problem.hint))
             continue
         before = state.caption
-        if before is None or not before.tags:
+        if before is None or before.is_empty:
             continue
         after, shown = _changed(rewrite, before), output.caption or before
         if after != shown:
@@ -216,7 +216,7 @@ def _reworded(source: str | None, before: Caption, after: Caption) -> str:
 
 def _changed(rewrite: CaptionRewrite, caption: Caption) -> Caption:
     after = rewrite.change(caption)
-    return after if after.tags else caption
+    return caption if after.is_empty else after
 
 
 def _output(rewrite: CaptionRewrite, verb: str, source: str | None) -> Output:

@@ -157,8 +157,9 @@ def _scan_all(
 def _image_text(image: tuple[ConceptSet, ImageRecord]) -> ImageText:
     """Return an image with its caption, without one with its concept: what trainers read."""
     concept, record = image
-    captioned = record.caption is not None and record.caption.tags
-    caption = record.caption if captioned and record.caption else Caption((concept.name,))
+    caption = record.caption
+    if caption is None or caption.is_empty:
+        caption = Caption((concept.name,))
     return ImageText(record.path.absolute(), caption)
 
 

@@ -102,6 +102,6 @@ def _decide(
         caption = Caption(kept_first(trigger.forms, before.tags, caption.tags))
     if before == caption:
         return Skipped(record, SAME)
-    if before is not None and before.tags and not (overwrites or is_sidecar):
+    if before is not None and not before.is_empty and not (overwrites or is_sidecar):
         return Skipped(record, KEPT)
     return Done(record, caption)

@@ -206,7 +206,7 @@ def _left_out(scans: Iterable[Scan]) -> tuple[LeftOut, ...]:
 
 def _without_caption(scans: Iterable[Scan]) -> tuple[Path, ...]:
     records = (record for scanned in scans for record in scanned.records)
-    return tuple(r.path for r in records if r.caption is None or not r.caption.tags)
+    return tuple(r.path for r in records if r.caption is None or r.caption.is_empty)
 
 
 def _plan_repeats(
@@ -294,7 +294,7 @@ def _sources(records: Sequence[ImageRecord], links: frozenset[Path]) -> tuple[La
     return tuple(
         LayoutImage(
             r.path,
-            laid_out_text(r.caption) if r.caption is not None and r.caption.tags else None,
+            laid_out_text(r.caption) if r.caption and not r.caption.is_empty else None,
             next((path for path in siblings[r.path] if _is_mask(path)), None),
             link=r.path in links,
         )

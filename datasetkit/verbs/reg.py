@@ -150,10 +150,10 @@ def _derived_captions(
     """
     training = [r for concept in train for r in scan(concept.folder, project.store).records]
     triggers = class_triggers(options.trigger, config, training)
-    captions = [r.caption for r in training if r.caption and r.caption.tags]
+    captions = [r.caption for r in training if r.caption and not r.caption.is_empty]
     texts: dict[Path, str] = {}
     for n, record in enumerate(records):
-        caption = record.caption if record.caption is not None and record.caption.tags else None
+        caption = record.caption if record.caption and not record.caption.is_empty else None
         if caption is None:
             if not captions:
                 raise DatasetError(

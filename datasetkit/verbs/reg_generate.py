@@ -274,7 +274,7 @@ def _images(
 def _prompts(records: Sequence[ImageRecord], name: str, triggers: tuple[str, ...]) -> list[str]:
     """Return the training captions with the class instead of the triggers."""
     captions = [record.caption or Caption(()) for record in records]
-    if not any(caption.tags for caption in captions):
+    if all(caption.is_empty for caption in captions):
         raise DatasetError(
             "the training folders have no captions for prompts",
             hint="run dsk tag, then dsk layout",

@@ -159,7 +159,7 @@ def apply_to_captions(
     applied: dict[Path, RuleResult] = {}
     words = vocabulary.load()
     for record in records:
-        if record.caption is None or not record.caption.tags:
+        if record.caption is None or record.caption.is_empty:
             outcomes.append(Skipped(record, "it has no caption"))
             continue
         before = record.caption
@@ -170,7 +170,7 @@ def apply_to_captions(
         forms = triggers[record.path.parent].forms
         result = apply_to(rule_set, before, category=words.category, trigger=forms)
         applied[record.path] = result
-        if result.tags:
+        if not result.caption.is_empty:
             outcomes.append(Done(record, written_caption(result.caption, options)))
         else:
             outcomes.append(Skipped(record, NO_TAG_LEFT))

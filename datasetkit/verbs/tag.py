@@ -197,8 +197,8 @@ class _Decisions:
 
     def is_generated(self, done: Done[Caption]) -> bool:
         """Tell whether dsk wrote all of a caption."""
-        joined = self._options.existing in JOINED and is_by_person(done.record, self._by_dsk)
-        return not joined
+        is_joined = self._options.existing in JOINED or bool(done.value.sentences)
+        return not (is_joined and is_by_person(done.record, self._by_dsk))
 
 
 def thresholds_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Thresholds:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from datasetkit.captions.caption import parse
+from datasetkit.captions.caption import caption_lines, parse
 from datasetkit.captions.grammar import kept_and_free
 from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.files import CONFIG_NAME, display
@@ -373,14 +373,14 @@ def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
         ):
             continue
         first_lines = {
-            image.path: image.caption.split("\n")[0]
+            image.path: _first_tags(image.caption, order)
             for image in plan.images
             if image.subset == subset and image.captioned == "written"
         }
         captions = {
             path: parse(line).tags
             for path, line in first_lines.items()
-            if kept_and_free(line, order.keep_tokens_separator) is None
+            if line and kept_and_free(line, order.keep_tokens_separator) is None
         }
         trigger = known_trigger(
             subset.folder,
@@ -390,6 +390,13 @@ def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
         )
         concepts.append(ConceptCaptions(captions, trigger))
     return keep_tokens(concepts, given=options.keep_tokens)
+
+
+def _first_tags(caption: str, options: CaptionOptions) -> str:
+    """Return the first line of a caption, of sentences only the tags that stand before them."""
+    if options.kind == "tags":
+        return caption.split("\n")[0]
+    return ", ".join(caption_lines(parse(caption, options.syntax))[0].tags)
 
 
 def _rates(options: TrainOptions, *, two_encoders: bool) -> dict[str, float]:

@@ -15,7 +15,7 @@ from datasetkit.options.train import TrainOptions
 from trainer.config.findings import Findings, shown
 from trainer.config.keys import FLAT
 from trainer.config.values import OF_DATASET, OF_SUBSET, VALIDATION, resolve, translated
-from trainer.plan.plan import Subset, caption_options
+from trainer.plan.plan import Subset, captions_in
 
 _SHAPE: Final = "write [general], [[datasets]] and [[datasets.subsets]]"
 
@@ -174,7 +174,7 @@ def _subset(
         folder=folder,
         name=str(row.get("class_tokens") or ""),  # none: an empty caption, as in sd-scripts
         repeats=row.get("num_repeats", 1),
-        captions=caption_options(subset_options),
+        captions=captions_in(folder, subset_options),
         block=block,
         is_reg=is_reg,
         flip=subset_options.flip_aug,

@@ -1,17 +1,27 @@
 """Captions in training: shuffling, dropout, wildcards and kept tags, drawn for each sample.
 
+A sentence is one piece: it keeps its place and its words, as the fixed tags do.
 `datasetkit/captions/grammar.py` says what the text means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
-from datasetkit.captions.grammar import SEPARATOR, choose_wildcards, comma_tags, kept_and_free
+from datasetkit.captions.caption import joined_lines
+from datasetkit.captions.grammar import (
+    SEPARATOR,
+    Piece,
+    choose_wildcards,
+    comma_tags,
+    kept_and_free,
+    pieces,
+)
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.ranges import in_range
+from datasetkit.core.records import CaptionKind, CaptionSyntax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +38,8 @@ class CaptionOptions:
     comma at the very end. token_warmup_min, token_warmup_step: use only the first so many free tags
     at the start, and all of them after so many optimizer steps (below 1: a fraction of the run; 0:
     from the start).
+
+    kind, leading: what dsk.toml says about the captions, see CaptionSyntax.
     """
 
     caption_dropout_rate: float = 0.0
@@ -42,6 +54,15 @@ class CaptionOptions:
     secondary_separator: str = ""
     token_warmup_min: int = 1
     token_warmup_step: int | float = 0
+    kind: CaptionKind = "tags"
+    leading: tuple[str, ...] = ()
+
+    @property
+    def syntax(self) -> CaptionSyntax:
+        """Return how captions are split into lines, tags and sentences."""
+        return CaptionSyntax(
+            enable_wildcard=self.enable_wildcard, kind=self.kind, leading=self.leading
+        )
 
     def __post_init__(self) -> None:
         in_range("caption_dropout_rate", self.caption_dropout_rate, 0, 1)
@@ -65,7 +86,8 @@ def sample(
     random: Random,
     progress: tuple[int, int] | None = None,
 ) -> str:
-    """Return the caption of one sample. Only with enable_wildcard a caption has several lines.
+    """Return the caption of one sample. Only with enable_wildcard, or with sentences among tags, a
+    caption has several lines.
 
     epoch: the first is 1. progress: optimizer steps taken before the sample, and those of the run;
     None: the token warm-up is over.
@@ -77,11 +99,20 @@ def sample(
     tag); else its text is used as it was written. The separator of kept tags never reaches the text
     encoder (without shuffling sd-scripts leaves it in).
     """
+    if options.kind != "tags":
+        return _sample_with_sentences(caption, options, epoch, random, progress)
     if options.enable_wildcard and "\n" in caption:
         caption = random.choice(caption.split("\n"))
     caption = with_affixes(caption, options)
     if _dropped(options, epoch, random):
         return ""
+    return _sample_of_tags(caption, options, random, progress)
+
+
+def _sample_of_tags(
+    caption: str, options: CaptionOptions, random: Random, progress: tuple[int, int] | None
+) -> str:
+    """Return tags as one sample trains them."""
     written = caption
     if options.enable_wildcard:
         caption = choose_wildcards(caption, random.choice)
@@ -97,8 +128,69 @@ def sample(
     return _joined([*first, *free, *last], options)
 
 
+def _sample_with_sentences(
+    caption: str,
+    options: CaptionOptions,
+    epoch: int,
+    random: Random,
+    progress: tuple[int, int] | None,
+) -> str:
+    """Return the same for a caption of sentences, or of tags and sentences."""
+    captions = pieces(caption, options.syntax)
+    chosen = random.choice(captions) if len(captions) > 1 else captions[0]
+    if _dropped(options, epoch, random):
+        return ""
+    texts = []
+    for piece, of_piece in _with_affixes_around(chosen, options):
+        if not piece.is_sentence:
+            texts.append(_sample_of_tags(piece.text, of_piece, random, progress))
+            continue
+        text = piece.text
+        if options.enable_wildcard:
+            text = choose_wildcards(text, random.choice)
+        texts.append(_as_written(text, options))
+    return joined_lines([text for text in texts if text])
+
+
+def _with_affixes_around(
+    chosen: Sequence[Piece], options: CaptionOptions
+) -> list[tuple[Piece, CaptionOptions]]:
+    """Return the pieces of a caption with prefix and suffix, and the options of each: tags behind
+    the leading words of a sentence have fewer that are kept.
+    """
+    around: list[tuple[Piece, CaptionOptions]] = []
+    keep = options.keep_tokens
+    for n, piece in enumerate(chosen):
+        affixes = replace(
+            options,
+            caption_prefix=options.caption_prefix if n == 0 else "",
+            caption_suffix=options.caption_suffix if n == len(chosen) - 1 else "",
+            keep_tokens=keep,
+        )
+        around.append((piece._replace(text=with_affixes(piece.text, affixes)), affixes))
+        count = piece.leading if piece.is_sentence else len(comma_tags(piece.text))
+        keep = max(0, keep - count)
+    return around
+
+
+def _longest_with_sentences(
+    caption: str, options: CaptionOptions, length: Callable[[str], int]
+) -> str:
+    texts = []
+    for line in pieces(caption, options.syntax):
+        written = [piece.text for piece, _ in _with_affixes_around(line, options)]
+        if options.enable_wildcard:
+            written = [
+                choose_wildcards(text, lambda choices: max(choices, key=length)) for text in written
+            ]
+        texts.append(joined_lines([_as_written(text, options) for text in written]))
+    return max(texts, key=length)
+
+
 def longest(caption: str, options: CaptionOptions, length: Callable[[str], int]) -> str:
     """Return the longest possible text of a sample, by `length`: over all lines and wildcards."""
+    if options.kind != "tags":
+        return _longest_with_sentences(caption, options, length)
     texts = []
     for line in caption.split("\n"):
         written = text = with_affixes(line, options)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from datasetkit.captions.caption import parse
 from datasetkit.options.train import TrainOptions
 from trainer import finite
 from trainer.device import DTYPES
@@ -177,7 +178,7 @@ def _subset_facts(images: Sequence[TrainImage]) -> list[metadata.SubsetFacts]:
             "caption_suffix": captions.caption_suffix or None,
             "class_tokens": subset.name or None,
         }
-        texts = tuple(image.caption.replace("\n", ", ") for image in subset_images)
+        texts = tuple(_tags_text(image) for image in subset_images)
         facts.append(
             metadata.SubsetFacts(
                 str(subset.folder),
@@ -189,6 +190,14 @@ def _subset_facts(images: Sequence[TrainImage]) -> list[metadata.SubsetFacts]:
             )
         )
     return facts
+
+
+def _tags_text(image: TrainImage) -> str:
+    """Return the tags of a caption, separated by commas; sentences are no tags."""
+    syntax = image.subset.captions.syntax
+    if syntax.kind == "tags":
+        return image.caption.replace("\n", ", ")
+    return ", ".join(parse(image.caption, syntax).tags)
 
 
 def block_facts(plan: TrainingPlan) -> list[metadata.BlockFacts]:

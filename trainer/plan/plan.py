@@ -9,13 +9,14 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from datasetkit.captions import grammar
-from datasetkit.captions.caption import decode_caption, parse
+from datasetkit.captions.caption import decode_caption, joined_lines, parse
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.typography import is_read_otherwise
 from datasetkit.core import file_kinds
 from datasetkit.core.errors import DatasetError, InputError
@@ -161,6 +162,14 @@ def block_name(block: DatasetBlock) -> str:
     return f"block {block.number + 1} ({width}x{height})"
 
 
+def captions_in(folder: Path, options: TrainOptions) -> CaptionOptions:
+    """Return the caption options of a run for the captions of a folder, of the kind that its
+    dsk.toml says.
+    """
+    syntax = syntax_of(folder)
+    return replace(caption_options(options), kind=syntax.kind, leading=syntax.leading)
+
+
 def caption_options(options: TrainOptions) -> CaptionOptions:
     """Return the caption options of a run."""
     return CaptionOptions(
@@ -233,7 +242,7 @@ def _subsets(
             concept.path,
             concept.concept.name,
             concept.concept.repeats,
-            caption_options(options),
+            captions_in(concept.path, options),
             block,
             is_reg,
             options.flip_aug,
@@ -473,17 +482,17 @@ def _read_images(
     images: list[TrainImage] = []
     failed: list[Failed] = []
     left_out: list[LeftOut] = []
-    read: dict[tuple[Path, bool], _ReadFolder] = {}
+    read: dict[tuple[Path, CaptionSyntax], _ReadFolder] = {}
     reported: set[Path] = set()
     reader = _ImageReader(
         tuple(dict.fromkeys(subset.block.rules for subset in subsets)), options.masked_loss
     )
     folders = {subset.folder.resolve() for subset in subsets}
     for subset in subsets:
-        lines = subset.captions.enable_wildcard
-        if (subset.folder, lines) not in read:
-            read[subset.folder, lines] = _read_folder(subset.folder, reader, lines, reporter)
-        folder = read[subset.folder, lines]
+        syntax = subset.captions.syntax
+        if (subset.folder, syntax) not in read:
+            read[subset.folder, syntax] = _read_folder(subset.folder, reader, syntax, reporter)
+        folder = read[subset.folder, syntax]
         images += [
             TrainImage(
                 image.path,
@@ -549,13 +558,13 @@ class _ImageReader:
     masks: bool
     decoded: set[str] = field(default_factory=set)
 
-    def read(self, path: Path, *, lines: bool) -> _ReadImage:
+    def read(self, path: Path, syntax: CaptionSyntax) -> _ReadImage:
         """Read an image as training will: its size, hash, pixels, caption and mask. Raises
         InputError.
         """
         probed = pixels.probe(path)
         size = (probed.width, probed.height)
-        caption, both = _caption(path, lines=lines)
+        caption, both = _caption(path, syntax)
         key = image_id(path)
         if key not in self.decoded:
             # The largest size that any block needs: a JPEG is decoded no larger than that.
@@ -590,9 +599,9 @@ def require_mask_shape(mask: Path, size: Size, image: Size) -> None:
 
 
 def _read_folder(
-    folder: Path, reader: _ImageReader, lines: bool, reporter: Reporter
+    folder: Path, reader: _ImageReader, syntax: CaptionSyntax, reporter: Reporter
 ) -> _ReadFolder:
-    """Read the images of a folder. lines: keep the lines of a caption as separate captions."""
+    """Read the images of a folder. syntax: of its captions."""
     if not folder.is_dir():
         raise DatasetError(
             f"{display(folder)} does not exist", hint="check the folder of this subset"
@@ -603,7 +612,7 @@ def _read_folder(
     def read(path: Path) -> _ReadImage:
         if path in owners:
             refuse_shared_caption(path, owners[path])
-        return reader.read(path, lines=lines)
+        return reader.read(path, syntax)
 
     results = list(local.each(read, listing.images, name="reading images", reporter=reporter))
     images = [result for result in results if isinstance(result, _ReadImage)]
@@ -623,27 +632,30 @@ def _read_folder(
     return _ReadFolder(tuple(images), tuple(failed), listing.left_out, tuple(notices))
 
 
-def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
+def _caption(path: Path, syntax: CaptionSyntax) -> tuple[str | None, bool]:
     """Return an image's caption, None for none, and whether there is a `.caption` beside the
-    `.txt`. lines: keep the lines as separate captions; else they are joined.
+    `.txt`. Its lines are joined, unless they are separate captions, or tags and sentences.
     """
     source, other = caption_path(path), path.with_suffix(".caption")
     data = read_regular(source, limit=_LONGEST)
     both = data is not None and other.is_file()
     if data is None:
         source, data = other, read_regular(other, limit=_LONGEST)
-    caption = decode_caption(source, data, CaptionSyntax(enable_wildcard=lines))
+    caption = decode_caption(source, data, syntax)
     return (None if caption is None else _as_written(caption)), both
 
 
 def _as_written(caption: Caption) -> str:
     """Return the text of a caption as in its file, which sd-scripts trains too; a caption of
-    several lines is one text, unless lines are separate captions.
+    several lines is one text, unless lines are separate captions, or tags and sentences.
     """
     text = (caption.source or "").replace(grammar.BOM, "")
     written = [line.strip() for line, _ in grammar.lines(text) if grammar.spans(line)]
     if len(written) > 1 and not caption.syntax.enable_wildcard:
-        return caption.text()
+        if caption.syntax.kind == "sentence":
+            return joined_lines(written)
+        if caption.syntax.kind == "tags":
+            return caption.text()
     return "\n".join(written)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasetkit.captions import tokens
 from datasetkit.captions.caption import laid_out, parse, read_caption
 from datasetkit.core.errors import DskError
-from datasetkit.core.records import Caption, CaptionSyntax
+from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
 from datasetkit.dataset.layout_sources import layout_sources
 from trainer.data import captions, prompt_weights
@@ -183,7 +183,7 @@ def _differs(image: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
     if source is None or not source.is_file():
         return None
     try:
-        syntax = CaptionSyntax(enable_wildcard=image.subset.captions.enable_wildcard)
+        syntax = image.subset.captions.syntax
         original = laid_out(read_caption(source, syntax) or Caption(()))
     except DskError:  # unreadable, so it differs
         return True

@@ -26,12 +26,13 @@ from datasetkit.captions.selectors import Exact
 from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
-from datasetkit.core.records import Caption, Done
+from datasetkit.core.records import Caption, Done, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.shared.caption_rules import (
+    IS_SENTENCE,
     NO_TAG_LEFT,
     build_rule_set,
     decide_caption,
@@ -106,7 +107,7 @@ def by_rules(
     for image in images:
         if (
             image.caption is None
-            or not image.caption.tags
+            or image.caption.is_empty
             or (forms and forms.isdisjoint(image.facts.forms))
         ):
             unchanged += 1
@@ -116,7 +117,7 @@ def by_rules(
         after = result.caption
         if after == image.caption:
             unchanged += 1
-        elif not after.tags:
+        elif after.is_empty:
             kept += 1
         else:
             changes.append((image, after))
@@ -268,7 +269,9 @@ def _tagged(
             applied,
             forms,
         )
-        cache[key] = ("", outcome.value) if isinstance(outcome, Done) else (NO_TAG_LEFT, None)
+        is_sentence = isinstance(outcome, Skipped) and outcome.reason == IS_SENTENCE
+        reason = IS_SENTENCE if is_sentence else NO_TAG_LEFT
+        cache[key] = ("", outcome.value) if isinstance(outcome, Done) else (reason, None)
     return cache[key]
 
 
@@ -284,7 +287,7 @@ def edit(image: ReviewImage, text: object) -> EditPlan:
     if not is_text(text):
         raise InputError("caption must be text")
     caption = _typed(image, text)
-    if not caption.tags:
+    if caption.is_empty:
         raise InputError(
             "an empty caption would stop the trainers", hint="add a tag, or exclude the image"
         )
@@ -307,7 +310,7 @@ def _typed(image: ReviewImage, text: str) -> Caption:
     """
     text = text.strip()
     typed = with_source(parse(text, syntax_of(image.path.parent)), f"{text}\n")
-    if image.caption is None or not image.caption.tags:
+    if image.caption is None or image.caption.is_empty:
         return typed
     lines = list(lines_of(typed))
     if len(lines) != len(lines_of(image.caption)):

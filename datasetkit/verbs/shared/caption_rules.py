@@ -12,6 +12,7 @@ from datasetkit.captions.caption import (
     tag_form,
     with_entries,
     with_source,
+    with_tags_beside,
 )
 from datasetkit.captions.grammar import Entry, ends_as_sentence
 from datasetkit.captions.rules import (
@@ -25,6 +26,7 @@ from datasetkit.captions.rules import (
     load_groups,
     load_implications,
 )
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, Skipped
 from datasetkit.dataset.trigger import kept_first
 from datasetkit.options.tag import TagOptions, TagRules
@@ -32,6 +34,7 @@ from taggers.base import ScoredTag
 
 # The values of `existing` that join the new tags with those of a person's caption.
 JOINED = ("append", "prepend")
+IS_SENTENCE = "the captions of this concept are sentences: no tags are written"
 NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
 
 
@@ -96,7 +99,8 @@ def is_by_person(record: ImageRecord, by_dsk: set[Caption]) -> bool:
 
     by_dsk: the existing captions that dsk wrote.
     """
-    return record.caption is not None and bool(record.caption.tags) and record.caption not in by_dsk
+    caption = record.caption
+    return caption is not None and not caption.is_empty and caption not in by_dsk
 
 
 def decide_caption(
@@ -115,6 +119,9 @@ def decide_caption(
     a caption that has it keeps it, at its place before what is added.
     """
     before = record.caption
+    syntax = syntax_of(record.path.parent) if before is None else before.syntax
+    if syntax.kind == "sentence":
+        return Skipped(record, IS_SENTENCE)
     if by_person and options.existing == "skip":
         return Skipped(record, "its caption was edited by a person or by dsk rules")
     categories = {scored.name: scored.category for scored in chosen}
@@ -129,6 +136,8 @@ def decide_caption(
     if joins and before is not None:
         at_end = options.existing == "append"
         caption = joined(before, caption.tags, at_end=at_end, rules=rules, trigger=forms)
+    elif before is not None and before.sentences:
+        caption = with_tags_beside(before, caption.tags)
     if not caption.tags:
         return Skipped(
             record, "no tag reaches the threshold, and an empty caption would stop the trainers"

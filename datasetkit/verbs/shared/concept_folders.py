@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from datasetkit.captions import syntax
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, find_root
 from datasetkit.core.records import LeftOut
@@ -155,7 +156,7 @@ def declared_additional(config: Config, name: str) -> tuple[str, ...]:
 
 def concept_name(concept: ConceptOptions) -> str:
     """Return the name of a concept: of dsk.toml, else its first trigger, else its folder's name."""
-    return concept.name or (concept.trigger[0] if concept.trigger else Path(concept.folder).name)
+    return syntax.concept_name(concept.name, concept.trigger, concept.folder)
 
 
 def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:

@@ -94,7 +94,7 @@ class ImageFacts:
         """Whether a person wrote the caption, or changed what dsk wrote."""
         caption = self.record.caption
         return (
-            caption is not None and bool(caption.tags) and not self._dataset.is_generated(caption)
+            caption is not None and not caption.is_empty and not self._dataset.is_generated(caption)
         )
 
 
