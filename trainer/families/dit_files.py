@@ -1,0 +1,108 @@
+"""Load the parts of a diffusion transformer from a diffusers folder, and its transformer from one
+file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from datasetkit.core.errors import ModelFileError
+from datasetkit.core.files import display
+from datasetkit.core.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    import torch
+
+VAE: Final = "vae"
+_TRANSFORMER: Final = "transformer"
+
+
+def load_parts(
+    folder: Path,
+    kinds: Mapping[str, str],
+    tokenizers: Sequence[str],
+    *,
+    dtype: torch.dtype,
+    reporter: Reporter = SILENT,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Load the models and the tokenizers of a diffusers folder, on the CPU, frozen.
+
+    kinds: subfolder -> the class in diffusers or transformers. dtype: of all but the VAE, which is
+    loaded in float32. Raises ModelFileError.
+    """
+    reporter.phase("loading diffusers and transformers")
+    import diffusers
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would overwrite this program's progress line
+    models: dict[str, Any] = {}
+    try:
+        for name, kind in kinds.items():
+            reporter.phase(f"loading the base model: {name}")
+            precision = torch.float32 if name == VAE else dtype
+            if hasattr(diffusers, kind):
+                models[name] = getattr(diffusers, kind).from_pretrained(
+                    folder, subfolder=name, local_files_only=True, use_safetensors=True,
+                    torch_dtype=precision,
+                )  # fmt: skip
+            else:
+                models[name] = getattr(transformers, kind).from_pretrained(
+                    folder, subfolder=name, local_files_only=True, use_safetensors=True,
+                    dtype=precision,
+                )  # fmt: skip
+        for model in models.values():
+            model.requires_grad_(False).eval()
+        return models, {name: load_tokenizer(folder / name) for name in tokenizers}
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        *most, last = [f"{name}/" for name in (*kinds, *tokenizers)]
+        raise ModelFileError(
+            f"{display(folder)} is not a complete diffusers model: {_first_line(error)}",
+            hint=f"it needs {', '.join(most)} and {last}",
+        ) from error
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a tokenizer of a model's folder. Raises ModelFileError."""
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise ModelFileError(
+            f"cannot read the tokenizer in {display(folder)}: {_first_line(error)}",
+            hint="download the model's folder again, with its tokenizer files",
+        ) from error
+
+
+def load_transformer(path: Path, kind: str, folder: Path, dtype: torch.dtype) -> Any:
+    """Load a transformer from one file in the original or in diffusers' layout, on the CPU, frozen.
+
+    folder: a diffusers folder of the same model, whose transformer/config.json is taken. Raises
+    ModelFileError.
+    """
+    import diffusers
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    try:
+        model = getattr(diffusers, kind).from_single_file(
+            str(path),
+            config=str(folder),
+            subfolder=_TRANSFORMER,
+            local_files_only=True,
+            torch_dtype=dtype,
+        )
+    except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelFileError(
+            f"{display(path)} is not a transformer that fits {display(folder)}: "
+            f"{_first_line(error)}",
+            hint="name a file of the same model as the folder",
+        ) from error
+    return model.requires_grad_(False).eval()
+
+
+def _first_line(error: Exception) -> str:
+    return display((str(error).strip() or type(error).__name__).splitlines()[0][:200])
