@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         LoraMergeOptions,
         LoraResizeOptions,
     )
+    from datasetkit.options.publish import PublishOptions
     from datasetkit.options.reg import RegGenerateOptions, RegOptions
     from datasetkit.options.review import ReviewOptions
     from datasetkit.options.run import ConceptOptions, RunOptions
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.models_list import models
     from datasetkit.verbs.models_where import where
     from datasetkit.verbs.plan_repeats import plan_repeats
+    from datasetkit.verbs.publish import plan_publishing, publish
     from datasetkit.verbs.reg import reg
     from datasetkit.verbs.reg_generate import generate_reg
     from datasetkit.verbs.rename import rename
@@ -105,6 +107,7 @@ __all__ = [
     "LoraMergeOptions",
     "LoraResizeOptions",
     "PlanRepeatsOptions",
+    "PublishOptions",
     "RegGenerateOptions",
     "RegOptions",
     "RenameOptions",
@@ -143,9 +146,11 @@ __all__ = [
     "lora_merge",
     "lora_resize",
     "models",
+    "plan_publishing",
     "plan_repeats",
     "plan_training",
     "projects_below",
+    "publish",
     "recover",
     "reg",
     "rename",
@@ -178,6 +183,7 @@ _OPTIONS = {
     "LoraMergeOptions": "lora",
     "LoraResizeOptions": "lora",
     "PlanRepeatsOptions": "dataset",
+    "PublishOptions": "publish",
     "RegGenerateOptions": "reg",
     "RegOptions": "reg",
     "RenameOptions": "images",
@@ -215,9 +221,11 @@ _VERBS = {
     "lora_merge": "lora_merge",
     "lora_resize": "lora_resize",
     "models": "models_list",
+    "plan_publishing": "publish",
     "plan_repeats": "plan_repeats",
     "plan_training": "train",
     "projects_below": "history",
+    "publish": "publish",
     "recover": "history",
     "reg": "reg",
     "rename": "rename",

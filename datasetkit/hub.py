@@ -1,8 +1,8 @@
 """The one client of the Hugging Face hub: files at a pinned revision, kept in the hub's own cache,
-downloaded with resume, and checked against the hash that the hub records.
+downloaded with resume and checked against the hash that the hub records.
 
-Taggers and base models are fetched here. `huggingface_hub` is imported inside of functions, because
-it takes 0.3 s and most commands need no model.
+Taggers and base models are fetched here, LoRAs and datasets are uploaded. `huggingface_hub` is
+imported inside of functions, because it takes 0.3 s and most commands need no model.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from datasetkit.core.errors import ConfigError, ModelFileError
+from datasetkit.core.errors import ConfigError, InputError, ModelFileError
 from datasetkit.core.files import display, file_sha256, storage_error, write_atomic
 
+RepoKind = Literal["model", "dataset"]
+CARD: Final = "README.md"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # The hub's ETag of a file: the sha256 of its bytes for a large file, git's blob hash for a small
 # one.
@@ -200,3 +203,101 @@ def _client_errors() -> tuple[type[Any], ...]:
         if base.__name__ in ("HTTPError", "RequestException")
     )
     return (OSError, ValueError, RuntimeError, *transport)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """What the hub has after an upload. url: of the commit. kept: files that were there, and were
+    not replaced.
+    """
+
+    url: str
+    created: bool
+    kept: tuple[str, ...] = ()
+
+
+def address(repo: str, kind: RepoKind) -> str:
+    """Return the page of a repository on the hub that is in use (`HF_ENDPOINT`)."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+
+
+def upload(
+    repo: str,
+    kind: RepoKind,
+    files: Mapping[str, Path | bytes],
+    *,
+    public: bool,
+    message: str,
+    keep: Collection[str] = (),
+) -> UploadResult:
+    """Upload files in one commit, with the login of the hub's own client (`hf auth login`).
+
+    files: path in the repository -> a file or its bytes. keep: those that are not replaced where
+    the repository has them. Raises InputError without a login, and if the repository exists with
+    the other visibility; FetchError for what the hub answers.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    if get_token() is None:
+        raise InputError(
+            "there is no login for the hub", hint="run hf auth login, or set HF_TOKEN to a token"
+        )
+    api = HfApi()
+    with _uploading(repo):
+        try:
+            existing = api.repo_info(repo, repo_type=kind)
+        except RepositoryNotFoundError:
+            existing = None
+            api.create_repo(repo, repo_type=kind, private=not public)
+        if existing is not None:
+            _require_visibility(repo, public=public, is_private=bool(existing.private))
+        there = {file.rfilename for file in getattr(existing, "siblings", None) or ()}
+        kept = tuple(path for path in files if path in keep and path in there)
+        commit = api.create_commit(
+            repo,
+            [
+                CommitOperationAdd(path, str(data) if isinstance(data, Path) else data)
+                for path, data in files.items()
+                if path not in kept
+            ],
+            commit_message=message,
+            repo_type=kind,
+        )
+    return UploadResult(str(commit.commit_url), existing is None, kept)
+
+
+def _require_visibility(repo: str, *, public: bool, is_private: bool) -> None:
+    """Raise InputError if a repository is public and must not be, or the other way round."""
+    if public and is_private:
+        raise InputError(
+            f"{display(repo)} exists and is private",
+            hint="leave out --public, or make it public on its page of the hub first",
+        )
+    if not public and not is_private:
+        raise InputError(
+            f"{display(repo)} exists and is public: everybody would see the files",
+            hint="add --public if they may, or give another --repo",
+        )
+
+
+@contextmanager
+def _uploading(repo: str) -> Iterator[None]:
+    """Turn the errors of the hub's client into FetchError, with the reason."""
+    try:
+        yield
+    except _client_errors() as error:
+        # The client wraps what a large file met in an error that names only the file.
+        cause = error.__cause__ if isinstance(error, RuntimeError) else None
+        reason = " ".join(
+            (str(each).strip() or type(each).__name__).splitlines()[0]
+            for each in (error, cause)
+            if each is not None
+        )
+        raise FetchError(
+            f"cannot upload to {display(repo)}: {reason}",
+            hint="check the name, the network, and that the login may write there; nothing of this "
+            "upload is on the hub",
+        ) from error

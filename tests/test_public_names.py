@@ -12,7 +12,7 @@ VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
     forget generate_reg groups history import_captions init interrupted jobs layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
-    plan_repeats plan_training projects_below
+    plan_publishing plan_repeats plan_training projects_below publish
     recover reg rename report resize review rules run
     scores stop_job tag train undo where
 """.split()
@@ -20,7 +20,7 @@ NOUNS = """
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions ImportOptions
     LayoutOptions LoraCheckOptions LoraResizeOptions LoraConvertOptions LoraMergeOptions
     LoraExtractOptions
-    PlanRepeatsOptions RegGenerateOptions RegOptions RenameOptions ReportOptions
+    PlanRepeatsOptions PublishOptions RegGenerateOptions RegOptions RenameOptions ReportOptions
     ResizeOptions ReviewOptions RulesOptions RunContext RunOptions TagOptions TrainOptions
 """.split()
 
@@ -66,7 +66,7 @@ def test_the_tables_of_dsk_toml_are_these():
     names = """
         run dataset rename faces resize cutout tag rules plan-repeats layout reg reg-generate report
         check review export import
-        train lora-check lora-resize lora-convert lora-merge lora-extract
+        train publish lora-check lora-resize lora-convert lora-merge lora-extract
     """
     assert sorted(toml.TABLES) == sorted(names.split())
 

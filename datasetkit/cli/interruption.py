@@ -49,6 +49,7 @@ _AFTER = {
     "lora convert": _PLAN,
     "lora merge": _PLAN,
     "lora extract": _PLAN,
+    "publish": "the hub takes all files at once or none; the same command uploads them again",
     "jobs list": _NOTHING,
     "jobs stop": _NOTHING,
     "models list": _NOTHING,

@@ -78,7 +78,17 @@ def main() -> None:
 
 def register_commands() -> None:
     """Import the modules of the commands, which register them; help lists them in this order."""
-    for module in ("prepare", "images", "review", "dataset", "check", "train", "lora", "project"):
+    for module in (
+        "prepare",
+        "images",
+        "review",
+        "dataset",
+        "check",
+        "train",
+        "lora",
+        "publish",
+        "project",
+    ):
         import_module(f"datasetkit.cli.{module}")
 
 

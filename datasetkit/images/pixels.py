@@ -100,6 +100,12 @@ def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
         return ImageHeader(width, height, kind, frames, image.has_transparency_data, orientation)
 
 
+def has_position(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bool:
+    """Tell whether an image's EXIF data says where on Earth it was taken. Raises InputError."""
+    with DECODED.work(), _opened(path, max_pixels) as (image, _):
+        return bool(image.getexif().get_ifd(ExifTags.IFD.GPSInfo))
+
+
 def _kind(image: Image.Image) -> str:
     """Return one of FORMATS, or HEIC or JXL. A phone's MPO is a JPEG with previews and depth maps
     behind it, not an animation.

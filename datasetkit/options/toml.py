@@ -46,6 +46,7 @@ TABLES: Final[Mapping[str, str]] = {
     "export": "dataset:ExportOptions",
     "import": "dataset:ImportOptions",
     "train": "train:TrainOptions",
+    "publish": "publish:PublishOptions",
     "lora-check": "lora:LoraCheckOptions",
     "lora-resize": "lora:LoraResizeOptions",
     "lora-convert": "lora:LoraConvertOptions",

@@ -12,18 +12,16 @@ from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnin
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
-from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
+from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset import exports
 from datasetkit.dataset.exports import (
     BlockSettings,
     DatasetExport,
     DatasetSettings,
     ExportSubset,
-    ImageText,
 )
 from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.naming import require_names
-from datasetkit.images.scan import scan
 from datasetkit.options.dataset import ExportOptions
 from datasetkit.options.declare import Option, by_name
 from datasetkit.options.toml import Config, find
@@ -37,7 +35,7 @@ from datasetkit.verbs.shared.concept_folders import (
     find_sets,
     history_folder,
 )
-from datasetkit.verbs.shared.concept_images import no_usable_image
+from datasetkit.verbs.shared.concept_images import image_text, no_usable_image, scan_all
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.triggers import concept_captions
 
@@ -99,8 +97,8 @@ def export(
         _require_beside_images(sets, out, folder)
     over = {path: read_existing(path) for path in _paths(options.format, sets, out)}
     with Store.open_copy(find_root(folder)) as store:
-        train, failed, left_out = _scan_all(sets.train, store)
-        reg, reg_failed, reg_left_out = _scan_all(sets.reg, store)
+        train, failed, left_out = scan_all(sets.train, store)
+        reg, reg_failed, reg_left_out = scan_all(sets.reg, store)
     records = [record for _, record in train]
     if not records:
         raise no_usable_image(folder, failed)
@@ -116,7 +114,7 @@ def export(
         files = _imagefolder_files(sets, [*train, *reg])
         _warn_of_split_names([*train, *reg], context.reporter)
     else:
-        files = {out / "meta.json": exports.meta_json(map(_image_text, train), out.absolute())}
+        files = {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
         plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
         changed = project.changed(plan)
@@ -142,27 +140,6 @@ def _paths(format: str, sets: ConceptSets, out: Path) -> list[Path]:
     return [out / name for name in _FILES[format]]
 
 
-def _scan_all(
-    concepts: Sequence[ConceptSet], store: Store
-) -> tuple[list[tuple[ConceptSet, ImageRecord]], list[Failed], list[LeftOut]]:
-    """Return the images of all concepts, each with its concept, those that cannot be used, and the
-    other files that are left out.
-    """
-    scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in concepts]
-    records = [(concept, record) for concept, scanned in scans for record in scanned.records]
-    failed = [failed for _, scanned in scans for failed in scanned.failed]
-    return records, failed, [item for _, scanned in scans for item in scanned.left_out]
-
-
-def _image_text(image: tuple[ConceptSet, ImageRecord]) -> ImageText:
-    """Return an image with its caption, without one with its concept: what trainers read."""
-    concept, record = image
-    caption = record.caption
-    if caption is None or caption.is_empty:
-        caption = Caption((concept.name,))
-    return ImageText(record.path.absolute(), caption)
-
-
 # The `datasets` library takes `train/` for the name of a split and reads no metadata above it. An
 # image without a line is left out by some of its versions and an error in others.
 def _imagefolder_files(
@@ -172,7 +149,7 @@ def _imagefolder_files(
     return {
         root / _METADATA: exports.imagefolder_metadata(
             [
-                _image_text((concept, record))
+                image_text((concept, record))
                 for concept, record in images
                 if _metadata_folder(sets, concept) == root
             ],

@@ -24,7 +24,7 @@ def test_the_commands_are_these():
         "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "scores",
         "rules", "review", "check", "plan-repeats", "layout", "reg", "reg generate", "report",
         "export", "import", "train", "lora info", "lora check", "lora resize", "lora convert",
-        "lora merge", "lora extract",
+        "lora merge", "lora extract", "publish",
         "init",
         "run", "undo", "history", "doctor", "models list",
         "models download", "models where", "jobs list", "jobs stop",

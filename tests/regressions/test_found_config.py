@@ -498,11 +498,11 @@ def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
 # Options whose value is a text and neither a path nor the name of a class. A new one has to be
 # declared as a path (`path=...`), as code (`imports_code=...`), or to be added here.
 TEXTS = set(
-    "additional allow_host bg blocks caption_prefix caption_suffix class_name detector encoding "
-    "exclude host keep_duplicates keep_tokens_separator lr_decay_steps lr_scheduler "
-    "lr_scheduler_args lr_warmup_steps model name negative network_args only optimizer_args "
-    "output_name prefix provider replace revision secondary_separator skip tagger "
-    "training_comment trigger where".split()
+    "additional allow_host base bg blocks caption_prefix caption_suffix class_name detector "
+    "encoding exclude host keep_duplicates keep_tokens_separator license lr_decay_steps "
+    "lr_scheduler lr_scheduler_args lr_warmup_steps model name negative network_args only "
+    "optimizer_args output_name prefix provider replace repo revision secondary_separator skip "
+    "tagger tags training_comment trigger where".split()
 )
 
 
@@ -523,6 +523,7 @@ def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
     counts = {(d.name, d.about.counts_from) for t, d in OPTIONS if not t.startswith("lora-")}
     assert {name for name, source in counts if source == "command line"} == {
         "allow_host", "host", "open", "port",
+        "repo", "public", "trigger", "base", "replace_card",
     }  # fmt: skip
     assert {name for name, source in counts if source == "named file"} == {
         "follow_links", "link",

@@ -271,6 +271,10 @@ ELSEWHERE = {
     "--as-lora": ("tests/lora_files", "as_lora"),
     "dsk lora check": ("tests/lora_files", "check"),
     "all the same with --force": ("tests/lora_files", "force"),
+    "dsk layout makes": ("tests/cli/test_publish.py", "replace each other"),
+    "give another --repo": ("tests/cli/test_publish.py", "--public"),
+    "leave out --public": ("tests/cli/test_publish.py", "--public"),
+    "name it with --repo": ("tests/cli/test_publish.py", "no repository"),
     "give one of --rank": ("tests/lora_files", "rank"),
     "name it as a file of options": ("tests/regressions/test_foreign_configs.py", "options"),
 }

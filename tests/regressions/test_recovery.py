@@ -38,6 +38,7 @@ ARGUMENTS = {
     "rules": ("dataset/train/2_x", "--exclude", "lips"),
     "run": ("dataset",),
     "scores": ("dataset/train/2_x/a1.png",),
+    "publish": ("dataset", "--repo", "me/x"),
     "tag": ("dataset/train/2_x",),
     "train": ("dataset", "--set", "pretrained_model_name_or_path=none.safetensors"),
     "undo": ("dataset",),

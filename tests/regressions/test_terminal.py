@@ -69,6 +69,7 @@ LINES = {
     "lora convert": ["lora", "convert", "a.safetensors", "--to", "diffusers"],
     "lora merge": ["lora", "merge", "a.safetensors", "b.safetensors", "--out", "ab.safetensors"],
     "lora extract": ["lora", "extract", "a.safetensors", "b.safetensors"],
+    "publish": ["publish", "a.safetensors", "--repo", "me/sks", "--dry-run"],
     "jobs list": ["jobs", "list"],
     "jobs stop": ["jobs", "stop"],
     "models list": ["models", "list"],

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datasetkit.core.errors import DatasetError
 from datasetkit.core.files import display
-from datasetkit.core.records import Failed, LeftOut
+from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
+from datasetkit.dataset.exports import ImageText
 from datasetkit.dataset.repeats import BatchSettings, ConceptImages
 from datasetkit.images.scan import scan, sizes
 from datasetkit.options.dataset import PlanRepeatsOptions
@@ -75,3 +76,24 @@ def no_usable_image(folder: Path, failed: Sequence[Failed]) -> DatasetError:
     has_path = display(first.path) in first.error
     reason = first.error if has_path else f"{display(first.path.name)}: {first.error}"
     return DatasetError(f"{display(folder)} has no usable image: {reason}", hint=first.hint)
+
+
+def scan_all(
+    concepts: Sequence[ConceptSet], store: Store
+) -> tuple[list[tuple[ConceptSet, ImageRecord]], list[Failed], list[LeftOut]]:
+    """Return the images of all concepts, each with its concept, those that cannot be used, and the
+    other files that are left out.
+    """
+    scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in concepts]
+    records = [(concept, record) for concept, scanned in scans for record in scanned.records]
+    failed = [failed for _, scanned in scans for failed in scanned.failed]
+    return records, failed, [item for _, scanned in scans for item in scanned.left_out]
+
+
+def image_text(image: tuple[ConceptSet, ImageRecord]) -> ImageText:
+    """Return an image with its caption, without one with its concept: what trainers read."""
+    concept, record = image
+    caption = record.caption
+    if caption is None or caption.is_empty:
+        caption = Caption((concept.name,))
+    return ImageText(record.path.absolute(), caption)
