@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         PlanRepeatsOptions,
         ReportOptions,
     )
+    from datasetkit.options.find_lr import FindLrOptions
     from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
     from datasetkit.options.lora import (
         LoraCheckOptions,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.faces_crop import crop_faces
     from datasetkit.verbs.faces_erase import erase_faces
     from datasetkit.verbs.faces_list import list_faces
+    from datasetkit.verbs.find_lr import find_lr
     from datasetkit.verbs.history import forget, history, interrupted, projects_below, recover
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.init import init
@@ -99,6 +101,7 @@ __all__ = [
     "CutoutOptions",
     "ExportOptions",
     "FacesOptions",
+    "FindLrOptions",
     "ImportOptions",
     "LayoutOptions",
     "LoraCheckOptions",
@@ -128,6 +131,7 @@ __all__ = [
     "erase_faces",
     "export",
     "find_config",
+    "find_lr",
     "forget",
     "generate_reg",
     "groups",
@@ -175,6 +179,7 @@ _OPTIONS = {
     "CutoutOptions": "images",
     "ExportOptions": "dataset",
     "FacesOptions": "images",
+    "FindLrOptions": "find_lr",
     "ImportOptions": "dataset",
     "LayoutOptions": "dataset",
     "LoraCheckOptions": "lora",
@@ -204,6 +209,7 @@ _VERBS = {
     "download": "models_download",
     "erase_faces": "faces_erase",
     "export": "export",
+    "find_lr": "find_lr",
     "forget": "history",
     "generate_reg": "reg_generate",
     "groups": "rules",

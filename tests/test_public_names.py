@@ -9,7 +9,7 @@ from datasetkit import api
 from datasetkit.options import toml
 
 VERBS = """
-    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
+    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config find_lr
     forget generate_reg groups history import_captions init interrupted jobs layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
     plan_publishing plan_repeats plan_training projects_below publish
@@ -17,7 +17,8 @@ VERBS = """
     scores stop_job tag train undo where
 """.split()
 NOUNS = """
-    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions ImportOptions
+    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions FindLrOptions
+    ImportOptions
     LayoutOptions LoraCheckOptions LoraResizeOptions LoraConvertOptions LoraMergeOptions
     LoraExtractOptions
     PlanRepeatsOptions PublishOptions RegGenerateOptions RegOptions RenameOptions ReportOptions
@@ -66,7 +67,7 @@ def test_the_tables_of_dsk_toml_are_these():
     names = """
         run dataset rename faces resize cutout tag rules plan-repeats layout reg reg-generate report
         check review export import
-        train publish lora-check lora-resize lora-convert lora-merge lora-extract
+        train publish find-lr lora-check lora-resize lora-convert lora-merge lora-extract
     """
     assert sorted(toml.TABLES) == sorted(names.split())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -100,7 +100,7 @@ class StepLog:
     seconds: float = 0.0
 
 
-def steps(setup: TrainingSetup, *, start: int = 0, workers: int = WORKERS) -> Iterator[StepLog]:
+def steps(setup: TrainingSetup, *, start: int = 0, workers: int = WORKERS) -> Generator[StepLog]:
     """Train from step `start` (0: the first) to the last one, and yield the log of each step.
 
     workers: threads that read images ahead; their number does not change the result.

@@ -43,6 +43,7 @@ _AFTER = {
     "plan-repeats": _PLAN,
     "scores": _NOTHING,
     "doctor": _NOTHING,
+    "find-lr": _NOTHING,
     "lora info": _NOTHING,
     "lora check": _NOTHING,
     "lora resize": _PLAN,

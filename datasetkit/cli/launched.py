@@ -20,7 +20,7 @@ from datasetkit.core.stopping import RunPause, Terminated
 from datasetkit.verbs.train import is_first_failure, launched_processes, read_setting
 
 if TYPE_CHECKING:
-    from datasetkit.verbs.train import PlanTrainingResult
+    from datasetkit.verbs.shared.training_plan import PlanTrainingResult
 
 _SWITCHES: Final = ("--resume", "--extend", "--dry-run", "--allow-import")
 

@@ -85,6 +85,7 @@ def register_commands() -> None:
         "dataset",
         "check",
         "train",
+        "find_lr",
         "lora",
         "publish",
         "project",

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         MemoryEstimate,
         TrainedLora,
     )
-    from datasetkit.verbs.train import PlanTrainingResult, TrainResult
+    from datasetkit.verbs.shared.training_plan import PlanTrainingResult
+    from datasetkit.verbs.train import TrainResult
 
 _NAMED = 3
 _NOTABLE = 0.1  # of the time of the steps: time beside them is shown from this share on

@@ -17,9 +17,18 @@ from datasetkit.cli.main import app
 
 if TYPE_CHECKING:
     from datasetkit.api import RunContext
-    from datasetkit.verbs.train import PlanTrainingResult, TrainResult
+    from datasetkit.verbs.shared.training_plan import PlanTrainingResult
+    from datasetkit.verbs.train import TrainResult
 
 PANEL = "Train"
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help=r"An option of \[train], before those of the files. Repeatable.",
+    ),
+]
 
 
 @command(app, panel=PANEL)
@@ -46,14 +55,7 @@ def train(
             metavar="FILE", help="sd-scripts' dataset.toml, instead of DIR.", show_default=False
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help=r"An option of \[train], before those of the files. Repeatable.",
-        ),
-    ] = None,
+    set_: Settings = None,
     allow_import: Annotated[
         bool,
         typer.Option(

@@ -47,6 +47,7 @@ TABLES: Final[Mapping[str, str]] = {
     "import": "dataset:ImportOptions",
     "train": "train:TrainOptions",
     "publish": "publish:PublishOptions",
+    "find-lr": "find_lr:FindLrOptions",
     "lora-check": "lora:LoraCheckOptions",
     "lora-resize": "lora:LoraResizeOptions",
     "lora-convert": "lora:LoraConvertOptions",

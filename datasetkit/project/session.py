@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,15 +65,18 @@ class Project:
         generated: Sequence[str] = (),
         outputs: Sequence[Output] = (),
         triggers: Mapping[Path, Sequence[str]] | None = None,
+        edited: Collection[Path] = (),
     ) -> int | None:
         """Apply a plan and return its number in the history; in a dry run, only check it.
+
+        edited: files of the user that the command was asked to edit.
 
         See Journal.apply. Raises InputError for a path that a link in the project leads out of it,
         PlanConflict for an output in the place of a file that dsk did not write, StorageError where
         the disk has no room for copies.
         """
         self.require_inside(plan)
-        self.require_own(plan)
+        self.require_own(plan, edited)
         require_space(plan)
         if self.context.dry_run:
             self.journal.check(plan)
@@ -110,7 +113,7 @@ class Project:
                     hint="name the folder that it points to, or remove it",
                 )
 
-    def require_own(self, plan: Plan) -> None:
+    def require_own(self, plan: Plan, edited: Collection[Path] = ()) -> None:
         """Raise PlanConflict where a table, chart or export of a plan would replace a file that dsk
         did not write. Captions are not meant: each verb decides about those that a person edited.
         """
@@ -121,6 +124,7 @@ class Project:
             if isinstance(op, WriteText | WriteBytes)
             and op.path.suffix.lower() not in _CAPTIONS
             and op.path not in moved_away
+            and op.path not in edited
             and op.path.is_file()
             and op.over == op.path.read_bytes()  # else FileChanged says more
             and not self._is_own(op)

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     check,
     cutout,
     faces,
+    find_lr,
     images,
     lora_resize,
     resize,
@@ -27,7 +28,18 @@ from tests.benchmarks import (
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.model import TINY, Vit
 
-NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review", "undo", "lora-resize")
+NAMES = (
+    "resize",
+    "tag",
+    "check",
+    "cutout",
+    "faces",
+    "train",
+    "review",
+    "undo",
+    "lora-resize",
+    "find-lr",
+)
 # The model takes half a second an image, so five rounds on all of them would last half an hour.
 RESIZED, TAGGED, CHECKED, CUT, FACED, ROUNDS = 200, 60, 60, 16, 60, 5
 # What is cut out was shrunk before: sides of about a third of a camera's. Of more images some
@@ -55,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in (asked.name,) if asked.name else NAMES:
             if name == "lora-resize":
                 print(lora_resize.table(lora_resize.measure(asked.rounds or 3)), flush=True)
+                continue
+            if name == "find-lr":
+                seeds = (0,) if asked.quick else find_lr.SEEDS
+                print(find_lr.table("unet", find_lr.measure(work, "unet", seeds)), flush=True)
                 continue
             if name in ("review", "undo"):
                 print((_reviewed if name == "review" else _undone)(asked, work), flush=True)

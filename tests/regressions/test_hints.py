@@ -231,6 +231,9 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "search without it, such as with --set": ("tests/cli/test_find_lr.py", "network_args=[]"),
+    "or search without --write and use --set": ("tests/cli/test_find_lr.py", '"init"'),
+    "=1e-4, without network_train": ("tests/cli/test_find_lr.py", "text_encoder_lr=1e-4"),
     "jobs list shows those that have ended": ("tests/regressions/test_jobs.py", '"jobs", "list"'),
     "jobs list shows the ids": ("tests/regressions/test_jobs.py", '"jobs", "list"'),
     "jobs list shows those that are": ("tests/regressions/test_jobs.py", '"jobs", "list"'),

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "faces crop": ("dataset/train/2_x",),
     "faces erase": ("dataset/train/2_x",),
     "faces list": ("dataset/train/2_x",),
+    "find-lr": ("dataset", "--set", "pretrained_model_name_or_path=none.safetensors"),
     "import": ("dataset/train/2_x",),
     "layout": ("2_x=imgs",),
     "plan-repeats": ("dataset",),

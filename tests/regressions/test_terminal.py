@@ -60,6 +60,8 @@ LINES = {
     "import": ["import", "photos", "--dry-run"],
     "train": ["train", "set", "--dry-run", "--set", "max_train_epochs=2", "--set",
               "min_bucket_reso=64", "--set", "resolution=64"],
+    "find-lr": ["find-lr", "set", "--dry-run", "--set", "pretrained_model_name_or_path=tiny",
+                "--set", "min_bucket_reso=64", "--set", "resolution=64"],
     "run": ["run", "--dry-run"],
     "history": ["history", "."],
     "undo": ["undo", "imgs", "--dry-run"],

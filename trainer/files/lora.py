@@ -121,16 +121,27 @@ def _adapt(
 
 @torch.no_grad()
 def _init(module: LoraModule, seed: int) -> None:
+    for tensor in module.tensors.values():
+        tensor.data = tensor.data.float()
+        tensor.requires_grad_(True)
+    _draw(module, seed)
+
+
+@torch.no_grad()
+def _draw(module: LoraModule, seed: int) -> None:
     """Draw the initial values with a generator per module, so that they do not depend on the other
     modules.
     """
     digest = hashlib.sha256(json.dumps([seed, module.name]).encode("ascii")).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-    for tensor in module.tensors.values():
-        tensor.data = tensor.data.float()
-        tensor.requires_grad_(True)
     module.method.init(module.factors, generator)
     module.tensors[module.zero_init].zero_()
+
+
+def draw(lora: Lora, seed: int) -> None:
+    """Give a network the initial factors of a seed again; DoRA's magnitudes are not touched."""
+    for module in lora.modules:
+        _draw(module, seed)
 
 
 # ---- files

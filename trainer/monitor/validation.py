@@ -63,6 +63,13 @@ def choose_images(
     An image that is trained at several resolutions is measured at each of them.
     """
     held = plan.held_out[: options.max_validation_steps]
+    return held, training_images(plan, options, len(held))
+
+
+def training_images(
+    plan: TrainingPlan, options: TrainOptions, number: int
+) -> tuple[TrainImage, ...]:
+    """Return so many training images to measure, chosen by content."""
     trained = {
         (p.id, p.subset.block.number): p for p in reversed(plan.images) if not p.subset.is_reg
     }
@@ -71,8 +78,7 @@ def choose_images(
         fraction = validation_split.fraction_of(image.id, seed(options))
         return fraction, image.subset.block.number
 
-    ranked = sorted(trained.values(), key=rank)
-    return held, tuple(ranked[: len(held)])
+    return tuple(sorted(trained.values(), key=rank)[:number])
 
 
 def seed(options: TrainOptions) -> int:

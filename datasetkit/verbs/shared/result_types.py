@@ -21,6 +21,7 @@ from taggers.models import ModelFiles, ModelRow
 from trainer.files.run_files import EarlierRun
 from trainer.lora_files.checks import LoraFinding
 from trainer.lora_files.describe import LoraDescription
+from trainer.lr_search.rules import PartSearch
 from trainer.plan.disk import DiskEstimate
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
@@ -47,6 +48,7 @@ __all__ = [
     "MemoryEstimate",
     "ModelFiles",
     "ModelRow",
+    "PartSearch",
     "Plan",
     "ProjectHistory",
     "RecoverResult",
