@@ -130,7 +130,7 @@ def train(
             processes().wait_for_everyone()
         _encode(run, folder, reporter)
         reporter.phase("reading the base model's hash")  # of a file of 7 GB it takes seconds
-        files = _own_files(run, folder, name, state)
+        files = _own_files(run, folder, name, state, reporter)
         with _recorded_end(files):
             start = 0 if state is None else state.step
             outputs = _RunOutputs(run, folder, name, start, files, prompts, reporter)
@@ -160,7 +160,11 @@ def _output_folder(folder: Path, name: str, resume: bool, wait: bool) -> Iterato
 
 
 def _own_files(
-    run: TrainingSetup, folder: Path, name: str, state: TrainingState | None
+    run: TrainingSetup,
+    folder: Path,
+    name: str,
+    state: TrainingState | None,
+    reporter: Reporter,
 ) -> RunFiles | None:
     """Begin the record of a run's files; None in all processes but the main one, which wait for it.
 
@@ -184,6 +188,7 @@ def _own_files(
                 "plan": _plan_summary(run),
                 "versions": run_files.versions(),
             },
+            warn=reporter.warn,
         )
         if state is not None and (later := run_files.written_later(folder, name, state.step)):
             files.set_aside(later)
@@ -357,10 +362,14 @@ class _RunOutputs:
         self.plot_path = folder / f"{name}-loss.png"
         if files is not None:
             files.add(*_changing_files(run, name, prompts))
+            self.metrics_path = folder / files.claim(self.metrics_path.name)
         self._writers = _writers(run, self.metrics_path, start, files, reporter)
-        sheet = PreviewContactSheet(folder, name, start)
+        replacing = files.replacing if files is not None else None
+        sheet = PreviewContactSheet(folder, name, start, replacing)
         self.previews = Previews(run, prompts, sheet, files, self._writers, reporter)
-        self.validator = Validator(run, folder, name, start) if run.plan.held_out else None
+        self.validator = (
+            Validator(run, folder, name, start, replacing) if run.plan.held_out else None
+        )
         self.last_validation: ValidationPoint | None = None
 
     def before_first_step(self) -> None:
@@ -422,18 +431,19 @@ class _RunOutputs:
         self._reporter.phase("plotting the loss")
         rows = metrics.read_rows(self.metrics_path)
         files = save_lora.saved_files(self._folder, self._name)
-        loss_plot.plot(
-            rows,
-            self.plot_path,
-            title=self._name,
-            facts=_plot_facts(self._run),
-            per_epoch=self._run.plan.totals.steps_per_epoch,
-            saved=save_lora.saved_steps(files, self._name, rows),
-        )
+        with self._files.replacing(self.plot_path.name) as self.plot_path:
+            loss_plot.plot(
+                rows,
+                self.plot_path,
+                title=self._name,
+                facts=_plot_facts(self._run),
+                per_epoch=self._run.plan.totals.steps_per_epoch,
+                saved=save_lora.saved_steps(files, self._name, rows),
+            )
         self._reporter.phase("checking the LoRA")
         try:
             with self._run.inference_weights():
-                remarks = check_files(self._run, self._folder, self._name)
+                remarks = check_files(self._run, self._files)
         except LoraCheckFailed as error:
             raise self._refused(error, self._files) from error
         saved_states.discard_pauses(self._files)
@@ -562,11 +572,12 @@ def _writers(
     return writers
 
 
-def check_files(run: TrainingSetup, folder: Path, name: str) -> tuple[str, ...]:
+def check_files(run: TrainingSetup, files: RunFiles) -> tuple[str, ...]:
     """Run the LoRA check and the round-trip check on the final files; return the remarks."""
     dtype = DTYPES[run.options.save_precision]
     unreachable = run.family.unreachable(run.parts, run.options.clip_skip)
-    kohya, diffusers = folder / f"{name}.safetensors", folder / f"{name}.diffusers.safetensors"
+    endings = (".safetensors", ".diffusers.safetensors")
+    kohya, diffusers = (files.path(f"{files.name}{ending}") for ending in endings)
     if run.options.lora_format == "diffusers":
         result = lora_check.check_tensors(
             lora.kohya_tensors(run.lora, dtype), run.lora, name=diffusers.name,

@@ -432,7 +432,7 @@ def test_a_file_is_listed_before_it_is_written(out, monkeypatch):
 def test_the_end_of_a_run_is_recorded_with_all_hashes(out):
     files = RunFiles.start(out, "k", STARTED, {"options": {"seed": 1}, "plan": {}, "versions": {}})
     files.add(RunFile("k-metrics.jsonl", "metrics"), RunFile("k-loss.png", "loss plot"))
-    (out / "k-metrics.jsonl").write_bytes(b"{}\n")
+    (out / files.claim("k-metrics.jsonl")).write_bytes(b"{}\n")
     assert json.loads((out / "k-run.json").read_bytes())["status"] == "running"
     files.end("stopped", "2026-11-29T11:00:00Z")
     record = json.loads((out / "k-run.json").read_bytes())

@@ -181,11 +181,10 @@ def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(
     name = f"{form}_tensors"
     monkeypatch.setattr(lora, name, sabotaged(getattr(lora, name), change))
     log = StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
-    save_lora.save(
-        made, RunFiles.start(tmp_path, "sks", ""), "sks", save_lora.run_facts(made, "sks"), log
-    )
+    files = RunFiles.start(tmp_path, "sks", "")
+    save_lora.save(made, files, "sks", save_lora.run_facts(made, "sks"), log)
     with pytest.raises(LoraCheckFailed, match=rf"^{file} failed the LoRA check") as caught:
-        run.check_files(made, tmp_path, "sks")
+        run.check_files(made, files)
     assert caught.value.exit_code == 21
     assert load_file(tmp_path / file)
 
@@ -193,7 +192,6 @@ def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(
 def test_files_of_a_run_pass(trained, tmp_path):
     made = replace(trained, options=replace(trained.options, lora_format="both"))
     log = StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
-    save_lora.save(
-        made, RunFiles.start(tmp_path, "sks", ""), "sks", save_lora.run_facts(made, "sks"), log
-    )
-    assert run.check_files(made, tmp_path, "sks") == ()
+    files = RunFiles.start(tmp_path, "sks", "")
+    save_lora.save(made, files, "sks", save_lora.run_facts(made, "sks"), log)
+    assert run.check_files(made, files) == ()

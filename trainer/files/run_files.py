@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -255,16 +255,33 @@ def previous_folders(folder: Path, name: str) -> list[Path]:
 
 # ---- the files of the run that is going on
 
+# Gives the path to write a file of a run to, which is this run's own afterwards.
+Replacing = Callable[[str], AbstractContextManager[Path]]
+
+
+def unchecked(folder: Path) -> Replacing:
+    """Write files to a folder under their usual names."""
+    return lambda name: nullcontext(folder / name)
+
 
 class RunFiles:
     """The files of the run that is going on. Each is listed before it is written, so that after a
     kill none is there that no manifest lists.
+
+    What the run did not write is never replaced: a file gets another name, which is said once.
     """
 
-    def __init__(self, folder: Path, manifest: RunManifest) -> None:
+    def __init__(
+        self, folder: Path, manifest: RunManifest, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.folder, self.name = folder, manifest.name
-        self._manifest = manifest
+        self._manifest, self._warn = manifest, warn
         self._files = {file.name: file for file in manifest.files}
+        # What this run has written -> its hash; None for a state, what was there at the start, and
+        # what was not written here.
+        present = (f.name for f in manifest.files if run_manifest.exists(folder, f))
+        self._own: dict[str, str | None] = dict.fromkeys(present)
+        self._other_names: dict[str, str] = {}
 
     @property
     def started(self) -> str:
@@ -273,10 +290,15 @@ class RunFiles:
 
     @classmethod
     def start(
-        cls, folder: Path, name: str, started: str, facts: Mapping[str, Any] | None = None
+        cls,
+        folder: Path,
+        name: str,
+        started: str,
+        facts: Mapping[str, Any] | None = None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> RunFiles:
-        """Begin a manifest, or go on with the one that is there: of a run that is resumed. Raises
-        InputError, StorageError.
+        """Begin a manifest, or go on with the one that is there: of a run that is resumed. warn:
+        says that a file gets another name. Raises InputError, StorageError.
         """
         manifest = run_manifest.read(folder, name)
         if manifest is None:  # states that were copied here are resumed without one
@@ -284,7 +306,8 @@ class RunFiles:
             manifest = RunManifest(
                 name, started, files=tuple(_with_hash(folder, file) for file in adopted)
             )
-        files = cls(folder, replace(manifest, status="running", ended=None, facts=facts or {}))
+        running = replace(manifest, status="running", ended=None, facts=facts or {})
+        files = cls(folder, running, warn)
         files._write()
         return files
 
@@ -306,10 +329,69 @@ class RunFiles:
     ) -> Path:
         """List a file and write it, completely or not at all; return its path."""
         sha256 = hashlib.sha256(data).hexdigest()
+        name = self.claim(name)
         self.add(RunFile(name, kind, step, epoch, len(data), sha256))
         path = self.folder / name
         write_atomic(path, data)
+        self._own[name] = sha256
         return path
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Give the path to write a listed file to, which may be written again later. Raises
+        StorageError.
+        """
+        name = self.claim(name)
+        yield self.folder / name
+        path = self.folder / name
+        self._own[name] = file_sha256(path) if path.is_file() else None
+
+    def claim(self, name: str) -> str:
+        """Return the name under which a file can be written: another one, if something that this
+        run did not write, or that somebody has changed since, has its name. Raises StorageError.
+
+        Whatever appears between this and the write is replaced: no rename that works on all file
+        systems refuses to.
+        """
+        current = self._other_names.get(name, name)
+        if not os.path.lexists(self.folder / current) or self._is_own(current):
+            self._own.setdefault(current, None)
+            return current
+        mark, number = stamp(self.started), 1
+        other = run_manifest.marked(self.name, name, mark)
+        while os.path.lexists(self.folder / other):
+            number += 1
+            other = run_manifest.marked(self.name, name, f"{mark}-{number}")
+        self._other_names[name] = other
+        self._own[other] = None
+        if current in self._own:
+            self._keep(current)
+        if current in self._files:
+            self._files[other] = replace(self._files.pop(current), name=other)
+            self._write()
+        self._warn(
+            f"{display(self.folder / current)} was not written by this run, and is not replaced: "
+            f"saved as {display(other)}"
+        )
+        return other
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file by its usual name."""
+        return self.folder / self._other_names.get(name, name)
+
+    def _is_own(self, name: str) -> bool:
+        if name not in self._own:
+            return False
+        path, sha256 = self.folder / name, self._own[name]
+        with suppress(OSError):
+            return sha256 is None or (not path.is_symlink() and file_sha256(path) == sha256)
+        return False
+
+    def _keep(self, name: str) -> None:
+        """No longer count a file that somebody has changed as one of this run."""
+        self._own.pop(name, None)
+        kept = dict.fromkeys((*self._manifest.kept, name))
+        self._manifest = replace(self._manifest, kept=tuple(kept))
 
     def listed(self, kind: str) -> list[RunFile]:
         """Return the files of a kind that exist, in the order of their names."""
@@ -331,8 +413,8 @@ class RunFiles:
                 with writing(path):
                     discard(path)
             if run_manifest.exists(self.folder, file):
-                kept = dict.fromkeys((*self._manifest.kept, file.name))
-                self._manifest = replace(self._manifest, kept=tuple(kept))
+                self._keep(file.name)
+            self._own.pop(file.name, None)
             del self._files[file.name]
         if files:
             self._write()
@@ -347,6 +429,7 @@ class RunFiles:
             _require_folder(place)
         _rename(files, self.folder, target)
         for name in names:
+            self._own.pop(name, None)
             del self._files[name]
         self._write()
         return target
@@ -356,17 +439,24 @@ class RunFiles:
         Raises StorageError.
         """
         before = self._files[old]
+        new = replace(new, name=self.claim(new.name))
         self.add(replace(new, size=before.size, sha256=before.sha256))
         with writing(self.folder / new.name):
             (self.folder / old).replace(self.folder / new.name)
             sync_folders([self.folder])
+        self._own[new.name] = self._own.pop(old, None)
         del self._files[old]
         self._write()
         return self.folder / new.name
 
     def end(self, status: Status, ended: str) -> None:
         """Record how the run ended, with the hashes of files that changed until now."""
-        present = [f for f in self._files.values() if run_manifest.exists(self.folder, f)]
+        present = [
+            file
+            for file in self._files.values()
+            if run_manifest.exists(self.folder, file)
+            if file.name in self._own or file.kind == "state"  # else it has appeared
+        ]
         self._files = {file.name: _with_hash(self.folder, file) for file in present}
         self._manifest = replace(self._manifest, status=status, ended=ended)
         self._write()

@@ -29,21 +29,23 @@ _NOT_READ: Final = "set another output_name, or move it and the files of that ru
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
-# The kinds of files: what follows the run's name. A state is a folder.
+# What a run puts behind the name of a file, if something that it did not write has the usual name.
+_MARK: Final = r"-[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
+# The kinds of files: what follows the run's name, with the place of the mark. A state is a folder.
 _NAMES: Final = {
-    "lora": r"(-[0-9]{6,}|-step[0-9]{8,}|-best)?(\.diffusers)?\.safetensors",
-    "failed lora": r"-failed-check(\.diffusers)?\.safetensors",
-    "state": r"-state-(pause-)?[0-9]{8,}",
-    "metrics": r"-metrics\.jsonl",
-    "loss plot": r"-loss\.png",
-    "validation": r"-validation\.jsonl",
-    "best": r"-best\.json",
-    "contact sheet": r"-samples\.png",
+    "lora": r"(-[0-9]{6,}|-step[0-9]{8,}|-best)?{mark}(\.diffusers)?\.safetensors",
+    "failed lora": r"-failed-check{mark}(\.diffusers)?\.safetensors",
+    "state": r"-state-(pause-)?[0-9]{8,}{mark}",
+    "metrics": r"-metrics{mark}\.jsonl",
+    "loss plot": r"-loss{mark}\.png",
+    "validation": r"-validation{mark}\.jsonl",
+    "best": r"-best{mark}\.json",
+    "contact sheet": r"-samples{mark}\.png",
 }
 # The same in the folder of preview images.
 _PREVIEW_NAMES: Final = {
-    "preview": r"-([0-9]{6,}|step[0-9]{8,})-[0-9]{2,}\.png",
-    "previews": r"\.jsonl",
+    "preview": r"-([0-9]{6,}|step[0-9]{8,})-[0-9]{2,}{mark}\.png",
+    "previews": r"{mark}\.jsonl",
 }
 
 
@@ -100,9 +102,24 @@ def kind_of(name: str, file: str) -> str | None:
     if slash and folder != PREVIEWS:
         return None
     for kind, pattern in (_PREVIEW_NAMES if slash else _NAMES).items():
-        if re.fullmatch(re.escape(name) + pattern, last):
+        if re.fullmatch(re.escape(name) + pattern.replace("{mark}", f"({_MARK})?"), last):
             return kind
     return None
+
+
+def marked(name: str, file: str, mark: str) -> str:
+    """Return the name of a run's file with a mark. name: of the run; mark: a time without
+    separators, and perhaps a number.
+    """
+    start = file.index(name, file.rfind("/") + 1) + len(name)
+    stem, dot, ending = file[start:].partition(".")
+    return f"{file[:start]}{stem}-{mark}{dot}{ending}"
+
+
+def unmarked(name: str, file: str) -> str:
+    """Return the usual name of a run's file. name: of the run."""
+    start = file.index(name, file.rfind("/") + 1) + len(name)
+    return file[:start] + re.sub(rf"{_MARK}(?=\.|$)", "", file[start:])
 
 
 def give_equal_names(name: str, other: str) -> bool:

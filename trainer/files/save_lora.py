@@ -70,8 +70,9 @@ def _write(
 def saved_files(folder: Path, name: str) -> list[Path]:
     """Return the LoRA files that a run saved to a folder, the final ones last."""
     files = run_manifest.own_files(folder, name)
-    paths = [folder / file.name for file in files if file.kind == "lora"]
-    return sorted(paths, key=lambda p: (p.name.startswith(f"{name}."), p.name))
+    names = [file.name for file in files if file.kind == "lora"]
+    names.sort(key=lambda n: (run_manifest.unmarked(name, n).startswith(f"{name}."), n))
+    return [folder / file for file in names]
 
 
 def rename_failed(files: RunFiles) -> list[Path]:
@@ -80,7 +81,8 @@ def rename_failed(files: RunFiles) -> list[Path]:
     """
     kept = []
     for suffix in (".safetensors", ".diffusers.safetensors"):
-        final = next((f for f in files.listed("lora") if f.name == files.name + suffix), None)
+        current = files.path(files.name + suffix).name
+        final = next((f for f in files.listed("lora") if f.name == current), None)
         if final is not None:
             name = f"{files.name}-failed-check{suffix}"
             kept.append(files.rename(final.name, replace(final, name=name, kind="failed lora")))
@@ -98,8 +100,9 @@ def saved_steps(
     ends = {int(row["epoch"]): int(row["step"]) for row in rows if "loss" in row}
     steps: dict[int, str] = {}
     for file in files:
-        epoch = re.fullmatch(re.escape(name) + r"-(\d{6})(\.diffusers)?\.safetensors", file.name)
-        step = re.fullmatch(re.escape(name) + r"-step(\d{8})(\.diffusers)?\.safetensors", file.name)
+        usual = run_manifest.unmarked(name, file.name)
+        epoch = re.fullmatch(re.escape(name) + r"-(\d{6})(\.diffusers)?\.safetensors", usual)
+        step = re.fullmatch(re.escape(name) + r"-step(\d{8})(\.diffusers)?\.safetensors", usual)
         if epoch is not None and int(epoch[1]) in ends:
             steps[ends[int(epoch[1])]] = f"epoch {int(epoch[1])}"
         elif step is not None:
@@ -116,7 +119,8 @@ def prune(options: TrainOptions, files: RunFiles) -> None:
         if keep is None:
             continue
         pattern = re.compile(re.escape(files.name) + number + r"(\.diffusers)?\.safetensors")
-        numbers = {f: int(m[1]) for f in files.listed("lora") if (m := pattern.fullmatch(f.name))}
+        usual = {f: run_manifest.unmarked(files.name, f.name) for f in files.listed("lora")}
+        numbers = {f: int(m[1]) for f, name in usual.items() if (m := pattern.fullmatch(name))}
         kept = sorted(set(numbers.values()))[-keep:]
         files.delete([file for file, n in numbers.items() if n not in kept])
 

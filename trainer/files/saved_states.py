@@ -34,7 +34,10 @@ LORA, OPTIMIZER, STATE = "lora.safetensors", "optimizer.safetensors", "state.jso
 AVERAGE: Final = "average.safetensors"  # only with ema_decay
 _PAUSE: Final = "pause-"
 _MANIFEST: Final = "manifest.json"
-_STATE_NAME: Final = re.compile(r"(.+?)-state-(?:pause-)?[0-9]{8,}", re.DOTALL)
+_STATE_NAME: Final = re.compile(
+    r"(?P<run>.+)-state-(?P<pause>pause-)?(?P<step>[0-9]{8,})(-[0-9]{8}T[0-9]{6}Z(-[0-9]+)?)?",
+    re.DOTALL,
+)
 _FILES: Final = frozenset({LORA, OPTIMIZER, STATE, AVERAGE, _MANIFEST})
 
 
@@ -59,7 +62,8 @@ def write(files: RunFiles, step: int, contents: Mapping[str, bytes], *, pause: b
     """
     hashes = {file: hashlib.sha256(data).hexdigest() for file, data in contents.items()}
     manifest = json.dumps(hashes).encode("utf-8")
-    target = files.folder / f"{files.name}-state-{_PAUSE if pause else ''}{step:08d}"
+    usual = f"{files.name}-state-{_PAUSE if pause else ''}{step:08d}"
+    target = files.folder / files.claim(usual)
     size = sum(map(len, contents.values())) + len(manifest)
     sha256 = hashlib.sha256(manifest).hexdigest()
     files.add(RunFile(target.name, "state", step, size=size, sha256=sha256))
@@ -171,7 +175,7 @@ def names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     matches = (_STATE_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
-    return sorted({match[1] for match in matches if match})
+    return sorted({match["run"] for match in matches if match})
 
 
 def read(folder: Path) -> TrainingState:
@@ -216,8 +220,15 @@ def _read_json(path: Path) -> Any:
 
 
 def _is_pause(state: str) -> bool:
-    return state.rpartition("-")[0].endswith(f"-state-{_PAUSE.rstrip('-')}")
+    return _number(state)["pause"] is not None
 
 
 def _step(state: str) -> int:
-    return int(state.rpartition("-")[2])
+    return int(_number(state)["step"])
+
+
+def _number(state: str) -> re.Match[str]:
+    """Return the match of a state's name: its run, whether it is a pause, its step."""
+    match = _STATE_NAME.fullmatch(state)
+    assert match is not None, state
+    return match

@@ -17,6 +17,7 @@ from datasetkit.core.words import counted
 from datasetkit.figure_style import EMPTY, FAINT, INK, font
 from datasetkit.images import pixels
 from datasetkit.images.contact_sheet import fit_text, wrap_text
+from trainer.files.run_files import Replacing, unchecked
 from trainer.files.run_manifest import PREVIEWS
 from trainer.monitor.metrics import read_rows
 from trainer.monitor.prompts import Prompt
@@ -40,25 +41,25 @@ class PreviewContactSheet:
     """The preview images of a run, recorded in `sample/<name>.jsonl` for resumed runs.
 
     start: the step that the run continues from; later images are generated again. 0: a new run with
-    a new contact sheet.
+    a new contact sheet. replacing: gives the paths to write to.
     """
 
     folder: Path
     name: str
     start: int = 0
+    replacing: Replacing | None = None
+    path: Path = field(init=False)
+    _write_to: Replacing = field(init=False)
     _lines: list[dict[str, Any]] = field(default_factory=list)
     _small: dict[str, Image.Image] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._write_to = self.replacing or unchecked(self.folder)
+        self.path = self.folder / f"{self.name}-samples.png"
         rows = read_rows(self._record, _is_record) if self.start else []
         self._lines = [
             line for line in rows if line["step"] <= self.start and self._file(line).is_file()
         ]
-
-    @property
-    def path(self) -> Path:
-        """Return the path of the contact sheet."""
-        return self.folder / f"{self.name}-samples.png"
 
     @property
     def _record(self) -> Path:
@@ -84,15 +85,18 @@ class PreviewContactSheet:
         self._lines = [line for line in self._lines if line["step"] != step]
         files = self.file_names(stem, len(images))
         for number, (name, (prompt, image)) in enumerate(zip(files, images, strict=True)):
-            pixels.save(image, self.folder / name)
-            file = Path(name).name
+            with self._write_to(name) as path:
+                pixels.save(image, path)
+            file = path.name
             self._small[file] = _thumbnail(image)
             self._lines.append(
                 {"step": step, "epoch": epoch, "file": file, "place": number, **asdict(prompt)}
             )
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self._lines)
-        write_atomic(self._record, text.encode("utf-8"))
-        pixels.save(self.draw(), self.path)
+        with self._write_to(f"{PREVIEWS}/{self._record.name}") as path:
+            write_atomic(path, text.encode("utf-8"))
+        with self._write_to(f"{self.name}-samples.png") as self.path:
+            pixels.save(self.draw(), self.path)
 
     def draw(self) -> Image.Image:
         """Return the contact sheet, without images that somebody has replaced by something else."""

@@ -26,6 +26,7 @@ from trainer import finite, loop
 from trainer.data import captions, pixels, seeds
 from trainer.data.captions import CaptionOptions
 from trainer.data.prefetch import PreparedSample
+from trainer.files.run_files import Replacing, unchecked
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor import preview
 from trainer.monitor.metrics import ValidationPoint, read_rows
@@ -175,13 +176,15 @@ def compare(
 class Validator:
     """Validates a run and records the losses in `<name>-validation.jsonl`.
 
-    start: the step that the run continues from; records of later steps are dropped.
+    start: the step that the run continues from; records of later steps are dropped. replacing:
+    gives the paths to write to.
     """
 
     setup: TrainingSetup
     folder: Path
     name: str
     start: int = 0
+    replacing: Replacing | None = None
     best: BestStep | None = None
     _lines: list[dict[str, Any]] = field(default_factory=list)
     _images: tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]] = ((), ())
@@ -220,7 +223,7 @@ class Validator:
         self._lines = [*(old for old in self._lines if old["step"] != step), line]
         if self.setup.device_context.is_main:
             text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in self._lines)
-            write_atomic(self._record, text.encode("utf-8"))
+            self._write(self._record, text)
         return point
 
     def improved(self, point: ValidationPoint) -> bool:
@@ -230,7 +233,11 @@ class Validator:
     def record_best(self, point: ValidationPoint) -> None:
         """Record that the best LoRA was saved after this step."""
         self.best = BestStep(point.step, point.epoch, point.loss, point.change, point.error)
-        write_atomic(self._best, json.dumps(asdict(self.best)).encode("utf-8"))
+        self._write(self._best, json.dumps(asdict(self.best)))
+
+    def _write(self, path: Path, text: str) -> None:
+        with (self.replacing or unchecked(self.folder))(path.name) as path:
+            write_atomic(path, text.encode("utf-8"))
 
     def _before(self) -> tuple[Tensor, Tensor] | None:
         """Return the losses before the first step; None without a record of these images."""
