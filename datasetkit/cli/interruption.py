@@ -112,6 +112,11 @@ def typed(arguments: Sequence[str], *more: str) -> str:
     return shell_line([*_program(), *words])
 
 
+def dsk_line(*words: str) -> str:
+    """Return a command of dsk as one would type it."""
+    return shell_line([*_program(), *words])
+
+
 def shell_line(words: Sequence[str]) -> str:
     """Return words as a line for bash and zsh that can be printed and pasted."""
     return " ".join(map(_shell_word, words))

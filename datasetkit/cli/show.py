@@ -90,8 +90,15 @@ def excluded(number: int) -> str:
 
 def from_here(path: Path) -> str:
     """Return a path relative to the current folder if it is inside it, else as given."""
+    return display(typed_path(path))
+
+
+def typed_path(path: Path) -> str:
+    """Return the same as an argument of a command: unusual characters are left to the shell's
+    quotes.
+    """
     absolute, here = path.absolute(), Path.cwd()
-    return display(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 
 
 def size_of(count: float) -> str:

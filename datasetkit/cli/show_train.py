@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasetkit.cli.console import counted, images, listed, say, table, warn
-from datasetkit.cli.interruption import NextStep
-from datasetkit.cli.show import from_here, problems, size_of
+from datasetkit.cli.interruption import NextStep, dsk_line, shell_line
+from datasetkit.cli.show import from_here, problems, size_of, typed_path
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     if result.ignored:
         keys = ", ".join(sorted(result.ignored))
         say(f"without an effect here (docs/from-sd-scripts.md says why): {keys}", "dim")
+    if result.options.logging_dir:
+        say(f"TensorBoard: {_tensorboard(result.options.logging_dir)}", "dim")
     problems(result.failed)
     _earlier_run(result.earlier_run)
     _steps(result)
@@ -64,6 +66,22 @@ def trained(result: TrainResult, dry_run: bool) -> None:
         say(f"LR schedule: {display(result.lr_schedule_plot)}")
     if result.training is not None:
         _lora(result.training)
+        _next_steps(result.training, result.plan.options)
+
+
+def _tensorboard(logging_dir: str) -> str:
+    """Return the command that opens TensorBoard on all runs of a folder."""
+    return shell_line(["tensorboard", "--logdir", typed_path(Path(logging_dir))])
+
+
+def _next_steps(lora: TrainedLora, options: TrainOptions) -> None:
+    """Print the commands that look at what was trained."""
+    if not lora.files:  # of another process than the one that writes
+        return
+    say("next:")
+    say(f"  {dsk_line('lora', 'check', typed_path(lora.files[-1]))}")
+    if options.logging_dir:
+        say(f"  {_tensorboard(options.logging_dir)}")
 
 
 def next_step(result: PlanTrainingResult, command: str) -> NextStep:

@@ -1,6 +1,7 @@
 """`dsk train`: the plan without torch, the run, and the exit codes."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -44,6 +45,16 @@ def test_dry_run_prints_the_plan_and_makes_nothing(dsk, data, here):
     assert ended.code == 0
     assert "2 steps of AdamW, cosine: unet 0.0001, text_encoder 5e-05" in ended.out
     assert "2_sks" in ended.out and not (here / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [("logs", "tensorboard --logdir logs\n"), ("a b", "tensorboard --logdir 'a b'\n"), ("", "")],
+)
+def test_the_plan_says_how_tensorboard_is_opened_if_it_is_written(dsk, data, folder, line):
+    ended = dsk("train", "ds", "--dry-run", *given(f"logging_dir={folder}"))
+    assert ended.code == 0
+    assert line in ended.out and ("tensorboard" in ended.out) is bool(line)
 
 
 def test_dry_run_as_json_has_the_plan_and_no_training(dsk, data, here):
@@ -108,8 +119,16 @@ def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, m
             real(self, *arguments)
 
         monkeypatch.setattr(console.Bars, name, spy)
-    ended = dsk("train", "ds", *given(f"pretrained_model_name_or_path={model}", "output_name=x"))
+    ended = dsk(
+        "train",
+        "ds",
+        *given(f"pretrained_model_name_or_path={model}", "output_name=x", "logging_dir=my logs"),
+    )
     assert ended.code == 0, ended.err
+    next_steps = ended.out.partition("next:\n")[2].splitlines()
+    assert next_steps == [
+        "  dsk lora check output/x.safetensors", "  tensorboard --logdir 'my logs'"
+    ]  # fmt: skip
     assert seen == [
         "reading the dataset",
         "reading images 2",
@@ -133,6 +152,7 @@ def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, m
     assert lines[last].startswith("2 steps of AdamW, cosine: ")
     [memory] = [line for line in lines if "memory" in line]
     assert memory.startswith("memory: about ") and "--dry-run lists the parts" in memory
+    assert dsk(*shlex.split(next_steps[0])[1:]).code == 0
 
 
 def test_sd_scripts_files_train_unchanged(dsk, here, model):
