@@ -122,7 +122,7 @@ class ChatClient:
         try:
             answer = self._once("/models", None, _ASK_TIMEOUT)
         except RequestFailed as error:
-            if error.may_pass and not isinstance(error, _Answered):
+            if error.may_pass and not isinstance(error, _ErrorStatus):
                 raise ServerUnusable(
                     f"{self._shown} cannot be reached: {error.message}",
                     hint="start the server, or correct --endpoint",
@@ -241,7 +241,7 @@ class ChatClient:
             return ServerUnusable(answered, hint=hint)
         if status in _PASSING or status >= 500:
             wait = _retry_after(error.headers.get("Retry-After"))
-            return _Answered(answered, may_pass=True, wait=wait)
+            return _ErrorStatus(answered, may_pass=True, wait=wait)
         hint = "a smaller --max-side may help; the model must be one that takes images"
         return RequestFailed(answered, hint=hint, is_server=False)
 
@@ -279,7 +279,7 @@ class ChatClient:
         return display(plain[:_SHOWN])
 
 
-class _Answered(RequestFailed):
+class _ErrorStatus(RequestFailed):
     """The server answered, with an error that may pass."""
 
 

@@ -1,7 +1,7 @@
 """The Florence-2 models with a short name (by Microsoft, MIT; ONNX graphs by onnx-community), the
 sha256 of their files, and how these are downloaded.
 
-A revision pins the small files. The hashes pin the graphs, whatever the hub serves.
+A revision pins the small files. The hashes pin the graphs, also where a revision is a branch.
 """
 
 from __future__ import annotations

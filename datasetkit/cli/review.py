@@ -37,8 +37,8 @@ def review(
     """Open the review page in a browser: look through images, prune the tags of thousands of
     captions by keyboard.
 
-    The page edits captions as dsk rules does; dsk undo reverts it. Ctrl-C stops the page. A file
-    translations.csv in DIR, with tag,translation on each line, shows what the tags mean.
+    The page edits captions as dsk rules does; dsk undo reverts it. Ctrl-C stops the page. A table
+    translations.csv in DIR, with tag,meaning on each line, shows what the tags mean.
 
     Example: dsk review ./imgs
     """

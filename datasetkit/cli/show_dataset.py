@@ -178,11 +178,14 @@ def reg_generate(result: RegGenerateResult, dry_run: bool) -> None:
 
 
 def report(result: ReportResult, dry_run: bool) -> None:
+    has_meanings = any("translation" in row for row in result.top)
+    meaning = ["translation"] if has_meanings else []
     rows = [
-        (r["tag"], r["category"], r["images"], f"{r['percent']:.0f} %", r["flags"])
+        (r["tag"], *(r[name] for name in meaning), r["category"], r["images"],
+         f"{r['percent']:.0f} %", r["flags"])
         for r in result.top
-    ]
-    columns = ["tag", "category", "images", "share", "flags"]
+    ]  # fmt: skip
+    columns = ["tag", *meaning, "category", "images", "share", "flags"]
     table("Most frequent tags", columns, rows, right=["images", "share"])
     folder = from_here(result.folder)
     files = ", ".join(display(path.name) for path in result.changed)

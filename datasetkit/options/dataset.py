@@ -138,6 +138,13 @@ class ReportOptions(CheckedOptions):
         "Keep spreadsheets from reading `=_=` as a formula.",
         change="a spreadsheet opens the tables",
     )
+    translate: bool = option(
+        False,
+        "Add what each tag means: from translations.csv in the project and the tables of "
+        "`[review] translations`.",
+        see="review.md#meanings",
+        change="you read another language than that of the tags",
+    )
     plot: bool = option(
         False,
         "Also draw tags.png, a bar chart.",

@@ -49,6 +49,22 @@ class ReviewOptions(CheckedOptions):
         repeat=True,
         change="browsers reach this machine under a name",
     )
+    translations: tuple[str, ...] = option(
+        (),
+        "Tables of what tags mean in your language, besides translations.csv (or .txt) in the "
+        "project; repeat for more. The first that has a tag counts.",
+        path="input file",
+        repeat=True,
+        metavar="FILE",
+        see="review.md#meanings",
+        change="you have such a table, as tag autocompletion or BooruDatasetTagManager use",
+    )
+    language: str = option(
+        "",
+        "The language of tables that have several, such as `zh`.",
+        shown="the first of each tag",
+        change="a table has a column with the language",
+    )
     recursive: bool = option(
         False,
         "Go into subfolders.",

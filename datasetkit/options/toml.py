@@ -151,8 +151,15 @@ class Config:
             and getattr(options, key) not in _NO_PATH
         }
         # dataclasses.replace knows no type variable that is bound to dataclasses.
+        root = self.root
         return replace(
-            options, **{key: _seen_from_here(self.root / value) for key, value in paths.items()}
+            options,
+            **{
+                key: tuple(_seen_from_here(root / path) for path in value)
+                if isinstance(value, tuple)
+                else _seen_from_here(root / value)
+                for key, value in paths.items()
+            },
         )  # type: ignore[type-var]
 
     def refuse_imports(self, cls: type, name: str, *, hint: str) -> None:

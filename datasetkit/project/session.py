@@ -25,6 +25,8 @@ from datasetkit.project.locks import is_locked, lock, locked
 from datasetkit.project.plans import Move, Plan, WriteBytes, WriteText
 from datasetkit.project.store import STORE, Output, Store, has_store
 
+# A table that people write, and the review page adds lines to.
+_SHARED_TABLE = "translations.csv"
 # Files beside an image that hold its caption.
 _CAPTIONS = (CAPTION_SUFFIX, ".caption")
 
@@ -144,7 +146,7 @@ class Project:
             return True
         new = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
         old = op.path.read_bytes()
-        if old == new:
+        if old == new or op.path.name == _SHARED_TABLE:
             return True
         if op.path.suffix.lower() == ".csv":
             return _columns(old) == _columns(new)

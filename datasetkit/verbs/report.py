@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import bare_tags
-from datasetkit.core.errors import DatasetError
+from datasetkit.captions.translations import OWN_NAME
+from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import display, find_root, read_existing, refuse_link
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
@@ -17,11 +18,14 @@ from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.reports import CaptionedImage
 from datasetkit.images.scan import scan
 from datasetkit.options.dataset import ReportOptions
+from datasetkit.options.review import ReviewOptions
+from datasetkit.options.toml import find
 from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
 from datasetkit.verbs.shared.recovery import recover_dataset
+from datasetkit.verbs.shared.tag_meanings import TagMeanings
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, words_of
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
@@ -78,6 +82,10 @@ def report(
         raise DatasetError(f"{display(folder)} has no captions", hint="run dsk tag first")
     triggers = options.trigger or data.triggers
     frequency = reports.frequency(items, triggers, vocabulary.load())
+    if options.translate:
+        frequency.insert(
+            2, "translation", list(map(_meanings(folder, context).of, frequency["tag"]))
+        )
     tables = {
         out / "tags.csv": reports.csv_text(frequency, excel=options.excel),
         out / "pairs.csv": reports.csv_text(reports.cooccurrence(items), excel=options.excel),
@@ -106,6 +114,21 @@ def report(
         data.left_out,
         (*sets.unused_files, *data.unused_files),
     )
+
+
+def _meanings(folder: Path, context: RunContext) -> TagMeanings:
+    """Return what tags mean. Raises InputError where no table says it."""
+    root = find_root(folder)
+    meanings = TagMeanings(root, find(folder).build(ReviewOptions, "review", only_read=True))
+    if not meanings:
+        raise InputError(
+            meanings.problem or f"{display(root)} has no table of what tags mean",
+            hint=f"put one there as {OWN_NAME}, with tag,meaning on each line, or name it in "
+            "dsk.toml: [review] translations",
+        )
+    if meanings.problem:
+        context.reporter.warn(meanings.problem)
+    return meanings
 
 
 def _plain(cell: object) -> object:

@@ -192,6 +192,7 @@ READS: Mapping[str, Handler] = {
 
 def tags(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
     scope = _scope(session, body)
+    session.tables.translations.refresh()
     with session.dataset.lock:
         selected = session.dataset.select(scope)
         rows = session.tables.tags(selected)
@@ -255,6 +256,12 @@ def keep(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
     return near_duplicates(session, {})
 
 
+def translate(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    """Write what a tag means."""
+    tag, meaning = _text(body, "tag"), _text(body, "meaning")
+    return _edited(session, session.editor.translate(tag, meaning))
+
+
 def undo(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
     return _edited(session, session.editor.undo())
 
@@ -270,6 +277,7 @@ ACTIONS: Mapping[str, Handler] = {
     "apply": apply,
     "caption": caption,
     "keep": keep,
+    "translate": translate,
     "undo": undo,
     "redo": redo,
 }
@@ -347,7 +355,9 @@ def _image(session: ReviewSession, image_id: str) -> ReviewImage:
 
 
 def _edited(session: ReviewSession, result: EditResult) -> views.Json:
-    return views.edited(result, session.dataset, session.editor, dry_run=False)
+    session.tables.translations.refresh()
+    edited = views.edited(result, session.dataset, session.editor, dry_run=False)
+    return {**edited, "translations": bool(session.tables.translations)}
 
 
 def _table(session: ReviewSession, selected: Sequence[ReviewImage], columns: Columns) -> views.Json:

@@ -15,7 +15,10 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from datasetkit.captions.caption import decode_caption, file_text
+from datasetkit.captions import translations
+from datasetkit.captions.caption import decode_caption, file_text, normal_form
+from datasetkit.captions.encodings import decode_utf8
+from datasetkit.captions.invisible import without_invisible
 from datasetkit.core.errors import DskError, FileChanged, InputError, PlanConflict
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
@@ -81,7 +84,7 @@ class EditResult:
     """What an operation did, or would do in a dry run. entry: its number in the history.
 
     ids: images whose captions changed; removed, restored: images that were taken out of the
-    dataset and put back.
+    dataset and put back. meanings: how many meanings of tags changed.
     """
 
     title: str
@@ -90,6 +93,7 @@ class EditResult:
     ids: tuple[int, ...] = ()
     removed: tuple[int, ...] = ()
     restored: tuple[int, ...] = ()
+    meanings: int = 0
 
 
 class Editor:
@@ -140,6 +144,30 @@ class Editor:
             if expected_hash != image.hash:
                 raise EditConflict([_difference(image, image.previous_caption, image.caption)])
             return self._write(self.dataset.version, operations.edit(image, text))
+
+    def translate(self, tag: str, meaning: str) -> EditResult:
+        """Write what a tag means to the project's own table; "" removes it. Raises InputError for a
+        table that is not UTF-8 text, and as `apply`.
+        """
+        with self.lock:
+            self.require_writable()
+            path = self.dataset.root / translations.OWN_NAME
+            data = read_regular(path, limit=translations.LARGEST)
+            text = decode_utf8(data or b"")
+            if text is None:
+                raise InputError(f"{path.name} is not UTF-8 text", hint="save it as UTF-8")
+            form, plain = normal_form(tag), " ".join(without_invisible(meaning).split())
+            if not form:
+                raise InputError("the request names no tag")
+            title = f"what {form} means"
+            after = translations.own_table((data or b"").decode("utf-8"), form, plain)
+            if after.encode() == (data or b""):
+                return EditResult(title, EditPlan(title, ()))
+            with self._project() as project:
+                plan = Plan((WriteText(path, after, data),))
+                entry = project.apply(plan, VERB, title)
+                self._after_new_operation(project)
+            return EditResult(title, EditPlan(title, ()), entry, meanings=1)
 
     def _plan(self, wanted: Mapping[str, Any], images: Sequence[ReviewImage]) -> EditPlan:
         if "threshold" in wanted or "character_threshold" in wanted:
@@ -307,6 +335,7 @@ class Editor:
             self.dataset.set_captions(captions, external=False),
             self.dataset.remove(removed) if removed else (),
             self.dataset.restore(restored) if restored else (),
+            meanings=sum(step.dst.name == translations.OWN_NAME for step in steps),
         )
 
     def _caption_changes(

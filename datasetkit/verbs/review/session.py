@@ -21,6 +21,7 @@ from datasetkit.verbs.review.tables import TagTables
 from datasetkit.verbs.review.thumbnails import Thumbnails
 from datasetkit.verbs.review.watch import DiskWatcher
 from datasetkit.verbs.shared.recovery import recover_dataset
+from datasetkit.verbs.shared.tag_meanings import TagMeanings
 
 THUMBNAILS = "thumbs"
 
@@ -83,7 +84,7 @@ def open_session(
         dataset,
         editor.context,
         editor,
-        TagTables(dataset, editor.context.vocabulary),
+        TagTables(dataset, editor.context.vocabulary, TagMeanings(root, options)),
         thumbnails,
         NearDuplicates(dataset, thumbnails, None if options.read_only else open_store),
         DiskWatcher(dataset, editor, open_store),

@@ -4,13 +4,10 @@ completions.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 
@@ -19,14 +16,11 @@ from datasetkit.captions.filters import Match, Not, show
 from datasetkit.captions.predicates import SCORE_STEPS
 from datasetkit.captions.selectors import load_groups
 from datasetkit.captions.vocabulary import Vocabulary
-from datasetkit.core.errors import DskError
-from datasetkit.core.files import read_regular
 from datasetkit.dataset.reports import TRIGGER
 from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.images import ReviewImage
+from datasetkit.verbs.shared.tag_meanings import TagMeanings
 
-TRANSLATIONS = "translations.csv"
-_MAX_TRANSLATION_BYTES = 20_000_000
 Columns = dict[str, list[object]]
 
 
@@ -45,9 +39,10 @@ class Spellings:
 class TagTables:
     """Tables over a dataset. What depends on the version only is computed once per version."""
 
-    def __init__(self, dataset: ReviewDataset, vocabulary: Vocabulary) -> None:
-        self.dataset, self.vocabulary = dataset, vocabulary
-        self.translations = Translations(dataset.root / TRANSLATIONS)
+    def __init__(
+        self, dataset: ReviewDataset, vocabulary: Vocabulary, meanings: TagMeanings
+    ) -> None:
+        self.dataset, self.vocabulary, self.translations = dataset, vocabulary, meanings
         self._spellings: Spellings | None = None
         self._group_names: dict[str, frozenset[str]] = {}
 
@@ -209,38 +204,3 @@ class TagTables:
         if start == 0:
             return 0 if len(form) == len(typed) else 1
         return 2 if f" {typed}" in form else 3
-
-
-class Translations:
-    """Tags in another language: `translations.csv` in the project folder, with the columns
-    `tag,translation`, which people write. problem: why it could not be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.problem = ""
-        self._translations = self._read()
-
-    def __bool__(self) -> bool:
-        return bool(self._translations)
-
-    def of(self, form: str) -> str:
-        """Return the translation of a tag by its normal form, "" if there is none."""
-        return self._translations.get(form, "")
-
-    def _read(self) -> dict[str, str]:
-        try:
-            data = read_regular(self.path, limit=_MAX_TRANSLATION_BYTES)
-            rows = list(csv.reader(io.StringIO((data or b"").decode("utf-8-sig"))))
-        except DskError as error:
-            self.problem = error.message
-            return {}
-        except (UnicodeDecodeError, csv.Error) as error:
-            self.problem = f"could not read {self.path.name}: {error}"
-            return {}
-        pairs = [(normal_form(row[0]), row[1].strip()) for row in rows if len(row) >= 2]
-        return {
-            form: translation
-            for form, translation in pairs
-            if form and (form, translation) != ("tag", "translation")
-        }

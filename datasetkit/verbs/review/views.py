@@ -22,9 +22,9 @@ from datasetkit.verbs.review.dataset import DatasetChange, ReviewDataset
 from datasetkit.verbs.review.editing import CaptionDifference, EditConflict, Editor, EditResult
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.operations import OperationContext
-from datasetkit.verbs.review.tables import Translations
 from datasetkit.verbs.shared.image_facts import below
 from datasetkit.verbs.shared.stored_scores import threshold_of
+from datasetkit.verbs.shared.tag_meanings import TagMeanings
 
 Json = dict[str, Any]
 # Tags that are not in the caption are shown from this score on (in steps), and at most so many.
@@ -32,7 +32,7 @@ _OTHER_TAGS_FROM, _MAX_OTHER_TAGS = 2500, 20
 _MAX_FAILED = 1000
 
 
-def session(dataset: ReviewDataset, editor: Editor, translations: Translations, token: str) -> Json:
+def session(dataset: ReviewDataset, editor: Editor, translations: TagMeanings, token: str) -> Json:
     """Return what the page needs before anything else."""
     images = dataset.all()
     options = dataset.options[0]
@@ -144,7 +144,7 @@ def image_details(
     dataset: ReviewDataset,
     context: OperationContext,
     image: ReviewImage,
-    translations: Translations,
+    translations: TagMeanings,
     near_duplicates: Sequence[int],
 ) -> Json:
     """Return everything about one image. near_duplicates: the group that it is in."""
@@ -218,12 +218,12 @@ def edited(result: EditResult, dataset: ReviewDataset, editor: Editor, *, dry_ru
     plan = result.plan
     tags_added, tags_removed = plan.tag_counts()
     # An undo may remove a caption file altogether: such a caption is in `ids` but not in the plan.
-    captions_changed = len(result.ids or plan.changes)
+    changed = len(result.ids or plan.changes) + result.meanings
     return {
         "version": dataset.version,
         "entry": result.entry,
         "title": result.title,
-        "changed": captions_changed + len(result.removed) + len(result.restored),
+        "changed": changed + len(result.removed) + len(result.restored),
         "unchanged": plan.unchanged,
         "kept": plan.kept,
         "reason": plan.reason,

@@ -129,6 +129,7 @@ const ACTIONS: Readonly<Record<Action, (review: Review) => unknown>> = {
   "replace-tag": (review) => review.openEditBar("replace"),
   trigger: (review) => review.openEditBar("trigger"),
   scores: (review) => review.openEditBar("scores"),
+  meaning: (review) => review.openEditBar("meaning"),
   exclude: (review) => review.exclude(),
   compare: (review) =>
     review.store.set({

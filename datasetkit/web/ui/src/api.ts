@@ -187,6 +187,8 @@ export interface EditResult {
   readonly warnings?: readonly string[];
   /** The known trigger of the dataset, after the edit. */
   readonly trigger?: readonly string[];
+  /** Whether any table says what tags mean. */
+  readonly translations?: boolean;
   /** Images that were removed from the dataset or restored. */
   readonly removed?: readonly number[];
   readonly restored?: readonly number[];
@@ -239,6 +241,8 @@ export interface Api {
     signal?: AbortSignal,
   ): Promise<EditResult>;
   caption(version: number, id: number, hash: string, caption: string): Promise<EditResult>;
+  /** Write what a tag means; "" removes it. */
+  translate(tag: string, meaning: string): Promise<EditResult>;
   undo(version: number): Promise<EditResult>;
   redo(version: number): Promise<EditResult>;
 }
@@ -307,6 +311,7 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
     dryRun: (version, scope, operation, signal) =>
       post("api/apply", { version, scope, dry_run: true, do: operation }, signal),
     caption: (version, id, hash, caption) => post("api/caption", { version, id, hash, caption }),
+    translate: (tag, meaning) => post("api/translate", { tag, meaning }),
     undo: (version) => post("api/undo", { version }),
     redo: (version) => post("api/redo", { version }),
   };

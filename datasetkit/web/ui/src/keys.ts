@@ -17,6 +17,7 @@ export type Action =
   | "near-duplicates"
   | "outliers"
   | "scores"
+  | "meaning"
   | "undo"
   | "redo"
   | "larger"
@@ -44,6 +45,7 @@ export const BINDINGS: readonly Binding[] = [
   { key: "t", action: "trigger", label: "put the trigger first in scope" },
   { key: "x", action: "exclude", label: "exclude this or the selected images", ofImage: true },
   { key: "c", action: "scores", label: "change the score threshold in scope" },
+  { key: "w", action: "meaning", label: "write what the selected tag means" },
   { key: "d", action: "compare", label: "compare with the tagger's caption", safe: true, ofImage: true },
   { key: "s", action: "scope", label: "next scope: all, filtered, selected", safe: true },
   { key: "/", action: "filter", label: "filter the images", safe: true },

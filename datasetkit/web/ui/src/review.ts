@@ -595,6 +595,11 @@ export class Review {
     }, id);
   }
 
+  /** Write what a tag means in the language of the user. */
+  translate(tag: string, meaning: string): Promise<boolean> {
+    return this.enqueue(() => this.api.translate(tag, meaning));
+  }
+
   /** Undo the last edit; of near-duplicates that were just kept, that. */
   undo(): Promise<boolean> {
     const { keptLast } = this;
@@ -671,9 +676,10 @@ export class Review {
     const ids = new Set([...this.state.selection.ids].filter((id) => !removed.has(id)));
     const { scope, filter, selection, images, session } = this.state;
     const { trigger = session?.trigger ?? [] } = result;
+    const { translations = session?.translations ?? false } = result;
     const newTrigger = trigger.join() !== session?.trigger.join();
     this.store.set({
-      session: session && { ...session, trigger },
+      session: session && { ...session, trigger, translations },
       version: result.version,
       undo: result.undo,
       redo: result.redo,
@@ -690,7 +696,9 @@ export class Review {
       undo: result.changed > 0 && result.undo !== null,
     });
     const id = this.currentId;
-    const changed = newTrigger || (id !== null && result.ids.includes(id));
+    // A meaning is shown with each image.
+    const changed =
+      newTrigger || result.ids.length === 0 || (id !== null && result.ids.includes(id));
     const reload = id !== null && changed ? this.loadImage(id) : null;
     await Promise.all([this.refresh(), reload]);
     // The tag that was searched for may be gone: an empty list would look like an error.
@@ -703,7 +711,8 @@ export class Review {
   // -- bars, dialogs, messages
 
   openEditBar(editBar: EditBar): void {
-    if (editBar === "replace" && targetTags(this.state).length === 0) {
+    const needsTag = editBar === "replace" || editBar === "meaning";
+    if (needsTag && targetTags(this.state).length === 0) {
       this.warn("No tag is selected.", "Press l and select one in the tag list.");
     } else {
       this.store.set({ editBar });

@@ -17,7 +17,7 @@ import { NO_SELECTION, type Selection } from "./selection";
 export type ScopeName = "all" | "filtered" | "selected";
 export type View = "grid" | "image" | "near-duplicates";
 export type SortKey = "count" | "total" | "score" | "tag";
-export type EditBar = "replace" | "add" | "trigger" | "scores";
+export type EditBar = "replace" | "add" | "trigger" | "scores" | "meaning";
 export type Editing = "tag" | "text" | null;
 
 /** An image in a group of near-duplicates. */

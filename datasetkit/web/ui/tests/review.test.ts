@@ -89,6 +89,7 @@ interface SentEdit {
   readonly scope?: Scope;
   readonly operation?: Operation;
   readonly written?: readonly [number, string, string];
+  readonly meaning?: readonly [string, string];
 }
 
 function fakeApi(
@@ -144,6 +145,7 @@ function fakeApi(
     apply: (version, scope, operation) => respond({ version, scope, operation }),
     dryRun: (version) => Promise.resolve(edited(version)),
     caption: (version, id, hash, caption) => respond({ version, written: [id, hash, caption] }),
+    translate: (tag, meaning) => respond({ version: 0, meaning: [tag, meaning] }),
     undo: (version) => respond({ version }),
     redo: (version) => respond({ version }),
     ...more,

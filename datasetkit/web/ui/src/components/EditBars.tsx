@@ -16,6 +16,7 @@ export function EditBars() {
   if (editBar === "replace") return <ReplaceBar />;
   if (editBar === "add") return <AddBar />;
   if (editBar === "trigger") return <TriggerBar />;
+  if (editBar === "meaning") return <MeaningBar />;
   return editBar === "scores" ? <ScoresBar /> : null;
 }
 
@@ -214,6 +215,43 @@ function TriggerBar() {
       submit="Put first"
       operation={(tags) => ({ trigger: tags })}
     />
+  );
+}
+
+/** What the tag under the cursor means; saved to translations.csv of the project. */
+function MeaningBar() {
+  const review = useReview();
+  const tag = useReviewState((state) => state.tag);
+  const known = useReviewState((state) =>
+    tag === null ? "" : (state.tags?.translation[state.tags.tag.indexOf(tag)] ?? ""),
+  );
+  const [typed, setTyped] = useState(known);
+  if (tag === null) return null;
+  const submit = onSubmit(() => {
+    close(review);
+    if (typed.trim() !== known) void review.translate(tag, typed.trim());
+  });
+  return (
+    <form
+      className="edit-bar"
+      aria-label="What a tag means"
+      onSubmit={submit}
+      onKeyDown={(event) => event.key === "Escape" && close(review)}
+    >
+      <label htmlFor="meaning">
+        <b className="tag">{tag}</b> means
+      </label>
+      <input
+        id="meaning"
+        type="text"
+        value={typed}
+        placeholder="in your language; empty removes it"
+        autoComplete="off"
+        autoFocus
+        onChange={(event) => setTyped(event.target.value)}
+      />
+      <Buttons submit="Save" />
+    </form>
   );
 }
 
