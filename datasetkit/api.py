@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.find_lr import find_lr
     from datasetkit.verbs.history import forget, history, interrupted, projects_below, recover
     from datasetkit.verbs.import_ import import_captions
+    from datasetkit.verbs.import_dataset import import_dataset
     from datasetkit.verbs.init import init
     from datasetkit.verbs.jobs_list import jobs
     from datasetkit.verbs.jobs_stop import stop_job
@@ -137,6 +138,7 @@ __all__ = [
     "groups",
     "history",
     "import_captions",
+    "import_dataset",
     "init",
     "interrupted",
     "jobs",
@@ -215,6 +217,7 @@ _VERBS = {
     "groups": "rules",
     "history": "history",
     "import_captions": "import_",
+    "import_dataset": "import_dataset",
     "init": "init",
     "interrupted": "history",
     "jobs": "jobs_list",

@@ -9,8 +9,9 @@ from datasetkit import api
 from datasetkit.options import toml
 
 VERBS = """
-    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config find_lr
-    forget generate_reg groups history import_captions init interrupted jobs layout list_faces
+    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
+    find_lr forget generate_reg groups history import_captions import_dataset init interrupted
+    jobs layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
     plan_publishing plan_repeats plan_training projects_below publish
     recover reg rename report resize review rules run

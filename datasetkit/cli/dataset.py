@@ -144,14 +144,24 @@ def export(
 
 @command(app, "import", panel=PANEL, table="import", show="show_dataset.import_")
 def import_(
-    folder: opt.Folder,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|FILE",
+            help="A folder of images, or the dataset file of another trainer.",
+            show_default=False,
+        ),
+    ],
     *,
     given: Given,
 ) -> Call:
-    """Convert other tools' sidecar files (gallery-dl, hydrus, .caption, sd-scripts' meta JSON) to
-    captions.
+    """Convert other tools' sidecar files (gallery-dl, hydrus, .caption, ...) to captions, or the
+    dataset of OneTrainer, ai-toolkit or diffusion-pipe to a dsk.toml here.
 
     Example: dsk import ./downloads --from gallery-dl
     """
-    options = opt.options(folder, "import", given)
-    return lambda api, context: api.import_captions(folder, options, context)
+    if path.is_file():
+        opt.refuse_given(given, "a dataset file says itself whose it is")
+        return lambda api, context: api.import_dataset(path, context)
+    options = opt.options(path, "import", given)
+    return lambda api, context: api.import_captions(path, options, context)

@@ -89,6 +89,15 @@ def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     return built
 
 
+def refuse_given(given: Mapping[str, object], why: str) -> None:
+    """Raise ConfigError if an option was given that has no meaning here."""
+    from datasetkit.core.errors import ConfigError
+
+    if named := [name for name, value in given.items() if value is not None]:
+        switch = {"source": "from"}.get(named[0], named[0].replace("_", "-"))
+        raise ConfigError(f"--{switch} is for a folder of images", hint=f"leave it out: {why}")
+
+
 def folder_of(path: Path) -> Path:
     """Return the folder of a dataset; a dsk.toml stands for its folder, and counts as named."""
     from datasetkit.options import toml  # here, so that --help need not load it

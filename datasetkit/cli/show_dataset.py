@@ -25,6 +25,7 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.verbs.export import ExportResult
     from datasetkit.verbs.import_ import ImportResult
+    from datasetkit.verbs.import_dataset import ImportDatasetResult
     from datasetkit.verbs.layout import LayoutResult
     from datasetkit.verbs.plan_repeats import PlanRepeatsResult
     from datasetkit.verbs.reg import RegResult
@@ -211,7 +212,12 @@ def export(result: ExportResult, dry_run: bool) -> None:
     problems(result.failed)
 
 
-def import_(result: ImportResult, dry_run: bool) -> None:
+def import_(result: ImportResult | ImportDatasetResult, dry_run: bool) -> None:
+    from datasetkit.verbs.import_dataset import ImportDatasetResult
+
+    if isinstance(result, ImportDatasetResult):
+        _import_dataset(result, dry_run)
+        return
     if dry_run:
         changes(result.changes)
     near = result.changes[0].path if result.changes else Path()
@@ -220,3 +226,16 @@ def import_(result: ImportResult, dry_run: bool) -> None:
         f"{images(result.without)} without a sidecar{history_hint(result.entry, near)}"
     )
     problems(result.failed)
+
+
+def _import_dataset(result: ImportDatasetResult, dry_run: bool) -> None:
+    for note in result.notes:
+        warn(note)
+    rows = [
+        (f.name, "reg" if f.is_reg else "train", str(f.images), str(f.repeats), from_here(f.folder))
+        for f in result.folders
+    ]
+    table("", ["concept", "set", "images", "repeats", "folder"], rows)
+    made = "would write" if dry_run else "wrote"
+    say(f"{made} {from_here(result.path)}{history_hint(result.entry, result.path.parent)}")
+    say("next: dsk run dsk.toml")

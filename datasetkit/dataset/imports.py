@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,28 @@ def _instead(ending: str) -> Callable[[Path], Path]:
     return lambda image: image.with_suffix(ending)
 
 
+def parse_escaped(text: str, reading: TagSyntax = DEFAULT) -> Caption:
+    """Parse the captions of BooruDatasetTagManager: separated by commas; it may have escaped
+    brackets, as prompts need them.
+    """
+    return parse_caption(re.sub(r"\\([()])", r"\1", text), reading)
+
+
+def parse_captions_json(text: str, reading: TagSyntax = DEFAULT) -> dict[str, Caption]:
+    """Parse the captions.json of diffusion-pipe: file name -> one caption or several, of which the
+    first is taken as it is. Raises InputError for any other file.
+    """
+    captions = {}
+    for key, value in _json_object(text).items():
+        first = value[0] if isinstance(value, list) and value else value
+        if not isinstance(first, str):
+            raise InputError(
+                f"the entry {display(key)} is not a caption", hint="use the file of diffusion-pipe"
+            )
+        captions[key] = Caption(parse(first).tags)
+    return captions
+
+
 SideCar = tuple[Callable[[Path], Path], Parser]
 _POSTS: Final[tuple[SideCar, ...]] = (
     (_beside(".json"), parse_post),
@@ -149,7 +172,20 @@ KINDS: Final[Mapping[str, tuple[SideCar, ...]]] = {
     "hydrus": (_LINES, (_instead(".txt"), parse_lines)),
     "caption": (_CAPTION,),
     "meta": (),
+    "booru-dataset-tag-manager": ((_instead(".txt"), parse_escaped),),
+    "taggui": ((_instead(".txt"), parse_caption),),
+    "filename": (),
+    "captions-json": (),
 }
+# The kinds that edit captions themselves: theirs are spelled as dsk spells them.
+CAPTION_EDITORS: Final = frozenset({"booru-dataset-tag-manager", "taggui"})
+# The kinds whose captions are all in one file.
+_IN_ONE_FILE: Final[Mapping[str, Callable[[str, TagSyntax], dict[str, Caption]]]] = {
+    "auto": parse_meta,
+    "meta": parse_meta,
+    "captions-json": parse_captions_json,
+}
+CAPTIONS_JSON: Final = "captions.json"
 
 
 def plan_import(
@@ -181,8 +217,13 @@ def plan_import(
             failed.append(result)
         elif result is not None:
             captions[image] = result
-    if meta is not None and kind in ("auto", "meta"):
-        from_meta, problems = _from_meta(images, meta, folder or meta.parent, reading, encoding)
+    if kind == "filename":
+        captions = {image: _from_name(image, reading) for image in images}
+    if meta is not None and kind in _IN_ONE_FILE:
+        parser = _IN_ONE_FILE[kind]
+        from_meta, problems = _from_meta(
+            images, meta, folder or meta.parent, reading, encoding, parser
+        )
         captions = from_meta | captions
         failed += problems
     return [captions[image] for image in images if image in captions], failed
@@ -209,15 +250,25 @@ def _from_sidecar(
     return None
 
 
+def _from_name(image: Path, reading: TagSyntax) -> ImportedCaption:
+    """Return the caption that an image's name is; OneTrainer reads it as a prompt."""
+    return ImportedCaption(image, parse_caption(image.stem, reading), image)
+
+
 def _from_meta(
-    images: Sequence[Path], meta: Path, folder: Path, reading: TagSyntax, encoding: str
+    images: Sequence[Path],
+    meta: Path,
+    folder: Path,
+    reading: TagSyntax,
+    encoding: str,
+    parser: Callable[[str, TagSyntax], dict[str, Caption]],
 ) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
     """Read the captions of a metadata file; return them by image, and the problems."""
     try:
         text = _text(meta, MAX_META, encoding)
         if text is None:
             return {}, [Failed(meta, "does not exist")]
-        entries = parse_meta(text, reading)
+        entries = parser(text, reading)
     except InputError as error:
         return {}, [Failed(meta, error.message, error.hint)]
     matched = _match_entries(images, entries, folder)

@@ -166,10 +166,12 @@ class ReportOptions(CheckedOptions):
 class ExportOptions(CheckedOptions):
     """`dsk export`: the dataset in another tool's format."""
 
-    format: Literal["kohya", "imagefolder", "meta"] = option(
+    format: Literal[
+        "kohya", "imagefolder", "meta", "onetrainer", "ai-toolkit", "diffusion-pipe"
+    ] = option(
         "kohya",
         "kohya: dataset.toml + config.toml. imagefolder: metadata.jsonl. meta: sd-scripts' meta "
-        "JSON.",
+        "JSON. The others: the dataset of that trainer.",
         group="Export",
         change="another program reads the dataset",
     )
@@ -194,19 +196,30 @@ class ExportOptions(CheckedOptions):
 class ImportOptions(CheckedOptions):
     """`dsk import`: captions from other tools' sidecars."""
 
-    source: Literal["auto", "gallery-dl", "grabber", "hydrus", "caption", "meta"] = option(
+    source: Literal[
         "auto",
-        "Whose sidecars to read.",
+        "gallery-dl",
+        "grabber",
+        "hydrus",
+        "caption",
+        "meta",
+        "booru-dataset-tag-manager",
+        "taggui",
+        "filename",
+        "captions-json",
+    ] = option(
+        "auto",
+        "Whose sidecars to read; a dataset file of another tool names itself.",
         group="Import",
         flags=("--from",),
         change="only sidecars of one tool must be read",
     )
     meta: str = option(
         "",
-        "The meta JSON file, with --from meta.",
+        "The metadata file, with --from meta or captions-json.",
         path="input file",
         shown="none",
-        change="with `--from meta`",
+        change="with `--from meta`, or where captions.json is not in the folder",
     )
     existing: Literal["skip", "overwrite"] = option(
         "skip",

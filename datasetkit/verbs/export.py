@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
-from datasetkit.dataset import exports
+from datasetkit.dataset import exports, tool_datasets
 from datasetkit.dataset.exports import (
     BlockSettings,
     DatasetExport,
@@ -22,6 +23,7 @@ from datasetkit.dataset.exports import (
 )
 from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.naming import require_names
+from datasetkit.dataset.tool_datasets import ToolConcept, ToolDataset
 from datasetkit.options.dataset import ExportOptions
 from datasetkit.options.declare import Option, by_name
 from datasetkit.options.toml import Config, find
@@ -40,9 +42,10 @@ from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.triggers import concept_captions
 
 # The files of the formats that are written to one folder.
-_FILES = {
+_FILES: dict[str, tuple[str, ...]] = {
     "kohya": ("dataset.toml", "config.toml"),
     "meta": ("meta.json",),
+    **{tool: (name,) for tool, name in tool_datasets.FILES.items()},
 }
 _METADATA = "metadata.jsonl"
 # Words between separators or digits from which the `datasets` library infers a split.
@@ -113,6 +116,12 @@ def export(
     elif options.format == "imagefolder":
         files = _imagefolder_files(sets, [*train, *reg])
         _warn_of_split_names([*train, *reg], context.reporter)
+    elif options.format != "meta":
+        tool_dataset = _tool_dataset(config, sets, kept.value)
+        if options.format == "diffusion-pipe" and sets.reg:
+            context.reporter.warn("diffusion-pipe has no regularisation sets: it is left out")
+        [path] = _paths(options.format, sets, out)
+        files = {path: tool_datasets.write(options.format, tool_dataset)}
     else:
         files = {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
@@ -226,6 +235,38 @@ def _kohya_files(
         out / "dataset.toml": exports.kohya_dataset_toml(dataset),
         out / "config.toml": exports.kohya_config_toml(options, layout),
     }
+
+
+def _tool_dataset(config: Config, sets: ConceptSets, keep_tokens: int) -> ToolDataset:
+    """Return the dataset in the terms that the other tools share."""
+    train = config.build(TrainOptions, "train", {}, only_read=True)
+    concepts = [
+        ToolConcept(
+            concept.folder.absolute().as_posix(),
+            concept.name,
+            repeats=concept.repeats or 1,
+            is_reg=is_reg,
+            trigger=concept.trigger,
+            recursive=concept.recursive,
+            has_masks=(concept.folder / MASKS).is_dir(),
+        )
+        for is_reg, concepts in ((False, sets.train), (True, sets.reg))
+        for concept in concepts
+    ]
+    return ToolDataset(
+        tuple(concepts),
+        resolutions=train.resolutions or (_side(train.resolution),),
+        shuffle_caption=train.shuffle_caption,
+        keep_tokens=keep_tokens,
+        flip_aug=train.flip_aug,
+    )
+
+
+def _side(resolution: int | tuple[int, int]) -> int:
+    """Return the side of the square with the area of a resolution."""
+    if isinstance(resolution, int):
+        return resolution
+    return round(math.sqrt(resolution[0] * resolution[1]))
 
 
 def _block_settings(train: TrainOptions) -> tuple[BlockSettings, ...]:

@@ -53,13 +53,15 @@ def import_captions(
     Existing captions are kept unless `options.existing` is "overwrite".
     """
     meta = Path(options.meta) if options.meta else None
+    if options.source == "captions-json" and meta is None:
+        meta = folder / imports.CAPTIONS_JSON
     if options.source == "meta" and meta is None:
         raise ConfigError("no metadata file is given", hint="name it with --meta meta.json")
     recover_projects([folder], context)
     listing = require_images(folder, recursive=options.recursive)
     if meta is not None and not meta.is_file():
         raise InputError(
-            f"{display(meta)} does not exist", hint="name sd-scripts' metadata file with --meta"
+            f"{display(meta)} does not exist", hint="name the metadata file with --meta"
         )
     with open_project(folder, context) as project:
         if context.wait:  # the other run may have renamed images
@@ -88,7 +90,8 @@ def _decide(
     """Decide between the caption of an image and the one that its sidecar gives, which stands
     behind the trigger.
 
-    The sidecar of some tools has the name of the caption. With commas it counts as a caption.
+    The sidecar of some tools has the name of the caption. With commas it counts as a caption,
+    unless the tool is named whose captions these are.
     """
     image, caption, source = imported
     is_caption = source == caption_path(image)
@@ -97,7 +100,8 @@ def _decide(
     if isinstance(record, Failed):
         return record
     before = record.caption
-    is_sidecar = is_caption and b"," not in (record.caption_data or b"")
+    is_of_tool = options.source in imports.CAPTION_EDITORS
+    is_sidecar = is_caption and (is_of_tool or b"," not in (record.caption_data or b""))
     if before is not None and not is_sidecar:
         caption = Caption(kept_first(trigger.forms, before.tags, caption.tags))
     if before == caption:

@@ -168,7 +168,7 @@ CASES = [
          ("export dataset --format imagefolder",)),
     Case("name it with --meta meta.json", meta,
          "import imgs --from meta", ("import imgs --from meta --meta meta.json",)),
-    Case("name sd-scripts' metadata file with --meta", meta,
+    Case("name the metadata file with --meta", meta,
          "import imgs --meta nowhere.json", ("import imgs --meta meta.json",)),
     Case("dsk layout NAME=DIR, or [[concept]] tables in dsk.toml", imgs,
          "layout", ("layout sks=imgs",)),
