@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ from trainer.families.base import Family, Parts
 from trainer.files.lora import Lora
 from trainer.networks.ema import WeightAverage
 from trainer.networks.weight_norms import NormReport
-from trainer.objective import loss_weights, losses, noise, output_preservation
-from trainer.objective.noise_schedule import Prediction, alphas_cumprod, snr
+from trainer.objective import losses, noise, output_preservation
+from trainer.objective.process import Process
 from trainer.optimizers import build_optimizer
 from trainer.plan import size_conditioning
 from trainer.plan.plan import TrainingPlan
@@ -56,7 +56,7 @@ class TrainingSetup:
     optimizer: Optimizer
     scheduler: LRScheduler
     scaler: torch.amp.GradScaler
-    alphas: Tensor = field(default_factory=alphas_cumprod)
+    process: Process
     average: WeightAverage | None = None
 
     @contextmanager
@@ -71,10 +71,6 @@ class TrainingSetup:
                 return
             with self.lora.with_values(self.average.values):
                 yield
-
-    @property
-    def prediction(self) -> Prediction:
-        return "v" if self.parts.prediction == "v_prediction" else "epsilon"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,30 +199,32 @@ def sample_losses(setup: TrainingSetup, batch: Sequence[PreparedSample], epoch: 
             for sample in batch
         ]
 
-    t = noise.timesteps(generators("timestep"), options.min_timestep, options.max_timestep)
-    return weighted_losses(setup, batch, add_noise(setup, batch, t, generators))
+    times = setup.process.draw(generators("timestep"), batch[0].image.bucket.bucket)
+    return weighted_losses(setup, batch, add_noise(setup, batch, times, generators))
 
 
 @dataclass(frozen=True, slots=True)
 class NoisyBatch:
-    """A batch with its noise, on the CPU. noisy: the UNet's input; timesteps: (samples,)."""
+    """A batch with its noise, on the CPU. latents: normalised; noisy: the denoiser's input; times:
+    (samples,), of the process.
+    """
 
     latents: Tensor
     noise: Tensor
     noisy: Tensor
-    timesteps: Tensor
+    times: Tensor
 
     def rows(self, indices: Sequence[int]) -> NoisyBatch:
         """Return some of the samples."""
         return NoisyBatch(
-            *(t[list(indices)] for t in (self.latents, self.noise, self.noisy, self.timesteps))
+            *(t[list(indices)] for t in (self.latents, self.noise, self.noisy, self.times))
         )
 
 
 def add_noise(
     setup: TrainingSetup,
     batch: Sequence[PreparedSample],
-    t: Tensor,
+    times: Tensor,
     generators: _Generators,
     *,
     perturbed: bool = True,
@@ -241,7 +239,7 @@ def add_noise(
             for s, generator in zip(batch, generators("latent"), strict=True)
         ]
     )
-    latents = latents * setup.family.LATENT_SCALE
+    latents = setup.family.normalise(setup.parts.vae, latents)
     eps = _noise(options, latents, generators)
     input_noise = eps
     if options.ip_noise_gamma and perturbed:
@@ -249,17 +247,16 @@ def add_noise(
             eps, generators("perturbation"), options.ip_noise_gamma,
             random_strength=options.ip_noise_gamma_random_strength,
         )  # fmt: skip
-    return NoisyBatch(latents, eps, noise.add_noise(latents, input_noise, t, setup.alphas), t)
+    noisy = setup.process.mix(latents, input_noise, times)
+    return NoisyBatch(latents, eps, noisy, times)
 
 
 def weighted_losses(
     setup: TrainingSetup, batch: Sequence[PreparedSample], noised: NoisyBatch
 ) -> Tensor:
-    """Return the weighted loss of each sample at its timestep, float32 of shape (samples,)."""
-    options, context, t = setup.options, setup.device_context, noised.timesteps
-    target = context.to_device(
-        losses.TARGETS[setup.prediction](noised.latents, noised.noise, t, setup.alphas)
-    )
+    """Return the weighted loss of each sample at its time, float32 of shape (samples,)."""
+    options, context, process = setup.options, setup.device_context, setup.process
+    target = context.to_device(process.target(noised.latents, noised.noise, noised.times))
     predicted = predict(setup, batch, noised)
     if preserved := output_preservation.preserved_rows(batch):
         target = output_preservation.with_base_predictions(
@@ -268,21 +265,17 @@ def weighted_losses(
             setup.lora,
             lambda rows: predict(setup, [batch[i] for i in rows], noised.rows(rows)),
         )
-    sample_snr = snr(setup.alphas)[t]
-    huber_schedule = losses.HUBER_SCHEDULES[options.huber_schedule]
-    c = context.to_device(huber_schedule(t, sample_snr, options.huber_c, options.huber_scale))
+    c = context.to_device(process.huber_c(noised.times))
     masks = _masks(batch, noised.latents)
     per_sample = losses.each(predicted, target, masks, kind=options.loss_type, c=c)
-    weight_options = {name: getattr(options, name) for name in loss_weights.WEIGHTS}
-    weight = loss_weights.weights(sample_snr, setup.prediction, weight_options)
     prior = torch.tensor(
         [options.prior_loss_weight if sample.image.subset.is_reg else 1.0 for sample in batch]
     )
-    return per_sample * context.to_device(weight * prior)
+    return per_sample * context.to_device(process.weight(noised.times) * prior)
 
 
 def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], noised: NoisyBatch) -> Tensor:
-    """Return the UNet's prediction for a batch, with the current LoRA."""
+    """Return the denoiser's prediction for a batch, with the current LoRA."""
     context = setup.device_context
     with context.autocast():
         conditioning = setup.texts.states([sample.caption for sample in batch])
@@ -290,7 +283,7 @@ def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], noised: Noisy
         predicted: Tensor = setup.family.predict(
             setup.parts,
             context.to_device(noised.noisy.to(context.dtype)),
-            context.to_device(noised.timesteps),
+            context.to_device(noised.times),
             conditioning,
         )
     return predicted

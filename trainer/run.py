@@ -26,6 +26,7 @@ from datasetkit.options.train import TrainOptions
 from trainer import loop, precision, setup
 from trainer.device import DTYPES, processes
 from trainer.errors import LoraCheckFailed
+from trainer.families.base import rates as part_rates
 from trainer.files import (
     lora,
     lora_check,
@@ -548,9 +549,7 @@ def _plot_facts(run: TrainingSetup) -> str:
 def _rates(run: TrainingSetup) -> str:
     """Return the learning rate of each part that is trained, as text."""
     return ", ".join(
-        f"{part} {rate:g}"
-        for part, rate in run.options.rates().items()
-        if rate and getattr(run.parts, part) is not None
+        f"{part} {rate:g}" for part, rate in part_rates(run.family, run.options).items() if rate
     )
 
 
@@ -576,16 +575,18 @@ def check_files(run: TrainingSetup, files: RunFiles) -> tuple[str, ...]:
     """Run the LoRA check and the round-trip check on the final files; return the remarks."""
     dtype = DTYPES[run.options.save_precision]
     unreachable = run.family.unreachable(run.parts, run.options.clip_skip)
-    endings = (".safetensors", ".diffusers.safetensors")
-    kohya, diffusers = (files.path(f"{files.name}{ending}") for ending in endings)
-    if run.options.lora_format == "diffusers":
+    forms = save_lora.formats(run)
+    paths = {form: files.path(f"{files.name}{save_lora.suffix(run, form)}") for form in forms}
+    first = paths.get(run.family.FORMATS[0])
+    if first is None:
         result = lora_check.check_tensors(
-            lora.kohya_tensors(run.lora, dtype), run.lora, name=diffusers.name,
+            lora.kohya_tensors(run.lora, dtype), run.lora, name=paths[forms[0]].name,
             unreachable=unreachable, dtype=dtype,
         )  # fmt: skip
     else:
-        result = lora_check.check(kohya, run.lora, unreachable=unreachable, dtype=dtype)
-        roundtrip.check(kohya, run, dtype)
-    if run.options.lora_format != "kohya":
-        roundtrip.check(diffusers, run, dtype)
+        result = lora_check.check(
+            first, run.lora, unreachable=unreachable, dtype=dtype, restore=run.family.restore
+        )
+    for path in paths.values():
+        roundtrip.check(path, run, dtype)
     return result.remarks

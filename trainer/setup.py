@@ -16,13 +16,13 @@ from trainer.data.latents import Encoder
 from trainer.data.text_encoding import TextStates
 from trainer.families import int8_base, option_checks, registry
 from trainer.families.base import Part, Parts
+from trainer.families.base import rates as part_rates
 from trainer.families.detect import detect
 from trainer.families.source import find
 from trainer.files import lora
 from trainer.loop import TrainingSetup
-from trainer.networks import convolutions
 from trainer.networks.ema import WeightAverage
-from trainer.objective.noise_schedule import alphas_of
+from trainer.objective import process
 from trainer.optimizers import trial
 from trainer.plan.plan import TrainingPlan
 
@@ -33,8 +33,8 @@ logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
 
 def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
     """Return the parts of a model that the options train."""
-    rates = options.rates()
-    return tuple(part for part in parts.names if rates[part] > 0)
+    rates = part_rates(registry.family(parts.family), options)
+    return tuple(part for part, rate in rates.items() if rate > 0)
 
 
 def load_parts(options: TrainOptions, reporter: Reporter = SILENT) -> Parts:
@@ -92,19 +92,19 @@ def assemble(
     optimizer, scheduler = trial.build(
         options,
         plan.steps,
-        *network.grouped(options.network(), options.rates(), convolutions.sides(parts)),
+        *network.grouped(options.network(), part_rates(family, options), family.BLOCKS),
     )
     latents = Encoder(
         parts.vae,
         context.device,
         vae_dtype(context),
         options.cache_latents or options.cache_latents_to_disk,
+        family.moments,
     )
     encode = partial(weighted_text.encode_text, family, parts, options=options)
-    trained = any(part != "unet" for part in network.parts)
+    trained = any(part in parts.encoders for part in network.parts)
     texts = TextStates(encode, context.dtype, trained, together=context.device.type != "cpu")
     scaler = torch.amp.GradScaler(context.device.type, enabled=context.dtype == torch.float16)
-    alphas = alphas_of(zero_terminal_snr=options.zero_terminal_snr)
     average = (
         WeightAverage.of(network.parameters(), options.ema_decay) if options.ema_decay else None
     )
@@ -120,7 +120,7 @@ def assemble(
         optimizer=optimizer,
         scheduler=scheduler,
         scaler=scaler,
-        alphas=alphas,
+        process=process.build(options, family, parts),
         average=average,
     )
 
@@ -129,9 +129,8 @@ def _place_models(
     options: TrainOptions, parts: Parts, network: lora.Lora, context: device.DeviceContext
 ) -> None:
     """Quantize, cast and move the models; trained ones go into training mode."""
-    for name in parts.names:
-        model = parts.part(name)
-        if options.fp8_base or (options.fp8_base_unet and name == "unet"):
+    for name, model in parts.models.items():
+        if options.fp8_base or (options.fp8_base_unet and name == parts.denoiser_name):
             int8_base.quantize(model)
         device.cast_base(model, context.dtype)
         model.to(context.device)
@@ -141,8 +140,8 @@ def _place_models(
 
 
 def _enable_checkpointing(parts: Parts, network: lora.Lora) -> None:
-    parts.unet.enable_gradient_checkpointing()
-    encoders: list[Any] = [parts.part(name) for name in network.parts if name != "unet"]
+    parts.denoiser.enable_gradient_checkpointing()
+    encoders: list[Any] = [parts.part(name) for name in network.parts if name in parts.encoders]
     for encoder in encoders:
         # transformers 5 renamed the method. In version 4 the default is the reentrant kind, which
         # loses the gradients of layers whose inputs need none.

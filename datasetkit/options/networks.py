@@ -71,6 +71,12 @@ class NetworkArgs:
         return self.conv_dim is not None or bool(self.conv_block_dims)
 
     @property
+    def has_lists(self) -> bool:
+        """Tell whether any list of blocks is given."""
+        lists = (self.block_dims, self.block_alphas, self.conv_block_dims, self.conv_block_alphas)
+        return any((*lists, self.down_weights, self.mid_weights, self.up_weights))
+
+    @property
     def title(self) -> str:
         """Return what people call the network."""
         method = {"lora": "LoCon" if self.convolutions else "LoRA", "loha": "LoHa", "lokr": "LoKr"}[

@@ -186,7 +186,7 @@ def with_lora(file: Path | None) -> Iterator[Parts]:
         draw.pipeline(parts).load_lora_weights(
             str(file.parent), weight_name=file.name, local_files_only=True
         )
-        for part in (parts.unet, parts.text_encoder):
+        for part in (parts.denoiser, parts.encoders["text_encoder"]):
             part.eval()
     yield parts
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from datasetkit.core.errors import Exit, ModelFileError
 from datasetkit.options.train import TrainOptions
-from trainer.families import detect
+from trainer.families import model_files, registry
 from trainer.tinybase import shipped
 
 pytest.importorskip("torch")
@@ -166,10 +166,10 @@ def test_file_without_its_text_encoder_is_refused(here):
     names = ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x",
              "cond_stage_model.transformer.x")  # fmt: skip
     write_tensors(here / "whole.safetensors", dict.fromkeys(names, (4, 4)))
-    detect.require_whole(here / "whole.safetensors", "sd1")
+    model_files.require_whole(here / "whole.safetensors", registry.family("sd1"))
     write_tensors(here / "part.safetensors", dict.fromkeys(names[:2], (4, 4)))
     with pytest.raises(ModelFileError, match="its text encoder is missing"):
-        detect.require_whole(here / "part.safetensors", "sd1")
+        model_files.require_whole(here / "part.safetensors", registry.family("sd1"))
 
 
 def problem(text: str) -> list[str]:

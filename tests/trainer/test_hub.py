@@ -51,9 +51,12 @@ def plant(cache, source, files, repo=REPO):
 
 def equal(parts, others):
     return all(
-        torch.equal(value, getattr(others, name).state_dict()[key])
-        for name in ("unet", "vae", "text_encoder")
-        for key, value in getattr(parts, name).state_dict().items()
+        torch.equal(value, other.state_dict()[key])
+        for model, other in (
+            (parts.vae, others.vae),
+            *((parts.part(name), others.part(name)) for name in parts.names),
+        )
+        for key, value in model.state_dict().items()
     )
 
 

@@ -13,9 +13,11 @@ from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer.families import int8_base
 from trainer.plan import memory
-from trainer.plan.model_shapes import SD1
+from trainer.plan.model_shapes import assumed
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
+
+SD1 = assumed()
 
 
 @pytest.fixture(params=["linear", "conv"])
@@ -147,9 +149,9 @@ def trained(data, model, out, **more):
 @pytest.mark.parametrize(
     ("given", "weights"),
     [
-        ({}, 2 * (SD1.unet + SD1.text_encoder)),
-        ({"fp8_base": True}, SD1.unet + SD1.text_encoder),
-        ({"fp8_base_unet": True}, SD1.unet + 2 * SD1.text_encoder),
+        ({}, 2 * (SD1.denoiser + SD1.encoders)),
+        ({"fp8_base": True}, SD1.denoiser + SD1.encoders),
+        ({"fp8_base_unet": True}, SD1.denoiser + 2 * SD1.encoders),
     ],
 )
 def test_plan_counts_quantized_weights(given, weights):

@@ -30,9 +30,9 @@ def grid_loss(run, image):
     for t in TIMESTEPS:
         eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(t))
         timesteps = torch.full((NOISES,), t)
-        noisy = noise.add_noise(latent, eps, timesteps, run.alphas)
+        noisy = noise.add_noise(latent, eps, timesteps, run.process.alphas)
         predicted = run.family.predict(run.parts, noisy, timesteps, text)
-        target = losses.TARGETS[run.prediction](latent, eps, timesteps, run.alphas)
+        target = losses.TARGETS[run.process.prediction](latent, eps, timesteps, run.process.alphas)
         found.append(losses.mse(predicted, target, None).mean())
     return float(torch.stack(found).mean())
 

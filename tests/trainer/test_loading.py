@@ -63,7 +63,9 @@ def test_run_in_bf16_does_not_depend_on_the_load_precision(data, model, tmp_path
     options = tiny.options(model, tmp_path, mixed_precision="bf16", max_train_steps=2)
     own = ready(data, options)
     losses = [log.loss for log in steps(own)]
-    parts = registry.family("sd1").load(str(model), revision="", vae="", prediction=None)
+    parts = registry.family("sd1").load(
+        str(model), revision="", vae="", prediction=None, dtype=torch.float32
+    )
     other = setup.assemble(options, own.plan, parts)
     assert [log.loss for log in steps(other)] == losses
     for mine, theirs in zip(own.lora.parameters(), other.lora.parameters(), strict=True):

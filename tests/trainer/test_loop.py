@@ -120,7 +120,7 @@ def test_cached_text_does_not_change_the_result_and_saves_encoding(data, model, 
         )
         run.texts.trained = not keep
         calls = []
-        run.parts.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+        run.parts.encoders["text_encoder"].register_forward_hook(lambda *_: calls.append(1))
         found = [
             sample_losses(run, b, epoch)
             for epoch in (0, 1)
@@ -167,7 +167,7 @@ def test_training_changes_only_the_lora(data, model, tmp_path):
     trained = {id(p) for p in run.lora.parameters()}
     frozen = [
         p
-        for part in (run.parts.unet, run.parts.text_encoder)
+        for part in (run.parts.denoiser, run.parts.encoders["text_encoder"])
         for p in part.parameters()
         if id(p) not in trained
     ]

@@ -50,9 +50,9 @@ def pipeline_of(parts):
 
     return StableDiffusionPipeline(
         vae=parts.vae,
-        text_encoder=parts.text_encoder,
+        text_encoder=parts.encoders["text_encoder"],
         tokenizer=CLIPTokenizer(str(FOLDER / "vocab.json"), str(FOLDER / "merges.txt")),
-        unet=parts.unet,
+        unet=parts.denoiser,
         scheduler=DDPMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
@@ -177,7 +177,7 @@ def test_dropout_acts_on_the_inner_activations_while_training(model):
     disturbed(network)
     still = output(parts)
     assert torch.equal(output(parts), still)
-    parts.unet.train()
+    parts.denoiser.train()
     torch.manual_seed(0)
     assert not torch.equal(output(parts), still)
     module = next(m for m in network.modules if m.part == "unet" and m.down.ndim == 2)

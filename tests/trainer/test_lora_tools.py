@@ -117,7 +117,7 @@ def based(request, tmp_path_factory):
     changes = []
     for n in range(2):
         network = network_of(load(path, family), family, n + 1)
-        tensors = registry.family(family).as_kohya(lora.kohya_tensors(network, torch.float32))
+        tensors = registry.family(family).export(network, torch.float32, "kohya")[0]
         save_file(tensors, folder / f"{n}.safetensors")
         changes.append({m.name: m.product().detach().double() for m in network.modules})
     before = weights_of(load(path, family), network)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datasetkit.options.train import TrainOptions
 from trainer import run
+from trainer.families import registry
 from trainer.files.save_lora import saved_steps
 from trainer.monitor import loss_plot
 
@@ -118,14 +119,13 @@ def test_saved_files_are_found_at_the_steps_that_their_names_say():
     assert saved_steps([], "sks", []) == {}
 
 
-@pytest.mark.parametrize("second", [None, object()])
-def test_the_heading_has_the_rates_of_the_parts_that_the_model_has(second):
-    parts = SimpleNamespace(unet=object(), text_encoder=object(), text_encoder_2=second)
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_the_heading_has_the_rates_of_the_parts_that_the_model_has(family):
     plan = SimpleNamespace(image_count=2, steps=12, epochs=1)
-    setup = SimpleNamespace(options=TrainOptions(), plan=plan, parts=parts)
+    setup = SimpleNamespace(options=TrainOptions(), plan=plan, family=registry.family(family))
     facts = run._plot_facts(setup)  # type: ignore[arg-type]
     assert "12 steps in 1 epoch;" in facts
-    assert ("text_encoder_2" in facts) == (second is not None)
+    assert ("text_encoder_2" in facts) == (family == "sdxl")
 
 
 def test_moving_mean_weighs_every_sample_the_same():

@@ -9,10 +9,13 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from datasetkit.options.networks import NetworkArgs
 from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer import random_base
-from trainer.families import sd
+from trainer.families import registry, sd
+from trainer.networks import layers
+from trainer.networks.ranks import RankSettings
 from trainer.plan import memory, model_shapes
 
 
@@ -27,16 +30,21 @@ def test_assumed_shapes_are_those_of_stable_diffusion_1():
         )
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(str(sd.CONFIGS / "vae")))
         text = CLIPTextModel(CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder"))
-    assert model_shapes.count(shapes(unet), shapes(text), shapes(vae)) == model_shapes.SD1
-    assert round(model_shapes.SD1.lora_unet * 32 / 1e6, 2) == 13.57  # published for rank 32
+    parts = {"unet": shapes(unet), "text_encoder": shapes(text), "vae": shapes(vae)}
+    counted, assumed = model_shapes.count(registry.family("sd1"), parts), model_shapes.assumed()
+    assert counted == assumed
+    attention = [layer for layer in assumed.layers["unet"] if not layer.convolutional]
+    ranks = RankSettings(NetworkArgs(), 32, 16, sd.BLOCKS)
+    published = 13.57  # millions at rank 32
+    assert round(layers.parameter_count(attention, ranks) / 1e6, 2) == published
 
 
 def test_both_layouts_of_a_model_have_the_same_shapes(full_model, tmp_path):
     folder = model_shapes.read(str(full_model))
     assert folder is not None and folder == model_shapes.read(str(tiny.save_checkpoint(tmp_path)))
     unet, text, vae = random_base.parts()
-    assert folder.unet == sum(p.numel() for p in unet.parameters())
-    assert folder.text_encoder == sum(p.numel() for p in text.parameters())
+    assert folder.denoiser == sum(p.numel() for p in unet.parameters())
+    assert folder.encoders == sum(p.numel() for p in text.parameters())
     assert folder.vae == sum(p.numel() for p in vae.parameters())
 
 
@@ -92,7 +100,7 @@ def test_latent_pixels_follow_the_vaes_factor():
     assert base is not None and base.vae_factor == 4
     options = TrainOptions(mixed_precision="no", train_batch_size=3)
     shares = {share.name: share.bytes for share in memory.estimate(options, (64, 64), base).shares}
-    assert shares["activations"] == 3 * 16 * 16 * base.unet_width * 4 * 2
+    assert shares["activations"] == 3 * 16 * 16 * base.anatomy.width * 4 * 2
 
 
 _RUN = """

@@ -18,9 +18,9 @@ from datasetkit.options.network_args import read
 from datasetkit.options.networks import NetworkArgs
 from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
-from trainer.families import module_names, sd
+from trainer.families import registry, sd, sdxl
 from trainer.families.base import Parts
-from trainer.networks import blocks, convolutions, layers
+from trainer.networks import blocks, layers
 from trainer.networks.ranks import ModuleRank, RankSettings
 from trainer.plan import memory, model_shapes
 
@@ -33,14 +33,12 @@ def of_config(folder):
 
 
 def sd1() -> Parts:
-    return Parts(of_config(sd.CONFIGS), None, None, sd.CONFIGS)
+    return Parts(of_config(sd.CONFIGS), None, {}, sd.CONFIGS, "sd1")
 
 
 def adapted(parts: Parts) -> dict[str, str]:
-    name = module_names.original if parts.family == "sdxl" else module_names.plain
-    return {
-        name(path): path for path in module_names.unet_modules(parts.unet)
-    } | convolutions.targets(parts)
+    family = registry.family(parts.family)
+    return family.targets(parts, "unet") | family.convolutions(parts)
 
 
 def digest(found) -> str:
@@ -53,25 +51,24 @@ def test_locon_of_stable_diffusion_1_has_the_published_names():
     assert (len(found), digest(found)) == (278, "620b9a8905915e25")
     kinds = Counter(
         "3x3"
-        if getattr(m := parts.unet.get_submodule(path), "kernel_size", None) == (3, 3)
+        if getattr(m := parts.denoiser.get_submodule(path), "kernel_size", None) == (3, 3)
         else type(m).__name__
-        for path in convolutions.targets(parts).values()
+        for path in sd.convolutions(parts).values()
     )
     assert kinds == {"3x3": 50, "Linear": 22, "Conv2d": 14}
 
 
 def test_locon_of_sdxl_has_the_published_names():
-    parts = replace(sd1(), unet=of_config(sd.CONFIGS.parent / "sdxl"), family="sdxl")
+    parts = replace(sd1(), denoiser=of_config(sdxl.CONFIGS), family="sdxl")
     found = adapted(parts)
     assert (len(found), digest(found)) == (788, "6eaed2d7a4528e0a")
-    assert convolutions.sides(parts) == 9
-    assert {blocks.block(name, 9) for name in found} == set(range(2, 22))
+    assert {sdxl.block(name) for name in found} == set(range(2, 22))
 
 
 def test_every_layer_of_stable_diffusion_1_has_a_block():
-    found = Counter(blocks.block(name, 12) for name in adapted(sd1()))
+    found = Counter(sd.block(name) for name in adapted(sd1()))
     assert set(found) == set(range(1, 25))
-    assert blocks.block("lora_te_text_model_encoder_layers_0_mlp_fc1", 12) is None
+    assert sd.block("lora_te_text_model_encoder_layers_0_mlp_fc1") is None
 
 
 @pytest.mark.parametrize(
@@ -92,13 +89,13 @@ def test_every_layer_of_stable_diffusion_1_has_a_block():
     ],
 )
 def test_index_in_the_block_lists_is_that_of_sd_scripts(name, sides, place):
-    assert blocks.block(name, sides) == place
+    assert (sd if sides == 12 else sdxl).block(name) == place
 
 
 def test_layouts_agree_on_the_block_index():
-    parts = replace(sd1(), unet=of_config(sd.CONFIGS.parent / "sdxl"), family="sdxl")
-    for name, path in convolutions.targets(parts).items():
-        assert blocks.block(name, 9) == blocks.block(f"{path}.weight", 9)
+    parts = replace(sd1(), denoiser=of_config(sdxl.CONFIGS), family="sdxl")
+    for name, path in sdxl.convolutions(parts).items():
+        assert sdxl.block(name) == sdxl.block(f"{path}.weight")
 
 
 def message(*args, module="networks.lora") -> NetworkArgs:
@@ -107,33 +104,36 @@ def message(*args, module="networks.lora") -> NetworkArgs:
 
 def test_named_shapes_of_block_weights_are_those_of_sd_scripts():
     args = message("down_lr_weight=sine", "up_lr_weight=reverse_linear+.5")
-    found = blocks.weights(args, 12)
+    found = blocks.weights(args, sd.BLOCKS)
     assert (
         found[0] == 0
         and found[11] == pytest.approx(1)
         and found[6] == pytest.approx(0.7557495743542583)
     )
     assert found[12:15] == pytest.approx((1, 1.5, 0.5 + 10 / 11))
-    of_sdxl = blocks.weights(message("mid_lr_weight=.5,.6,.7"), 9)
+    of_sdxl = blocks.weights(message("mid_lr_weight=.5,.6,.7"), sdxl.BLOCKS)
     assert of_sdxl == (*(1.0,) * 10, 0.5, 0.6, 0.7, *(1.0,) * 10)
-    assert blocks.weights(message("mid_lr_weight=.5", "block_lr_zero_threshold=.5"), 12)[12] == 0
+    args = message("mid_lr_weight=.5", "block_lr_zero_threshold=.5")
+    assert blocks.weights(args, sd.BLOCKS)[12] == 0
 
 
 def test_block_lists_of_another_model_are_an_error():
     with pytest.raises(ConfigError, match="9 down blocks, but the model has 12"):
-        blocks.check(message("mid_lr_weight=1,1,1"), 12)
+        blocks.check(message("mid_lr_weight=1,1,1"), sd.BLOCKS)
     with pytest.raises(ConfigError, match="9 down blocks"):
         memory.estimate(TrainOptions(network_args=("mid_lr_weight=1,1,1",)), (512, 512), None)
 
 
 def test_ranks_follow_kind_and_block():
     dims = ",".join(str(n) for n in range(25))
-    ranks = RankSettings(message(f"block_dims={dims}", "conv_dim=2", "conv_alpha=0"), 8, 4, 12)
+    ranks = RankSettings(
+        message(f"block_dims={dims}", "conv_dim=2", "conv_alpha=0"), 8, 4, sd.BLOCKS
+    )
     assert ranks.of(None, kernel=False) == ModuleRank(8, 4)
     assert ranks.of(5, kernel=False) == ModuleRank(5, 4)
     assert ranks.of(5, kernel=True) == ModuleRank(2, 2)
     assert ranks.of(0, kernel=False) is None
-    left_out = RankSettings(message("mid_lr_weight=0", "conv_dim=0"), 8, 4, 12)
+    left_out = RankSettings(message("mid_lr_weight=0", "conv_dim=0"), 8, 4, sd.BLOCKS)
     assert left_out.of(12, kernel=False) is None and left_out.of(11, kernel=False) == ModuleRank(
         8, 4
     )
@@ -141,7 +141,7 @@ def test_ranks_follow_kind_and_block():
 
 
 def test_rank_stabilised_alpha_is_written_so_that_every_reader_scales_by_its_root():
-    rank = RankSettings(message("rs_lora=True"), 16, 4, 12).of(None, kernel=False)
+    rank = RankSettings(message("rs_lora=True"), 16, 4, sd.BLOCKS).of(None, kernel=False)
     assert rank is not None and rank.alpha / rank.dim == pytest.approx(4 / 16**0.5)
 
 
@@ -151,16 +151,14 @@ def test_layers_are_split_as_peft_splits_them(size, factor):
 
 
 def test_assumed_model_has_the_layers_of_stable_diffusion_1():
-    shapes = {name: tuple(tensor.shape) for name, tensor in sd1().unet.state_dict().items()}
-    found, sides = layers.of_unet(shapes)
-    assert sides == 12 and len(found) == 278
-    assert Counter(found) == Counter(layers.stable_diffusion_1()["unet"])
-    plain = RankSettings(NetworkArgs(), 32, 16, 12)
-    assert layers.parameter_count(found, plain) == 32 * model_shapes.SD1.lora_unet
-    assert (
-        layers.parameter_count(model_shapes.SD1.layers["text_encoder"], plain)
-        == 32 * model_shapes.SD1.lora_text
-    )
+    shapes = {name: tuple(tensor.shape) for name, tensor in sd1().denoiser.state_dict().items()}
+    found = sd.anatomy({"unet": shapes}).layers["unet"]
+    assert len(found) == 278
+    assumed = model_shapes.assumed().layers
+    assert Counter(found) == Counter(assumed["unet"])
+    plain = RankSettings(NetworkArgs(), 32, 16, sd.BLOCKS)
+    assert layers.parameter_count(found, plain) == 32 * 423_936
+    assert layers.parameter_count(assumed["text_encoder"], plain) == 32 * 165_888
 
 
 def test_both_layouts_of_a_model_have_the_same_layers(full_model, tmp_path):

@@ -110,7 +110,7 @@ def test_plan_has_the_number_of_trained_parameters(trained, model, kind):
     made = trained(kind)
     base, options = model_shapes.read(str(model)), made.options
     assert base is not None
-    ranks = RankSettings(options.network(), options.network_dim, options.network_alpha, base.sides)
+    ranks = RankSettings(options.network(), options.network_dim, options.network_alpha, base.blocks)
     counted = sum(layers.parameter_count(own, ranks) for own in base.layers.values())
     assert counted == sum(parameter.numel() for parameter in made.lora.parameters())
 
@@ -387,7 +387,7 @@ def test_other_families_have_the_same_networks(data, tmp_path, family, module, a
         )
         assert not any(m.name.startswith(absent) for m in made.lora.modules)
     path = tmp_path / "x.safetensors"
-    save_file(made.family.as_kohya(lora.kohya_tensors(made.lora, torch.float16)), path)
+    save_file(made.family.export(made.lora, torch.float16, "kohya")[0], path)
     lora_check.check(path, made.lora, dtype=torch.float16)
     roundtrip.check(path, made, torch.float16)
 

@@ -9,10 +9,11 @@ from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from tests.trainer import tiny
 from trainer import loop, setup
 from trainer.monitor import preview
-from trainer.monitor.preview import SAMPLERS
 from trainer.monitor.prompts import Prompt
 from trainer.objective.loss_weights import debiased, min_snr
 from trainer.objective.noise_schedule import alphas_cumprod, alphas_of, betas, snr, zero_terminal
+from trainer.objective.process import Ddpm
+from trainer.objective.samplers import SAMPLERS, of_diffusers
 from trainer.plan.plan import find_subsets, make_plan
 
 AB = alphas_cumprod()
@@ -57,15 +58,7 @@ def test_betas_reproduce_the_noise_schedule():
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # in diffusers, with numpy 2
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_starts_at_the_last_timestep(sampler):
-    from types import SimpleNamespace
-
-    run = SimpleNamespace(
-        options=SimpleNamespace(zero_terminal_snr=True),
-        prediction="v",
-        device_context=SimpleNamespace(device="cpu"),
-    )
-    prompt = SimpleNamespace(sampler=sampler, steps=10)
-    made = preview._scheduler(run, prompt)  # type: ignore[arg-type]
+    made = of_diffusers(sampler, 10, "v", zero_terminal=True, device=torch.device("cpu")).scheduler
     assert isinstance(made, getattr(diffusers, SAMPLERS[sampler][0]))
     assert made.timesteps[0] == 999
     assert float(made.alphas_cumprod[-1]) == pytest.approx(2**-24, rel=0.1)
@@ -80,7 +73,7 @@ def test_v_prediction_model_trains_and_generates_with_zero_terminal_snr(data, mo
     )  # fmt: skip
     plan = make_plan(find_subsets(data, options)[0], options)
     run = setup.assemble(options, plan, setup.load_parts(options))
-    assert run.alphas[-1] == 0
+    assert isinstance(run.process, Ddpm) and run.process.alphas[-1] == 0
     assert all(0 < log.loss < 100 and log.grad_norm > 0 for log in loop.steps(run))
     for sampler in ("ddim", "euler_a"):
         prompt = Prompt(

@@ -24,6 +24,7 @@ from trainer.loop import StepLog
 from trainer.monitor import metrics, preview, prompts
 from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
+from trainer.objective import samplers
 from trainer.run import train
 
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "sampler": "ddim"}
@@ -200,7 +201,7 @@ def test_every_sampler_generates_reproducibly(ready, sampler):
 
 
 def test_every_sampler_of_the_options_exists():
-    assert tuple(preview.SAMPLERS) == train_options.SAMPLERS
+    assert tuple(samplers.SAMPLERS) == train_options.SAMPLERS
 
 
 def test_fields_of_a_prompt_change_the_image(ready):
@@ -238,11 +239,11 @@ def test_images_equal_those_of_a_diffusers_pipeline(ready):
 
 def test_previews_do_not_change_modes_random_state_and_gradients(ready):
     module = ready.lora.modules[0].layer
-    modes = [m.training for m in ready.parts.unet.modules()]
+    modes = [m.training for m in ready.parts.denoiser.modules()]
     state = torch.get_rng_state()
     drawn(ready)
     assert torch.equal(torch.get_rng_state(), state)
-    assert [m.training for m in ready.parts.unet.modules()] == modes
+    assert [m.training for m in ready.parts.denoiser.modules()] == modes
     assert (
         module.lora_A[ADAPTER].weight.grad is None and module.lora_A[ADAPTER].weight.requires_grad
     )

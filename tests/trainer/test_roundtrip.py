@@ -138,20 +138,20 @@ def test_wrong_diffusers_file_is_detected(trained, tmp_path, change):
 def test_round_trip_check_does_not_change_the_trained_model(trained, tmp_path):
     path = saved(trained, tmp_path / "x.safetensors", torch.bfloat16)
     before = copy.deepcopy(lora.kohya_tensors(trained.lora, torch.float32))
-    names = [name for name, _ in trained.parts.unet.named_modules()]
-    modes = [m.training for m in trained.parts.unet.modules()]
+    names = [name for name, _ in trained.parts.denoiser.named_modules()]
+    modes = [m.training for m in trained.parts.denoiser.modules()]
     roundtrip.check(path, trained, torch.bfloat16)
     after = lora.kohya_tensors(trained.lora, torch.float32)
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert [name for name, _ in trained.parts.unet.named_modules()] == names
-    assert [m.training for m in trained.parts.unet.modules()] == modes
+    assert [name for name, _ in trained.parts.denoiser.named_modules()] == names
+    assert [m.training for m in trained.parts.denoiser.modules()] == modes
 
 
 def test_plain_model_shares_its_weights(trained):
     plain = roundtrip._plain(trained)
-    own = {p.data_ptr() for p in trained.parts.unet.parameters()}
-    assert all(p.data_ptr() in own for p in plain.unet.parameters())
-    assert not any("lora" in name for name, _ in plain.unet.named_modules())
+    own = {p.data_ptr() for p in trained.parts.denoiser.parameters()}
+    assert all(p.data_ptr() in own for p in plain.denoiser.parameters())
+    assert not any("lora" in name for name, _ in plain.denoiser.named_modules())
 
 
 def sabotaged(true, change):

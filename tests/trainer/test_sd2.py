@@ -14,9 +14,9 @@ from datasetkit.captions.tokens import BOS, CHUNK, EOS
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_families import name_hash
-from trainer.data.text_encoding import chunks
 from trainer.families import sd2
 from trainer.families.base import Parts
+from trainer.families.clip_text import chunks
 from trainer.files import lora
 from trainer.plan import model_shapes
 from trainer.setup import load_parts
@@ -37,13 +37,13 @@ def full(request):
         )
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(configs, subfolder="vae"))
         encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(configs, subfolder="text_encoder"))
-    return Parts(unet, vae, encoder, configs, family="sd2")
+    return Parts(unet, vae, {"text_encoder": encoder}, configs, "sd2")
 
 
 def test_shipped_configurations_are_the_full_size_model(full):
     counted = [
         sum(p.numel() for p in part.parameters())
-        for part in (full.unet, full.text_encoder, full.vae)
+        for part in (full.denoiser, full.encoders["text_encoder"], full.vae)
     ]
     assert counted == [865_910_724, 340_387_840, 83_653_863]
     assert full.vae.config.scaling_factor == sd2.LATENT_SCALE

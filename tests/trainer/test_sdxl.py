@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from datasetkit.dataset.buckets import Bucket, BucketRules, select
+from datasetkit.options.networks import NetworkArgs
 from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_families import name_hash
 from tests.trainer.test_loop import ready
 from trainer import loop
 from trainer.data.epochs import epoch_batches
-from trainer.families import module_names, sdxl
+from trainer.families import module_names, registry, sdxl
 from trainer.families.base import Parts
 from trainer.loop import steps
+from trainer.networks import layers
+from trainer.networks.ranks import RankSettings
 from trainer.plan import memory, model_shapes, size_conditioning
 from trainer.plan.plan import Subset, TrainImage, caption_options
 
@@ -44,16 +47,17 @@ def full():
         second = CLIPTextModelWithProjection(
             CLIPTextConfig.from_pretrained(sdxl.CONFIGS, subfolder="text_encoder_2")
         )
-    return Parts(unet, vae, first, sdxl.CONFIGS, text_encoder_2=second, family="sdxl")
+    encoders = {"text_encoder": first, "text_encoder_2": second}
+    return Parts(unet, vae, encoders, sdxl.CONFIGS, "sdxl")
 
 
 def test_shipped_configurations_are_the_full_size_model(full):
     counted = [
         sum(p.numel() for p in part.parameters())
-        for part in (full.unet, full.text_encoder, full.vae)
+        for part in (full.denoiser, full.encoders["text_encoder"], full.vae)
     ]
     assert counted == [2_567_463_684, 123_060_480, 83_653_863]
-    assert sum(p.numel() for p in full.text_encoder_2.parameters()) == 694_659_840
+    assert sum(p.numel() for p in full.encoders["text_encoder_2"].parameters()) == 694_659_840
     assert full.vae.config.scaling_factor == sdxl.LATENT_SCALE
 
 
@@ -68,7 +72,7 @@ def test_convolutions_have_sgm_names_too(full):
     blocks = ("resnets", "attentions", "downsamplers", "upsamplers")
     paths = [
         path
-        for path, module in full.unet.named_modules()
+        for path, module in full.denoiser.named_modules()
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
         and any(f".{kind}." in path for kind in blocks)
     ]
@@ -79,18 +83,19 @@ def test_convolutions_have_sgm_names_too(full):
 
 
 def test_plan_knows_the_full_size_model(full):
-    def shapes(prefix, part):
-        return {f"{prefix}{name}": tuple(value.shape) for name, value in part.state_dict().items()}
-
-    text = shapes("text_encoder.", full.text_encoder) | shapes(
-        "text_encoder_2.", full.text_encoder_2
-    )
-    anatomy = model_shapes.count(shapes("", full.unet), text, shapes("", full.vae))
-    assert (anatomy.unet, anatomy.text_encoder) == (2_567_463_684, 123_060_480 + 694_659_840)
-    assert round(anatomy.lora_unet * 32 / 1e6, 1) == 85.1  # published for rank 32
+    models = full.models | {"vae": full.vae}
+    parts = {
+        part: {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        for part, model in models.items()
+    }
+    anatomy = model_shapes.count(registry.family("sdxl"), parts)
+    assert (anatomy.denoiser, anatomy.encoders) == (2_567_463_684, 123_060_480 + 694_659_840)
+    attention = [layer for layer in anatomy.layers["unet"] if not layer.convolutional]
+    ranks = RankSettings(NetworkArgs(), 32, 16, sdxl.BLOCKS)
+    assert round(layers.parameter_count(attention, ranks) / 1e6, 1) == 85.1  # published
     options = TrainOptions(resolution=1024, text_encoder_lr=0.0, gradient_checkpointing=True)
     shares = {s.name: s.bytes for s in memory.estimate(options, (1024, 1024), anatomy).shares}
-    assert shares["weights"] == 2 * (anatomy.unet + anatomy.text_encoder)
+    assert shares["weights"] == 2 * (anatomy.denoiser + anatomy.encoders)
     both = memory.estimate(TrainOptions(text_encoder_lr=(1e-5, 1e-5)), (1024, 1024), anatomy)
     one = memory.estimate(TrainOptions(text_encoder_lr=(1e-5, 0.0)), (1024, 1024), anatomy)
     assert (
@@ -102,7 +107,7 @@ def test_plan_knows_the_full_size_model(full):
 
 def test_both_layouts_of_a_model_have_the_same_shapes(model, tmp_path):
     folder = model_shapes.read(str(model))
-    assert folder is not None and folder.lora_text_2 > 0
+    assert folder is not None and len(folder.layers["text_encoder_2"]) > 0
     file = model_shapes.read(str(tiny_families.save_checkpoint(tmp_path, "sdxl")))
     assert folder == file
 
@@ -148,13 +153,13 @@ def test_any_crop_is_within_its_image_and_a_mirrored_one_is_mirrored_back(trim, 
 def test_random_crop_and_flip_reach_the_unet(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, flip_aug=True, random_crop=True))
     seen_sizes, reporter = [], []
-    true = run.parts.unet.forward
+    true = run.parts.denoiser.forward
 
     def listen(*args, **kwargs):
         reporter.extend(kwargs["added_cond_kwargs"]["time_ids"].tolist())
         return true(*args, **kwargs)
 
-    run.parts.unet.forward = listen
+    run.parts.denoiser.forward = listen
     for batch in epoch_batches(run.plan, 42, 0):
         read = loop.reader(run).batch(batch, 0)
         seen_sizes += [
@@ -212,7 +217,9 @@ def pooled_of(parts):
 def test_eos_id_of_the_config_does_not_matter(model):
     parts = sdxl.load(str(model))
     before = pooled_of(parts)
-    inner = getattr(parts.text_encoder_2, "text_model", parts.text_encoder_2)
+    inner = getattr(
+        parts.encoders["text_encoder_2"], "text_model", parts.encoders["text_encoder_2"]
+    )
     inner.eos_token_id = 49407
     assert torch.equal(pooled_of(parts), before)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from datasetkit.captions import tokens
 from datasetkit.captions.tokens import BOS, EOS
 from trainer.data import text_encoding
-from trainer.families import sd
+from trainer.families import clip_text, sd
 from trainer.families.base import Conditioning
 
 LONG = ", ".join(f"tag {n}" for n in range(60))
@@ -16,15 +16,15 @@ LONG = ", ".join(f"tag {n}" for n in range(60))
 
 @pytest.fixture(scope="module")
 def encoder(model):
-    return sd.load(str(model)).text_encoder
+    return sd.load(str(model)).encoders["text_encoder"]
 
 
 def test_short_caption_is_padded_with_eos():
-    assert text_encoding.chunks("a photo of a cat", 75) == (
+    assert clip_text.chunks("a photo of a cat", 75) == (
         (BOS, 320, 1125, 539, 320, 2368, *(EOS,) * 71),
     )
-    assert [len(p) for p in text_encoding.chunks("a photo of a cat", 225)] == [77, 77, 77]
-    assert text_encoding.chunks("", 150)[1] == (BOS, *(EOS,) * 76)
+    assert [len(p) for p in clip_text.chunks("a photo of a cat", 225)] == [77, 77, 77]
+    assert clip_text.chunks("", 150)[1] == (BOS, *(EOS,) * 76)
 
 
 @settings(max_examples=25, deadline=None)
@@ -32,35 +32,35 @@ def test_short_caption_is_padded_with_eos():
 def test_chunks_have_the_ids_of_the_caption_in_order(words, limit):
     caption = " ".join(["cat"] * words)
     ids = tokens.ids(caption)[1:-1][:limit]
-    inner = [i for one in text_encoding.chunks(caption, limit) for i in one[1:-1]]
+    inner = [i for one in clip_text.chunks(caption, limit) for i in one[1:-1]]
     assert inner == [*ids, *[EOS] * (limit - len(ids))]
-    assert all(one[0] == BOS and one[-1] == EOS for one in text_encoding.chunks(caption, limit))
+    assert all(one[0] == BOS and one[-1] == EOS for one in clip_text.chunks(caption, limit))
 
 
 @pytest.mark.parametrize(("limit", "places"), [(75, 77), (150, 152), (225, 227)])
 def test_chunks_are_joined_to_one_sequence(encoder, limit, places):
     with torch.no_grad():
-        found = text_encoding.encode_clip(encoder, [LONG, "cat"], clip_skip=1, max_tokens=limit)
-        alone = text_encoding.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
+        found = clip_text.encode_clip(encoder, [LONG, "cat"], clip_skip=1, max_tokens=limit)
+        alone = clip_text.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
     assert found.shape == (2, places, 16)
     assert torch.allclose(found[1, :76], alone[0, :76], atol=1e-6)
 
 
 def test_first_chunk_does_not_depend_on_the_later_ones(encoder):
     with torch.no_grad():
-        one = text_encoding.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=75)
-        three = text_encoding.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=225)
+        one = clip_text.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=75)
+        three = clip_text.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=225)
     assert torch.allclose(one[0, :76], three[0, :76], atol=1e-6)
     assert not torch.allclose(three[0, 1:76], three[0, 76:151], atol=1e-3)
 
 
 def test_clip_skip_uses_a_layer_from_the_end_with_the_final_norm(encoder):
-    ids = torch.tensor(text_encoding.chunks("cat", 75))
+    ids = torch.tensor(clip_text.chunks("cat", 75))
     with torch.no_grad():
         states = encoder(ids, output_hidden_states=True)
         norm = getattr(encoder, "text_model", encoder).final_layer_norm
-        first = text_encoding.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
-        second = text_encoding.encode_clip(encoder, ["cat"], clip_skip=2, max_tokens=75)
+        first = clip_text.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
+        second = clip_text.encode_clip(encoder, ["cat"], clip_skip=2, max_tokens=75)
     assert torch.equal(first, states.last_hidden_state)
     assert torch.allclose(first, norm(states.hidden_states[-1]), atol=1e-6)
     assert torch.equal(second, norm(states.hidden_states[-2]))

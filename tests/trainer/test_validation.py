@@ -101,7 +101,6 @@ def test_validation_is_the_training_loss_without_randomness(run):
     """The base's own UNet, asked by hand at the first timestep of the grid."""
     [image, *_] = run.plan.held_out
     [found, *_] = validation.losses(run, [image])[0].tolist()
-    options = run.options
     generators = [
         seeds.generator(0, 0, image.id, 0, f"validation {purpose}")
         for purpose in ("latent", "noise")
@@ -110,12 +109,12 @@ def test_validation_is_the_training_loss_without_randomness(run):
     latents = latents * run.family.LATENT_SCALE
     noise = torch.randn(latents.shape[1:], generator=generators[1])[None]
     t = torch.tensor([125])
-    assert validation.timestep_grid(options) == (125, 375, 625, 875)
-    noisy = add_noise(latents, noise, t, run.alphas)
+    assert run.process.grid(validation.TIMESTEPS).tolist() == [125, 375, 625, 875]
+    noisy = add_noise(latents, noise, t, run.process.alphas)
     with torch.no_grad():
         text = run.family.encode_text(run.parts, [image.caption], clip_skip=1, max_tokens=75)
         predicted = run.family.predict(run.parts, noisy, t, text)
-    target = TARGETS[run.prediction](latents, noise, t, run.alphas)
+    target = TARGETS[run.process.prediction](latents, noise, t, run.process.alphas)
     assert math.isclose(found, float(((predicted - target) ** 2).mean()), rel_tol=1e-4)
 
 

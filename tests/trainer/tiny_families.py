@@ -206,14 +206,15 @@ def pipeline_of(parts: Any) -> Any:
     )  # fmt: skip
     shared = {
         "vae": parts.vae,
-        "text_encoder": parts.text_encoder,
-        "unet": parts.unet,
+        "text_encoder": parts.encoders["text_encoder"],
+        "unet": parts.denoiser,
         "scheduler": schedule,
     }
     if parts.family == "sdxl":
         made = diffusers.StableDiffusionXLPipeline(
-            **shared, text_encoder_2=parts.text_encoder_2, tokenizer=tokenizer("<|endoftext|>"),
-            tokenizer_2=tokenizer("!"), add_watermarker=False,
+            **shared, text_encoder_2=parts.encoders["text_encoder_2"],
+            tokenizer=tokenizer("<|endoftext|>"), tokenizer_2=tokenizer("!"),
+            add_watermarker=False,
         )  # fmt: skip
     else:
         made = diffusers.StableDiffusionPipeline(

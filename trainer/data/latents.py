@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +24,16 @@ from datasetkit.core.progress import SILENT, Reporter
 from trainer.data import pixels
 from trainer.data.pixels import Corner
 from trainer.device import cast_base
+from trainer.families import autoencoders
 from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.plan.plan import TrainImage
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """The unscaled latent distribution: float32, (4, height / 8, width / 8), on the CPU."""
+    """The latent distribution as the VAE returns it, not normalised: float32, (channels, height,
+    width), on the CPU.
+    """
 
     mean: Tensor
     std: Tensor
@@ -41,12 +45,15 @@ class Moments:
 
 @dataclass(slots=True)
 class Encoder:
-    """Encodes images with the VAE. cache: keep the results; dtype: of the VAE's arithmetic."""
+    """Encodes images with the VAE. cache: keep the results; dtype: of the VAE's arithmetic; encode:
+    of the family, returns mean and deviation.
+    """
 
     vae: nn.Module
     device: torch.device
     dtype: torch.dtype
     cache: bool = True
+    encode: Callable[[Any, Tensor], tuple[Tensor, Tensor]] = autoencoders.moments
     _latents: dict[str, Moments] = field(default_factory=dict)
     _fingerprint: str = ""
 
@@ -85,8 +92,7 @@ class Encoder:
             - 1
         )
         with torch.inference_mode():
-            latent = self.vae.encode(batch).latent_dist  # type: ignore[operator]  # any VAE of diffusers
-            mean, std = latent.mean[0].float().cpu(), latent.std[0].float().cpu()
+            mean, std = (moment[0].float().cpu() for moment in self.encode(self.vae, batch))
         if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
             raise ModelFileError(
                 f"the VAE encodes {display(image.path)} to values that are not finite",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,14 +15,12 @@ from torch import Tensor
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
-from trainer.families import clip
-from trainer.families.base import Parts
-from trainer.families.detect import TITLES, FamilyName, Predicts, require_scale
+from trainer.families import clip, registry
+from trainer.families.base import Family, FamilyName, Parts, Predicts
+from trainer.families.model_files import parts_hint, require_scale
 from trainer.families.source import find
+from trainer.families.unet_family import UNET_PREFIX, VAE_PREFIX
 from trainer.files import hub_model
-
-_UNET_PREFIX: Final = "model.diffusion_model."
-_VAE_PREFIX: Final = "first_stage_model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,12 @@ class ModelLayout:
     encoders: Mapping[str, TextEncoder]
 
     @property
+    def functions(self) -> Family:
+        return registry.family(self.family)
+
+    @property
     def title(self) -> str:
-        return TITLES[self.family]
+        return self.functions.TITLE
 
 
 def load(
@@ -58,10 +60,11 @@ def load(
     vae: str,
     configs: Path,
     prediction: Predicts | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     reporter: Reporter = SILENT,
 ) -> Parts:
-    """Load the parts of a model, frozen, on the CPU: the VAE in float32, the others in `dtype`.
+    """Load the parts of a model, frozen, on the CPU: the VAE in float32, the others in `dtype`
+    (None: float32).
 
     base: a diffusers folder, a `.safetensors` file in the original (LDM or sgm) layout, or either
     on the hub at `revision`. vae: a folder or file that replaces the model's VAE, or one on the hub
@@ -69,6 +72,7 @@ def load(
     from the hub. Raises ModelFileError, ConfigError.
     """
     source = find(base, revision)
+    dtype = dtype or torch.float32
     parts = (
         _load_folder(source, layout, dtype, reporter)
         if source.is_dir()
@@ -77,10 +81,17 @@ def load(
     if vae:
         _loading(reporter, "vae")
         parts["vae"] = _load_vae(find(vae, layouts=hub_model.VAE), layout, configs)
-    require_scale(vae or source, float(parts["vae"].config.scaling_factor), layout.family)
+    require_scale(vae or source, float(parts["vae"].config.scaling_factor), layout.functions)
     for part in parts.values():
         part.requires_grad_(False).eval()
-    return Parts(**parts, source=source, prediction=prediction, family=layout.family)
+    return Parts(
+        parts["unet"],
+        parts["vae"],
+        {name: parts[name] for name in layout.encoders},
+        source,
+        layout.family,
+        prediction=prediction,
+    )
 
 
 def _loading(reporter: Reporter, name: str) -> None:
@@ -113,10 +124,9 @@ def _load_folder(
             )
         return parts
     except (OSError, ValueError, RuntimeError) as error:
-        *most, last = [f"{name}/" for name in kinds]
         raise ModelFileError(
             f"{display(folder)} is not a complete diffusers model: {_first_line(error)}",
-            hint=f"it needs {', '.join(most)} and {last}, each with config.json and .safetensors",
+            hint=parts_hint(tuple(kinds)),
         ) from error
 
 
@@ -130,8 +140,8 @@ def _load_file(
     _loading(reporter, path.name)
     checkpoint = read_tensors(path)
     kinds = (
-        ("unet", UNet2DConditionModel, _UNET_PREFIX, dtype),
-        ("vae", AutoencoderKL, _VAE_PREFIX, torch.float32),
+        ("unet", UNet2DConditionModel, UNET_PREFIX, dtype),
+        ("vae", AutoencoderKL, VAE_PREFIX, torch.float32),
     )
     parts: dict[str, Any] = {}
     try:
@@ -206,8 +216,8 @@ def _load_vae(path: Path, layout: ModelLayout, configs: Path) -> Any:
             )
         # A separate VAE file does not have the prefix that a checkpoint has.
         tensors = read_tensors(path)
-        if not any(name.startswith(_VAE_PREFIX) for name in tensors):
-            tensors = {f"{_VAE_PREFIX}{name}": tensor for name, tensor in tensors.items()}
+        if not any(name.startswith(VAE_PREFIX) for name in tensors):
+            tensors = {f"{VAE_PREFIX}{name}": tensor for name, tensor in tensors.items()}
         return AutoencoderKL.from_single_file(
             tensors,
             config=str(configs),

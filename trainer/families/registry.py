@@ -1,21 +1,29 @@
-"""The families by name."""
+"""The families by name. A new family is a module in this package and a line here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Final, cast
+from typing import Final
 
-from trainer.families.base import Family
-from trainer.families.detect import FamilyName
+from trainer.families import sd, sd2, sdxl
+from trainer.families.base import Family, FamilyName
 
-FAMILIES: Final[Mapping[FamilyName, str]] = {
-    "sd1": "trainer.families.sd",
-    "sd2": "trainer.families.sd2",
-    "sdxl": "trainer.families.sdxl",
-}
+# In the order in which a model's files are compared with their signs.
+_MODULES: Final[tuple[Family, ...]] = (
+    sdxl,
+    sd2,
+    sd,
+)
+FAMILIES: Final[Mapping[FamilyName, Family]] = {module.NAME: module for module in _MODULES}
+# Assumed for a model whose files are not on this machine.
+ASSUMED: Final[FamilyName] = sd.NAME
 
 
 def family(name: FamilyName) -> Family:
     """Return the functions of a family."""
-    return cast(Family, import_module(FAMILIES[name]))
+    return FAMILIES[name]
+
+
+def families() -> tuple[Family, ...]:
+    """Return all families, in the order in which their signs are compared."""
+    return _MODULES

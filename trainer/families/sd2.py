@@ -6,23 +6,56 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Final
 
 from datasetkit.core.progress import SILENT, Reporter
-from trainer.data.text_encoding import encode_clip
-from trainer.families import checkpoint, clip, sd
-from trainer.families.base import Conditioning, FamilyNames, Part, Parts
-from trainer.families.checkpoint import ModelLayout, TextEncoder
-from trainer.families.detect import LATENT_SCALES, FamilyName, Predicts
+from trainer.families import autoencoders, sd, unet_blocks, unet_family, unet_shapes
+from trainer.families.base import (
+    Anatomy,
+    BlockList,
+    Conditioning,
+    FamilyName,
+    FamilyNames,
+    LoraFormat,
+    Part,
+    Parts,
+    Predicts,
+    ProcessName,
+    Shapes,
+    Signs,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from datasetkit.options.train import TrainOptions
 
 NAME: Final[FamilyName] = "sd2"
-LATENT_SCALE: Final = LATENT_SCALES["sd2"]
+TITLE: Final = "Stable Diffusion 2"
+SIGNS: Final = Signs(
+    unet_family.UNET, ("cond_stage_model.model.",), unet_family.is_2, prefixes=("",)
+)
+PROCESS: Final[ProcessName] = "ddpm"
+FLOW: Final = None
+DENOISER: Final[Part] = "unet"
+ENCODERS: Final[tuple[Part, ...]] = ("text_encoder",)
+EXTRA: Final[tuple[Part, ...]] = ()
+TRAINS_TEXT: Final = True
+FILE_PARTS: Final[Mapping[Part, str]] = {
+    **unet_family.FILE_PARTS,
+    "text_encoder": "cond_stage_model.model.",
+}
+PREDICTION: Final[Predicts | None] = None
+LATENT_SCALE: Final = sd.LATENT_SCALE
+DIVISOR: Final = 8
+TEXT_LIMIT: Final = None
 CLIP_SKIP: Final = True
-LOADER: Final = "StableDiffusionLoraLoaderMixin"
+BLOCKS: Final[BlockList] = unet_blocks.PLAIN
+FORMATS: Final[tuple[LoraFormat, ...]] = ("kohya", "diffusers")
+REFUSES: Final[Mapping[str, str]] = unet_family.REFUSES
 # The padding token; Stable Diffusion 1 pads with the end-of-text token.
 PAD: Final = 0
 # Configurations for epsilon and for v prediction: these differ in size, and v computes attention in
@@ -30,21 +63,48 @@ PAD: Final = 0
 CONFIGS: Final = Path(__file__).parent / "sd2"
 CONFIGS_V: Final = Path(__file__).parent / "sd2_v"
 _CONVOLVED: Final = re.compile(r"_proj_(?:in|out)\.lora_(?:down|up)\.weight$")
-_LAYOUT: Final = ModelLayout(
-    NAME,
-    {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.model.", clip.of_open_clip)},
-)
+_LOADER: Final = "StableDiffusionLoraLoaderMixin"
+_TEXT_NAMES: Final = {"text_encoder": "lora_te"}
+
+# The functions that all UNets have in common.
+inspect = unet_family.inspect
+token_counter = unet_family.token_counter
+moments, decode = autoencoders.moments, autoencoders.decode
+latent_shape = autoencoders.latent_shape
+# As in Stable Diffusion 1: 192 modules of the UNet's attention blocks, 138 of the text encoder.
+block, targets, convolutions, unreachable = sd.block, sd.targets, sd.convolutions, sd.unreachable
+predict, normalise, denormalise = sd.predict, sd.normalise, sd.denormalise
+restore = unet_family.restore
+reload = partial(unet_family.reload, _LOADER, linear=True)
+
+
+def anatomy(shapes: Mapping[Part, Shapes]) -> Anatomy:
+    """Return the layers of a model from the shapes of its tensors."""
+    return unet_shapes.anatomy(shapes, BLOCKS, _TEXT_NAMES, drops=True)
+
+
+def remarks(options: TrainOptions) -> Sequence[str]:
+    """Return warnings about options that have another effect in this family."""
+    if options.clip_skip == 1:
+        return ()
+    return (
+        f"clip_skip = {options.clip_skip}: {TITLE} was trained with 1, the last of its 23 layers",
+    )
 
 
 def load(
     base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
-    dtype: torch.dtype = torch.float32, configs: Path | None = None,
+    dtype: torch.dtype | None = None, configs: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
+    from trainer.families import checkpoint, clip
+    from trainer.families.checkpoint import ModelLayout, TextEncoder
+
+    encoder = TextEncoder("CLIPTextModel", FILE_PARTS["text_encoder"], clip.of_open_clip)
     chosen = configs or (CONFIGS_V if prediction == "v_prediction" else CONFIGS)
     return checkpoint.load(
-        _LAYOUT,
+        ModelLayout(NAME, {"text_encoder": encoder}),
         base,
         revision=revision,
         vae=vae,
@@ -55,20 +115,6 @@ def load(
     )
 
 
-def targets(parts: Parts, part: Part) -> dict[str, str]:
-    """Return kohya's name -> module path: 192 modules of the UNet's attention blocks, 138 of the
-    text encoder.
-    """
-    return sd.targets(parts, part)
-
-
-def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
-    """Return the modules that no gradient reaches: the layers behind the one that clip_skip
-    chooses.
-    """
-    return sd.unreachable(parts, clip_skip)
-
-
 def encode_text(
     parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int
 ) -> Conditioning:
@@ -77,15 +123,19 @@ def encode_text(
     The encoder is loaded without its last layer (23 of 24), so its last states are those that the
     UNet was trained with: clip_skip is 1.
     """
-    encoder = parts.text_encoder
+    from trainer.families.clip_text import encode_clip
+
+    encoder = parts.encoders["text_encoder"]
     return Conditioning(
         encode_clip(encoder, captions, clip_skip=clip_skip, max_tokens=max_tokens, pad=PAD)
     )
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-    """Return the UNet's prediction, of the shape of `noisy`."""
-    return sd.predict(parts, noisy, timesteps, conditioning)
+def metadata_names(prediction: Predicts) -> FamilyNames:
+    """Return the family's names in LoRA metadata."""
+    if prediction == "v_prediction":
+        return FamilyNames("sd_v2_v", "stable-diffusion-v2-768-v/lora", v2=True)
+    return FamilyNames("sd_v2", "stable-diffusion-v2-512/lora", v2=True)
 
 
 def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -99,8 +149,4 @@ def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def metadata_names(prediction: Predicts) -> FamilyNames:
-    """Return the family's names in LoRA metadata."""
-    if prediction == "v_prediction":
-        return FamilyNames("sd_v2_v", "stable-diffusion-v2-768-v/lora", v2=True)
-    return FamilyNames("sd_v2", "stable-diffusion-v2-512/lora", v2=True)
+export = partial(unet_family.export, as_kohya=as_kohya)

@@ -4,46 +4,115 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.core.progress import SILENT, Reporter
-from trainer.data.text_encoding import encode_before_last
-from trainer.families import checkpoint, clip, module_names
-from trainer.families.base import Conditioning, FamilyNames, Part, Parts
-from trainer.families.checkpoint import ModelLayout, TextEncoder
-from trainer.families.detect import LATENT_SCALES, FamilyName, Predicts
+from trainer.families import autoencoders, unet_blocks, unet_family, unet_shapes
+from trainer.families.base import (
+    Anatomy,
+    BlockList,
+    Conditioning,
+    FamilyName,
+    FamilyNames,
+    LoraFormat,
+    Part,
+    Parts,
+    Predicts,
+    ProcessName,
+    Shapes,
+    Signs,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from datasetkit.options.train import TrainOptions
 
 NAME: Final[FamilyName] = "sdxl"
-LATENT_SCALE: Final = LATENT_SCALES["sdxl"]
+TITLE: Final = "Stable Diffusion XL"
+SIGNS: Final = Signs(
+    unet_family.UNET, ("conditioner.embedders.1.model.",), unet_family.is_xl, prefixes=("",)
+)
+PROCESS: Final[ProcessName] = "ddpm"
+FLOW: Final = None
+DENOISER: Final[Part] = "unet"
+ENCODERS: Final[tuple[Part, ...]] = ("text_encoder", "text_encoder_2")
+EXTRA: Final[tuple[Part, ...]] = ()
+TRAINS_TEXT: Final = True
+FILE_PARTS: Final[Mapping[Part, str]] = {
+    **unet_family.FILE_PARTS,
+    "text_encoder": "conditioner.embedders.0.transformer.",
+    "text_encoder_2": "conditioner.embedders.1.model.",
+}
+PREDICTION: Final[Predicts | None] = "epsilon"
+LATENT_SCALE: Final = 0.13025
+DIVISOR: Final = 8
+TEXT_LIMIT: Final = None
 # The layer before the last is always used, in both encoders.
 CLIP_SKIP: Final = False
-LOADER: Final = "StableDiffusionXLLoraLoaderMixin"
+BLOCKS: Final[BlockList] = unet_blocks.XL
+FORMATS: Final[tuple[LoraFormat, ...]] = ("kohya", "diffusers")
+REFUSES: Final[Mapping[str, str]] = unet_family.REFUSES
 # The padding token of the second encoder; the first pads with the end-of-text token.
 PAD_2: Final = 0
 CONFIGS: Final = Path(__file__).parent / "sdxl"
-_PREFIXES: Final = {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
-_LAYOUT: Final = ModelLayout(
-    NAME,
-    {
-        "text_encoder": TextEncoder("CLIPTextModel", "conditioner.embedders.0.transformer."),
-        "text_encoder_2": TextEncoder(
-            "CLIPTextModelWithProjection", "conditioner.embedders.1.model.", clip.of_open_clip
-        ),
-    },
-)
+_TEXT_NAMES: Final = {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
+_SMALL: Final = 768 * 768  # pixels; below this the model generates poor images
+
+# The functions that all UNets have in common.
+inspect = unet_family.inspect
+token_counter = unet_family.token_counter
+moments, decode = autoencoders.moments, autoencoders.decode
+latent_shape = autoencoders.latent_shape
+export, restore = unet_family.export, unet_family.restore
+
+
+def anatomy(shapes: Mapping[Part, Shapes]) -> Anatomy:
+    """Return the layers of a model from the shapes of its tensors."""
+    return unet_shapes.anatomy(shapes, BLOCKS, _TEXT_NAMES, drops=False)
+
+
+def block(name: str) -> int | None:
+    """Return the index of a UNet's layer in the block lists."""
+    return unet_blocks.block(name, BLOCKS)
+
+
+def remarks(options: TrainOptions) -> Sequence[str]:
+    """Return warnings about options that have little or another effect in this family."""
+    warnings = []
+    if options.clip_skip != 1:
+        warnings.append(
+            f"clip_skip = {options.clip_skip} has no effect: {TITLE} always uses the same layer"
+        )
+    if options.mixed_precision == "fp16":
+        warnings.append(f"{TITLE}'s VAE overflows in fp16: it computes in float32")
+    width, height = options.bucket_rules().resolution
+    if width * height < _SMALL:
+        warnings.append(
+            f"resolution = {options.resolution}: {TITLE} was trained at 1024, and generates poor "
+            "images at small sizes"
+        )
+    return warnings
 
 
 def load(
     base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
-    dtype: torch.dtype = torch.float32, configs: Path = CONFIGS,
+    dtype: torch.dtype | None = None, configs: Path = CONFIGS,
     reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
+    from trainer.families import checkpoint, clip
+    from trainer.families.checkpoint import ModelLayout, TextEncoder
+
+    encoders = {
+        "text_encoder": TextEncoder("CLIPTextModel", FILE_PARTS["text_encoder"]),
+        "text_encoder_2": TextEncoder(
+            "CLIPTextModelWithProjection", FILE_PARTS["text_encoder_2"], clip.of_open_clip
+        ),
+    }
     return checkpoint.load(
-        _LAYOUT,
+        ModelLayout(NAME, encoders),
         base,
         revision=revision,
         vae=vae,
@@ -58,9 +127,19 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
     """Return kohya's name -> module path: 722 modules of the UNet's attention blocks, 72 and 192 of
     the encoders.
     """
-    if part == "unet":
-        return {module_names.original(path): path for path in module_names.unet_modules(parts.unet)}
-    return module_names.clip_targets(parts.part(part), _PREFIXES[part])
+    from trainer.families import module_names
+
+    if part == DENOISER:
+        paths = module_names.unet_modules(parts.denoiser)
+        return {module_names.original(path): path for path in paths}
+    return module_names.clip_targets(parts.part(part), _TEXT_NAMES[part])
+
+
+def convolutions(parts: Parts) -> dict[str, str]:
+    """Return kohya's name -> module path of the layers in the convolutional blocks."""
+    from trainer.families import module_names
+
+    return unet_family.convolutions(parts, module_names.original)
 
 
 def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
@@ -68,8 +147,10 @@ def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
 
     The second encoder's last layer affects the UNet through the pooled vector.
     """
+    from trainer.families import module_names
+
     return module_names.layers_from(
-        targets(parts, "text_encoder"), module_names.depth(parts.text_encoder) - 1
+        targets(parts, "text_encoder"), module_names.depth(parts.encoders["text_encoder"]) - 1
     )
 
 
@@ -81,30 +162,36 @@ def encode_text(
 
     clip_skip has no effect. The vector is taken at the end of the caption's first 75 tokens.
     """
-    first, _ = encode_before_last(parts.text_encoder, captions, max_tokens=max_tokens)
-    second, ends = encode_before_last(
-        parts.text_encoder_2, captions, max_tokens=max_tokens, pad=PAD_2
-    )
-    return Conditioning(
-        torch.cat([first, second], dim=2), parts.text_encoder_2.text_projection(ends)
-    )
+    import torch
+
+    from trainer.families.clip_text import encode_before_last
+
+    encoder, encoder_2 = parts.encoders["text_encoder"], parts.encoders["text_encoder_2"]
+    first, _ = encode_before_last(encoder, captions, max_tokens=max_tokens)
+    second, ends = encode_before_last(encoder_2, captions, max_tokens=max_tokens, pad=PAD_2)
+    return Conditioning(torch.cat([first, second], dim=2), encoder_2.text_projection(ends))
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+def predict(parts: Parts, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
     """Return the UNet's prediction, of the shape of `noisy`. The conditioning must have sizes."""
     if conditioning.pooled is None or conditioning.sizes is None:
         raise ValueError("Stable Diffusion XL needs size conditioning")
     added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.sizes}
-    output = parts.unet(
-        noisy, timesteps, conditioning.states, added_cond_kwargs=added, return_dict=False
+    output = parts.denoiser(
+        noisy, times, conditioning.states, added_cond_kwargs=added, return_dict=False
     )
     prediction: Tensor = output[0]
     return prediction
 
 
-def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a LoRA's tensors in the shapes of kohya's files, which are those of the layers."""
-    return dict(tensors)
+def normalise(vae: Any, latents: Tensor) -> Tensor:
+    """Return latents with a variance of about 1."""
+    return latents * LATENT_SCALE
+
+
+def denormalise(vae: Any, latents: Tensor) -> Tensor:
+    """Undo `normalise`."""
+    return latents / LATENT_SCALE
 
 
 def metadata_names(prediction: Predicts) -> FamilyNames:
@@ -115,4 +202,16 @@ def metadata_names(prediction: Predicts) -> FamilyNames:
         "sdxl_base_v1-0",
         "stable-diffusion-xl-v1-base/lora",
         "https://github.com/Stability-AI/generative-models",
+    )
+
+
+def reload(path: Path, plain: Parts, trained: Sequence[Part], adapter: str) -> None:
+    """Load a LoRA file with diffusers' loader, whose key mapping needs the UNet's config."""
+    unet_family.reload(
+        "StableDiffusionXLLoraLoaderMixin",
+        path,
+        plain,
+        trained,
+        adapter,
+        unet_config=plain.denoiser.config,
     )

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.options.networks import NetworkArgs
-from trainer.families.base import Family, Part, Parts
-from trainer.networks import blocks, convolutions, dora, file_check
+from trainer.families.base import DENOISERS, Family, Part, Parts
+from trainer.networks import blocks, dora, file_check
 from trainer.networks.base import ADAPTER as ADAPTER
 from trainer.networks.base import TargetLayer, Tensors
 from trainer.networks.dropout import Dropout
@@ -53,9 +53,8 @@ def attach(
     model.
     """
     args = args or NetworkArgs()
-    sides = convolutions.sides(parts)
-    blocks.check(args, sides)
-    ranks = RankSettings(args, dim, alpha, sides)
+    blocks.check(args, family.BLOCKS)
+    ranks = RankSettings(args, dim, alpha, family.BLOCKS)
     modules: list[LoraModule] = []
     for part in trained:
         modules += _adapt(parts, part, _targets(family, parts, part, ranks), args)
@@ -78,13 +77,14 @@ def attach(
 def _targets(family: Family, parts: Parts, part: Part, ranks: RankSettings) -> list[TargetLayer]:
     """Return the layers of a part to train, each with its rank."""
     paths = dict(family.targets(parts, part))
-    if part == "unet" and ranks.args.convolutions:
-        paths |= convolutions.targets(parts)
+    is_denoiser = part == parts.denoiser_name
+    if is_denoiser and ranks.args.convolutions:
+        paths |= family.convolutions(parts)
     model, targets = parts.part(part), []
     for name, path in paths.items():
         layer: Any = model.get_submodule(path)
         shape = tuple(layer.weight.shape)
-        block = blocks.block(name, ranks.sides) if part == "unet" else None
+        block = family.block(name) if is_denoiser else None
         rank = ranks.of(block, kernel=max(shape[2:], default=1) > 1)
         if rank is not None:
             targets.append(
@@ -208,7 +208,7 @@ def _file_path(module: LoraModule) -> str:
     """Return a module's path in files: with `text_model`, which transformers 5.6 removed from the
     module tree.
     """
-    if module.part == "unet" or module.path.startswith("text_model."):
+    if module.part in DENOISERS or module.path.startswith("text_model."):
         return module.path
     return f"text_model.{module.path}"
 

@@ -4,7 +4,7 @@ and equal to the LoRA in memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,16 +38,21 @@ class LoraCheckResult:
 
 
 def check(
-    path: Path, lora: Lora, *, unreachable: Collection[str] = (), dtype: torch.dtype
+    path: Path,
+    lora: Lora,
+    *,
+    unreachable: Collection[str] = (),
+    dtype: torch.dtype,
+    restore: Callable[[Tensors], Tensors] = dict,
 ) -> LoraCheckResult:
-    """Read a kohya file and compare it with the trained LoRA. Raises LoraCheckFailed with every
-    problem.
+    """Read a file in the family's first format and compare it with the trained LoRA. Raises
+    LoraCheckFailed with every problem.
 
-    unreachable: modules that no gradient reaches (behind the layer that clip_skip uses). dtype: of
-    the file.
+    restore: of the family, gives the tensors kohya's names. unreachable: modules that no gradient
+    reaches (behind the layer that clip_skip uses). dtype: of the file.
     """
     return check_tensors(
-        read_tensors(path), lora, name=path.name, unreachable=unreachable, dtype=dtype
+        restore(read_tensors(path)), lora, name=path.name, unreachable=unreachable, dtype=dtype
     )
 
 

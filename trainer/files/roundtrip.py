@@ -12,7 +12,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +30,7 @@ from trainer.plan import size_conditioning
 
 _LOADED: Final = "loaded"
 _CAPTION: Final = "a photo"
-_SIDES: Final = (8, 8)  # latent pixels; the result does not depend on the size
-_TIMESTEP: Final = 500
+_SIZE: Final = (64, 64)  # pixels; the result does not depend on the size
 _ATTENTION: Final = re.compile(r"\.(?:to_[qkv]|to_out\.0|[qkv]_proj|out_proj)$")
 _GRACE: Final = 4  # rounding errors that add up in a product or a forward pass
 
@@ -42,8 +40,8 @@ def check(path: Path, run: TrainingSetup, dtype: torch.dtype) -> None:
     """Load a LoRA file onto the base model, and compare. Raises LoraCheckFailed.
 
     dtype: of the file. Every module must add what the trained one adds, with factors rounded to
-    the file's precision, and a forward pass of text encoder and UNet must match. The base shares
-    its weights with the trained model, so the check only takes the memory of the LoRA.
+    the file's precision, and a forward pass of text encoder and denoiser must match. The base
+    shares its weights with the trained model, so the check only takes the memory of the LoRA.
     """
     plain = _plain(run)
     base = _output(run, plain)
@@ -91,8 +89,7 @@ def alphas_are_lost(network: Lora) -> bool:
 def _plain(run: TrainingSetup) -> Parts:
     """Return the model without its LoRA: new modules that share the weights."""
     parts = run.parts
-    copies: dict[str, Any] = {name: _without_lora(run, name) for name in parts.names}
-    return replace(parts, **copies)
+    return parts.with_models({name: _without_lora(run, name) for name in parts.names})
 
 
 def _without_lora(run: TrainingSetup, part: Part) -> nn.Module:
@@ -112,47 +109,16 @@ def _without_lora(run: TrainingSetup, part: Part) -> nn.Module:
 
 def _load(path: Path, run: TrainingSetup, plain: Parts) -> str:
     """Load the file with diffusers' own loader; return its problem, "" for none."""
-    from diffusers import loaders
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the loaded weights are compared anyway
-            _load_parts(getattr(loaders, run.family.LOADER), path, run, plain)
+            run.family.reload(path, plain, run.lora.parts, _LOADED)
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         return (
             "diffusers cannot load it "
             f"({' '.join(str(error).split())[:200] or type(error).__name__})"
         )
     return ""
-
-
-def _load_parts(loader: Any, path: Path, run: TrainingSetup, plain: Parts) -> None:
-    # Older versions of diffusers accept no file path together with local_files_only.
-    tensors, alphas, facts = loader.lora_state_dict(
-        str(path.parent),
-        weight_name=path.name,
-        local_files_only=True,
-        use_safetensors=True,
-        return_lora_metadata=True,
-        **(
-            {"unet_config": plain.unet.config} if run.family.NAME == "sdxl" else {}
-        ),  # its key mapping needs it
-    )
-    if (
-        run.family.NAME == "sd2"
-    ):  # linear layers are convolutions in kohya's file, and diffusers does not convert them
-        tensors = {
-            key: tensor.flatten(1) if ".proj_" in key else tensor for key, tensor in tensors.items()
-        }
-    if "unet" in run.lora.parts:
-        loader.load_lora_into_unet(
-            tensors, alphas, plain.unet, adapter_name=_LOADED, metadata=facts
-        )
-    for part in run.lora.parts:
-        if part != "unet":
-            loader.load_lora_into_text_encoder(
-                tensors, alphas, plain.part(part), prefix=part, adapter_name=_LOADED, metadata=facts
-            )
 
 
 @contextmanager
@@ -214,7 +180,7 @@ def _different_output(run: TrainingSetup, plain: Parts, base: Tensor, how: str) 
 def _output(run: TrainingSetup, parts: Parts) -> Tensor:
     """Return a forward pass on fixed noise and a fixed caption, float32."""
     options, context = run.options, run.device_context
-    shape = (1, parts.unet.config.in_channels, *_SIDES)
+    shape = (1, *run.family.latent_shape(parts.vae, *_SIZE))
     noisy = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
         context.device, context.dtype
     )
@@ -228,6 +194,6 @@ def _output(run: TrainingSetup, parts: Parts) -> Tensor:
             )
         )
         predicted: Tensor = run.family.predict(
-            parts, noisy, torch.tensor([_TIMESTEP], device=context.device), conditioning
+            parts, noisy, run.process.grid(1).to(context.device), conditioning
         )
     return predicted.float()

@@ -14,6 +14,7 @@ from datasetkit.captions.caption import parse
 from datasetkit.options.train import TrainOptions
 from trainer import finite
 from trainer.device import DTYPES
+from trainer.families.base import LoraFormat
 from trainer.files import lora, metadata, run_manifest
 from trainer.files.hashes import checkpoint_hashes
 from trainer.files.run_files import RunFiles
@@ -53,18 +54,30 @@ def _write(
     dtype = DTYPES[options.save_precision]
     finite.require_finite(lora.kohya_tensors(run.lora, torch.float32), run, log.step)
     finite.require_in_range(lora.kohya_tensors(run.lora, dtype), dtype, log.step)
-    if options.lora_format != "diffusers":
-        tensors = run.family.as_kohya(lora.kohya_tensors(run.lora, dtype))
-        entries = metadata.final_metadata(
-            tensors, facts, metadata.SaveFacts(metadata.now(), log.step, log.epoch)
-        )
-        header = metadata.minimal(entries) if options.no_metadata else entries
-        data = safetensors_bytes(tensors, {"format": "pt", **header})
-        files.write(f"{stem}.safetensors", "lora", data, step=log.step, epoch=log.epoch)
-    if options.lora_format != "kohya":
-        tensors = lora.diffusers_tensors(run.lora, dtype)
-        data = safetensors_bytes(tensors, lora.diffusers_metadata(run.lora))
-        files.write(f"{stem}.diffusers.safetensors", "lora", data, step=log.step, epoch=log.epoch)
+    for form in formats(run):
+        tensors, header = run.family.export(run.lora, dtype, form)
+        if header is None:
+            entries = metadata.final_metadata(
+                tensors, facts, metadata.SaveFacts(metadata.now(), log.step, log.epoch)
+            )
+            kept = metadata.minimal(entries) if options.no_metadata else entries
+            header = {"format": "pt", **kept}
+        name = f"{stem}{suffix(run, form)}"
+        data = safetensors_bytes(tensors, header)
+        files.write(name, "lora", data, step=log.step, epoch=log.epoch)
+
+
+def formats(run: TrainingSetup) -> tuple[LoraFormat, ...]:
+    """Return the formats that a run saves its LoRA in."""
+    asked = run.options.lora_format
+    if asked == "both":
+        return run.family.FORMATS[:2]
+    return (asked,)
+
+
+def suffix(run: TrainingSetup, form: LoraFormat) -> str:
+    """Return the end of a file's name: only formats other than the family's first are named."""
+    return ".safetensors" if form == run.family.FORMATS[0] else f".{form}.safetensors"
 
 
 def saved_files(folder: Path, name: str) -> list[Path]:
@@ -127,7 +140,7 @@ def prune(options: TrainOptions, files: RunFiles) -> None:
 
 def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
     """Return the facts of the run that go into the LoRA's metadata."""
-    names = run.family.metadata_names("v_prediction" if run.prediction == "v" else "epsilon")
+    names = run.family.metadata_names(run.parts.prediction or "epsilon")
     options, plan = run.options, run.plan
     return metadata.RunFacts(
         options=_metadata_options(options, run),
@@ -154,7 +167,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
         architecture=names.architecture,
         implementation=names.implementation,
         v2=names.v2,
-        prediction=run.prediction,
+        prediction=run.process.prediction,
         timesteps=(options.min_timestep, options.max_timestep),
         network_args={
             pair.partition("=")[0].strip(): pair.partition("=")[2].strip()

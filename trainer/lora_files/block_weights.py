@@ -11,7 +11,7 @@ from typing import Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
-from trainer.families.detect import FamilyName
+from trainer.families.base import FamilyName
 from trainer.lora_files.layer_names import LayerName
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.words import counted
-from trainer.families.detect import FamilyName
+from trainer.families.base import FamilyName
 from trainer.lora_files import algebra, layer_names
 from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.lora_file import ADAPTER_METADATA, DOWN, MID, UP, LoraFile, LoraLayer

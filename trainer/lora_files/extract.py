@@ -13,7 +13,7 @@ import numpy as np
 
 from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
-from trainer.families.detect import FamilyName
+from trainer.families.base import FamilyName
 from trainer.lora_files import algebra, layer_names
 from trainer.lora_files.base_weights import BaseTensor, BaseWeights
 from trainer.lora_files.layer_names import LayerName

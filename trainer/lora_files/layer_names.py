@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from trainer.families.detect import FamilyName
+from trainer.families.base import FamilyName
 from trainer.families.unet_paths import from_original, to_original
 
 LayerPart = Literal["unet", "text_encoder", "text_encoder_2", ""]

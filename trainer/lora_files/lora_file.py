@@ -13,7 +13,8 @@ from typing import Any, Final, Literal
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
-from trainer.families.detect import TITLES, FamilyName
+from trainer.families import registry
+from trainer.families.base import FamilyName
 from trainer.lora_files import layer_names
 from trainer.lora_files.layer_names import LayerName
 from trainer.lora_files.precision import Array
@@ -423,7 +424,7 @@ def _is_sdxl(layer: LoraLayer) -> bool:
 
 def _title(family: FamilyName | None, layers: Iterable[LoraLayer]) -> str:
     if family:
-        return TITLES[family]
+        return registry.family(family).TITLE
     keys = [layer.key for layer in layers]
     for part, title in _OTHER_FAMILIES.items():
         if any(part in key for key in keys):

@@ -20,6 +20,7 @@ from datasetkit.options.train import TrainOptions
 from trainer import loop, setup
 from trainer.data.text_encoding import TextStates
 from trainer.errors import LossDiverged
+from trainer.families.base import rates as part_rates
 from trainer.files import lora
 from trainer.loop import TrainingSetup
 from trainer.lr_search import rules
@@ -37,7 +38,6 @@ from trainer.lr_search.rules import (
 )
 from trainer.lr_search.run_options import of_base, of_probe, of_sweep
 from trainer.monitor import validation
-from trainer.networks import convolutions
 from trainer.networks.network import Lora
 from trainer.optimizers import trial
 from trainer.plan.plan import TrainImage, TrainingPlan
@@ -182,8 +182,8 @@ class Runner:
         for parameter in whole.lora.parameters():
             parameter.requires_grad_(id(parameter) in trained)
             parameter.grad = None
-        sides = convolutions.sides(whole.parts)
-        groups = network.grouped(options.network(), options.rates(), sides)
+        rates = part_rates(whole.family, options)
+        groups = network.grouped(options.network(), rates, whole.family.BLOCKS)
         with redirect_stderr(StringIO()):  # the estimating ones print their settings each time
             optimizer, scheduler = trial.build(options, steps, *groups)
         device = whole.device_context.device.type

@@ -23,7 +23,8 @@ from trainer.families.source import find
 from trainer.files.hashes import model_hash
 from trainer.monitor import preview
 from trainer.monitor.prompts import Prompt
-from trainer.objective.noise_schedule import Prediction
+from trainer.objective import process
+from trainer.objective.process import Process
 
 # Loss options that only fit one prediction type, switched off.
 _NO_LOSS_OPTIONS: Final[Mapping[str, Any]] = {
@@ -41,11 +42,8 @@ class ImageGenerator:
     family: Family
     parts: Parts
     encoder: Encoder
+    process: Process
     hash: str
-
-    @property
-    def prediction(self) -> Prediction:
-        return "v" if self.parts.prediction == "v_prediction" else "epsilon"
 
     @property
     def source(self) -> Path:
@@ -81,10 +79,10 @@ def load(options: TrainOptions, reporter: Reporter = SILENT) -> ImageGenerator:
     context, remark = device.select(options.mixed_precision)
     if remark:
         reporter.warn(remark)
-    for name in parts.names:
-        device.cast_base(parts.part(name), context.dtype)
-        parts.part(name).to(context.device)
+    for model in parts.models.values():
+        device.cast_base(model, context.dtype)
+        model.to(context.device)
+    family = registry.family(parts.family)
     encoder = Encoder(parts.vae, context.device, setup.vae_dtype(context), cache=False)
-    return ImageGenerator(
-        options, context, registry.family(parts.family), parts, encoder, model_hash(source)
-    )
+    noising = process.build(options, family, parts)
+    return ImageGenerator(options, context, family, parts, encoder, noising, model_hash(source))

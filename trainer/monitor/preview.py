@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from inspect import signature
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -19,45 +18,8 @@ from trainer.device import DeviceContext
 from trainer.families.base import Family, Parts
 from trainer.loop import StepLog
 from trainer.monitor.prompts import Prompt
-from trainer.objective.noise_schedule import Prediction, alphas_of, betas
+from trainer.objective.process import Process
 from trainer.plan import size_conditioning
-
-# Stable Diffusion's noise schedule, the same as in training.
-_SCHEDULE: Final[Mapping[str, Any]] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-}
-# Latents exceed 1 and are not clipped; the steps start at 1, as in Stable Diffusion's own
-# configuration.
-_DDIM: Final[Mapping[str, Any]] = {
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-_PNDM: Final[Mapping[str, Any]] = {
-    "skip_prk_steps": True,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-# sd-scripts' sampler name -> diffusers' class and its arguments beside the noise schedule.
-SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
-    "ddim": ("DDIMScheduler", _DDIM),
-    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
-    "pndm": ("PNDMScheduler", _PNDM),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "dpm_2": ("KDPM2DiscreteScheduler", {}),
-    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-    "dpmsolver++": ("DPMSolverMultistepScheduler", {}),
-    "dpmsingle": ("DPMSolverSinglestepScheduler", {}),
-    "k_euler": ("EulerDiscreteScheduler", {}),
-    "k_euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "k_dpm_2": ("KDPM2DiscreteScheduler", {}),
-    "k_dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-}
 
 
 class PreviewModel(Protocol):
@@ -76,7 +38,7 @@ class PreviewModel(Protocol):
     @property
     def encoder(self) -> Encoder: ...
     @property
-    def prediction(self) -> Prediction: ...
+    def process(self) -> Process: ...
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
@@ -116,7 +78,7 @@ def eval_mode(run: PreviewModel, *, decodes: bool = True) -> Iterator[None]:
     """
     device = run.device_context.device
     vae = run.parts.vae
-    models = [run.parts.part(name) for name in run.parts.names]
+    models = list(run.parts.models.values())
     modes = [(module, module.training) for model in models for module in model.modules()]
     vae_device = next(vae.parameters()).device
     with ExitStack() as stack:
@@ -156,50 +118,25 @@ def _denoise(run: PreviewModel, prompt: Prompt) -> Tensor:
     conditioning = conditioning.sized(
         torch.tensor(sizes, dtype=torch.float32, device=context.device)
     )
-    scheduler = _scheduler(run, prompt)
-    vae = run.parts.vae.config
-    factor = 2 ** (len(vae.block_out_channels) - 1)  # 8 in Stable Diffusion
-    shape = (1, vae.latent_channels, prompt.height // factor, prompt.width // factor)
-    latent = torch.randn(shape, generator=generator)
-    latent = latent.to(context.device) * float(scheduler.init_noise_sigma)
-    step_args = (
-        {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
-    )
-    for t in scheduler.timesteps:
-        noisy = scheduler.scale_model_input(latent, t).to(context.dtype)
+    size = (prompt.width, prompt.height)
+    sampler = run.process.sampler(prompt.sampler, prompt.steps, size, context.device)
+    shape = (1, *run.family.latent_shape(run.parts.vae, *size))
+    latent = sampler.start(torch.randn(shape, generator=generator).to(context.device))
+    for time in sampler.times:
+        noisy = sampler.scaled(latent, time).to(context.dtype)
         with context.autocast():
             predicted = run.family.predict(
-                run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(context.device), conditioning
+                run.parts, noisy.repeat(len(texts), 1, 1, 1), time.to(context.device), conditioning
             )
         each = predicted.float().chunk(len(texts))
         predicted = each[0] + prompt.guidance * (each[1] - each[0]) if guided else each[0]
-        latent = scheduler.step(predicted, t, latent, return_dict=False, **step_args)[0]
+        latent = sampler.step(predicted, time, latent, generator)
     return latent
-
-
-def _scheduler(run: PreviewModel, prompt: Prompt) -> Any:
-    import diffusers
-
-    name, arguments = SAMPLERS[prompt.sampler]
-    scheduler_class = getattr(diffusers, name)
-    prediction = "v_prediction" if run.prediction == "v" else "epsilon"
-    config = {**_SCHEDULE, **arguments, "prediction_type": prediction}
-    if run.options.zero_terminal_snr:
-        # Sampling has to start at the last timestep, where only noise is left (arXiv:2305.08891,
-        # 3.3).
-        config |= {
-            "trained_betas": betas(alphas_of(zero_terminal_snr=True)),
-            "timestep_spacing": "trailing",
-        }
-        parameters = signature(scheduler_class).parameters
-        config = {key: value for key, value in config.items() if key in parameters}
-    scheduler = scheduler_class(**config)
-    scheduler.set_timesteps(prompt.steps, device=run.device_context.device)
-    return scheduler
 
 
 def _decode(run: PreviewModel, latent: Tensor) -> Image.Image:
     vae = run.parts.vae
-    pixels = vae.decode((latent / run.family.LATENT_SCALE).to(run.encoder.dtype)).sample[0].float()
+    latent = run.family.denormalise(vae, latent).to(run.encoder.dtype)
+    pixels = run.family.decode(vae, latent)[0].float()
     levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy(), "RGB")

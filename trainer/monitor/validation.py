@@ -50,12 +50,6 @@ class BestStep:
     error: float | None
 
 
-def timestep_grid(options: TrainOptions) -> tuple[int, ...]:
-    """Return the timesteps: the centres of equal parts of the trained range."""
-    low, high = options.min_timestep, options.max_timestep
-    return tuple(low + (2 * n + 1) * (high - low) // (2 * TIMESTEPS) for n in range(TIMESTEPS))
-
-
 def choose_images(
     plan: TrainingPlan, options: TrainOptions
 ) -> tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]]:
@@ -139,8 +133,8 @@ def _image_losses(setup: TrainingSetup, image: TrainImage) -> Tensor:
             ]
 
         batch = [sample] * len(numbers)
-        t = torch.tensor(timestep_grid(options))[numbers]
-        noisy_batch = loop.add_noise(setup, batch, t, generators, perturbed=False)
+        times = setup.process.grid(TIMESTEPS)[numbers]
+        noisy_batch = loop.add_noise(setup, batch, times, generators, perturbed=False)
         parts.append(loop.weighted_losses(setup, batch, noisy_batch))
     return torch.cat(parts)
 

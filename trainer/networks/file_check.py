@@ -14,6 +14,8 @@ from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.options.networks import Algo, NetworkArgs
 from datasetkit.options.train import TrainOptions
+from trainer.families import registry
+from trainer.families.base import rates as part_rates
 from trainer.networks import layers
 from trainer.networks.layers import Layer, Shape
 from trainer.networks.ranks import RankSettings
@@ -87,7 +89,7 @@ def expected(options: TrainOptions, base: ModelShapes) -> dict[str, ModuleShape]
     Raises ConfigError if there are none.
     """
     args = options.network()
-    ranks = RankSettings(args, options.network_dim, options.network_alpha, base.sides)
+    ranks = RankSettings(args, options.network_dim, options.network_alpha, base.blocks)
     modules = {
         layer.name: ModuleShape(args.algo, rank.dim, _sizes(layer, rank.dim, args))
         for layer in _trained_layers(options, base)
@@ -102,14 +104,14 @@ def expected(options: TrainOptions, base: ModelShapes) -> dict[str, ModuleShape]
 
 def dimensions(options: TrainOptions, base: ModelShapes) -> set[int]:
     """Return how many dimensions the tensors of a network of these options have."""
-    ranks = RankSettings(options.network(), options.network_dim, options.network_alpha, base.sides)
+    ranks = RankSettings(options.network(), options.network_dim, options.network_alpha, base.blocks)
     return layers.dimensions(_trained_layers(options, base), ranks)
 
 
 def _trained_layers(options: TrainOptions, base: ModelShapes) -> Iterator[Layer]:
-    rates = options.rates()
+    rates = part_rates(registry.family(base.family), options)
     for part, of_part in base.layers.items():
-        if rates[part] > 0:
+        if rates.get(part, 0) > 0:
             yield from of_part
 
 

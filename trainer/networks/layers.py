@@ -1,5 +1,4 @@
-"""The layers that a network adapts and its number of parameters, from a model's tensor names and
-shapes.
+"""The layers that a network adapts, and its number of parameters, from shapes alone.
 
 Needs no torch, so that a plan can use it before anything is loaded.
 """
@@ -7,29 +6,14 @@ Needs no torch, so that a plan can use it before anything is loaded.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from datasetkit.options.networks import NetworkArgs
-from trainer.families import unet_paths
-from trainer.networks.blocks import block
 from trainer.networks.ranks import ModuleRank, RankSettings
 
 Shape = tuple[int, ...]
-_ATTENTION: Final = re.compile(r"\.attentions\.|\.transformer_blocks\.|\.proj_(?:in|out)\.")
-# In diffusers' layout, and in the original layout.
-_CONVOLUTIONAL: Final = re.compile(
-    r"\.(?:resnets|downsamplers|upsamplers)\.\d+\.(?:conv\w*|time_emb_proj)\."
-    r"|\.(?:in_layers\.2|out_layers\.3|emb_layers\.1|skip_connection|0\.op)\.|^output_blocks\.\d+\.[12]\.conv\."
-)
-
-_ORIGINAL: Final = re.compile(r"(?:input_blocks|middle_block|output_blocks)\.")
-# In transformers' names, and in OpenCLIP's with its query, key and value split.
-_TEXT_LAYER: Final = re.compile(
-    r"(?:layers|resblocks)\.(\d+)\.(self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12])\.weight$"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +22,7 @@ class Layer:
     its weight.
 
     block: its index in the block lists, None in a text encoder. convolutional: it is outside the
-    attention blocks, and trained only with conv_dim. name: kohya's.
+    attention blocks, and trained only with conv_dim. name: as in the family's `targets`.
     """
 
     out: int
@@ -48,54 +32,6 @@ class Layer:
     convolutional: bool = False
     name: str = field(default="", compare=False)
     dimensions: int = 2
-
-
-def of_unet(shapes: Mapping[str, Shape]) -> tuple[tuple[Layer, ...], int]:
-    """Return the layers of a UNet and its number of down blocks: 9 in SDXL (which has size
-    conditioning), else 12.
-    """
-    sides = 9 if any(name.startswith(("label_emb.", "add_embedding.")) for name in shapes) else 12
-    return tuple(_layers(shapes, sides)), sides
-
-
-def _layers(shapes: Mapping[str, Shape], sides: int) -> Iterator[Layer]:
-    for name, shape in shapes.items():
-        convolutional = _CONVOLUTIONAL.search(name) is not None
-        if (
-            name.endswith(".weight")
-            and len(shape) >= 2
-            and (convolutional or _ATTENTION.search(name))
-        ):
-            yield Layer(
-                shape[0], shape[1], math.prod(shape[2:]), block(name, sides), convolutional,
-                _unet_name(name.removesuffix(".weight"), sides), len(shape),
-            )  # fmt: skip
-
-
-def _unet_name(path: str, sides: int) -> str:
-    """Return kohya's name of a layer: its path in Stability's code in SDXL, else in diffusers."""
-    original = _ORIGINAL.match(path) is not None
-    if sides == 9:
-        path = path if original else unet_paths.to_original(path)
-    elif original:
-        path = unet_paths.from_original(path) or path
-    return "lora_unet_" + path.replace(".", "_")
-
-
-def of_text(shapes: Mapping[str, Sequence[int]], prefix: str = "lora_te") -> tuple[Layer, ...]:
-    """Return the layers of a text encoder from its linear layers: name -> shape. prefix: of kohya's
-    names.
-    """
-    return tuple(
-        Layer(out, ins, name=_text_name(name, prefix)) for name, (out, ins) in shapes.items()
-    )
-
-
-def _text_name(name: str, prefix: str) -> str:
-    match = _TEXT_LAYER.search(name)
-    if match is None:
-        return ""
-    return f"{prefix}_text_model_encoder_layers_{match[1]}_{match[2].replace('.', '_')}"
 
 
 def rank(layer: Layer, ranks: RankSettings) -> ModuleRank | None:
@@ -183,74 +119,3 @@ def split(size: int, factor: int) -> tuple[int, int]:
         if size % n == 0 and (n <= limit or n == 1)
     ]
     return min(pairs, key=sum)
-
-
-def stable_diffusion_1() -> dict[str, tuple[Layer, ...]]:
-    """Return the layers of each part of Stable Diffusion 1, assumed for a model that is not
-    downloaded yet.
-    """
-    width = 768
-    shapes = {
-        **dict.fromkeys(
-            ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), (width, width)
-        ),
-        "self_attn.out_proj": (width, width),
-        "mlp.fc1": (4 * width, width),
-        "mlp.fc2": (width, 4 * width),
-    }
-    text = {f"layers.{n}.{name}.weight": shape for n in range(12) for name, shape in shapes.items()}
-    unet = of_unet(dict(_unet((320, 640, 1280, 1280), width, 1280)))[0]
-    return {"unet": unet, "text_encoder": of_text(text), "text_encoder_2": ()}
-
-
-def _unet(widths: tuple[int, ...], text: int, time: int) -> Iterator[tuple[str, Shape]]:
-    """Yield the tensor names and shapes of a UNet with two layers per level, and attention in all
-    levels but the innermost.
-    """
-    skips = [widths[0]]
-    channels = widths[0]
-    last = len(widths) - 1
-    for level, width in enumerate(widths):
-        for n in range(2):
-            yield from _resnet(f"down_blocks.{level}.resnets.{n}", channels, width, time)
-            if level < last:
-                yield from _attention(f"down_blocks.{level}.attentions.{n}", width, text)
-            channels = width
-            skips.append(channels)
-        if level < last:
-            yield f"down_blocks.{level}.downsamplers.0.conv.weight", (width, width, 3, 3)
-            skips.append(channels)
-    yield from _resnet("mid_block.resnets.0", channels, channels, time)
-    yield from _attention("mid_block.attentions.0", channels, text)
-    yield from _resnet("mid_block.resnets.1", channels, channels, time)
-    for level, width in enumerate(reversed(widths)):
-        for n in range(3):
-            yield from _resnet(
-                f"up_blocks.{level}.resnets.{n}", channels + skips.pop(), width, time
-            )
-            if level > 0:
-                yield from _attention(f"up_blocks.{level}.attentions.{n}", width, text)
-            channels = width
-        if level < last:
-            yield f"up_blocks.{level}.upsamplers.0.conv.weight", (width, width, 3, 3)
-
-
-def _resnet(path: str, ins: int, out: int, time: int) -> Iterator[tuple[str, Shape]]:
-    yield f"{path}.conv1.weight", (out, ins, 3, 3)
-    yield f"{path}.time_emb_proj.weight", (out, time)
-    yield f"{path}.conv2.weight", (out, out, 3, 3)
-    if ins != out:
-        yield f"{path}.conv_shortcut.weight", (out, ins, 1, 1)
-
-
-def _attention(path: str, width: int, text: int) -> Iterator[tuple[str, Shape]]:
-    yield f"{path}.proj_in.weight", (width, width, 1, 1)
-    for attention, context in (("attn1", width), ("attn2", text)):
-        inner = f"{path}.transformer_blocks.0.{attention}"
-        yield f"{inner}.to_q.weight", (width, width)
-        yield f"{inner}.to_k.weight", (width, context)
-        yield f"{inner}.to_v.weight", (width, context)
-        yield f"{inner}.to_out.0.weight", (width, width)
-    yield f"{path}.transformer_blocks.0.ff.net.0.proj.weight", (8 * width, width)
-    yield f"{path}.transformer_blocks.0.ff.net.2.weight", (width, 4 * width)
-    yield f"{path}.proj_out.weight", (width, width, 1, 1)

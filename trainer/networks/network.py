@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datasetkit.options.networks import Algo, NetworkArgs
-from trainer.families.base import Part
+from trainer.families.base import BlockList, Part
 from trainer.networks import dora, lora, parameter_groups, weight_norms
 from trainer.networks.base import ADAPTER, Method
 from trainer.networks.ranks import ModuleRank
@@ -98,7 +98,7 @@ class Lora:
         return [parameter for m in chosen for parameter in m.tensors.values()]
 
     def grouped(
-        self, args: NetworkArgs, rates: Mapping[str, float], sides: int
+        self, args: NetworkArgs, rates: Mapping[str, float], blocks: BlockList
     ) -> tuple[dict[str, list[nn.Parameter]], dict[str, float]]:
         """Return the optimizer's parameter groups: name -> parameters, and name -> learning rate.
 
@@ -112,7 +112,7 @@ class Lora:
                     lora_plus=name in m.method.LORA_PLUS,
                     args=args,
                     rates=rates,
-                    sides=sides,
+                    blocks=blocks,
                 ),
                 tensor,
             )

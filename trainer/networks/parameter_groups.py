@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from datasetkit.options.networks import TOTALS, NetworkArgs
+from datasetkit.options.networks import NetworkArgs
 from datasetkit.options.train import TrainOptions
-from trainer.networks import blocks
+from trainer.families import registry
+from trainer.families.base import DENOISERS, BlockList
+from trainer.networks import blocks as block_lists
 
 if TYPE_CHECKING:  # a plan uses the rates without torch
     from torch.nn import Parameter
-
-_UNET: Final = "unet"
 
 
 def group_of(
@@ -22,7 +22,7 @@ def group_of(
     lora_plus: bool,
     args: NetworkArgs,
     rates: Mapping[str, float],
-    sides: int,
+    blocks: BlockList,
 ) -> tuple[str, float]:
     """Return the name of a parameter's group and its learning rate.
 
@@ -31,12 +31,12 @@ def group_of(
     """
     name, rate = part, rates[part]
     if (
-        part == _UNET
+        part in DENOISERS
         and block is not None
         and (args.down_weights or args.mid_weights or args.up_weights)
     ):
-        name, rate = f"{part}_block{block}", rate * blocks.weights(args, sides)[block]
-    ratio = (args.plus_unet if part == _UNET else args.plus_text) or args.plus
+        name, rate = f"{part}_block{block}", rate * block_lists.weights(args, blocks)[block]
+    ratio = (args.plus_unet if part in DENOISERS else args.plus_text) or args.plus
     if lora_plus and ratio is not None:
         return f"{name}_plus", rate * ratio
     return name, rate
@@ -63,13 +63,14 @@ def possible_rates(options: TrainOptions) -> dict[str, float]:
     args, rates = options.network(), options.rates()
     if not isinstance(options.text_encoder_lr, tuple):
         rates.pop("text_encoder_2")
-    sides = args.sides or max(TOTALS)
+    lists = [family.BLOCKS for family in registry.families()]
+    blocks = max((b for b in lists if args.sides in (None, b.down)), key=lambda b: b.total)
     possible: dict[str, float] = {}
     for part in rates:
-        for block in range(TOTALS[sides]) if part == _UNET else (None,):
+        for block in range(blocks.total) if part in DENOISERS else (None,):
             for lora_plus in (False, True):
                 name, rate = group_of(
-                    part, block, lora_plus=lora_plus, args=args, rates=rates, sides=sides
+                    part, block, lora_plus=lora_plus, args=args, rates=rates, blocks=blocks
                 )
                 possible[name] = rate
     return possible

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from datasetkit.options.networks import NetworkArgs
-from trainer.networks import blocks
+from trainer.families.base import BlockList
+from trainer.networks import blocks as block_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,14 @@ class ModuleRank:
 
 @dataclass(frozen=True, slots=True)
 class RankSettings:
-    """The options behind all ranks. dim, alpha: network_dim and network_alpha; sides: the UNet's
-    number of down blocks, 12 or 9.
+    """The options behind all ranks. dim, alpha: network_dim and network_alpha; blocks: of the
+    model.
     """
 
     args: NetworkArgs
     dim: int
     alpha: float
-    sides: int
+    blocks: BlockList
 
     def of(self, block: int | None, *, kernel: bool) -> ModuleRank | None:
         """Return the rank of a module; None: it is not trained.
@@ -37,7 +38,7 @@ class RankSettings:
         """
         if block is None:
             return self._rank(self.dim, self.alpha)
-        if blocks.weights(self.args, self.sides)[block] == 0:
+        if self.blocks.total and block_lists.weights(self.args, self.blocks)[block] == 0:
             return None
         args = self.args
         if not kernel:

@@ -1,8 +1,8 @@
 """Estimate a run's peak memory from the model's shapes and the options. Needs no torch.
 
-    weights      (UNet + text encoder) parameters x bytes of mixed_precision
+    weights      (denoiser + text encoders) parameters x bytes of mixed_precision
     LoRA         parameters x (4 weight + 4 gradient + optimizer states + 2 half-precision copy)
-    activations  batch x latent pixels x unet_width x bytes x KEPT, and the text encoder's
+    activations  batch x latent pixels x width x bytes x KEPT, and the text encoder's
     VAE          parameters and activations: while encoding, and in every step without cached
                  latents
 
@@ -21,10 +21,13 @@ from datasetkit.captions.tokens import CHUNK
 from datasetkit.dataset.buckets import Size
 from datasetkit.options.train import TrainOptions
 from trainer import precision
+from trainer.families import registry
+from trainer.families.base import rates as part_rates
 from trainer.networks import blocks, layers
 from trainer.networks.layers import Layer
 from trainer.networks.ranks import RankSettings
-from trainer.plan.model_shapes import SD1, ModelShapes
+from trainer.plan import model_shapes
+from trainer.plan.model_shapes import ModelShapes
 
 # Possible relative error of the estimate.
 MARGIN: Final = 0.2
@@ -102,7 +105,7 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
     model.
     """
     options = precision.decided(options)
-    model = shapes or SD1
+    model = shapes or model_shapes.assumed()
     base = _BYTES[options.mixed_precision]
     pixels = largest[0] * largest[1]
     ranks, adapted = _adapted(options, model)
@@ -130,23 +133,23 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
         *_working(options, model, pixels, base),
     ]
     load_bytes = _FLOAT if options.reads_float32() else base
-    loading = RUNTIME + load_bytes * (model.unet + model.text_encoder) + _FLOAT * model.vae
+    loading = RUNTIME + load_bytes * (model.denoiser + model.encoders) + _FLOAT * model.vae
     return MemoryEstimate(tuple(shares), loading, shapes is None)
 
 
 def lora_parameters(options: TrainOptions, shapes: ModelShapes | None) -> int:
     """Return the number of trained parameters. shapes: None for a missing model."""
-    ranks, adapted = _adapted(options, shapes or SD1)
+    ranks, adapted = _adapted(options, shapes or model_shapes.assumed())
     return sum(layers.parameter_count(part, ranks) for part in adapted)
 
 
 def _weights(options: TrainOptions, model: ModelShapes, base: int) -> list[tuple[int, int]]:
     """Return (parameters, bytes per parameter) of the frozen base, one entry per precision."""
-    unet = 1 if options.fp8_base or options.fp8_base_unet else base
+    denoiser = 1 if options.fp8_base or options.fp8_base_unet else base
     text = 1 if options.fp8_base else base
-    if unet == text:
-        return [(model.unet + model.text_encoder, unet)]
-    return [(model.unet, unet), (model.text_encoder, text)]
+    if denoiser == text:
+        return [(model.denoiser + model.encoders, denoiser)]
+    return [(model.denoiser, denoiser), (model.encoders, text)]
 
 
 def _plural(count: int) -> str:
@@ -159,10 +162,11 @@ def _adapted(
     """Return the layers of each trained part. Raises ConfigError for block lists of another
     model.
     """
-    rates, args = options.rates(), options.network()
-    blocks.check(args, model.sides)
-    ranks = RankSettings(args, options.network_dim, options.network_alpha, model.sides)
-    return ranks, [part_layers for part, part_layers in model.layers.items() if rates[part]]
+    args = options.network()
+    blocks.check(args, model.blocks)
+    ranks = RankSettings(args, options.network_dim, options.network_alpha, model.blocks)
+    rates = part_rates(registry.family(model.family), options)
+    return ranks, [part_layers for part, part_layers in model.layers.items() if rates.get(part)]
 
 
 def _full_changes(
@@ -188,13 +192,12 @@ def _working(
     """
     batch = options.train_batch_size
     latent = pixels / model.vae_factor**2
-    unet = batch * latent * model.unet_width * base * KEPT[options.gradient_checkpointing]
-    how = f"{batch} x {latent:,.0f} latent pixels x {model.unet_width:,.0f} values x {base} bytes"
-    shares = [MemoryShare("activations", unet, f"{how} x {KEPT[options.gradient_checkpointing]:g}")]
-    rates = options.rates()
-    text_width = (model.text_width if rates["text_encoder"] else 0) + (
-        model.text_width_2 if rates["text_encoder_2"] else 0
-    )
+    width, kept = model.anatomy.width, KEPT[options.gradient_checkpointing]
+    how = f"{batch} x {latent:,.0f} latent pixels x {width:,.0f} values x {base} bytes"
+    shares = [MemoryShare("activations", batch * latent * width * base * kept, f"{how} x {kept:g}")]
+    rates = part_rates(registry.family(model.family), options)
+    widths = model.anatomy.text_widths
+    text_width = sum(each for part, each in widths.items() if rates.get(part))
     if text_width:
         positions = batch * (options.max_token_length // CHUNK) * (CHUNK + 2)
         text = positions * text_width * base * _TEXT_KEPT

@@ -17,7 +17,7 @@ from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
 from trainer import cpu_threads
-from trainer.families import detect, option_checks, source
+from trainer.families import detect, model_files, option_checks, registry, source
 from trainer.families.detect import DetectedModel
 from trainer.files import hub_model
 from trainer.monitor import prompts
@@ -76,7 +76,7 @@ def check_plan(
     dimensions = {2}
     if shapes is not None:
         _check_clip_skip(options, shapes)
-        blocks.check(options.network(), shapes.sides)
+        blocks.check(options.network(), shapes.blocks)
         file_check.expected(options, shapes)
         dimensions = file_check.dimensions(options, shapes)
     if trial.needs_torch(options):
@@ -89,8 +89,8 @@ def check_plan(
 
 
 def _check_clip_skip(options: TrainOptions, shapes: ModelShapes) -> None:
-    """Raise ConfigError if clip_skip leaves no layer of the text encoder. It is of Stable Diffusion
-    1 and 2 alone, which have one encoder.
+    """Raise ConfigError if clip_skip leaves no layer of the text encoder. It is of families with
+    one encoder alone.
     """
     names = [layer.name for layer in shapes.layers.get("text_encoder", ())]
     numbers = [int(match[1]) for name in names if (match := _TEXT_LAYER.match(name))]
@@ -110,14 +110,14 @@ def check_machine(options: TrainOptions) -> None:
         _require(name)
     source.require(options.pretrained_model_name_or_path, options.revision)
     base = source.local(options.pretrained_model_name_or_path, options.revision)
-    family = None if base is None else detect.detect(base).family
+    family = None if base is None else registry.family(detect.detect(base).family)
     if base is not None and family is not None:
-        detect.require_whole(base, family)
+        model_files.require_whole(base, family)
     if options.vae:
         source.require(options.vae, layouts=hub_model.VAE)
         vae = source.local(options.vae, layouts=hub_model.VAE)
         if vae is not None and family is not None:
-            detect.require_vae(vae, family)
+            model_files.require_vae(vae, family)
 
 
 def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ...]:

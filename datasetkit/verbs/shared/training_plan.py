@@ -24,7 +24,8 @@ from trainer import config as train_config
 from trainer import precision
 from trainer.config import Format, TranslatedConfig
 from trainer.data.captions import CaptionOptions
-from trainer.families import option_checks
+from trainer.families import option_checks, registry
+from trainer.families.base import rates as part_rates
 from trainer.families.detect import DetectedModel
 from trainer.files.run_files import EarlierRun
 from trainer.optimizers import schedule_options
@@ -232,7 +233,7 @@ def _reported(
             plan, options.max_token_length, weighted=options.weighted_captions
         ),
         lr_schedule=schedule_options.name(options),
-        rates=_rates(options, two_encoders=shapes is not None and shapes.lora_text_2 > 0),
+        rates=_rates(options, model),
         model=model,
         memory=estimate,
         memory_bytes=estimate.bytes,
@@ -283,13 +284,13 @@ def _first_tags(caption: str, options: CaptionOptions) -> str:
     return ", ".join(caption_lines(parse(caption, options.syntax))[0].tags)
 
 
-def _rates(options: TrainOptions, *, two_encoders: bool) -> dict[str, float]:
-    """Return the learning rate of each part that is trained. two_encoders: the model has two text
-    encoders.
+def _rates(options: TrainOptions, model: DetectedModel | None) -> dict[str, float]:
+    """Return the learning rate of each part that is trained. model: None if it is not on this
+    machine.
     """
-    two = two_encoders or isinstance(options.text_encoder_lr, tuple)
-    return {
-        part: rate
-        for part, rate in options.rates().items()
-        if rate and (two or part != "text_encoder_2")
-    }
+    if model is None and isinstance(options.text_encoder_lr, tuple):
+        rates = options.rates()
+    else:
+        name = registry.ASSUMED if model is None else model.family
+        rates = part_rates(registry.family(name), options)
+    return {part: rate for part, rate in rates.items() if rate}

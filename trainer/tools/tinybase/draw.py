@@ -41,9 +41,9 @@ def pipeline(parts: Parts) -> Any:
 
     pipeline = StableDiffusionPipeline(
         parts.vae,
-        parts.text_encoder,
+        parts.encoders["text_encoder"],
         None,
-        parts.unet,
+        parts.denoiser,
         scheduler(),
         None,
         None,
@@ -98,4 +98,4 @@ def grid(images: NDArray[np.uint8], columns: int, *, enlarge: int = 2) -> Image.
 
 def parts_of(unet: Any, vae: Any, text_encoder: Any) -> Parts:
     """Return parts in memory as the families know them."""
-    return Parts(unet, vae, text_encoder, Path("tiny"))
+    return Parts(unet, vae, {"text_encoder": text_encoder}, Path("tiny"), "sd1")

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from datasetkit.captions import tokens
 from datasetkit.captions.tokens import EOS
-from trainer.data.text_encoding import chunks
+from trainer.families.clip_text import chunks
 from trainer.tools.tinybase import data
 from trainer.tools.tinybase.model import WIDTH
 from trainer.tools.tinybase.resumable_training import Loss, TrainingStage
