@@ -17,10 +17,9 @@ from datasetkit.captions.caption import (
 )
 from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
+from datasetkit.images.parameters import parameters
 
 RECORD: Final = 1  # the version of the record beside an image
-# The PNG text key in which other programs look for the prompt.
-TEXT_KEY: Final = "parameters"
 # Sides are multiples of one latent pixel.
 _STEP: Final = 8
 _LEAST: Final = 64
@@ -80,16 +79,11 @@ class RegRecord:
     def parameters(self) -> str:
         """Return the parameters in the format of the common web interfaces."""
         image, settings = self.image, self.settings
-        negative = f"\nNegative prompt: {settings.negative}" if settings.negative else ""
-        width, height = image.size
-        facts = {
-            "Steps": settings.steps, "Sampler": settings.sampler, "CFG scale": f"{settings.cfg:g}",
-            "Seed": image.seed, "Size": f"{width}x{height}", "Model hash": settings.hash[:10],
-            "Model": settings.model, "Clip skip": settings.clip_skip, "Version": self.program,
-        }  # fmt: skip
-        return f"{image.prompt}{negative}\n" + ", ".join(
-            f"{key}: {value}" for key, value in facts.items()
-        )
+        return parameters(
+            image.prompt, settings.negative, steps=settings.steps, sampler=settings.sampler,
+            cfg=settings.cfg, seed=image.seed, size=image.size, model=settings.model,
+            model_hash=settings.hash, clip_skip=settings.clip_skip, program=self.program,
+        )  # fmt: skip
 
 
 def parse(text: str) -> Mapping[str, Any] | None:

@@ -233,6 +233,17 @@ def encode(
     return file.getvalue()
 
 
+def png_text(path: Path) -> Mapping[str, str]:
+    """Return the text chunks of a PNG before its pixels, by keyword; none for another file, or one
+    that cannot be read.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return {str(k): str(v) for k, v in image.info.items() if isinstance(v, str)}
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return {}
+
+
 def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
     """Bring a decoded image of any mode to 8-bit sRGB: RGB, or RGBA where `alpha` is "keep" and
     it shows through.

@@ -66,7 +66,7 @@ def test_a_record_has_the_settings_of_an_image():
 
 def test_the_text_in_the_image_has_the_format_of_the_web_interfaces():
     assert RegRecord(WANTED, SETTINGS, "datasetkit 1").parameters() == (
-        "1girl, smile\nNegative prompt: lowres\nSteps: 20, Sampler: euler_a, CFG scale: 7, "
+        "1girl, smile\nNegative prompt: lowres\nSteps: 20, Sampler: Euler a, CFG scale: 7, "
         "Seed: 8, Size: 384x640, "
         "Model hash: ababababab, Model: base, Clip skip: 2, Version: datasetkit 1"
     )

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import write_atomic, writing
 from datasetkit.core.words import counted
-from datasetkit.figure_style import EMPTY, FAINT, INK, font
-from datasetkit.images import pixels
-from datasetkit.images.contact_sheet import fit_text, wrap_text
+from datasetkit.images import labelled_sheet, pixels
+from datasetkit.images.labelled_sheet import SheetHeading
 from trainer.files.run_files import Replacing, unchecked
 from trainer.files.run_manifest import PREVIEWS
 from trainer.monitor.metrics import read_rows
 from trainer.monitor.prompts import Prompt
 
-# Pixels.
-_CELL, _LEAST_CELL, _GAP, _LEFT, _EDGE = 256, 128, 8, 104, 14
-_LINE, _HEADING_LINES, _HEAD = 17, 3, 48
-_LARGEST: Final = 36_000_000  # of the whole contact sheet
+_CELL: Final = 256  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,50 +151,19 @@ def contact_sheet(
     cells: Mapping[tuple[int, int], Image.Image],
 ) -> Image.Image:
     """Draw a contact sheet. steps: (step, epoch) of each row; cells: (step, column) -> image."""
-    sides = [side for image in cells.values() for side in image.size]
-    room = math.isqrt(_LARGEST // max(1, len(prompts) * len(steps)))
-    cell = max(_LEAST_CELL, min(max(sides), room))
-    pitch = cell + _GAP
-    title, bold, plain = font(18, bold=True), font(14, bold=True), font(12)
-    top = _EDGE + _HEAD + (_HEADING_LINES + 1) * _LINE + _GAP
-    size = (_EDGE + _LEFT + pitch * len(prompts) + _EDGE, top + pitch * len(steps) + _EDGE)
-    sheet = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(sheet)
-    title.draw(pen, (_EDGE, _EDGE - 2), fit_text(name, title, size[0] - 2 * _EDGE), INK)
+    longest = max(side for image in cells.values() for side in image.size)
     counts = f"{counted(len(prompts), 'prompt')}, {counted(len(steps), 'time')} in the training"
-    plain.draw(pen, (_EDGE, _EDGE + 22), fit_text(counts, plain, size[0] - 2 * _EDGE), FAINT)
-    for column, prompt in enumerate(prompts):
-        left = _EDGE + _LEFT + column * pitch
-        for i, line in enumerate(wrap_text(prompt.text, plain, cell, most=_HEADING_LINES)):
-            plain.draw(pen, (left, _EDGE + _HEAD + i * _LINE), line, INK)
-        facts = f"seed {prompt.seed}, {prompt.width} x {prompt.height}"
-        plain.draw(pen, (left, top - _GAP - _LINE), fit_text(facts, plain, cell), FAINT)
-    for row, (step, epoch) in enumerate(steps):
-        y = top + row * pitch
-        bold.draw(pen, (_EDGE, y), f"epoch {epoch}" if step else "before", INK)
-        plain.draw(pen, (_EDGE, y + 20), f"step {step}" if step else "training", FAINT)
-        for column in range(len(prompts)):
-            _place(sheet, pen, cells.get((step, column)), (_EDGE + _LEFT + column * pitch, y), cell)
-    return sheet
-
-
-def _place(
-    sheet: Image.Image,
-    pen: ImageDraw.ImageDraw,
-    image: Image.Image | None,
-    at: tuple[int, int],
-    cell: int,
-) -> None:
-    """Centre an image in its cell, enlarging a small one by a whole factor; an empty cell is
-    grey.
-    """
-    pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=EMPTY)
-    if image is not None:
-        times = max(1, cell // max(image.size))
-        fitting = image.resize(
-            (image.width * times, image.height * times), Image.Resampling.NEAREST
-        )
-        fitting.thumbnail((cell, cell), Image.Resampling.LANCZOS)
-        sheet.paste(
-            fitting, (at[0] + (cell - fitting.width) // 2, at[1] + (cell - fitting.height) // 2)
-        )
+    rows = {step: n for n, (step, _) in enumerate(steps)}
+    return labelled_sheet.draw(
+        name,
+        counts,
+        [SheetHeading(p.text, f"seed {p.seed}, {p.width} x {p.height}") for p in prompts],
+        [
+            SheetHeading(f"epoch {epoch}", f"step {step}")
+            if step
+            else SheetHeading("before", "training")
+            for step, epoch in steps
+        ],
+        {(rows[step], column): image for (step, column), image in cells.items()},
+        labelled_sheet.cell_box((longest, longest), len(prompts), len(steps), widest=_CELL),
+    )

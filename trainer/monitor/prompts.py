@@ -90,22 +90,38 @@ def read(options: TrainOptions) -> tuple[Prompt, ...]:
     """
     if not options.sample_prompts:
         return ()
-    path = Path(options.sample_prompts)
+    return read_file(Path(options.sample_prompts), options)
+
+
+def read_file(
+    path: Path, options: TrainOptions, name: str = "sample_prompts"
+) -> tuple[Prompt, ...]:
+    """Read a file of prompts, as `read` does. name: the option that names it."""
     if path.suffix.lower() in (".toml", ".json"):
         raise ConfigError(
-            f"sample_prompts = {display(path)} is not a text file", hint="write one prompt per line"
+            f"{name} = {display(path)} is not a text file", hint="write one prompt per line"
         )
-    lines = [(n, line.strip()) for n, line in enumerate(_LINE_ENDS.split(_text(path)), 1)]
+    lines = [(n, line.strip()) for n, line in enumerate(_LINE_ENDS.split(_text(path, name)), 1)]
     prompt_lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     if not prompt_lines:
         raise ConfigError(
             f"{display(path)} has no prompt", hint="write one per line; # starts a comment"
         )
+    where = [f"{display(path.name)}, line {number}" for number, _ in prompt_lines]
+    return of_lines([line for _, line in prompt_lines], options, where)
+
+
+def of_lines(
+    lines: Sequence[str], options: TrainOptions, where: Sequence[str]
+) -> tuple[Prompt, ...]:
+    """Return the prompts of lines, with the defaults of `read`. where: each line is, for errors.
+    Raises ConfigError.
+    """
     width, height = (
         side // _LATENT_PIXEL * _LATENT_PIXEL for side in options.bucket_rules().resolution
     )
     prompts = []
-    for index, (number, line) in enumerate(prompt_lines):
+    for index, (line, source) in enumerate(zip(lines, where, strict=True)):
         defaults = {
             "width": width, "height": height, "seed": (options.seed + index) % 2**63,
             "sampler": options.sample_sampler,
@@ -113,8 +129,7 @@ def read(options: TrainOptions) -> tuple[Prompt, ...]:
         try:
             prompts.append(Prompt(**{**defaults, **parse(line)}))
         except ConfigError as error:
-            where = f"{display(path.name)}, line {number}"
-            raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+            raise ConfigError(f"{source}: {error.message}", hint=error.hint) from None
     return tuple(prompts)
 
 
@@ -206,10 +221,10 @@ def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
     raise ConfigError(f"unknown flag --{_short(flag)}", hint=hint)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, name: str) -> str:
     if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would not end
         raise ConfigError(
-            f"cannot read sample_prompts = {display(path)}: not a file",
+            f"cannot read {name} = {display(path)}: not a file",
             hint="name a text file of prompts",
         )
     try:
@@ -219,7 +234,7 @@ def _text(path: Path) -> str:
         return text
     except OSError as error:
         raise ConfigError(
-            f"cannot read sample_prompts = {display(path)}: {error.strerror}",
+            f"cannot read {name} = {display(path)}: {error.strerror}",
             hint="name a text file of prompts",
         ) from None
     except UnicodeDecodeError:
