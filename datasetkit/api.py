@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ReportOptions,
     )
     from datasetkit.options.find_lr import FindLrOptions
+    from datasetkit.options.grid import GridOptions
     from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
     from datasetkit.options.lora import (
         LoraCheckOptions,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.faces_erase import erase_faces
     from datasetkit.verbs.faces_list import list_faces
     from datasetkit.verbs.find_lr import find_lr
+    from datasetkit.verbs.grid import grid
     from datasetkit.verbs.history import forget, history, interrupted, projects_below, recover
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.import_dataset import import_dataset
@@ -103,6 +105,7 @@ __all__ = [
     "ExportOptions",
     "FacesOptions",
     "FindLrOptions",
+    "GridOptions",
     "ImportOptions",
     "LayoutOptions",
     "LoraCheckOptions",
@@ -135,6 +138,7 @@ __all__ = [
     "find_lr",
     "forget",
     "generate_reg",
+    "grid",
     "groups",
     "history",
     "import_captions",
@@ -182,6 +186,7 @@ _OPTIONS = {
     "ExportOptions": "dataset",
     "FacesOptions": "images",
     "FindLrOptions": "find_lr",
+    "GridOptions": "grid",
     "ImportOptions": "dataset",
     "LayoutOptions": "dataset",
     "LoraCheckOptions": "lora",
@@ -214,6 +219,7 @@ _VERBS = {
     "find_lr": "find_lr",
     "forget": "history",
     "generate_reg": "reg_generate",
+    "grid": "grid",
     "groups": "rules",
     "history": "history",
     "import_captions": "import_",

@@ -10,7 +10,7 @@ from datasetkit.options import toml
 
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
-    find_lr forget generate_reg groups history import_captions import_dataset init interrupted
+    find_lr forget generate_reg grid groups history import_captions import_dataset init interrupted
     jobs layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
     plan_publishing plan_repeats plan_training projects_below publish
@@ -19,6 +19,7 @@ VERBS = """
 """.split()
 NOUNS = """
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions FindLrOptions
+    GridOptions
     ImportOptions
     LayoutOptions LoraCheckOptions LoraResizeOptions LoraConvertOptions LoraMergeOptions
     LoraExtractOptions
@@ -68,7 +69,7 @@ def test_the_tables_of_dsk_toml_are_these():
     names = """
         run dataset rename faces resize cutout tag rules plan-repeats layout reg reg-generate report
         check review export import
-        train publish find-lr lora-check lora-resize lora-convert lora-merge lora-extract
+        train publish find-lr grid lora-check lora-resize lora-convert lora-merge lora-extract
     """
     assert sorted(toml.TABLES) == sorted(names.split())
 

@@ -30,6 +30,7 @@ _AFTER = {
     "faces crop": _STAGE,
     "faces erase": _STAGE,
     "reg generate": "finished images are kept; the same command generates the others",
+    "grid": "finished images are kept; the same command draws the others",
     "tag": "scores are stored, captions are written at the end; the same command scores the others",
     "check": "measurements are stored; the same command measures the other images",
     "faces list": "faces that were found are stored; the same command searches the other images",

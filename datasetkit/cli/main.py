@@ -86,6 +86,7 @@ def register_commands() -> None:
         "check",
         "train",
         "find_lr",
+        "grid",
         "lora",
         "publish",
         "project",

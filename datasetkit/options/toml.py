@@ -48,6 +48,7 @@ TABLES: Final[Mapping[str, str]] = {
     "train": "train:TrainOptions",
     "publish": "publish:PublishOptions",
     "find-lr": "find_lr:FindLrOptions",
+    "grid": "grid:GridOptions",
     "lora-check": "lora:LoraCheckOptions",
     "lora-resize": "lora:LoraResizeOptions",
     "lora-convert": "lora:LoraConvertOptions",

@@ -23,8 +23,8 @@ def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
         "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "scores",
         "rules", "review", "check", "plan-repeats", "layout", "reg", "reg generate", "report",
-        "export", "import", "train", "find-lr", "lora info", "lora check", "lora resize",
-        "lora convert", "lora merge", "lora extract", "publish",
+        "export", "import", "train", "find-lr", "grid", "lora info", "lora check",
+        "lora resize", "lora convert", "lora merge", "lora extract", "publish",
         "init",
         "run", "undo", "history", "doctor", "models list",
         "models download", "models where", "jobs list", "jobs stop",

@@ -279,6 +279,16 @@ ELSEWHERE = {
     "leave out --public": ("tests/cli/test_publish.py", "--public"),
     "name it with --repo": ("tests/cli/test_publish.py", "no repository"),
     "give one of --rank": ("tests/lora_files", "rank"),
+    "dsk lora info shows what it is": ("tests/grid", "not supported"),
+    "that the LoRA was trained on with --base": ("tests/grid", "--base"),
+    "or make one of the axes --z": ("tests/grid", "require_room"),
+    "or give one prompt with --prompt": ("tests/grid", "--prompt"),
+    "or leave these images out with --no-base": ("tests/grid", "compare_base=False"),
+    "leave out one of them, or --sr": ("tests/grid", "twice"),
+    "give another one with --out": ("tests/grid", "not a folder"),
+    "call it --y": ("tests/grid", "without a y axis"),
+    "name the folder that dsk train wrote to": ("tests/grid", "has no LoRA files"),
+    "--prompts FILE, or sample_prompts in": ("tests/grid", "no prompt"),
     "name it as a file of options": ("tests/regressions/test_foreign_configs.py", "options"),
 }
 # Hints that no test can follow here, and why.

@@ -47,7 +47,7 @@ ARGUMENTS = {
 # These look without completing anything.
 LOOKING = {"doctor", "history", "init", "models download", "models list", "models where"}
 # Those of LoRA files and of jobs have no dataset.
-LOOKING |= {name for name in commands() if name.startswith(("lora ", "jobs "))}
+LOOKING |= {n for n in commands() if n == "grid" or n.startswith(("lora ", "jobs "))}
 # These never write to a dataset, so they stop.
 READ_ONLY = {"review", "scores"}
 

@@ -65,6 +65,8 @@ LINES = {
     "run": ["run", "--dry-run"],
     "history": ["history", "."],
     "undo": ["undo", "imgs", "--dry-run"],
+    "grid": ["grid", "a.safetensors", "--base", "tiny", "--prompt", "1girl", "--size", "64",
+             "--dry-run"],
     "lora info": ["lora", "info", "a.safetensors", "b.safetensors"],
     "lora check": ["lora", "check", "a.safetensors"],
     "lora resize": ["lora", "resize", "a.safetensors", "--rank", "2", "--dry-run"],

@@ -1,0 +1,441 @@
+"""`dsk grid`: draw images with LoRAs along up to three axes, to compare them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit import __version__
+from datasetkit.core.errors import ConfigError, InputError, PlanConflict
+from datasetkit.core.files import (
+    PROJECT,
+    display,
+    file_sha256,
+    nearest_folder,
+    read_existing,
+    require_writable,
+    sweep,
+    write_atomic,
+)
+from datasetkit.images import pixels
+from datasetkit.images.parameters import TEXT_KEY
+from datasetkit.options.grid import GridOptions
+from datasetkit.options.toml import Config, find
+from datasetkit.options.train import TrainOptions
+from datasetkit.project.journal import OpenEntry
+from datasetkit.project.plans import Move, Plan
+from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
+from datasetkit.project.store import Output
+from datasetkit.verbs.shared import base_model
+from datasetkit.verbs.shared.paths import AnyPath, paths_of
+from trainer.families.detect import TITLES, detect
+from trainer.families.source import local
+from trainer.files.hashes import model_hash
+from trainer.grid import axes as grid_axes
+from trainer.grid import cells as grid_cells
+from trainer.grid import loras as grid_loras
+from trainer.grid import page, sheets
+from trainer.grid.axes import Axis, CellRequest, GridContent
+from trainer.grid.cells import IMAGES, BaseFacts, Cell, Grid
+from trainer.grid.loras import GridLora
+from trainer.monitor import prompts as prompt_files
+from trainer.monitor.prompts import Prompt
+
+VERB: Final = "grid"
+_PROGRAM: Final = f"datasetkit {__version__}"
+RECORD, PAGE = "grid.jsonl", "index.html"
+_CELL_RECIPE, _PAGE_RECIPE = "grid-cell-1", "grid-page-1"
+# The last bytes of a whole PNG.
+_PNG_END: Final = b"IEND\xaeB`\x82"
+_VERSION: Final = re.compile(r", Version: [^,\n]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class GridAxis:
+    """An axis of a grid: its name, and the labels of its values."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GridResult:
+    """What a grid drew, or would draw.
+
+    images: different cells; drawn: new ones; kept: that existed. steps: of the sampler, for those
+    drawn. seconds: a drawn image takes on average, None where none was. sheets, page: what was
+    made of the cells; changed: whether any of these is new. first_entry, entry: in the history.
+    """
+
+    folder: Path
+    bases: tuple[str, ...]
+    loras: tuple[Path, ...]
+    axes: tuple[GridAxis, ...]
+    images: int
+    drawn: tuple[Path, ...]
+    kept: int
+    steps: int
+    seconds: float | None
+    sheets: tuple[Path, ...]
+    page: Path
+    changed: bool
+    first_entry: int | None
+    entry: int | None
+    warnings: tuple[str, ...] = ()
+
+
+def grid(
+    paths: AnyPath | Sequence[AnyPath],
+    options: GridOptions,
+    context: RunContext = DEFAULT_CONTEXT,
+) -> GridResult:
+    """Draw a grid of images: LoRA files, or those of the run in a folder, along up to three axes.
+
+    A second run draws the missing cells. Raises ConfigError for an axis, a value or a prompt that
+    does not fit, InputError and ModelFileError for files that are not LoRAs of the base's family,
+    PlanConflict for a folder with other files.
+    """
+    named = paths_of(paths)
+    loras = grid_loras.read(named)
+    out = Path(options.out) if options.out else _beside(named[0])
+    train = _train_options(named[0], options, loras)
+    prompts = _prompts(options, train)
+    warnings = prompt_files.too_long(prompts, train.max_token_length)
+    content = GridContent(loras, prompts, options.sr)
+    axes = grid_axes.chosen(
+        (options.x, options.y, options.z), content, compare_base=options.baseline
+    )
+    sheets.require_room(axes)
+    bases = _bases(axes, train, loras, context)
+    start = CellRequest(
+        base=train.pretrained_model_name_or_path, lora=loras[0], prompt=prompts[0],
+        clip_skip=train.clip_skip,
+    )  # fmt: skip
+    planned = grid_cells.build(axes, start, bases)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{display(out)} is not a folder", hint="give another one with --out")
+    with open_project(out.parent, context, create_folder=True) as project:
+        missing = [cell for cell in planned.unique.values() if not _is_drawn(out, cell)]
+        made = _GridFiles(out, planned, train, project)
+        if not context.dry_run:
+            made.make(missing)
+    unique = planned.unique
+    return GridResult(
+        folder=out,
+        bases=tuple(base.name for base in bases.values()),
+        loras=tuple(dict.fromkeys(c.lora.path for c in unique.values() if c.lora is not None)),
+        axes=tuple(GridAxis(a.name, tuple(v.label for v in a.values)) for a in axes),
+        images=len(unique),
+        drawn=tuple(out / cell.file for cell in missing),
+        kept=len(unique) - len(missing),
+        steps=sum(cell.request.prompt.steps for cell in missing),
+        seconds=made.seconds / len(missing) if made.seconds and missing else None,
+        sheets=tuple(out / name for name in sheets.file_names(planned)),
+        page=out / PAGE,
+        changed=made.changed,
+        first_entry=made.first_entry,
+        entry=made.entry,
+        warnings=tuple(warnings),
+    )
+
+
+def _beside(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / "grid"
+
+
+# ---- what is drawn
+
+
+def _train_options(path: Path, options: GridOptions, loras: Sequence[GridLora]) -> TrainOptions:
+    """Return `[train]` with the command's base; without a dsk.toml the size and the clip skip are
+    those of the LoRA's training.
+    """
+    config = find(path if path.is_dir() else path.parent)
+    train = base_model.train_options(config, VERB, options.base)
+    if not train.pretrained_model_name_or_path:
+        raise ConfigError(
+            "no base model was given",
+            hint="--base MODEL, or pretrained_model_name_or_path in [train]; `tiny` ships with the "
+            "package",
+        )
+    return train if config.table("train") else _as_trained(train, config, loras[0])
+
+
+def _as_trained(train: TrainOptions, config: Config, lora: GridLora) -> TrainOptions:
+    metadata = lora.lora.metadata
+    size = re.fullmatch(r"\(?(\d{2,4})(?:, ?|x)(\d{2,4})\)?", metadata.get("ss_resolution", ""))
+    if size is not None:
+        train = replace(train, resolution=(int(size[1]), int(size[2])))
+    skip = metadata.get("ss_clip_skip", "")
+    return replace(train, clip_skip=int(skip)) if re.fullmatch(r"[1-9]|1[0-2]", skip) else train
+
+
+def _prompts(options: GridOptions, train: TrainOptions) -> tuple[Prompt, ...]:
+    """Return the prompts, with what the command gives in the place of their own flags."""
+    if options.prompt and options.prompts:
+        raise ConfigError("prompt and prompts are both given", hint="leave out one of them")
+    if options.prompt:
+        where = [f"prompt {n}" for n in range(1, len(options.prompt) + 1)]
+        read = prompt_files.of_lines(options.prompt, train, where)
+    elif options.prompts:
+        read = prompt_files.read_file(Path(options.prompts), train, "prompts")
+    else:
+        read = prompt_files.read(train)
+    if not read:
+        raise ConfigError(
+            "no prompt was given",
+            hint='--prompt "sks, 1girl", --prompts FILE, or sample_prompts in [train]',
+        )
+    given: dict[str, Any] = {
+        "negative": options.negative, "steps": options.steps, "guidance": options.cfg,
+        "sampler": options.sampler,
+    }  # fmt: skip
+    if options.size is not None:
+        given |= {"width": options.size[0], "height": options.size[1]}
+    given = {name: value for name, value in given.items() if value is not None}
+    changed = [replace(prompt, **given) for prompt in read]
+    if options.seed is not None:
+        changed = [replace(p, seed=(options.seed + n) % 2**63) for n, p in enumerate(changed)]
+    return tuple(changed)
+
+
+def _bases(
+    axes: Sequence[Axis],
+    train: TrainOptions,
+    loras: Sequence[GridLora],
+    context: RunContext,
+) -> dict[str, BaseFacts]:
+    """Return the base models of a grid by name. Raises what their files are wrong with, InputError
+    for LoRAs of another family.
+    """
+    named = [value.value for axis in axes if axis.name == "base" for value in axis.values]
+    bases: dict[str, BaseFacts] = {}
+    for base in named or [train.pretrained_model_name_or_path]:
+        options = _of_base(train, base)
+        if not context.dry_run:
+            base_model.require(options)
+        path = local(base, options.revision)
+        detected = None if path is None else detect(path)
+        family = loras[0].lora.family
+        if detected is not None and detected.family != family:
+            raise InputError(
+                f"{display(loras[0].path)} is of {loras[0].lora.family_title}, and the base model "
+                f"{display(base)} is {detected.title}",
+                hint="give the model that the LoRA was trained on with --base",
+            )
+        if detected is not None and detected.family == "sdxl":
+            _refuse_clip_skip(axes)
+        bases[base] = _facts(options, context)
+    return bases
+
+
+def _refuse_clip_skip(axes: Sequence[Axis]) -> None:
+    if any(axis.name == "clip-skip" for axis in axes):
+        raise ConfigError(
+            f"clip-skip has no effect: {TITLES['sdxl']} always uses the same layer",
+            hint="choose another axis",
+        )
+
+
+def _of_base(train: TrainOptions, base: str) -> TrainOptions:
+    if base == train.pretrained_model_name_or_path:
+        return train
+    return replace(train, pretrained_model_name_or_path=base, revision="", vae="")
+
+
+def _facts(train: TrainOptions, context: RunContext) -> BaseFacts:
+    base = train.pretrained_model_name_or_path
+    context.reporter.phase(f"reading {Path(base).name}")
+    path = local(base, train.revision)
+    settings = [train.mixed_precision, f"{train.max_token_length} tokens"]
+    settings += [f"vae {Path(train.vae).name}"] if train.vae else []
+    settings += [
+        name for name in ("weighted_captions", "zero_terminal_snr") if getattr(train, name)
+    ]
+    return BaseFacts(
+        Path(base).name if Path(base).exists() else base,
+        "" if path is None else model_hash(path),
+        ", ".join(map(str, settings)),
+    )
+
+
+# ---- which cells exist
+
+
+def _is_drawn(out: Path, cell: Cell) -> bool:
+    """Tell whether the file of a cell exists and is whole. Raises PlanConflict for another file of
+    its name.
+    """
+    path = out / cell.file
+    data = read_existing(path)
+    if data is None:
+        return False
+    text = pixels.png_text(path).get(TEXT_KEY)
+    if text is None or _unversioned(text) != _unversioned(cell.parameters(_PROGRAM)):
+        raise PlanConflict(
+            f"dsk did not write {display(path)}, and does not replace it",
+            hint="give another folder with --out, or move that file away",
+        )
+    return data.endswith(_PNG_END)
+
+
+def _unversioned(text: str) -> str:
+    return _VERSION.sub("", text)
+
+
+# ---- drawing
+
+
+class _GridFiles:
+    """The files of a grid: its cells, and what is made of them: contact sheets, page, record."""
+
+    def __init__(self, out: Path, planned: Grid, train: TrainOptions, project: Project) -> None:
+        self._out, self._grid, self._train, self._project = out, planned, train, project
+        self.seconds = 0.0
+        self.changed = False
+        self.first_entry: int | None = None
+        self.entry: int | None = None
+
+    def make(self, missing: Sequence[Cell]) -> None:
+        """Draw the missing cells, then what is made of all of them. Raises PlanConflict."""
+        self._refuse_other_pages()
+        contents = {} if missing else self._pages()
+        stale = self._stale(contents)
+        if not missing and not stale and all(self._is_same(*item) for item in contents.items()):
+            return
+        self.changed = True
+        require_writable(nearest_folder(self._out))
+        self.first_entry = self._move_away()
+        title = f"{display(self._out.name)}: {len(missing)} drawn"
+        with self._project.journal.recording(VERB, title) as recording:
+            if missing:
+                self._draw(missing, recording)
+                contents = self._pages()
+            recording.make_folder(self._out)
+            for name, data in contents.items():
+                self._write(self._out / name, data, _PAGE_RECIPE, recording)
+        self.entry = recording.entry
+        if self.first_entry is None:
+            self.first_entry = self.entry
+
+    def _draw(self, missing: Sequence[Cell], recording: OpenEntry) -> None:
+        """Draw cells one by one; each is complete on disk before the next one starts."""
+        from trainer.grid import draw
+
+        reporter = self._project.context.reporter
+        folder = self._out / IMAGES
+        recording.make_folder(folder)
+        require_writable(folder)
+        sweep(folder)
+
+        def load(base: str) -> Any:
+            return base_model.load(_of_base(self._train, base), reporter)
+
+        for cell, image, seconds in draw.draw(draw.GridDrawer(load), missing, reporter):
+            self.seconds += seconds
+            text = {TEXT_KEY: cell.parameters(_PROGRAM)}
+            data = pixels.encode(image, "PNG", text=text)
+            self._write(self._out / cell.file, data, _CELL_RECIPE, recording)
+
+    def _write(self, path: Path, data: bytes, recipe: str, recording: OpenEntry) -> None:
+        output = Output(path, hashlib.sha256(data).hexdigest(), recipe, path)
+        self._project.store.put_pending([output])
+        write_atomic(path, data)
+        recording.record(output)
+
+    # ---- contact sheets, page, record
+
+    def _pages(self) -> dict[str, bytes]:
+        """Return the files that are made of the cells, by name."""
+        self._project.context.reporter.phase("contact sheets")
+        title, subtitle = self._title(), self._subtitle()
+        contents: dict[str, bytes] = {}
+        for z, name in enumerate(sheets.file_names(self._grid)):
+            sheet = sheets.draw(self._grid, z, self._out, title, subtitle, {})
+            contents[name] = pixels.encode(sheet, "PNG")
+        contents[RECORD] = self._record().encode("utf-8")
+        contents[PAGE] = page.html(self._grid, title, subtitle, _PROGRAM).encode("utf-8")
+        return contents
+
+    def _title(self) -> str:
+        names = dict.fromkeys(
+            cell.lora.run for cell in self._grid.unique.values() if cell.lora is not None
+        )
+        shown = ", ".join(list(names)[:3]) + (", ..." if len(names) > 3 else "")
+        return f"{shown} on {', '.join(base.name for base in self._base_facts())}"
+
+    def _base_facts(self) -> list[BaseFacts]:
+        return list(dict.fromkeys(cell.base for cell in self._grid.cells.values()))
+
+    def _subtitle(self) -> str:
+        """Return what all cells share."""
+        prompts = [cell.request.prompt for cell in self._grid.cells.values()]
+        facts = [f"{len(self._grid.unique):,} images"]
+        texts = {
+            "steps": [f"{p.steps} steps" for p in prompts],
+            "sampler": [p.sampler for p in prompts],
+            "cfg": [f"cfg {p.guidance:g}" for p in prompts],
+            "size": [f"{p.width} x {p.height}" for p in prompts],
+            "seed": [f"seed {p.seed}" for p in prompts],
+            "prompt": [p.text for p in prompts],
+        }
+        facts += [values[0] for values in texts.values() if len(set(values)) == 1]
+        return " · ".join(facts)
+
+    def _record(self) -> str:
+        """Return a line of JSON for each different cell."""
+        positions: dict[str, list[Mapping[str, str]]] = {}
+        for (z, y, x), cell in self._grid.cells.items():
+            at = zip(self._grid.axes, (x, y, z), strict=False)
+            labels = {axis.name: axis.values[n].label for axis, n in at}
+            positions.setdefault(cell.file, []).append(labels)
+        lines = [
+            {
+                "file": file,
+                "sha256": file_sha256(self._out / file),
+                "at": positions[file],
+                "lora_name": "" if cell.lora is None else cell.lora.name,
+                "base_name": cell.base.name,
+                **cell.settings,
+            }
+            for file, cell in self._grid.unique.items()
+        ]
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+    # ---- pages of an earlier run
+
+    def _own_pages(self) -> list[Path]:
+        """Return the files that earlier runs made of cells in this folder, and that exist."""
+        stored = self._project.store.stored_outputs()
+        paths = [s.output.path for s in stored if s.output.recipe == _PAGE_RECIPE]
+        folder = self._out.resolve()
+        return [p for p in paths if p.parent.resolve() == folder and p.is_file()]
+
+    def _refuse_other_pages(self) -> None:
+        own = {path.name for path in self._own_pages()}
+        for name in (*sheets.file_names(self._grid), RECORD, PAGE):
+            if (self._out / name).exists() and name not in own:
+                raise PlanConflict(
+                    f"dsk did not write {display(self._out / name)}, and does not replace it",
+                    hint="give another folder with --out, or move that file away",
+                )
+
+    def _stale(self, contents: Mapping[str, bytes]) -> list[Path]:
+        return [path for path in self._own_pages() if path.name not in contents]
+
+    def _is_same(self, name: str, data: bytes) -> bool:
+        return read_existing(self._out / name) == data
+
+    def _move_away(self) -> int | None:
+        """Move the pages of an earlier run to the trash; return the number in the history."""
+        journal = self._project.journal
+        trash = self._project.root / PROJECT / "trash" / f"grid-{journal.next_id()}"
+        moves = [Move(path, trash / path.name) for path in self._own_pages()]
+        if not moves:
+            return None
+        return self._project.apply(Plan(tuple(moves)), VERB, f"{display(self._out.name)}: pages")

@@ -1,0 +1,1 @@
+"""Grids of images that compare LoRAs: axes, cells, contact sheets, the page, scores."""
