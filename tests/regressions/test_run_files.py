@@ -12,11 +12,12 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from datasetkit.core.errors import InputError, Locked, PlanConflict, StorageError
-from datasetkit.core.files import TEMP_PREFIX
+from datasetkit.core.files import TEMP_PREFIX, fold
 from tests.cli.test_train import data as data
 from tests.cli.test_train import given
 from trainer.files import run_files, run_lock, run_manifest, saved_states
@@ -479,6 +480,43 @@ def test_runs_that_only_begin_alike_share_a_folder(out, other):
     RunFiles.start(out, other or "x", STARTED)
     for name in ("k", other or "x"):
         run_files.require_own(out, name)
+
+
+@pytest.fixture
+def ignoring_case(monkeypatch):
+    """A disk that takes names that differ in case for one, as those of macOS and Windows."""
+
+    def lexists(path):
+        path = Path(path)
+        return fold(path.name) in {fold(entry.name) for entry in path.parent.iterdir()}
+
+    monkeypatch.setattr(os.path, "lexists", lexists)
+
+
+@pytest.mark.parametrize("other", ["K", "K-best", "K-000001"])
+def test_names_that_differ_in_case_are_one_on_a_disk_that_ignores_it(out, other, ignoring_case):
+    for first, second in (("k", other), (other, "k")):
+        RunFiles.start(out, first, STARTED)
+        with pytest.raises(InputError):
+            run_files.require_own(out, second)
+        (out / f"{first}-run.json").unlink()
+    RunFiles.start(out, "k", STARTED)
+    run_files.require_own(out, "k")
+    run_files.require_own(out, "kx")
+
+
+@pytest.mark.parametrize(
+    "file", ["K.safetensors", "k.SAFETENSORS", "K-Best.safetensors", "K-loss.PNG"]
+)
+def test_a_file_in_another_case_is_not_replaced_on_such_a_disk(out, file, ignoring_case):
+    (out / file).write_bytes(b"mine")
+    with pytest.raises(InputError, match=f"dsk did not write .*{file}"):
+        run_files.require_own(out, "k")
+
+
+def test_it_may_stay_on_a_disk_that_tells_case_apart(out):
+    (out / "K.safetensors").write_bytes(b"mine")
+    run_files.require_own(out, "k")
 
 
 @pytest.mark.parametrize("place", ["file", "link"])

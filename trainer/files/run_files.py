@@ -107,8 +107,10 @@ def require_own(folder: Path, name: str, *, resume: bool = False) -> None:
 
 
 def _require_own_names(folder: Path, name: str) -> None:
-    for other in sorted({*run_manifest.names(folder), *run_lock.held_names(folder)} - {name}):
-        if run_manifest.give_equal_names(name, other):
+    others = sorted({*run_manifest.names(folder), *run_lock.held_names(folder)} - {name})
+    ignores_case = bool(others) and run_manifest.ignores_case(folder)
+    for other in others:
+        if run_manifest.give_equal_names(name, other, ignores_case=ignores_case):
             raise InputError(
                 f"{display(folder)} has a run {display(other)}: it and {display(name)} may give "
                 "files the same name",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, read_regular, write_atomic
+from datasetkit.core.files import display, fold, read_regular, write_atomic
 
 VERSION: Final = 1
 PREVIEWS: Final = "sample"  # the folder of preview images, which runs of all names share
@@ -122,14 +122,30 @@ def unmarked(name: str, file: str) -> str:
     return file[:start] + re.sub(rf"{_MARK}(?=\.|$)", "", file[start:])
 
 
-def give_equal_names(name: str, other: str) -> bool:
-    """Tell whether runs of two names may give the same name to a file: k and k-best."""
-    return any(
+def give_equal_names(name: str, other: str, *, ignores_case: bool = False) -> bool:
+    """Tell whether runs of two names may give the same name to a file: k and k-best. ignores_case:
+    their disk does, so that K and k give the same names, too.
+    """
+    if name == other:
+        return False
+    if ignores_case:
+        name, other = fold(name), fold(other)
+    return name == other or any(
         kind_of(first, f"{second}{ending}") is not None
         for first, second in ((name, other), (other, name))
         for ending in (".safetensors", ".diffusers.safetensors")
-        if name != other
     )
+
+
+def ignores_case(folder: Path) -> bool:
+    """Tell whether the disk of a folder takes names that differ in case for one; False for an empty
+    folder.
+    """
+    names = {entry.name for entry in _entries(folder)}
+    for name in names:
+        if (other := name.swapcase()) not in names:
+            return os.path.lexists(folder / other)
+    return False
 
 
 def names(folder: Path) -> list[str]:
@@ -309,4 +325,19 @@ def _previous(value: object) -> str | None:
 def unlisted(folder: Path, name: str, files: Collection[RunFile]) -> list[str]:
     """Return what has the name of a file of this run and is not one of `files`."""
     own = {file.name for file in files if exists(folder, file)}
-    return [file.name for file in matching_files(folder, name) if file.name not in own]
+    matches = [file.name for file in matching_files(folder, name) if file.name not in own]
+    return [*matches, *_in_another_case(folder, name)]
+
+
+def _in_another_case(folder: Path, name: str) -> list[str]:
+    """Return what has the name of a file of this run but for the case of its letters, on a disk
+    that ignores case: writing that file would replace it.
+    """
+    names = [entry.name for entry in _entries(folder)]
+    return [
+        file
+        for file in names
+        if kind_of(name, file) is None and fold(file[: len(name)]) == fold(name)
+        if kind_of(name, spelling := name + file[len(name) :].lower()) is not None
+        if spelling not in names and os.path.lexists(folder / spelling)
+    ]
