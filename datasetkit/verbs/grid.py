@@ -33,7 +33,9 @@ from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, ope
 from datasetkit.project.store import Output
 from datasetkit.verbs.shared import base_model
 from datasetkit.verbs.shared.paths import AnyPath, paths_of
-from trainer.families.detect import TITLES, detect
+from trainer.families import registry
+from trainer.families.base import FamilyName
+from trainer.families.detect import detect
 from trainer.families.source import local
 from trainer.files.hashes import model_hash
 from trainer.grid import axes as grid_axes
@@ -228,16 +230,17 @@ def _bases(
                 f"{display(base)} is {detected.title}",
                 hint="give the model that the LoRA was trained on with --base",
             )
-        if detected is not None and detected.family == "sdxl":
-            _refuse_clip_skip(axes)
+        if detected is not None:
+            _refuse_clip_skip(axes, detected.family)
         bases[base] = _facts(options, context)
     return bases
 
 
-def _refuse_clip_skip(axes: Sequence[Axis]) -> None:
-    if any(axis.name == "clip-skip" for axis in axes):
+def _refuse_clip_skip(axes: Sequence[Axis], name: FamilyName) -> None:
+    family = registry.family(name)
+    if not family.CLIP_SKIP and any(axis.name == "clip-skip" for axis in axes):
         raise ConfigError(
-            f"clip-skip has no effect: {TITLES['sdxl']} always uses the same layer",
+            f"clip-skip has no effect: {family.TITLE} always uses the same layer",
             hint="choose another axis",
         )
 

@@ -26,11 +26,13 @@ TEXT = "lora_te_text_model_encoder_layers_0_mlp_fc1"
 
 @pytest.fixture(scope="module")
 def parts():
-    return registry.family("sd1").load("tiny", revision="", vae="", prediction=None)
+    return registry.family("sd1").load(
+        "tiny", revision="", vae="", prediction=None, dtype=torch.float32
+    )
 
 
 def shapes(parts):
-    unet, text = parts.unet, parts.text_encoder
+    unet, text = parts.denoiser, parts.part("text_encoder")
     layer = next(m for n, m in text.named_modules() if n.endswith("encoder.layers.0.mlp.fc1"))
     return {
         UNET: unet.mid_block.attentions[0].proj_in,

@@ -6,7 +6,7 @@ memory.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from datasetkit.core.files import display
 from datasetkit.core.words import counted
 from trainer.families.base import Parts
 from trainer.lora_files import algebra
-from trainer.lora_files.layer_names import LayerName, text_path, unet_path
+from trainer.lora_files.layer_names import LayerName, LayerPart, text_path, unet_path
 from trainer.lora_files.lora_file import DORA, PEFT_DORA, LoraFile, LoraLayer
 
 _BIAS: Final = "diff_b"
@@ -102,11 +102,11 @@ def _modules(parts: Parts) -> dict[LayerName, Any]:
     """Return the modules of a model by the names that LoRA files give its layers."""
     modules: dict[LayerName, Any] = {}
     for part in parts.names:
-        parse = unet_path if part == "unet" else text_path
+        parse = unet_path if part == parts.denoiser_name else text_path
         for path, module in parts.part(part).named_modules():
             name = parse(path.replace(".", "_"))
             if name is not None and isinstance(getattr(module, "weight", None), Tensor):
-                modules[LayerName(part, name)] = module
+                modules[LayerName(cast(LayerPart, part), name)] = module
     return modules
 
 
