@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ from trainer.files.run_files import RunFiles
 from trainer.files.run_manifest import PREVIEWS, RunFile, Status
 from trainer.files.saved_states import TrainingState
 from trainer.loop import StepLog, TrainingSetup
-from trainer.monitor import loss_plot, metrics, preview, validation
+from trainer.monitor import loss_plot, metrics, preview, run_report, validation
 from trainer.monitor.metrics import ValidationPoint
 from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
@@ -69,7 +70,7 @@ class TrainedLora:
     waiting for images; between_steps: the time beside them, for preview images, validation and
     saving. modules: layers that the LoRA adapts. metrics, plot: metrics.jsonl and loss.png.
     remarks: of the LoRA check. samples: the contact sheet of the preview images. best, last: the
-    best and the last validation, None without held-out images.
+    best and the last validation, None without held-out images. report: the page about the run.
     """
 
     files: tuple[Path, ...]
@@ -87,6 +88,7 @@ class TrainedLora:
     between_steps: float = 0.0
     best: BestStep | None = None
     last: ValidationPoint | None = None
+    report: Path | None = None
 
 
 def train(
@@ -324,6 +326,7 @@ def _train(
         between_steps=between_steps,
         best=outputs.validator.best if outputs.validator else None,
         last=outputs.last_validation,
+        report=outputs.report_path,
     )
 
 
@@ -361,6 +364,7 @@ class _RunOutputs:
         self._run_facts = save_lora.run_facts(run, name)
         self.metrics_path = folder / f"{name}-metrics.jsonl"
         self.plot_path = folder / f"{name}-loss.png"
+        self.report_path: Path | None = None
         if files is not None:
             files.add(*_changing_files(run, name, prompts))
             self.metrics_path = folder / files.claim(self.metrics_path.name)
@@ -448,7 +452,31 @@ class _RunOutputs:
         except LoraCheckFailed as error:
             raise self._refused(error, self._files) from error
         saved_states.discard_pauses(self._files)
+        self._write_report(self._files, rows, remarks)
         return tuple(files), remarks
+
+    def _write_report(
+        self, files: RunFiles, rows: Sequence[Mapping[str, Any]], remarks: Sequence[str]
+    ) -> None:
+        """Write the page about the run. The LoRA is complete: an error is a warning."""
+        if not self._run.options.save_report:
+            return
+        self._reporter.phase("writing the report")
+        try:
+            report = run_report.gathered(
+                self._run.options,
+                files,
+                rows,
+                plot=self.plot_path,
+                samples=self.previews.contact_sheet,
+                remarks=remarks,
+                base_hash=self._run_facts.base_model.full_hash,
+            )
+            self.report_path = files.write(
+                f"{self._name}-report.html", "report", run_report.page(report)
+            )
+        except (DskError, OSError) as error:
+            self._reporter.warn(f"the report of the run could not be written: {error}")
 
     def _refused(self, error: LoraCheckFailed, files: RunFiles) -> LoraCheckFailed:
         """Rename the final files, which failed the check; return the error that names them."""

@@ -292,6 +292,8 @@ def _lora(lora: TrainedLora) -> None:
     )
     listed([str(file) for file in lora.files])
     say(f"loss by step: {lora.plot}, {lora.metrics}", "dim")
+    if lora.report is not None:
+        say(f"report: {lora.report}", "dim")
     if lora.samples is not None:
         say(f"preview images: {lora.samples}", "dim")
     _validation(lora)

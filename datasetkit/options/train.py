@@ -1045,6 +1045,14 @@ class TrainOptions(CheckedOptions):
         unit="minutes",
         applies="on resume",
     )
+    save_report: bool = option(
+        True,
+        "Write `<name>-report.html` at the end: plan, loss, validation, preview images, norms, "
+        "options and hashes on one page.",
+        change="nobody looks at it",
+        applies="on resume",
+    )
+
     # ---- Preview images
     sample_prompts: str = option(
         "",

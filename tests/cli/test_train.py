@@ -21,7 +21,7 @@ from tests.trainer import tiny
 SMALL = [
     "resolution=128", "min_bucket_reso=64", "max_bucket_reso=256", "optimizer_type=AdamW",
     "mixed_precision=no", "network_dim=4", "max_train_epochs=1", "train_batch_size=2",
-    "pretrained_model_name_or_path=tiny",
+    "pretrained_model_name_or_path=tiny", "save_report=false",
 ]  # fmt: skip
 
 

@@ -29,7 +29,8 @@ STARTED = "2026-11-29T10:15:00Z"
 AWAY = "previous/20261129T101500Z"
 RUN = {
     "k-000001.safetensors": "lora", "k.safetensors": "lora", "k-metrics.jsonl": "metrics",
-    "k-loss.png": "loss plot", "sample/k-000001-00.png": "preview", "sample/k.jsonl": "previews",
+    "k-loss.png": "loss plot", "k-report.html": "report",
+    "sample/k-000001-00.png": "preview", "sample/k.jsonl": "previews",
 }  # fmt: skip
 
 

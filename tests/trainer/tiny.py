@@ -201,5 +201,6 @@ def options(model: Path, out: Path, **others: Any) -> TrainOptions:
         "network_alpha": 1.0,
         "learning_rate": 1e-2,
         "text_encoder_lr": 1e-2,
+        "save_report": False,  # its heat map takes longer than such a run
     }
     return TrainOptions(**{**given, **others})

@@ -290,6 +290,11 @@ class RunFiles:
         """Return when the run started, before any pause."""
         return self._manifest.started
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Return the options, the plan and the versions of the run."""
+        return self._manifest.facts
+
     @classmethod
     def start(
         cls,

@@ -41,6 +41,7 @@ _NAMES: Final = {
     "validation": r"-validation{mark}\.jsonl",
     "best": r"-best{mark}\.json",
     "contact sheet": r"-samples{mark}\.png",
+    "report": r"-report{mark}\.html",
 }
 # The same in the folder of preview images.
 _PREVIEW_NAMES: Final = {
