@@ -138,11 +138,12 @@ def test_a_run_owns_its_report_and_a_failure_of_it_does_not_fail_the_run(
     options = tiny.options(model, tmp_path / "out", max_train_steps=1, save_report=True)
     plan = make_plan(find_subsets(data, options)[0], options)
     result = train(options, plan)
-    assert result.report == tmp_path / "out" / "sks-report.html"
+    path = tmp_path / "out" / "sks-report.html"
+    assert result.report == path
     listed = json.loads((tmp_path / "out" / "sks-run.json").read_bytes())["files"]
     (row,) = [file for file in listed if file["kind"] == "report"]
-    assert row["size"] == result.report.stat().st_size and len(row["sha256"]) == 64
-    page = Page(result.report.read_bytes())
+    assert row["size"] == path.stat().st_size and len(row["sha256"]) == 64
+    page = Page(path.read_bytes())
     assert page.tags.count("img") == 2  # the loss and the heat map
 
     def full(*_arguments, **_others):
