@@ -70,7 +70,14 @@ if TYPE_CHECKING:
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.import_dataset import import_dataset
     from datasetkit.verbs.init import init
+    from datasetkit.verbs.jobs_add import add_job
+    from datasetkit.verbs.jobs_hold import hold_job
     from datasetkit.verbs.jobs_list import jobs
+    from datasetkit.verbs.jobs_log import job_log
+    from datasetkit.verbs.jobs_move import move_job
+    from datasetkit.verbs.jobs_remove import remove_job
+    from datasetkit.verbs.jobs_resume import resume_job
+    from datasetkit.verbs.jobs_runner import run_jobs
     from datasetkit.verbs.jobs_stop import stop_job
     from datasetkit.verbs.layout import layout
     from datasetkit.verbs.lora_check import lora_check
@@ -126,6 +133,7 @@ __all__ = [
     "RunOptions",
     "TagOptions",
     "TrainOptions",
+    "add_job",
     "as_sd_scripts",
     "check",
     "crop_faces",
@@ -141,10 +149,12 @@ __all__ = [
     "grid",
     "groups",
     "history",
+    "hold_job",
     "import_captions",
     "import_dataset",
     "init",
     "interrupted",
+    "job_log",
     "jobs",
     "layout",
     "list_faces",
@@ -156,6 +166,7 @@ __all__ = [
     "lora_merge",
     "lora_resize",
     "models",
+    "move_job",
     "plan_publishing",
     "plan_repeats",
     "plan_training",
@@ -163,12 +174,15 @@ __all__ = [
     "publish",
     "recover",
     "reg",
+    "remove_job",
     "rename",
     "report",
     "resize",
+    "resume_job",
     "review",
     "rules",
     "run",
+    "run_jobs",
     "scores",
     "stop_job",
     "tag",
@@ -208,6 +222,7 @@ _OPTIONS = {
     "TrainOptions": "train",
 }
 _VERBS = {
+    "add_job": "jobs_add",
     "as_sd_scripts": "check_as_sd_scripts",
     "check": "check",
     "crop_faces": "faces_crop",
@@ -222,10 +237,12 @@ _VERBS = {
     "grid": "grid",
     "groups": "rules",
     "history": "history",
+    "hold_job": "jobs_hold",
     "import_captions": "import_",
     "import_dataset": "import_dataset",
     "init": "init",
     "interrupted": "history",
+    "job_log": "jobs_log",
     "jobs": "jobs_list",
     "layout": "layout",
     "list_faces": "faces_list",
@@ -236,6 +253,7 @@ _VERBS = {
     "lora_merge": "lora_merge",
     "lora_resize": "lora_resize",
     "models": "models_list",
+    "move_job": "jobs_move",
     "plan_publishing": "publish",
     "plan_repeats": "plan_repeats",
     "plan_training": "train",
@@ -243,12 +261,15 @@ _VERBS = {
     "publish": "publish",
     "recover": "history",
     "reg": "reg",
+    "remove_job": "jobs_remove",
     "rename": "rename",
     "report": "report",
     "resize": "resize",
+    "resume_job": "jobs_resume",
     "review": "review",
     "rules": "rules",
     "run": "run",
+    "run_jobs": "jobs_runner",
     "scores": "scores",
     "stop_job": "jobs_stop",
     "tag": "tag",

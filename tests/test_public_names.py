@@ -9,12 +9,12 @@ from datasetkit import api
 from datasetkit.options import toml
 
 VERBS = """
-    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
-    find_lr forget generate_reg grid groups history import_captions import_dataset init interrupted
-    jobs layout list_faces
+    add_job as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
+    find_lr forget generate_reg grid groups history hold_job import_captions import_dataset
+    init interrupted job_log jobs layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
-    plan_publishing plan_repeats plan_training projects_below publish
-    recover reg rename report resize review rules run
+    move_job plan_publishing plan_repeats plan_training projects_below publish
+    recover reg remove_job rename report resize resume_job review rules run run_jobs
     scores stop_job tag train undo where
 """.split()
 NOUNS = """
@@ -46,17 +46,24 @@ def test_every_verb_has_a_docstring_and_types():
 
 def test_verbs_that_change_something_take_a_context():
     looking = {
+        "add_job",
         "doctor",
         "find_config",
         "groups",
         "history",
+        "hold_job",
         "interrupted",
+        "job_log",
         "jobs",
         "load_config",
         "lora_info",
         "models",
+        "move_job",
         "plan_training",
         "projects_below",
+        "remove_job",
+        "resume_job",
+        "run_jobs",
         "scores",
         "stop_job",
         "where",

@@ -47,12 +47,14 @@ def command(
     only: Collection[str] = (),
     without: Collection[str] = (),
     show: str = "",
+    takes_command: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a command. Its parameter `given` stands for the options of a table.
 
     table: of dsk.toml. only, without: which of its options the command has. show: what prints the
     result, such as `show_prepare.tag`; the function then returns the verb's call, and the command
-    has --dry-run, --json and --wait.
+    has --dry-run, --json and --wait. takes_command: the arguments are a command line, whose options
+    are not those of this command.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +69,8 @@ def command(
         placeholder.__name__ = function.__name__
         placeholder.__doc__ = _unwrapped(function.__doc__ or "")
         cls = type("Command", (LazyCommand,), {"build": staticmethod(build), "table": table})
-        app.command(name, cls=cls, rich_help_panel=panel)(placeholder)
+        settings = {"allow_interspersed_args": False} if takes_command else None
+        app.command(name, cls=cls, rich_help_panel=panel, context_settings=settings)(placeholder)
         return function
 
     return register

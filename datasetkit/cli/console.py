@@ -252,12 +252,13 @@ class _LogProgress:
             pace = left = ""
             if new:
                 each = (now - self.started) / new
-                pace, left = _pace(1 / each), _left((self.total - self.done) * each)
+                pace, left = _pace(1 / each), time_left((self.total - self.done) * each)
             parts = (f"{self.label} {self.done:,}/{self.total:,}", left, pace, self.note)
             remark(", ".join(filter(None, parts)))
 
 
-def _left(seconds: float) -> str:
+def time_left(seconds: float) -> str:
+    """Return how long work takes still, for people."""
     return f"{timedelta(seconds=round(seconds))} left"
 
 

@@ -107,6 +107,19 @@ def commands() -> dict[str, Any]:
     return found
 
 
+def require_valid(arguments: Sequence[str]) -> None:
+    """Raise the usage error of a command line that is to run later."""
+    if not arguments:
+        return
+    group: Any = typer.main.get_command(app)
+    with group.make_context("dsk", list(arguments), resilient_parsing=False) as context:
+        name, found, rest = group.resolve_command(context, list(arguments))
+        while hasattr(found, "commands"):
+            inner = found.make_context(name, rest, parent=context)
+            name, found, rest = found.resolve_command(inner, rest)
+        found.make_context(name, rest, parent=context)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; print an expected error as one line and a
     hint.

@@ -199,14 +199,20 @@ def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
 jobs = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    help="Trainings on this machine: list them, ask one to stop.\n\nExample: dsk jobs list",
+    help="Long work on this machine: list it, stop it, and let more wait in the queue.\n\n"
+    "Example: dsk jobs list",
 )
 app.add_typer(jobs, name="jobs", rich_help_panel=PANEL)
+
+JobId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="An id from `dsk jobs list`, or its beginning."),
+]
 
 
 @command(jobs, "list")
 def jobs_list(json: opt.Json = False) -> None:
-    """List the trainings of this user on this machine: those that run, and the last ones that
+    """List the jobs of this user on this machine: those that wait or run, and the last ones that
     ended.
 
     Example: dsk jobs list
@@ -214,6 +220,28 @@ def jobs_list(json: opt.Json = False) -> None:
     from datasetkit.cli import run, show_project
 
     run.look("jobs list", lambda api: api.jobs(), show_project.jobs_list, json)
+
+
+@command(jobs, "add", takes_command=True)
+def jobs_add(
+    line: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND...", help="A command with its options, without `dsk`."),
+    ],
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Let it wait until `dsk jobs hold ID --release`.")
+    ] = False,
+    json: opt.Json = False,
+) -> None:
+    """Let a command wait in the queue. Jobs that fill a GPU run one at a time; the terminal may be
+    closed.
+
+    Example: dsk jobs add train kitsu
+    """
+    from datasetkit.cli import main, run, show_project
+
+    main.require_valid(line)
+    run.look("jobs add", lambda api: api.add_job(line, held=hold), show_project.jobs_add, json)
 
 
 @command(jobs, "stop")
@@ -238,6 +266,85 @@ def jobs_stop(
     from datasetkit.cli import run, show_project
 
     run.look("jobs stop", lambda api: api.stop_job(job, now=now), show_project.jobs_stop, json)
+
+
+@command(jobs, "resume")
+def jobs_resume(job: JobId, json: opt.Json = False) -> None:
+    """Continue a training that was stopped: its command waits in the queue again, with --resume.
+
+    Example: dsk jobs resume 20261129T172600
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs resume", lambda api: api.resume_job(job), show_project.jobs_add, json)
+
+
+@command(jobs, "log")
+def jobs_log(job: JobId, json: opt.Json = False) -> None:
+    """Print the end of what a job from the queue has printed.
+
+    Example: dsk jobs log 20261129T172600
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs log", lambda api: api.job_log(job), show_project.jobs_log, json)
+
+
+@command(jobs, "hold")
+def jobs_hold(
+    job: JobId,
+    release: Annotated[
+        bool, typer.Option("--release", help="Let a job that was held start in its turn.")
+    ] = False,
+    json: opt.Json = False,
+) -> None:
+    """Let a job in the queue wait until it is released.
+
+    Example: dsk jobs hold 20261129T172600
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look(
+        "jobs hold", lambda api: api.hold_job(job, held=not release), show_project.jobs_add, json
+    )
+
+
+@command(jobs, "move")
+def jobs_move(
+    job: JobId,
+    place: Annotated[int, typer.Argument(min=1, help="The place in the queue; 1 is next.")],
+    json: opt.Json = False,
+) -> None:
+    """Move a job to another place in the queue.
+
+    Example: dsk jobs move 20261129T172600 1
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs move", lambda api: api.move_job(job, place), show_project.jobs_add, json)
+
+
+@command(jobs, "remove")
+def jobs_remove(job: JobId, json: opt.Json = False) -> None:
+    """Take a job that has not begun out of the queue.
+
+    Example: dsk jobs remove 20261129T172600
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs remove", lambda api: api.remove_job(job), show_project.jobs_remove, json)
+
+
+@command(jobs, "runner")
+def jobs_runner(json: opt.Json = False) -> None:
+    """Start the jobs of the queue, one after the other, until none is left; `dsk jobs add` does so
+    in the background.
+
+    Example: dsk jobs runner
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs runner", lambda api: api.run_jobs(), show_project.jobs_runner, json)
 
 
 models = typer.Typer(

@@ -14,6 +14,7 @@ from datasetkit.cli import console
 from datasetkit.core import file_kinds
 from datasetkit.core.errors import Exit
 from datasetkit.core.records import Failed, RunReport, unused_files
+from datasetkit.verbs.shared import job
 
 if TYPE_CHECKING:
     from datasetkit.api import RunContext
@@ -32,8 +33,11 @@ def verb(
     """Run a verb and show its result; raise Exit 3 when some items failed."""
     from datasetkit import api
 
-    with console.bars() as reporter:
-        result = call(api, api.RunContext(dry_run=dry_run, wait=wait, reporter=reporter))
+    with (
+        console.bars() as reporter,
+        job.registered(name, reporter, dry_run=dry_run) as recording,
+    ):
+        result = call(api, api.RunContext(dry_run=dry_run, wait=wait, reporter=recording))
     failed = failures(result)
     left_out = unused_files(result)
     notices = filter(None, (file_kinds.summary(left_out), file_kinds.subfolder_summary(left_out)))

@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from datasetkit.cli import show_dataset, show_images, show_prepare
-from datasetkit.cli.console import counted, remark, say, table, warn
+from datasetkit.cli.console import counted, remark, say, table, time_left, warn
 from datasetkit.cli.show import from_here
 from datasetkit.cli.show_prepare import FALLBACK
 from datasetkit.core.errors import InputError
@@ -23,6 +23,7 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.verbs.doctor import DoctorResult
     from datasetkit.verbs.init import InitResult
+    from datasetkit.verbs.jobs_log import JobLogResult
     from datasetkit.verbs.jobs_stop import StopJobResult
     from datasetkit.verbs.models_where import ModelFolders
     from datasetkit.verbs.run import RunResult, RunStepResult
@@ -225,10 +226,48 @@ def recovered(result: RecoverResult, dry_run: bool) -> None:
 
 def jobs_list(result: Sequence[Job]) -> None:
     if not result:
-        say("no training has run on this machine yet, or none is recorded any more")
+        say("no job has run on this machine yet, or none is recorded any more")
         return
-    rows = [(job.id, job.state, _local_time(job.started), job.title or job.verb) for job in result]
+    rows = [
+        (job.id, _job_state(job), _local_time(job.started), job.title or job.command or job.verb)
+        for job in result
+    ]
     table("", ["id", "state", "started", "what"], rows)
+
+
+def _job_state(job: Job) -> str:
+    """Return the state, with what makes it useful: the place in the queue, or how far it is."""
+    if job.state == "queued":
+        return f"held, {job.place}" if job.held else f"queued, {job.place}"
+    progress = job.progress
+    if not job.runs or progress is None or not progress.phase:
+        return job.state
+    if not progress.of:
+        return f"{job.state}: {progress.phase}"
+    share = f"{job.state}, {progress.done / progress.of:.0%}"
+    left = progress.seconds_left
+    return share if left is None else f"{share}, {time_left(left)}"
+
+
+def jobs_add(job: Job) -> None:
+    if job.held:
+        say(f"{job.id} is held at place {job.place} of the queue: {job.command}")
+    else:
+        say(f"{job.id} waits at place {job.place} of the queue: {job.command}")
+
+
+def jobs_remove(job: Job) -> None:
+    say(f"{job.id} is no longer in the queue: {job.command}")
+
+
+def jobs_runner(count: int) -> None:
+    say(f"{counted(count, 'job')} started; no job waits any more")
+
+
+def jobs_log(result: JobLogResult) -> None:
+    # A bar that was redrawn is its last state.
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in result.text.split("\n")]
+    say("\n".join(map(display, lines)).rstrip())
 
 
 def jobs_stop(result: StopJobResult) -> None:

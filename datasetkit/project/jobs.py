@@ -2,14 +2,18 @@
 
 Each has a folder in the user's state folder, `jobs/<id>/`:
 
-    spec.json   what runs: verb, title, command line, working folder
-    pid.json    process, machine, time; for people alone
-    alive       locked by the run while it lives; the system frees it at any death
-    stop        a request to stop: {"how": "save" | "now"}
-    end.json    how it ended: {"code": ..., "reason": ...}
+    spec.json       what runs: verb, title, command line, working folder, lane
+    pid.json        process and machine; for people alone
+    alive           locked by the run while it lives; the system frees it at any death
+    progress.jsonl  how far it is, see job_progress.py
+    log             its output, of a job that came from the queue
+    stop            a request to stop: {"how": "save" | "now"}
+    end.json        how it ended: {"code": ..., "reason": ...}
 
-The lock says whether a job runs, never the process number, which is used again. What the files say
-may be damaged: it is shown, and nothing is decided by it.
+A job registers itself, whoever started it; one that waits in the queue has a spec alone (see
+job_queue.py). No state is stored: it follows from the files and the lock. The lock says whether a
+job runs, never the process number, which is used again. What the files say may be damaged: it is
+shown, and nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -21,11 +25,10 @@ import secrets
 import shlex
 import shutil
 import socket
-import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -34,25 +37,59 @@ from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import display, read_regular, write_atomic, write_new, writing
 from datasetkit.core.stopping import Request, RunPause, Terminated
+from datasetkit.project import job_locks
 from datasetkit.project.signature import state_folder
 
-State = Literal["running", "stopping", "done", "stopped", "failed", "lost"]
+State = Literal["queued", "running", "stopping", "done", "stopped", "failed", "lost"]
+# gpu: one at a time, for what fills a GPU. light: one at a time, also beside a training. io: any
+# number.
+Lane = Literal["gpu", "light", "io"]
+_LANES: Final[Mapping[str, Lane]] = {
+    "train": "gpu", "grid": "gpu", "find-lr": "gpu", "reg generate": "gpu", "run": "gpu",
+    "tag": "light", "caption": "light", "cutout": "light", "check": "light",
+    "faces list": "light", "faces crop": "light", "faces erase": "light",
+}  # fmt: skip
 # Of jobs that have ended.
 _KEPT: Final = 50
 _LARGEST: Final = 64 * 1024  # bytes
 _ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{10}")
 _ID_TIME: Final = "%Y%m%dT%H%M%S"
-_SPEC, _PID, _ALIVE, _STOP, _END = "spec.json", "pid.json", "alive", "stop", "end.json"
+_SPEC, _PID, _ALIVE, _STOP = "spec.json", "pid.json", "alive", "stop"
+END: Final = "end.json"
+LOG: Final = "log"
 # Jobs of this process. Their locks are not tried: closing a file frees the locks that the process
 # has on it.
 _own: set[str] = set()
+# The job that this process was started for: its verb does not register another one.
+_executed: list[JobFolder] = []
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job is. done, of: items; 0 of 0 where the phase has none. time: in seconds since
+    1970. per_second: items, since the phase began; None where it is not known.
+    """
+
+    phase: str
+    done: int
+    of: int
+    time: float
+    note: str = ""
+    per_second: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the phase ends, at the same speed."""
+        return (self.of - self.done) / self.per_second if self.per_second else None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job. id: its UTC time and random digits. title, command, folder: what runs, for people, and
-    from where; "" where it is not known. started: in UTC, as text. code: the exit code, None while
-    it runs or where it is lost.
+    from where; "" where it is not known. started: in UTC, as text; of a job in the queue, when it
+    was added. code: the exit code, None while it runs or where it is lost. reason: why it ended.
+    progress: None where it is not known. place: in the queue, 1 for the next one; held: it waits
+    there until it is released.
     """
 
     id: str
@@ -63,6 +100,12 @@ class Job:
     folder: str
     started: str
     code: int | None = None
+    reason: str = ""
+    lane: Lane = "io"
+    argv: tuple[str, ...] = field(default=(), repr=False)
+    progress: JobProgress | None = None
+    place: int = 0
+    held: bool = False
 
     @property
     def runs(self) -> bool:
@@ -76,6 +119,16 @@ class JobFolder:
 
     def __init__(self, path: Path | None = None, problem: str = "") -> None:
         self._path, self.problem = path, problem
+        self._reason = ""  # that of a verb which ended before its process
+
+    @property
+    def path(self) -> Path | None:
+        return self._path
+
+    def path_of(self, name: str) -> Path:
+        """Return a file of a job that is registered."""
+        assert self._path is not None
+        return self._path / name
 
     def stop_request(self) -> Request | None:
         """Return the request to stop, None without one."""
@@ -83,22 +136,48 @@ class JobFolder:
             return None
         return "now" if _read(self._path / _STOP).get("how") == "now" else "save"
 
-    def end(self, code: int, reason: str) -> None:
+    def explain(self, title: str) -> None:
+        """Replace the title by what is known of the run once it is planned."""
+        if self._path is not None:
+            with suppress(DskError, OSError):
+                _write(self._path / _SPEC, {**_read(self._path / _SPEC), "title": title})
+
+    def because(self, reason: str) -> None:
+        """Keep the reason of an end for `end`, which follows when the process ends."""
+        self._reason = reason
+
+    def end(self, code: int, reason: str = "") -> None:
         """Record how the job ended. A disk that is full loses that alone."""
         if self._path is not None:
             with suppress(DskError, OSError):
-                _write(self._path / _END, {"code": code, "reason": reason})
+                record = {"code": code, "reason": reason or self._reason}
+                _write(self._path / END, record)
 
 
 @contextmanager
 def registered(verb: str, title: str) -> Iterator[JobFolder]:
-    """Register a job while it runs, and record how it ends."""
-    job_id = f"{datetime.now(UTC).strftime(_ID_TIME)}-{secrets.token_hex(5)}"
+    """Register a job while it runs, and record how it ends. In a process that was started for a job
+    of the queue, it is that job.
+    """
+    if _executed:
+        job = _executed[-1]
+        if title:
+            job.explain(title)
+        try:
+            yield job
+        except BaseException as error:
+            job.because(_ending(error)[1])
+            raise
+        return
     lock = -1
     try:
-        path, lock = _register(job_id, verb, title)
+        path = add(verb, title, _own_command(), Path.cwd())
+        try:
+            lock = _begin(path)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         job = JobFolder(path)
-        _own.add(job_id)
     except (DskError, OSError) as error:
         job = JobFolder(problem=str(error))
     try:
@@ -109,9 +188,32 @@ def registered(verb: str, title: str) -> Iterator[JobFolder]:
     else:
         job.end(0, "done")
     finally:
-        _own.discard(job_id)
-        if lock >= 0:
-            os.close(lock)
+        _close(job, lock)
+
+
+@contextmanager
+def executing(job_id: str) -> Iterator[JobFolder]:
+    """Be the process of a job that was added before; its verbs do not register themselves. The
+    caller records the end. Raises InputError, OSError.
+    """
+    jobs = _jobs_folder()
+    if jobs is None or not _ID.fullmatch(job_id) or not (jobs / job_id / _SPEC).is_file():
+        raise InputError(f"there is no job {display(job_id)}", hint="dsk jobs list shows the ids")
+    lock = _begin(jobs / job_id)
+    job = JobFolder(jobs / job_id)
+    _executed.append(job)
+    try:
+        yield job
+    finally:
+        _executed.remove(job)
+        _close(job, lock)
+
+
+def _close(job: JobFolder, lock: int) -> None:
+    if job.path is not None:
+        _own.discard(job.path.name)
+    if lock >= 0:
+        os.close(lock)
 
 
 def unregistered() -> AbstractContextManager[JobFolder]:
@@ -132,44 +234,81 @@ def _ending(error: BaseException) -> tuple[int, str]:
     return 1, type(error).__name__
 
 
-def _register(job_id: str, verb: str, title: str) -> tuple[Path, int]:
-    """Make the folder of a job; return it and its open lock. Raises OSError, InputError."""
+def _own_command() -> list[str]:
+    """Return the arguments of this process, if it is `dsk`."""
+    is_dsk = Path(sys.argv[0]).name in ("dsk", "dsk.exe", "__main__.py")
+    return sys.argv[1:] if is_dsk else []
+
+
+def lane_of(arguments: Sequence[str]) -> Lane:
+    """Return the lane of a command line without `dsk`."""
+    names = (" ".join(arguments[:2]), *arguments[:1])
+    return next((_LANES[name] for name in names if name in _LANES), "io")
+
+
+def add(verb: str, title: str, arguments: Sequence[str], folder: Path) -> Path:
+    """Make the folder of a new job, which nothing runs yet; return it. arguments: of `dsk`. Raises
+    OSError, InputError.
+    """
     jobs = _jobs_folder()
     if jobs is None:
-        raise InputError("there is no home folder")
+        raise InputError("there is no home folder", hint="set XDG_STATE_HOME to a folder")
     make_folders(jobs, mode=0o700)
     for private in (jobs.parent, jobs):
         private.chmod(0o700)
     _prune(jobs)
-    folder = jobs / job_id
-    folder.mkdir(mode=0o700)
+    path = jobs / f"{datetime.now(UTC).strftime(_ID_TIME)}-{secrets.token_hex(5)}"
+    path.mkdir(mode=0o700)
     try:
-        write_new(folder / _ALIVE, b" ", sync=False, mode=0o600)
-        lock = os.open(folder / _ALIVE, os.O_RDWR)
-        try:
-            _lock(lock)
-            own_command = Path(sys.argv[0]).name in ("dsk", "dsk.exe", "__main__.py")
-            spec = {
-                "verb": verb,
-                "title": title,
-                "argv": ["dsk", *sys.argv[1:]] if own_command else [],
-                "folder": str(Path.cwd()),
-            }
-            _write(folder / _SPEC, spec)
-            _write(folder / _PID, {"pid": os.getpid(), "host": socket.gethostname()})
-        except BaseException:
-            os.close(lock)
-            raise
+        spec = {
+            "verb": verb,
+            "title": title,
+            "argv": ["dsk", *arguments] if arguments else [],
+            "folder": str(folder),
+            "lane": lane_of(arguments or verb.split()),
+        }
+        _write(path / _SPEC, spec)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
         raise
-    return folder, lock
+    return path
+
+
+def _begin(folder: Path) -> int:
+    """Become the process of a job; return its open lock. Raises OSError, InputError."""
+    write_new(folder / _ALIVE, b" ", sync=False, mode=0o600)
+    lock = os.open(folder / _ALIVE, os.O_RDWR)
+    try:
+        job_locks.lock(lock)
+        _write(folder / _PID, {"pid": os.getpid(), "host": socket.gethostname()})
+    except BaseException:
+        os.close(lock)
+        raise
+    _own.add(folder.name)
+    return lock
 
 
 def list_jobs() -> tuple[Job, ...]:
     """Return the jobs that run, and those that ended of late; the newest first."""
     folder = _jobs_folder()
     return tuple(_job(path) for path in _job_folders(folder)) if folder is not None else ()
+
+
+def folder_of(job: Job) -> JobFolder:
+    """Return the folder of any job of this user."""
+    folder = _jobs_folder()
+    return JobFolder(None if folder is None else folder / job.id)
+
+
+def find(job_id: str) -> Job:
+    """Return the job of an id, or of the beginning of one. Raises InputError."""
+    matches = [job for job in list_jobs() if job.id.startswith(job_id)]
+    if len(matches) != 1:
+        raise InputError(
+            f"{len(matches):,} jobs have an id that begins with {display(job_id)}",
+            hint="dsk jobs list shows the ids",
+        )
+    return matches[0]
 
 
 def find_running(job_id: str = "") -> Job:
@@ -187,18 +326,13 @@ def find_running(job_id: str = "") -> Job:
             f"{len(running):,} jobs are running: {ids}" if running else "no job is running",
             hint="name one of them" if running else "dsk jobs list shows those that have ended",
         )
-    matches = [job for job in jobs if job.id.startswith(job_id)]
-    if len(matches) != 1:
+    job = find(job_id)
+    if not job.runs:
         raise InputError(
-            f"{len(matches):,} jobs have an id that begins with {display(job_id)}",
-            hint="dsk jobs list shows the ids",
-        )
-    if not matches[0].runs:
-        raise InputError(
-            f"the job {matches[0].id} is not running: {matches[0].state}",
+            f"the job {job.id} is not running: {job.state}",
             hint="dsk jobs list shows those that are",
         )
-    return matches[0]
+    return job
 
 
 def request_stop(job: Job, how: Request) -> None:
@@ -218,6 +352,23 @@ def _jobs_folder() -> Path | None:
     return None if state is None else state / "jobs"
 
 
+def queue_folder() -> Path | None:
+    """Return the folder of the queue, see job_queue.py."""
+    state = state_folder()
+    return None if state is None else state / "queue"
+
+
+def is_queued(folder: Path) -> bool:
+    """Tell whether a job waits: it has not begun, and is in the queue."""
+    queue = queue_folder()
+    if queue is None or os.path.lexists(folder / _PID):
+        return False
+    try:
+        return any(path.name.endswith(f"-{folder.name}") for path in queue.iterdir())
+    except OSError:
+        return False
+
+
 def _job_folders(jobs: Path) -> list[Path]:
     """Return the folders of jobs, the newest first; anything else in there is left alone."""
     try:
@@ -235,7 +386,7 @@ def _job_folders(jobs: Path) -> list[Path]:
 
 
 def _job(folder: Path) -> Job:
-    spec, end = _read(folder / _SPEC), _read(folder / _END)
+    spec, end = _read(folder / _SPEC), _read(folder / END)
     argv = spec.get("argv")
     words = [word for word in argv if isinstance(word, str)] if isinstance(argv, list) else []
     code = end.get("code")
@@ -250,6 +401,9 @@ def _job(folder: Path) -> Job:
         folder=_text(spec, "folder"),
         started=started.strftime("%Y-%m-%dT%H:%M:%SZ") if started else "",
         code=code,
+        reason=_text(end, "reason"),
+        lane=lane if (lane := spec.get("lane")) in ("gpu", "light") else "io",
+        argv=tuple(words[1:]),
     )
 
 
@@ -257,7 +411,7 @@ def _state(folder: Path, code: int | None) -> State:
     if _is_alive(folder):
         return "stopping" if os.path.lexists(folder / _STOP) else "running"
     if code is None:
-        return "lost"
+        return "queued" if is_queued(folder) else "lost"
     return "done" if code in (0, 3) else "stopped" if code in (129, 130, 143) else "failed"
 
 
@@ -296,7 +450,9 @@ def _prune(jobs: Path) -> None:
     """Delete the folders of jobs that ended, but for the newest. A job registers itself in less
     than a minute, so younger folders are left alone.
     """
-    ended = [folder for folder in _job_folders(jobs) if not _is_alive(folder)]
+    ended = [
+        folder for folder in _job_folders(jobs) if not _is_alive(folder) and not is_queued(folder)
+    ]
     now = datetime.now(UTC)
     for folder in ended[_KEPT:]:
         started = _time(folder.name)
@@ -304,51 +460,5 @@ def _prune(jobs: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-# ---- the lock: it must not be inherited by processes that the job starts, as those of flock are
-
-
 def _is_alive(folder: Path) -> bool:
-    if folder.name in _own:
-        return True
-    path = folder / _ALIVE
-    try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            return False
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not _is_free(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-    def _is_free(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-        return True
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
-
-    def _is_free(descriptor: int) -> bool:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks
-            return True
-        return True
+    return folder.name in _own or job_locks.is_held(folder / _ALIVE)

@@ -64,6 +64,8 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--set": "an option should be different this time: `--set network_dim=64`",
     "--resume": "a run was stopped",
     "--plot": "you want to see the rates before you train",
+    "--hold": "other jobs should go first, or you start it at another time",
+    "--release": "a job that was held may start",
     "--now": "it should not even finish its optimizer step",
     "--extend": "a resumed run should take more steps, and its LR schedule depends on their number",
 }

@@ -19,6 +19,7 @@ from datasetkit.core.stopping import StopRequests, Terminated
 from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
 from datasetkit.project import jobs
+from datasetkit.project.job_progress import JobReporter
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.training_plan import LOOKING, PlanTrainingResult, plan_run
 from trainer import config as train_config
@@ -183,6 +184,7 @@ def train(
     with jobs.registered("train", title) if as_job else jobs.unregistered() as job:
         if job.problem:
             context.reporter.warn(f"dsk jobs stop cannot reach this run: {job.problem}")
+        context = replace(context, reporter=JobReporter(context.reporter, job))
         stop = StopRequests(job.stop_request, partial(context.reporter.warn, _STOPPING))
         with stop.listening():
             try:

@@ -27,7 +27,8 @@ def test_the_commands_are_these():
         "lora resize", "lora convert", "lora merge", "lora extract", "publish",
         "init",
         "run", "undo", "history", "doctor", "models list",
-        "models download", "models where", "jobs list", "jobs stop",
+        "models download", "models where", "jobs list", "jobs add", "jobs stop",
+        "jobs resume", "jobs log", "jobs hold", "jobs move", "jobs remove", "jobs runner",
     ])  # fmt: skip
 
 
@@ -135,6 +136,13 @@ def test_every_command_has_json_and_those_that_change_something_a_dry_run(name):
         "lora info",
         "jobs list",
         "jobs stop",
+        "jobs add",
+        "jobs resume",
+        "jobs log",
+        "jobs hold",
+        "jobs move",
+        "jobs remove",
+        "jobs runner",
     ):
         assert {"--dry-run", "--wait"} <= has
 

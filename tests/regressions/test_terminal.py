@@ -76,6 +76,13 @@ LINES = {
     "publish": ["publish", "a.safetensors", "--repo", "me/sks", "--dry-run"],
     "jobs list": ["jobs", "list"],
     "jobs stop": ["jobs", "stop"],
+    "jobs add": ["jobs", "add", "--hold", "tag", "imgs", "--trigger", "mikami yua"],
+    "jobs move": ["jobs", "move", "2", "1"],
+    "jobs hold": ["jobs", "hold", "2"],
+    "jobs log": ["jobs", "log", "2"],
+    "jobs resume": ["jobs", "resume", "2"],
+    "jobs remove": ["jobs", "remove", "2"],
+    "jobs runner": ["jobs", "runner"],
     "models list": ["models", "list"],
     "models where": ["models", "where"],
     # Errors, with hints.

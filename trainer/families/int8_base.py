@@ -4,9 +4,9 @@ A row of weights (one output channel) is stored as 8-bit integers and a scale, i
 127. This loses less than 8-bit floats, which spend their bits on magnitudes that a row does not
 have.
 
-Streamed layers keep their weights in main memory, whatever the device of their model, and copy them
-to the device for each pass. A pass holds one layer's copy at a time, and nothing depends on the
-order of passes, so gradient checkpointing and LoRA layers work as with the weights on the device.
+Streamed layers keep their weights in main memory and copy them to the device for each pass. A pass
+holds one layer's copy at a time, and nothing depends on the order of passes, so gradient
+checkpointing and LoRA layers work as with the weights on the device.
 """
 
 from __future__ import annotations

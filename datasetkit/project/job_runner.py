@@ -1,0 +1,142 @@
+"""The runner of the queue: a process of its own that starts the jobs one after the other.
+
+It is started by whoever adds a job, and ends when nothing is left to start. It may be killed
+without harm: jobs have a session of their own, so they go on, and their locks show that they run;
+the next runner starts what is next. Nothing depends on it but who starts the next job, and that the
+exit code of a job that was killed is known.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.core.files import display
+from datasetkit.project import job_locks, job_queue, jobs
+from datasetkit.project.jobs import Job, JobFolder
+
+_LOCK: Final = "runner.lock"
+_SECONDS_BETWEEN: Final = 0.5
+_JOB: Final = (sys.executable, "-m", "datasetkit.cli.job")
+_RUNNER: Final = (sys.executable, "-m", "datasetkit", "jobs", "runner")
+
+
+def start() -> bool:
+    """Start a runner if none runs; tell whether one was started.
+
+    A runner looks at the queue once more after it has freed its lock: so a job that was added
+    before is seen by it, or by the one that is started here.
+    """
+    if job_locks.is_held(_lock_path()):
+        return False
+    subprocess.Popen(_RUNNER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_apart())
+    return True
+
+
+def run() -> int:
+    """Start the jobs of the queue until none is left that may start; return how many were started.
+    Does nothing where another runner is running.
+    """
+    count = 0
+    while _next(job_queue.queue()) or any(not entry.held for entry in job_queue.queue()):
+        with _alone() as is_alone:
+            if not is_alone:
+                return count
+            count += _Runner().run()
+    return count
+
+
+class _Runner:
+    """A runner that holds the lock. children: the jobs that it has started."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
+
+    def run(self) -> int:
+        count = 0
+        while True:
+            self._collect()
+            entries = job_queue.queue()
+            entry = _next(entries, [job for job, _ in self._children.values()])
+            if entry is not None:
+                count += self._start(entry)
+            elif not self._children and all(entry.held for entry in entries):
+                return count
+            else:
+                time.sleep(_SECONDS_BETWEEN)
+
+    def _start(self, job: Job) -> int:
+        """Start a job; return 1, or 0 where its folder is missing, for example."""
+        folder = _folder(job)
+        try:
+            with (folder.path_of(jobs.LOG)).open("ab") as log:
+                child = subprocess.Popen(
+                    [*_JOB, job.id], cwd=job.folder, stdout=log, stderr=log, **_apart()
+                )
+        except (OSError, ValueError) as error:
+            job_queue.take(job.id)
+            folder.end(1, f"it could not be started: {display(str(error))}")
+            return 0
+        self._children[job.id] = (job, child)
+        job_queue.take(job.id)
+        return 1
+
+    def _collect(self) -> None:
+        """Record the end of jobs that did not do so themselves."""
+        for job, child in list(self._children.values()):
+            code = child.poll()
+            if code is None:
+                continue
+            del self._children[job.id]
+            if not os.path.lexists(_folder(job).path_of(jobs.END)):
+                reason = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                _folder(job).end(128 - code if code < 0 else code, reason)
+
+
+def _next(entries: Sequence[Job], started: Sequence[Job] = ()) -> Job | None:
+    """Return the first job whose lane is free. A job in a lane that is taken holds up those of its
+    lane behind it, and no others.
+    """
+    running = [job for job in jobs.list_jobs() if job.runs]
+    busy = {job.lane for job in [*running, *started]}
+    for entry in entries:
+        if entry.held:
+            continue
+        if entry.lane == "io" or entry.lane not in busy:
+            return entry
+    return None
+
+
+def _folder(job: Job) -> JobFolder:
+    return jobs.folder_of(job)
+
+
+def _apart() -> dict[str, Any]:
+    """Return how a process is started that outlives this one, its terminal and its console."""
+    apart: dict[str, Any] = {"stdin": subprocess.DEVNULL, "close_fds": True}
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        return {**apart, "creationflags": flags | subprocess.CREATE_BREAKAWAY_FROM_JOB}
+    return {**apart, "start_new_session": True}
+
+
+def _lock_path() -> Path:
+    folder = jobs.queue_folder()
+    assert folder is not None  # a job was added there
+    return folder.parent / _LOCK
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Hold the runner's lock if it is free; yield whether it is held."""
+    descriptor = os.open(_lock_path(), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield job_locks.try_lock(descriptor)
+    finally:
+        os.close(descriptor)

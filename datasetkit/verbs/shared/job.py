@@ -1,0 +1,44 @@
+"""The job that a command is: registered while it runs, with its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from datasetkit.core.progress import Reporter
+from datasetkit.project import jobs
+from datasetkit.project.job_progress import JobReporter
+
+# Commands that `dsk jobs` lists: those that may take long. Training registers itself.
+_LONG: Final = frozenset(
+    {
+        "caption", "check", "cutout", "faces crop", "faces erase", "faces list", "find-lr", "grid",
+        "layout", "models download", "reg generate", "resize", "run", "tag",
+    }
+)  # fmt: skip
+
+
+@contextmanager
+def registered(command: str, reporter: Reporter, *, dry_run: bool) -> Iterator[Reporter]:
+    """Register a command that may take long as a job; yield the reporter that records its
+    progress.
+    """
+    if dry_run or command not in _LONG:
+        yield reporter
+        return
+    with jobs.registered(command, "") as job:
+        yield JobReporter(reporter, job)
+
+
+def execute(job_id: str, run: Callable[[list[str]], int]) -> int:
+    """Be the process of a job of the queue: run its command line, record how it ends, and return
+    its exit code. Raises InputError for no such job.
+    """
+    code = 1
+    with jobs.executing(job_id) as job:
+        try:
+            code = run(list(jobs.find(job_id).argv))
+        finally:
+            job.end(code)
+    return code
