@@ -13,8 +13,8 @@ from torch import nn
 from datasetkit.core.errors import InputError
 from trainer import random_dit
 from trainer.lora_files import dit_exports
-from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.fused_layers import fused, split
+from trainer.lora_files.low_rank import LowRank
 
 EXPORTS = {
     "flux": dit_exports.FLUX,

@@ -1,7 +1,4 @@
-"""The LoRA of a diffusion transformer: from a network to the tensors of a file, and back.
-
-A module's name is `lora_transformer_` and diffusers' path with `_` for `.`.
-"""
+"""The LoRA of a diffusion transformer: from a network to the tensors of a file, and back."""
 
 from __future__ import annotations
 
@@ -9,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.families.dit_names import module_name
 from trainer.lora_files import dit_exports
-from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.dit_exports import DitExports, DitFormatName
+from trainer.lora_files.low_rank import LowRank
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
     from trainer.networks.network import Lora
 
-_PREFIX: Final = "lora_transformer_"
 _DOWN, _UP, _ALPHA = "lora_down.weight", "lora_up.weight", "alpha"
 # The ends of keys, and what kohya's files call that tensor.
 _ENDS: Final = {
@@ -29,11 +26,6 @@ _ENDS: Final = {
     _UP: _UP,
     _ALPHA: _ALPHA,
 }
-
-
-def module_name(path: str) -> str:
-    """Return the name of a module with diffusers' path."""
-    return _PREFIX + path.replace(".", "_")
 
 
 def targets(transformer: nn.Module, exports: DitExports) -> dict[str, str]:

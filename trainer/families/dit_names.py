@@ -76,6 +76,20 @@ def block_number(path: str) -> int | None:
     return int(match[0]) if match else None
 
 
+def heights(parts: int, out: int, width: int) -> list[int]:
+    """Return the out features of the parts of a fused layer, (out, width): q, k and v are equal,
+    and in Flux.1's single blocks the MLP is behind them.
+    """
+    if parts == 1:
+        return [out]
+    return [out // 3] * 3 if parts == 3 else [width] * 3 + [out - 3 * width]
+
+
+def module_name(path: str) -> str:
+    """Return the name of a module that LoRA adapts, without dots, of diffusers' path."""
+    return "lora_transformer_" + path.replace(".", "_")
+
+
 def _template(path: str) -> tuple[str, str]:
     match = _NUMBER.search(path)
     return (_NUMBER.sub("N", path, count=1), match[0]) if match else (path, "")

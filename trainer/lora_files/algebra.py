@@ -15,6 +15,7 @@ import numpy as np
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
 from trainer.lora_files.lora_file import DOWN, MID, UP, LoraLayer
+from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.precision import Array
 
 # Elements of the largest product that is computed; the largest layers have about a quarter.
@@ -23,23 +24,6 @@ _MOST: Final = 2**28
 ZERO: Final = 1e-12
 # Float noise at an exact threshold, as in a flat spectrum.
 _NOISE: Final = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class LowRank:
-    """scale * up @ down. up: (out, r); down: (r, in * kernel)."""
-
-    up: Array
-    down: Array
-    scale: float = 1.0
-
-    @property
-    def rank(self) -> int:
-        return len(self.down)
-
-    def product(self) -> Array:
-        result: Array = self.scale * (self.up @ self.down)
-        return result
 
 
 @dataclass(frozen=True, slots=True)

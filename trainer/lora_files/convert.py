@@ -14,8 +14,8 @@ from datasetkit.core.files import display
 from datasetkit.core.words import counted
 from trainer.families.base import FamilyName
 from trainer.lora_files import algebra, layer_names
-from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.lora_file import ADAPTER_METADATA, DOWN, MID, UP, LoraFile, LoraLayer
+from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.new_lora import NewLayer, WrittenFormat
 
 VERSIONS: Final[Mapping[FamilyName, str]] = {

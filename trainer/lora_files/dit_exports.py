@@ -15,8 +15,8 @@ import numpy as np
 from datasetkit.core.errors import InputError
 from trainer.families import dit_names
 from trainer.families.dit_names import DitNames
-from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.fused_layers import folded, fused, split
+from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.precision import Array
 
 DitFormatName = Literal["diffusers", "comfy", "kohya"]
@@ -134,13 +134,8 @@ def split_rows(names: DitNames, path: str, layer: LowRank) -> dict[str, LowRank]
     parts = names.from_original(path) or (path,)
     if len(parts) == 1:
         return {parts[0]: layer}
-    rows = split(layer, _fused_heights(len(parts), len(layer.up), layer.down.shape[1]))
+    rows = split(layer, dit_names.heights(len(parts), len(layer.up), layer.down.shape[1]))
     return {part: row for part, row in zip(parts, rows, strict=True) if row is not None}
-
-
-def _fused_heights(parts: int, out: int, width: int) -> list[int]:
-    """Return the rows of q, k and v, and of the MLP behind them in Flux.1's single blocks."""
-    return [out // 3] * 3 if parts == 3 else [width] * 3 + [out - 3 * width]
 
 
 # ---- the families

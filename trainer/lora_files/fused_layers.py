@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer.lora_files.algebra import LowRank
+from trainer.lora_files.low_rank import LowRank
 
 
 def folded(layer: LowRank) -> LowRank:

@@ -21,11 +21,12 @@ import numpy as np
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from trainer.lora_files import algebra, layer_names
-from trainer.lora_files.algebra import LowRank, Svd
+from trainer.lora_files.algebra import Svd
 from trainer.lora_files.block_weights import BlockWeights
 from trainer.lora_files.convert import require_complete
 from trainer.lora_files.layer_names import LayerName
 from trainer.lora_files.lora_file import ADAPTER_METADATA, LoraFile, LoraLayer
+from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.new_lora import NewLayer, WrittenFormat, flat_shape, model_hash
 from trainer.lora_files.precision import Array
 

@@ -15,9 +15,9 @@ import numpy as np
 from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from trainer.lora_files import tensor_file
-from trainer.lora_files.algebra import LowRank
 from trainer.lora_files.layer_names import LayerName
 from trainer.lora_files.lora_file import ADAPTER_METADATA, LoraFile
+from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.precision import PRECISIONS, Array, encode
 from trainer.lora_files.tensor_file import NewTensor
 

@@ -14,9 +14,10 @@ import numpy as np
 from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from trainer.lora_files import algebra
-from trainer.lora_files.algebra import LowRank, Svd
+from trainer.lora_files.algebra import Svd
 from trainer.lora_files.layer_names import LayerName, is_convolutional
 from trainer.lora_files.lora_file import ALPHA, DORA, MID, PEFT_DORA, LoraFile, LoraLayer
+from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.new_lora import NewLayer, flat_shape
 from trainer.lora_files.precision import Array
 from trainer.lora_files.tensor_file import NewTensor

@@ -240,26 +240,3 @@ def weights(s: Tensor, weighting_scheme: str = "none") -> Tensor:
 def snr(s: Tensor) -> Tensor:
     """Return the signal-to-noise ratio ((1 - s) / s)^2 of a time."""
     return ((1.0 - s) / s) ** 2
-
-
-# ---- options of diffusion models that mean nothing here
-
-_SNR: Final = (
-    "a flow model's loss has the same weight at every time, and no trainer weights it by SNR"
-)
-_VELOCITY: Final = "a flow model always predicts the velocity from image to noise"
-_BRIGHTNESS: Final = (
-    "a flow model is trained up to pure noise, so it learns brightness without changed noise"
-)
-# Option -> why a flow model refuses it.
-REFUSED_OPTIONS: Final[Mapping[str, str]] = {
-    "min_snr_gamma": _SNR,
-    "debiased_estimation_loss": _SNR,
-    "scale_v_pred_loss_like_noise_pred": _SNR,
-    "v_pred_like_loss": _SNR,
-    "v_parameterization": _VELOCITY,
-    "zero_terminal_snr": "a flow model has pure noise at its last time already",
-    "noise_offset": _BRIGHTNESS,
-    "adaptive_noise_scale": _BRIGHTNESS,
-    "multires_noise_iterations": _BRIGHTNESS,
-}

@@ -1,0 +1,162 @@
+"""What the families of diffusion transformers have in common: their files, layers and LoRA files.
+
+A family takes these functions as its own. Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from datasetkit.core.errors import ModelFileError
+from datasetkit.core.files import display
+from datasetkit.core.progress import SILENT, Reporter
+from trainer.families import dit_names
+from trainer.families.base import LoraFormat, Part, Parts
+from trainer.lora_files.dit_exports import DitExports
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from trainer.networks.network import Lora
+
+DENOISER: Final[Part] = "transformer"
+DIVISOR: Final = 16  # pixels of a token: 8 of the VAE, 2 of the patches
+_SNR: Final = (
+    "a flow model's loss has the same weight at every time, and no trainer weights it by SNR"
+)
+_VELOCITY: Final = "a flow model always predicts the velocity from image to noise"
+_BRIGHTNESS: Final = (
+    "a flow model is trained up to pure noise, so it learns brightness without changed noise"
+)
+_LAYER: Final = "the layer of the text encoder is part of the model"
+# Option -> why a flow-matching transformer refuses it.
+REFUSES: Final[Mapping[str, str]] = {
+    "min_snr_gamma": _SNR,
+    "debiased_estimation_loss": _SNR,
+    "scale_v_pred_loss_like_noise_pred": _SNR,
+    "v_pred_like_loss": _SNR,
+    "v_parameterization": _VELOCITY,
+    "zero_terminal_snr": "a flow model has pure noise at its last time already",
+    "noise_offset": _BRIGHTNESS,
+    "adaptive_noise_scale": _BRIGHTNESS,
+    "multires_noise_iterations": _BRIGHTNESS,
+    "clip_skip": _LAYER,
+    "weighted_captions": "weights in brackets are known to CLIP's text encoders only",
+}
+
+
+def names_of(source: Path) -> str:
+    """Return the names that a model goes by: its folder's or file's, and its repository's in the
+    hub's cache, lower case.
+    """
+    cached = [part for part in source.parts if part.startswith("models--")]
+    return " ".join((source.name, *cached)).lower()
+
+
+def block(name: str) -> int | None:
+    """Return the number of the block that a layer is in, among those of its kind."""
+    return dit_names.block_number(name)
+
+
+def token_counter(source: Path, folder: str = "tokenizer") -> Callable[[str], int]:
+    """Return a function that counts a caption's tokens. folder: of the tokenizer in the model."""
+
+    @cache
+    def tokenizer() -> Any:
+        from trainer.families.dit_files import load_tokenizer
+
+        return load_tokenizer(source / folder)
+
+    return lambda caption: len(tokenizer()(caption).input_ids)
+
+
+def load(
+    family: str,
+    kinds: Mapping[Part, str],
+    tokenizers: Mapping[Part, str],
+    base: str,
+    *,
+    revision: str = "",
+    vae: str = "",
+    dtype: torch.dtype | None = None,
+    reporter: Reporter = SILENT,
+) -> Parts:
+    """Load a diffusers folder, frozen, on the CPU. Raises ModelFileError, ConfigError.
+
+    kinds: the class of each part, of diffusers or transformers; all but the transformer and the VAE
+    are encoders. tokenizers: encoder -> its tokenizer's folder. vae: a folder with another VAE of
+    the same class. dtype: of all parts but the VAE, which is loaded in float32; None: float32.
+    """
+    import torch
+
+    from trainer.families.dit_files import VAE, load_parts
+    from trainer.families.source import find
+
+    source = find(base, revision)
+    if not source.is_dir():
+        raise ModelFileError(
+            f"{display(source)} is a transformer alone, without text encoder and VAE",
+            hint="name a diffusers folder of the model",
+        )
+    chosen = dtype or torch.float32
+    models, loaded = load_parts(
+        source, kinds, list(tokenizers.values()), dtype=chosen, reporter=reporter
+    )
+    if vae:
+        path = find(vae)
+        folder = path.parent if path.name == VAE else path
+        models |= load_parts(folder, {VAE: kinds[VAE]}, [], dtype=chosen, reporter=reporter)[0]
+    return Parts(
+        models[DENOISER],
+        models[VAE],
+        {name: model for name, model in models.items() if name not in (DENOISER, VAE)},
+        source,
+        family,
+        denoiser_name=DENOISER,
+        prediction="flow",
+        tokenizers={part: loaded[name] for part, name in tokenizers.items()},
+    )
+
+
+def targets(parts: Parts, part: Part, exports: DitExports) -> dict[str, str]:
+    """Return name -> path of the attention and MLP layers of the main blocks."""
+    from trainer.families import dit_lora
+
+    return dit_lora.targets(parts.denoiser, exports) if part == DENOISER else {}
+
+
+def convolutions(parts: Parts) -> dict[str, str]:
+    """Return nothing: a transformer has no convolutional blocks."""
+    return {}
+
+
+def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
+    """Return nothing: a gradient reaches every target."""
+    return frozenset()
+
+
+def export(
+    network: Lora, dtype: torch.dtype, form: LoraFormat, exports: DitExports
+) -> tuple[dict[str, Tensor], Mapping[str, str] | None]:
+    """Return a network's tensors under the names of a format, with the metadata of the run."""
+    from trainer.families import dit_lora
+
+    return dit_lora.export(network, exports, dtype, form), None
+
+
+def restore(tensors: Mapping[str, Tensor], exports: DitExports) -> dict[str, Tensor]:
+    """Return the tensors of a file by the names of `targets`."""
+    from trainer.families import dit_lora
+
+    return dit_lora.restore(tensors, exports)
+
+
+def reload(loader: str, path: Path, plain: Parts, trained: Sequence[Part], adapter: str) -> None:
+    """Load a LoRA file with a class of diffusers' LoRA loaders."""
+    from trainer.families import dit_lora
+
+    dit_lora.reload(loader, path, plain.denoiser, adapter)
