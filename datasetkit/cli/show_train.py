@@ -66,7 +66,7 @@ def trained(result: TrainResult, dry_run: bool) -> None:
         say(f"LR schedule: {display(result.lr_schedule_plot)}")
     if result.training is not None:
         _lora(result.training)
-        _next_steps(result.training, result.plan.options)
+        _next_steps(result.training, result.plan)
 
 
 def _tensorboard(logging_dir: str) -> str:
@@ -74,11 +74,36 @@ def _tensorboard(logging_dir: str) -> str:
     return shell_line(["tensorboard", "--logdir", typed_path(Path(logging_dir))])
 
 
-def _next_steps(lora: TrainedLora, options: TrainOptions) -> None:
+def _grid(lora: TrainedLora, plan: PlanTrainingResult) -> str:
+    """Return the command that draws a grid of the run's files."""
+    from datasetkit.options.toml import find
+
+    options, folder = plan.options, Path(plan.options.output_dir)
+    runs = list(folder.glob("*-run.json"))
+    kohya = [path for path in lora.files if not path.name.endswith(".diffusers.safetensors")]
+    files = kohya or list(lora.files)
+    paths = [folder] if kohya and len(runs) == 1 else files
+    words = [typed_path(path) for path in paths]
+    words += ["--x", "epoch" if len(files) > 1 else "weight=0.6,0.8,1"]
+    governing = find(folder).table("train")
+    base = options.pretrained_model_name_or_path
+    if Path(governing.get("pretrained_model_name_or_path", "")).name != Path(base).name:
+        words += ["--base", base]
+    if not options.sample_prompts:
+        subject = next(use.subset.name for use in plan.subsets if not use.subset.is_reg)
+        words += ["--prompt", subject]
+    elif "sample_prompts" not in governing:
+        words += ["--prompts", typed_path(Path(options.sample_prompts))]
+    return dsk_line("grid", *words)
+
+
+def _next_steps(lora: TrainedLora, plan: PlanTrainingResult) -> None:
     """Print the commands that look at what was trained."""
     if not lora.files:  # of another process than the one that writes
         return
+    options = plan.options
     say("next:")
+    say(f"  {_grid(lora, plan)}")
     say(f"  {dsk_line('lora', 'check', typed_path(lora.files[-1]))}")
     if options.logging_dir:
         say(f"  {_tensorboard(options.logging_dir)}")

@@ -127,6 +127,7 @@ def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, m
     assert ended.code == 0, ended.err
     next_steps = ended.out.partition("next:\n")[2].splitlines()
     assert next_steps == [
+        f"  dsk grid output --x weight=0.6,0.8,1 --base {model} --prompt sks",
         "  dsk lora check output/x.safetensors", "  tensorboard --logdir 'my logs'"
     ]  # fmt: skip
     assert seen == [
@@ -152,7 +153,9 @@ def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, m
     assert lines[last].startswith("2 steps of AdamW, cosine: ")
     [memory] = [line for line in lines if "memory" in line]
     assert memory.startswith("memory: about ") and "--dry-run lists the parts" in memory
-    assert dsk(*shlex.split(next_steps[0])[1:]).code == 0
+    for line in next_steps[:2]:
+        ended = dsk(*shlex.split(line)[1:], *(["--dry-run"] if "grid" in line else []))
+        assert ended.code == 0, ended.err
 
 
 def test_sd_scripts_files_train_unchanged(dsk, here, model):
