@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datasetkit.options.train import TrainOptions
 from trainer.errors import LossDiverged
-from trainer.optimizers.optimizer_names import estimates_lr, import_path
+from trainer.optimizers.optimizer_names import estimates_lr, import_path, literal_args
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingSetup
@@ -39,6 +39,8 @@ def diverged(what: str, step: int, options: TrainOptions, dtype: torch.dtype) ->
 def _lower_rate(options: TrainOptions) -> str:
     """Return how the steps of an optimizer become smaller."""
     largest = max(options.rates().values())
+    if estimates_lr(options.optimizer_type) and "d0" in literal_args(options.optimizer_args):
+        return "lower d0 in optimizer_args, from which the estimated rate starts"
     if not estimates_lr(options.optimizer_type):
         return f"lower the learning rate, such as to {largest / 10:.1g}"
     name = import_path(options.optimizer_type).partition(":")[2]
@@ -59,12 +61,17 @@ def require_finite(tensors: Mapping[str, Tensor], setup: TrainingSetup, step: in
         )
 
 
-def require_in_range(tensors: Mapping[str, Tensor], dtype: torch.dtype, step: int) -> None:
-    """Raise LossDiverged for weights that are finite, and not in the precision of their file."""
+def require_in_range(
+    tensors: Mapping[str, Tensor], dtype: torch.dtype, step: int, options: TrainOptions
+) -> None:
+    """Raise LossDiverged for weights that are finite, and not in the precision of their file: such
+    weights are thousands of times those of a LoRA that works.
+    """
     if name := first_not_finite(tensors):
         raise LossDiverged(
             f"{name} after step {step} is beyond the range of {str(dtype).removeprefix('torch.')}",
-            hint='set save_precision = "bf16" or "float"; what was saved before is good',
+            hint=f'{_lower_rate(options)}, or set save_precision = "bf16" or "float"; '
+            "what was saved before is good",
         )
 
 

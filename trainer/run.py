@@ -52,6 +52,7 @@ from trainer.monitor.prompts import Prompt
 from trainer.monitor.prompts import read as read_prompts
 from trainer.monitor.validation import BEST, BestStep, Validator
 from trainer.optimizers import schedule_options
+from trainer.optimizers.optimizer_names import estimates_lr
 from trainer.plan import report
 from trainer.plan import resume as resuming
 from trainer.plan.outputs import output_name
@@ -481,7 +482,10 @@ class _RunOutputs:
     def _refused(self, error: LoraCheckFailed, files: RunFiles) -> LoraCheckFailed:
         """Rename the final files, which failed the check; return the error that names them."""
         kept = [path.name for path in save_lora.rename_failed(files)]
-        advice = error.hint.replace(RAISE_RATE, f"{RAISE_RATE} ({_rates(self._run)})")
+        raise_rate = f"{RAISE_RATE} ({_rates(self._run)})"
+        if estimates_lr(self._run.options.optimizer_type):
+            raise_rate = "train longer, or raise d0 in optimizer_args, where the rate starts"
+        advice = error.hint.replace(RAISE_RATE, raise_rate)
         see = f"see {self.metrics_path.name} and {self.plot_path.name}"
         return LoraCheckFailed(
             f"{error.message}; kept as {', '.join(kept)}",

@@ -143,7 +143,9 @@ HINTS = [
     ({"optimizer_type": "Prodigy", "learning_rate": 5.0}, 5, "float32", "to 1", "d_coef"),
     ({"optimizer_type": "DAdaptAdam", "learning_rate": 1.0}, 5, "float32", "growth_rate", "d_coef"),
     ({"optimizer_type": "DAdaptLion", "learning_rate": 1.0}, 5, "float32", "to 0.5", "growth_rate"),
-]
+    ({"optimizer_type": "DAdaptAdam", "learning_rate": 1.0, "optimizer_args": ("d0=1e10",)}, 5,
+     "float32", "lower d0 in optimizer_args", "growth_rate"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "step", "dtype", "words", "unfit"), HINTS)
@@ -152,3 +154,13 @@ def test_hint_fits_optimizer_and_precision(options, step, dtype, words, unfit):
         "the loss", step, TrainOptions(text_encoder_lr=0.0, **options), getattr(torch, dtype)
     )
     assert words in error.hint and unfit not in error.hint
+
+
+def test_weights_beyond_the_precision_of_a_file_hint_at_the_rate_first():
+    """They are thousands of times those of a LoRA that works."""
+    options = TrainOptions(optimizer_type="DAdaptAdam", learning_rate=1.0, text_encoder_lr=0.0)
+    with pytest.raises(LossDiverged) as caught:
+        finite.require_in_range({"a": torch.tensor([math.inf])}, torch.float16, 1, options)
+    assert caught.value.message == "a after step 1 is beyond the range of float16"
+    assert caught.value.hint.startswith("let the estimated rate grow slower")
+    assert 'save_precision = "bf16"' in caught.value.hint

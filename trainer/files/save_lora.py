@@ -53,7 +53,7 @@ def _write(
     options = run.options
     dtype = DTYPES[options.save_precision]
     finite.require_finite(lora.kohya_tensors(run.lora, torch.float32), run, log.step)
-    finite.require_in_range(lora.kohya_tensors(run.lora, dtype), dtype, log.step)
+    finite.require_in_range(lora.kohya_tensors(run.lora, dtype), dtype, log.step, options)
     for form in formats(run):
         tensors, header = run.family.export(run.lora, dtype, form)
         if header is None:
