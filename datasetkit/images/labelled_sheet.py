@@ -34,6 +34,11 @@ def fits(columns: int, rows: int) -> bool:
     return columns * rows * (LEAST_CELL + _GAP) ** 2 <= LARGEST
 
 
+def most_rows(columns: int) -> int:
+    """Return how many rows of the smallest cells a sheet has room for."""
+    return LARGEST // (LEAST_CELL + _GAP) ** 2 // max(1, columns)
+
+
 def cell_box(largest: tuple[int, int], columns: int, rows: int, *, widest: int) -> tuple[int, int]:
     """Return the width and height of a cell for images of at most `largest`. widest: of its longer
     side.

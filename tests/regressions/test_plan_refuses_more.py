@@ -217,6 +217,15 @@ def test_black_masks_are_left_out_by_name(data):
     run_checks.check_plan(options, made, run_checks.base_shapes(options))
 
 
+def test_the_plan_names_the_number_of_preview_images_where_it_is_large(dsk, here, data):
+    (here / "prompts.txt").write_text("kitsu\n" * 200)
+    given = {"sample_prompts": "prompts.txt", "max_train_steps": 9}
+    assert "preview images" not in plan(dsk, **given, sample_every_n_steps=2).err
+    assert "generates 1,800 preview images, 200 at a time" in (
+        plan(dsk, **given, sample_every_n_steps=1).err
+    )
+
+
 def test_prompts_that_are_a_pipe_are_refused(dsk, here, data):
     os.mkfifo(here / "prompts.txt")
     ended = plan(dsk, sample_prompts="prompts.txt")

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from datasetkit.core.errors import ConfigError
+from datasetkit.images import labelled_sheet
 from datasetkit.options import train as train_options
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, planned, stopped, training_rows
@@ -21,7 +22,7 @@ from trainer import run, setup
 from trainer.files.lora import ADAPTER
 from trainer.files.run_files import RunFiles
 from trainer.loop import StepLog
-from trainer.monitor import metrics, preview, prompts
+from trainer.monitor import metrics, preview, preview_contact_sheet, prompts
 from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.objective import samplers
@@ -169,6 +170,24 @@ def test_contact_sheet_of_very_many_images_can_be_opened(tmp_path):
     sheet.add(1, 1, "000001", row)
     with Image.open(sheet.path) as drawn:
         assert drawn.width * drawn.height < 40_000_000
+
+
+def test_a_long_run_shows_a_part_of_its_steps(tmp_path, monkeypatch):
+    """All of them would take gigabytes, in the file and in memory."""
+    monkeypatch.setattr(labelled_sheet, "LARGEST", 8 * 136 * 136)
+    sheet = PreviewContactSheet(tmp_path, "sks")
+    row = [(Prompt(text=text, **SMALL), Image.new("RGB", (64, 64))) for text in ("a", "b")]
+    for step in range(1, 10):
+        sheet.add(step, step, f"{step:06d}", row)
+    (tmp_path / "few").mkdir()
+    few = PreviewContactSheet(tmp_path / "few", "sks")
+    for step in (1, 2, 3, 4):
+        few.add(step, step, f"{step:06d}", row)
+    assert sheet.draw().size == few.draw().size and len(sheet._small) == 8
+    assert len((tmp_path / "sample" / "sks.jsonl").read_text().splitlines()) == 18
+    rows = [(step, 0) for step in range(1, 10)]
+    shown = [step for step, _ in preview_contact_sheet._evenly(rows, 4)]
+    assert shown == [1, 3, 6, 9] and preview_contact_sheet._evenly(rows, 0)[-1] == (9, 0)
 
 
 @pytest.fixture(scope="module")

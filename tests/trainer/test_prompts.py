@@ -117,6 +117,13 @@ def test_missing_empty_or_binary_file_is_an_error(tmp_path):
         read(options(tmp_path / "prompts.toml"))
 
 
+def test_a_file_of_thousands_of_prompts_is_refused(tmp_path):
+    """Their images are in memory at once; it is another file that was named."""
+    assert len(written(tmp_path, "sks\n" * 256)) == 256
+    with pytest.raises(ConfigError, match=r"has 10,000 prompts; at most 256 are taken"):
+        written(tmp_path, "sks\n" * 10_000)
+
+
 def test_no_prompts_without_sample_prompts():
     assert read(TrainOptions()) == ()
     with pytest.raises(ConfigError, match="need prompts"):

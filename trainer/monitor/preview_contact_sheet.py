@@ -35,6 +35,8 @@ class ContactSheetColumn:
 class PreviewContactSheet:
     """The preview images of a run, recorded in `sample/<name>.jsonl` for resumed runs.
 
+    A run with thousands of images shows a part of the steps, at equal distances.
+
     start: the step that the run continues from; later images are generated again. 0: a new run with
     a new contact sheet. replacing: gives the paths to write to.
     """
@@ -95,24 +97,33 @@ class PreviewContactSheet:
 
     def draw(self) -> Image.Image:
         """Return the contact sheet, without images that somebody has replaced by something else."""
-        self._lines = [line for line in self._lines if self._is_readable(line)]
-        columns = list(
-            dict.fromkeys(
-                _column(line) for line in sorted(self._lines, key=lambda line: line["place"])
-            )
-        )
+        columns = {_column(line) for line in self._lines}
         steps = sorted({(int(line["step"]), int(line["epoch"])) for line in self._lines})
+        shown = dict(_evenly(steps, labelled_sheet.most_rows(len(columns))))
+        self._lines = [
+            line for line in self._lines if line["step"] not in shown or self._is_readable(line)
+        ]
+        lines = [line for line in self._lines if line["step"] in shown]
+        self._forget_all_but(lines)
+        ordered = list(
+            dict.fromkeys(_column(line) for line in sorted(lines, key=lambda line: line["place"]))
+        )
+        steps = sorted({(int(line["step"]), int(line["epoch"])) for line in lines})
         cells = {
-            (int(line["step"]), columns.index(_column(line))): self._image(line)
-            for line in self._lines
+            (int(line["step"]), ordered.index(_column(line))): self._image(line) for line in lines
         }
-        return contact_sheet(self.name, [c.prompt for c in columns], steps, cells)
+        return contact_sheet(self.name, [c.prompt for c in ordered], steps, cells)
 
     def _image(self, line: Mapping[str, Any]) -> Image.Image:
         file = str(line["file"])
         if file not in self._small:
             self._small[file] = _thumbnail(pixels.load(self._file(line)))
         return self._small[file]
+
+    def _forget_all_but(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Drop the small images of other lines: a long run has thousands."""
+        files = {str(line["file"]) for line in lines}
+        self._small = {file: image for file, image in self._small.items() if file in files}
 
     def _is_readable(self, line: Mapping[str, Any]) -> bool:
         try:
@@ -136,6 +147,14 @@ def _column(line: Mapping[str, Any]) -> ContactSheetColumn:
         key: value for key, value in line.items() if key not in ("step", "epoch", "file", "place")
     }
     return ContactSheetColumn(int(line["place"]), Prompt(**fields))
+
+
+def _evenly(steps: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """Return at most so many rows at equal distances, the first and the last among them."""
+    most = max(2, most)
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[(len(steps) - 1) * n // (most - 1)] for n in range(most)]
 
 
 def _thumbnail(image: Image.Image) -> Image.Image:

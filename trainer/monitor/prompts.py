@@ -19,6 +19,7 @@ from datasetkit.core.suggest import nearest
 from datasetkit.options.train import SAMPLERS, TrainOptions
 
 _LARGEST: Final = 4096  # pixels of a side
+_MOST: Final = 256  # prompts; all their images are in memory at once
 _LATENT_PIXEL: Final = 8  # image pixels per latent pixel
 
 
@@ -106,6 +107,11 @@ def read_file(
     if not prompt_lines:
         raise ConfigError(
             f"{display(path)} has no prompt", hint="write one per line; # starts a comment"
+        )
+    if len(prompt_lines) > _MOST:
+        raise ConfigError(
+            f"{display(path)} has {len(prompt_lines):,} prompts; at most {_MOST} are taken",
+            hint="name a file with a few: the run generates an image of each, again and again",
         )
     where = [f"{display(path.name)}, line {number}" for number, _ in prompt_lines]
     return of_lines([line for _, line in prompt_lines], options, where)

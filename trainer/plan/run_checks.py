@@ -35,6 +35,7 @@ PACKAGES: tuple[str, ...] = (
     "accelerate",
     "safetensors",
 )
+_MANY_PREVIEWS: Final = 1000
 _TEXT_LAYER: Final = re.compile(r"lora_te_text_model_encoder_layers_(\d+)_")
 
 
@@ -138,6 +139,23 @@ def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ..
     if model is not None:
         lines += option_checks.remarks(options, model.family)
     return tuple(lines)
+
+
+def preview_notices(options: TrainOptions, plan: TrainingPlan) -> tuple[str, ...]:
+    """Return a line where a run generates so many preview images that they take
+    most of its time.
+    """
+    count = len(prompts.read(options))
+    epochs, steps = options.sample_every_n_epochs, options.sample_every_n_steps
+    times = 1 + options.sample_at_first  # the last step always has some
+    times += (plan.epochs - 1) // epochs if epochs else 0
+    times += (plan.steps - 1) // steps if steps else 0
+    if count * times <= _MANY_PREVIEWS:
+        return ()
+    return (
+        f"the run generates {count * times:,} preview images, {count:,} at a time: fewer prompts, "
+        "or a larger sample_every_n_epochs or sample_every_n_steps, save time",
+    )
 
 
 def _require(package: str) -> None:

@@ -126,7 +126,14 @@ def plan_run(
     model = option_checks.detect_base(read.options)
     shapes = run_checks.base_shapes(read.options)
     run_checks.check_plan(read.options, plan, shapes, reporter=context.reporter)
-    plan = replace(plan, notices=(*plan.notices, *run_checks.notices(read.options, model)))
+    plan = replace(
+        plan,
+        notices=(
+            *plan.notices,
+            *run_checks.notices(read.options, model),
+            *run_checks.preview_notices(read.options, plan),
+        ),
+    )
     return replace(_reported(read.options, plan, read.ignored, model, shapes), read_as=read.read_as)
 
 
