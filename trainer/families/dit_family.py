@@ -74,6 +74,16 @@ def token_counter(source: Path, folder: str = "tokenizer") -> Callable[[str], in
     return lambda caption: len(tokenizer()(caption).input_ids)
 
 
+def padded_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:
+    """Return the token ids of captions, [captions, length], cut off and padded to a length."""
+    tokens = tokenizer(
+        list(captions), padding="max_length", max_length=length, truncation=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    ids: Tensor = tokens.input_ids
+    return ids
+
+
 def load(
     family: str,
     kinds: Mapping[Part, str],
