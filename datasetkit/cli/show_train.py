@@ -48,6 +48,8 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     if result.model is not None:
         predicted = _PREDICTED[str(result.model.prediction)]
         say(f"base model: {result.model.title}, predicts {predicted}")
+    for line in result.to_download:
+        say(line)
     _memory(result.memory, in_parts=dry_run)
     _disk(result.disk)
     if result.ignored:

@@ -226,6 +226,15 @@ def test_the_plan_names_the_number_of_preview_images_where_it_is_large(dsk, here
     )
 
 
+def test_the_plan_says_which_models_are_checked_after_their_download(dsk, here, data):
+    base = {"pretrained_model_name_or_path": f"owner/base@{'a' * 40}"}
+    ended = plan(dsk, **base, vae=f"owner/vae@{'b' * 40}")
+    for what in ("base model: owner/base", "VAE: owner/vae"):
+        assert f"{what} is not on this machine: the run downloads it, and checks it" in ended.out
+    assert "downloads" not in plan(dsk).out
+    assert "downloads" not in plan(dsk, pretrained_model_name_or_path="no such").out
+
+
 def test_prompts_that_are_a_pipe_are_refused(dsk, here, data):
     os.mkfifo(here / "prompts.txt")
     ended = plan(dsk, sample_prompts="prompts.txt")

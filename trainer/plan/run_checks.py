@@ -8,10 +8,12 @@ machine than the one that trains.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Final
 
 from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.files import display
 from datasetkit.core.install import install_command
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.words import counted
@@ -139,6 +141,21 @@ def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ..
     if model is not None:
         lines += option_checks.remarks(options, model.family)
     return tuple(lines)
+
+
+def to_download(options: TrainOptions) -> Iterator[str]:
+    """Yield a line for each model that the run downloads: only then can it be checked."""
+    base = options.pretrained_model_name_or_path
+    for what, name, revision, layouts in (
+        ("base model", base, options.revision, hub_model.MODEL),
+        ("VAE", options.vae, "", hub_model.VAE),
+    ):
+        on_hub = hub_model.parse(name, revision)
+        if on_hub is not None and source.local(name, revision, layouts=layouts) is None:
+            yield (
+                f"{what}: {display(on_hub.repo)} is not on this machine: the run downloads it, and "
+                "checks it then, with the options that depend on it"
+            )
 
 
 def preview_notices(options: TrainOptions, plan: TrainingPlan) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ class PlanTrainingResult:
     now. ignored: keys of other trainers' files without an effect here -> why. read_as: those files,
     each with the format that it was read as. keep_tokens_lowered_by: the images
     whose captions do not begin with the trigger, which keep_tokens is to keep in place.
+    to_download: a line for each model that the run downloads, and checks then.
     earlier_run: of the same name in output_dir; its files are moved to `previous/` before step 1.
     resume: the run continues a training state, that of step `start`; extend: also where another
     number of steps changes the LR schedule.
@@ -75,6 +76,7 @@ class PlanTrainingResult:
     ignored: Mapping[str, str]
     keep_tokens_lowered_by: tuple[Path, ...] = ()
     earlier_run: EarlierRun | None = None
+    to_download: tuple[str, ...] = ()
     read_as: str = ""
     resume: bool = False
     extend: bool = False
@@ -242,6 +244,7 @@ def _reported(
         lr_schedule=schedule_options.name(options),
         rates=_rates(options, model),
         model=model,
+        to_download=tuple(run_checks.to_download(options)),
         memory=estimate,
         memory_bytes=estimate.bytes,
         disk=space,
