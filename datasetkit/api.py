@@ -32,6 +32,7 @@ from datasetkit.options.toml import load as load_config
 from datasetkit.project.session import RunContext
 
 if TYPE_CHECKING:
+    from datasetkit.options.caption import CaptionOptions
     from datasetkit.options.check import CheckOptions
     from datasetkit.options.dataset import (
         ExportOptions,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from datasetkit.options.run import ConceptOptions, RunOptions
     from datasetkit.options.tag import RulesOptions, TagOptions
     from datasetkit.options.train import TrainOptions
+    from datasetkit.verbs.caption import caption
     from datasetkit.verbs.check import check
     from datasetkit.verbs.check_as_sd_scripts import as_sd_scripts
     from datasetkit.verbs.cutout import cutout
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.undo import undo
 
 __all__ = [
+    "CaptionOptions",
     "CheckOptions",
     "ConceptOptions",
     "Config",
@@ -135,6 +138,7 @@ __all__ = [
     "TrainOptions",
     "add_job",
     "as_sd_scripts",
+    "caption",
     "check",
     "crop_faces",
     "cutout",
@@ -194,6 +198,7 @@ __all__ = [
 # The modules of datasetkit/options and datasetkit/verbs that define each. They are loaded on first
 # use: a command needs one of them, and all together take a tenth of a second.
 _OPTIONS = {
+    "CaptionOptions": "caption",
     "CheckOptions": "check",
     "ConceptOptions": "run",
     "CutoutOptions": "images",
@@ -224,6 +229,7 @@ _OPTIONS = {
 _VERBS = {
     "add_job": "jobs_add",
     "as_sd_scripts": "check_as_sd_scripts",
+    "caption": "caption",
     "check": "check",
     "crop_faces": "faces_crop",
     "cutout": "cutout",

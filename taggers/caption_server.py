@@ -10,6 +10,7 @@ import os
 import threading
 import urllib.parse
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -46,6 +47,7 @@ JPEG_QUALITY: Final = 90
 # So many images that the server fails for, one after the other, end the run.
 GIVE_UP_AFTER: Final = 5
 _MOST_NAMES: Final = 10
+_PER_JOB: Final = 4
 
 
 class ServerCaptioner:
@@ -54,10 +56,11 @@ class ServerCaptioner:
     def __init__(self, client: ChatClient, model: str, options: CaptionerOptions) -> None:
         self._client, self._model, self._options = client, model, options
         self.device = "server"
-        self.batch_size = 1
-        self.calls_at_once = options.jobs
+        # With several requests at once, nobody waits for the slowest one of so few.
+        self.batch_size = options.jobs * _PER_JOB if options.jobs > 1 else 1
         self._lock = threading.Lock()
         self._failed_in_a_row = 0
+        self._unusable: ServerUnusable | None = None
 
     @staticmethod
     def resolve(
@@ -105,13 +108,34 @@ class ServerCaptioner:
         self, batch: Sequence[tuple[object, str]]
     ) -> Sequence[Description | NoDescription]:
         """Ask for a description of each image. Raises ServerUnusable once the server has failed for
-        several images in a row.
+        several images in a row; with several requests at once at the next call, so that the
+        answers of this one are not lost.
         """
-        return [self._describe(str(url), prompt) for url, prompt in batch]
+        if self._unusable is not None:
+            raise self._unusable
+        if len(batch) == 1 or self._options.jobs == 1:
+            return [self._describe(str(url), prompt) for url, prompt in batch]
+        with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="dsk-server") as pool:
+            futures = [pool.submit(self._answer, str(url), prompt) for url, prompt in batch]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:  # Ctrl-C must not wait for answers that take minutes
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._client.close()
+                raise
 
     def close(self) -> None:
         """End the requests that are on their way."""
         self._client.close()
+
+    def _answer(self, url: str, prompt: str) -> Description | NoDescription:
+        """Do what `_describe` does; keep the error that stops the run for the next call."""
+        if self._unusable is None:
+            try:
+                return self._describe(url, prompt)
+            except ServerUnusable as error:
+                self._unusable = error
+        return NoDescription(self._unusable.message, self._unusable.hint)
 
     def _describe(self, url: str, prompt: str) -> Description | NoDescription:
         try:

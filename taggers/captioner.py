@@ -90,7 +90,7 @@ class Captioner(Protocol):
     """A loaded model, or an open connection to one.
 
     device: where it runs, for messages. batch_size: how many images one call of `describe` takes
-    best. calls_at_once: how many calls may run in different threads.
+    best; any number works.
     """
 
     @property
@@ -98,9 +98,6 @@ class Captioner(Protocol):
 
     @property
     def batch_size(self) -> int: ...
-
-    @property
-    def calls_at_once(self) -> int: ...
 
     def prepare(self, image: Image.Image) -> object:
         """Turn an image from `datasetkit.images.pixels.load` into an input of `describe`.

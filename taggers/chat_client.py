@@ -229,8 +229,7 @@ class ChatClient:
                 f"{self._shown} redirects to {self._clean(to)}, and dsk does not follow",
                 hint="give that address as --endpoint, if you trust it with the images",
             )
-        said = self._message(error)
-        answered = f"{self._shown} answered {status}{said}"
+        answered = f"{self._shown} answered {status}{self._message(error)}"
         if status in (401, 403):
             hint = f"give its key in the environment, as {KEY_VARIABLE}"
             return ServerUnusable(answered, hint=hint)

@@ -61,8 +61,6 @@ Tensor = NDArray[Any]
 class Florence2Captioner:
     """A loaded model; see `taggers.captioner.Captioner`."""
 
-    calls_at_once = 1
-
     def __init__(self, files: models.Files, options: CaptionerOptions) -> None:
         """Load files that were checked before."""
         self._folder = files[models.DECODER].parent

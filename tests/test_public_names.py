@@ -9,7 +9,7 @@ from datasetkit import api
 from datasetkit.options import toml
 
 VERBS = """
-    add_job as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
+    add_job as_sd_scripts caption check crop_faces cutout doctor download erase_faces export find_config
     find_lr forget generate_reg grid groups history hold_job import_captions import_dataset
     init interrupted job_log jobs layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
@@ -18,6 +18,7 @@ VERBS = """
     scores stop_job tag train undo where
 """.split()
 NOUNS = """
+    CaptionOptions
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions FindLrOptions
     GridOptions
     ImportOptions
@@ -74,6 +75,7 @@ def test_verbs_that_change_something_take_a_context():
 
 def test_the_tables_of_dsk_toml_are_these():
     names = """
+        caption
         run dataset rename faces resize cutout tag rules plan-repeats layout reg reg-generate report
         check review export import
         train publish find-lr grid lora-check lora-resize lora-convert lora-merge lora-extract

@@ -180,7 +180,7 @@ def _equations(lines: Sequence[str]) -> list[tuple[int, tuple[str, str] | None]]
 
 
 def _equation(line: str) -> tuple[str, str] | None:
-    """Return tag and meaning of a line; the star of a meaning that a person wrote is no part."""
+    """Return tag and meaning of a line, without the star before a tag that a person translated."""
     tag, _, meaning = line.strip().rpartition("=")
     tag = tag.strip().removeprefix("*").strip()
     return (tag, meaning.strip()) if tag and meaning.strip() else None

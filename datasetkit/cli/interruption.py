@@ -32,6 +32,8 @@ _AFTER = {
     "reg generate": "finished images are kept; the same command generates the others",
     "grid": "finished images are kept; the same command draws the others",
     "tag": "scores are stored, captions are written at the end; the same command scores the others",
+    "caption": "descriptions are stored, captions are written at the end; the same command "
+    "describes the others",
     "check": "measurements are stored; the same command measures the other images",
     "faces list": "faces that were found are stored; the same command searches the other images",
     "run": "finished steps and images are kept; the same command does the rest",

@@ -73,6 +73,25 @@ def tag(
     return lambda api, context: api.tag(folder, options, context)
 
 
+@command(app, panel=PANEL, table="caption", show="show_prepare.caption")
+def caption(
+    folder: opt.Folder,
+    *,
+    given: Given,
+) -> Call:
+    """Write a sentence about every image: the trigger, then what Florence-2, or a model on a
+    server, says of it.
+
+    Photos and the newer base models are captioned in sentences. With `captions = "mixed"` in
+    dsk.toml a caption has tags and a sentence. Answers are stored: a second run asks nothing again,
+    and captions that a person edited are kept.
+
+    Example: dsk caption ./imgs --engine server --prompt training
+    """
+    options = opt.options(folder, "caption", given)
+    return lambda api, context: api.caption(folder, options, context)
+
+
 @command(
     app,
     panel=PANEL,

@@ -350,7 +350,7 @@ def jobs_runner(json: opt.Json = False) -> None:
 models = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    help="Taggers: list them, download one, print their folders.\n\n"
+    help="Taggers and captioners: list them, download one, print their folders.\n\n"
     "Example: dsk models download wd-swinv2-v3",
 )
 app.add_typer(models, name="models", rich_help_panel=PANEL)
@@ -358,7 +358,7 @@ app.add_typer(models, name="models", rich_help_panel=PANEL)
 
 @command(models, "list")
 def models_list(json: opt.Json = False) -> None:
-    """List the taggers by short name: repository, pinned revision, and whether it is downloaded.
+    """List the models by short name: repository, pinned revision, and whether it is downloaded.
 
     Example: dsk models list
     """
@@ -377,7 +377,7 @@ def models_download(
     ],
     json: opt.Json = False,
 ) -> None:
-    """Download a tagger at its pinned revision and verify its hash; an interrupted download is
+    """Download a model at its pinned revision and verify its hash; an interrupted download is
     resumed.
 
     Example: dsk models download wd-swinv2-v3

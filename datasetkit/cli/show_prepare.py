@@ -23,6 +23,7 @@ from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.core.records import Skipped
+    from datasetkit.verbs.caption import CaptionResult
     from datasetkit.verbs.cutout import CutoutResult
     from datasetkit.verbs.rename import RenameResult
     from datasetkit.verbs.resize import BucketFit, ResizeResult
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from datasetkit.verbs.shared.scoring import TaggerUse
     from datasetkit.verbs.tag import TagResult
 
+# Why a dry run of `dsk caption` skips an image; `datasetkit.verbs.caption` has the same text.
+WAITING = "a model has not described it yet"
 # The last line of a command that tagged with `basic` because `auto` found nothing better.
 FALLBACK = "tagged with the fallback basic, not WD14; `--tagger wd14` stops instead"
 
@@ -142,6 +145,38 @@ def tag(result: TagResult, dry_run: bool) -> None:
     problems(result.report.failed)
     if result.fallback:
         say(FALLBACK, "yellow")
+
+
+def caption(result: CaptionResult, dry_run: bool) -> None:
+    if dry_run:
+        changes(result.changes)
+        if result.waiting and result.prompt:
+            say(f"prompt of the first image: {display(result.prompt)}", "dim")
+    done, skipped = result.report.done, result.report.skipped
+    kept = [s for s in skipped if s.reason != WAITING]
+    near = result.changes[0].path if result.changes else Path()
+    where = f", {result.device}" if result.device else ""
+    counts = f"{len(done) - len(result.changes):,} unchanged, {len(kept):,} hand-edited kept"
+    total = len(result.report.outcomes)
+    asked = (
+        f"{result.waiting:,} of {total:,} images would be described first"
+        if dry_run
+        else f"{result.described:,} of {total:,} images were described"
+    )
+    what = "sentence file" if result.join == "sidecar" else "caption"
+    say(
+        f"{wrote(dry_run, len(result.changes), what)} ({display(result.engine)}{where}); {counts}; "
+        f"{asked}{history_hint(result.entry, near)}"
+    )
+    _reasons("kept", kept)
+    for mention in result.mentions[:MOST]:
+        words = ", ".join(map(display, mention.words))
+        warn(f"{display(mention.path.name)} mentions what is excluded: {words}")
+    if len(result.mentions) > MOST:
+        warn(f"{len(result.mentions) - MOST:,} more mention what is excluded")
+    for text in result.warnings:
+        warn(text)
+    problems(result.report.failed)
 
 
 def _reasons(what: str, skipped: Sequence[Skipped]) -> None:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from datasetkit.verbs.init import InitResult
     from datasetkit.verbs.jobs_log import JobLogResult
     from datasetkit.verbs.jobs_stop import StopJobResult
+    from datasetkit.verbs.models_download import DownloadedModel
     from datasetkit.verbs.models_where import ModelFolders
     from datasetkit.verbs.run import RunResult, RunStepResult
     from datasetkit.verbs.shared.result_types import (
         InterruptedCommand,
         Job,
         JournalEntry,
-        ModelFiles,
         ModelRow,
         ProjectHistory,
         RecoverResult,
@@ -291,7 +291,7 @@ def models_list(result: Sequence[ModelRow]) -> None:
     table("", ["name", "repository", "revision", "files"], rows)
 
 
-def models_download(result: ModelFiles, dry_run: bool) -> None:
+def models_download(result: DownloadedModel, dry_run: bool) -> None:
     say(f"{display(result.weights)}: downloaded, hash verified")
 
 

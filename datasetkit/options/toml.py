@@ -35,6 +35,7 @@ TABLES: Final[Mapping[str, str]] = {
     "resize": "images:ResizeOptions",
     "cutout": "images:CutoutOptions",
     "tag": "tag:TagOptions",
+    "caption": "caption:CaptionOptions",
     "rules": "tag:RulesOptions",
     "plan-repeats": "dataset:PlanRepeatsOptions",
     "layout": "dataset:LayoutOptions",

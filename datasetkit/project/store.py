@@ -8,7 +8,7 @@ Its tables:
   generated      hashes of the captions that dsk wrote; a person wrote or edited all others
   outputs        which image and settings each output was made from, so that it is not made twice
   fingerprints   what near-duplicates are found by
-  measurements   detected faces and text, so that no image is searched twice
+  measurements   detected faces and text, and descriptions by models, so that no model runs twice
   trigger_words  the trigger of each folder, with the journal entry that set it
   journal        each command (project/journal.py), with its operations in `ops`, folders in `dirs`
 
@@ -410,6 +410,19 @@ class Store:
         return dict(
             self.database.execute("SELECT image, row FROM measurements WHERE recipe = ?", (recipe,))
         )
+
+    def measurement(self, image: str, recipe: str) -> bytes | None:
+        """Return one result of a measurement, None if there is none."""
+        row = self.database.execute(
+            "SELECT row FROM measurements WHERE image = ? AND recipe = ? AND typeof(row) = 'blob'",
+            (image, recipe),
+        ).fetchone()
+        return row[0] if row else None
+
+    def put_descriptions(self, rows: Iterable[tuple[str, str, bytes]]) -> None:
+        """Store what models wrote about images: (image id, recipe, text) each."""
+        with self.transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO measurements VALUES (?, ?, ?)", rows)
 
     def put_measurements(self, recipe: str, rows: Iterable[tuple[str, bytes]]) -> None:
         """Store the results of one measurement by image id."""

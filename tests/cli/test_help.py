@@ -21,7 +21,8 @@ GROUPS = ("faces", "models", "lora")
 
 def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
-        "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "scores",
+        "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "caption",
+        "scores",
         "rules", "review", "check", "plan-repeats", "layout", "reg", "reg generate", "report",
         "export", "import", "train", "find-lr", "grid", "lora info", "lora check",
         "lora resize", "lora convert", "lora merge", "lora extract", "publish",

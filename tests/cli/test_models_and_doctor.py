@@ -3,7 +3,7 @@
 import pytest
 
 from datasetkit.verbs import doctor
-from taggers import models
+from taggers import florence2_models, models
 from tests.cli.conftest import images, snapshot
 
 
@@ -14,7 +14,8 @@ def test_the_list_has_every_tagger_and_whether_it_is_downloaded(dsk):
     assert set(models.MODELS) | {"basic"} <= set(rows)
     assert rows["wd-swinv2-v3"][1:3] == ["SmilingWolf/wd-swinv2-tagger-v3", "805ca989"]
     assert rows["wd-swinv2-v3"][-1] == "-" and rows["basic"][-1] == "shipped"
-    assert [row["name"] for row in dsk("models", "list", "--json").result] == list(models.MODELS)
+    listed = [row["name"] for row in dsk("models", "list", "--json").result]
+    assert listed == [*models.MODELS, *florence2_models.MODELS]
 
 
 def test_where_names_the_folders(dsk):

@@ -384,6 +384,7 @@ def test_an_export_hands_known_classes_on(dsk, downloaded):
 LIMITS = [(table, d) for table, d in OPTIONS if d.about.is_limit]
 LIMITED = {
     "tag": ("tag", "downloaded", "--dry-run"),
+    "caption": ("caption", "downloaded", "--dry-run"),
     "rules": ("rules", "downloaded", "--exclude", "lips", "--dry-run"),
     "check": ("check", "downloaded"),
     "resize": ("resize", "downloaded", "--dry-run"),
@@ -499,10 +500,10 @@ def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
 # declared as a path (`path=...`), as code (`imports_code=...`), or to be added here.
 TEXTS = set(
     "additional allow_host base bg blocks caption_prefix caption_suffix class_name detector "
-    "encoding exclude host keep_duplicates keep_tokens_separator language license "
+    "encoding endpoint engine exclude host keep_duplicates keep_tokens_separator language license "
     "lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps model name negative "
     "network_args only optimizer_args output_name prefix prompt provider replace repo "
-    "revision secondary_separator skip sr tagger tags training_comment trigger where x y z".split()
+    "revision secondary_separator skip sr system tagger tags training_comment trigger where x y z".split()
 )
 
 
@@ -522,9 +523,9 @@ def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
     assert of_lora and all(d.about.counts_from == "command line" for d in of_lora)
     counts = {(d.name, d.about.counts_from) for t, d in OPTIONS if not t.startswith("lora-")}
     assert {name for name, source in counts if source == "command line"} == {
-        "allow_host", "host", "open", "port",
+        "allow_host", "host", "open", "port", "remote",
         "repo", "public", "trigger", "base", "replace_card",
     }  # fmt: skip
     assert {name for name, source in counts if source == "named file"} == {
-        "follow_links", "link",
+        "endpoint", "follow_links", "link",
     }  # fmt: skip

@@ -231,6 +231,22 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "caption_joins.py: --join lines": ("tests/taggers/test_caption_command.py", "join="),
+    "run dsk caption for each": ("tests/taggers/test_caption_command.py", 'join="sentence"'),
+    "--engine server follows a text": ("tests/taggers/test_caption_command.py", 'engine="server"'),
+    "add --engine server": ("tests/taggers/test_caption_command.py", 'engine="server"'),
+    "--remote allows that": ("tests/taggers/test_caption_server.py", "remote=True"),
+    "name one: --model": ("tests/taggers/test_caption_server.py", 'model="named"'),
+    "name the model: --model": ("tests/taggers/test_caption_server.py", 'model="named"'),
+    "--endpoint is the base of the API": ("tests/taggers/test_caption_server.py", "base_of"),
+    "a larger --timeout": ("tests/taggers/test_caption_server.py", "timeout=60"),
+    "give that address as --endpoint": (
+        "tests/taggers/test_caption_server.py",
+        "endpoint=server.endpoint",
+    ),
+    "or correct --endpoint": ("tests/taggers/test_caption_server.py", "endpoint=server.endpoint"),
+    "--engine florence2- is the same model": ("tests/taggers/test_florence2.py", "florence2-large"),
+    "florence2_models.py: --model-dir needs": ("tests/taggers/test_florence2.py", "model_dir=TINY"),
     "search without it, such as with --set": ("tests/cli/test_find_lr.py", "network_args=[]"),
     "or search without --write and use --set": ("tests/cli/test_find_lr.py", '"init"'),
     "=1e-4, without network_train": ("tests/cli/test_find_lr.py", "text_encoder_lr=1e-4"),
@@ -296,6 +312,8 @@ ELSEWHERE = {
 }
 # Hints that no test can follow here, and why.
 NEVER = {
+    "use --batch-size 1 or --provider cpu": "needs a GPU",
+    "give a folder with its files as --model-dir": "needs a model of the hub",
     "--apply --steps": "the case with 1000 is this hint with its number",
     "run dsk rename to make the names unique": "dsk layout refuses such folders before",
     "run dsk layout to create the folders": "dsk layout is a case; only Python gets here",

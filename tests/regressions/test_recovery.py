@@ -14,6 +14,7 @@ from datasetkit.project import file_ops, journal
 from datasetkit.project.locks import lock
 from datasetkit.project.session import RunContext, open_project
 from tests.cli.conftest import dsk, here, images, toy_tagger, write_image  # noqa: F401 - fixtures
+from tests.taggers.test_florence2 import TINY
 
 IMAGES = 6
 # What each command is called with on the half-done dataset `dataset`; {} for those that read
@@ -27,6 +28,7 @@ ARGUMENTS = {
     "faces erase": ("dataset/train/2_x",),
     "faces list": ("dataset/train/2_x",),
     "find-lr": ("dataset", "--set", "pretrained_model_name_or_path=none.safetensors"),
+    "caption": ("dataset/train/2_x", "--model-dir", str(TINY), "--beams", "1"),
     "import": ("dataset/train/2_x",),
     "layout": ("2_x=imgs",),
     "plan-repeats": ("dataset",),

@@ -46,6 +46,7 @@ LINES = {
     "faces crop": ["faces", "crop", "photos", "--dry-run"],
     "faces erase": ["faces", "erase", "photos", "--dry-run", "--text"],
     "tag": ["tag", "imgs", "--tagger", "basic", "--dry-run", "--replace", "nothing=something"],
+    "caption": ["caption", "imgs", "--engine", "server", "--model", "tiny", "--dry-run"],
     "rules": ["rules", "imgs", "--exclude", "hiar,tag two", "--additional", "one, two, three, four",
               "--dry-run"],
     "rules groups": ["rules", "groups"],

@@ -42,13 +42,15 @@ def write_captions(
     *,
     decide: Decide | None,
     is_generated: Callable[[Done[Caption]], bool] = lambda _: False,
+    also_generated: Callable[[Done[Caption]], Iterable[Caption]] = lambda _: (),
     triggers: Callable[[Mapping[Path, Caption]], Mapping[Path, Sequence[str]]] = lambda _: {},
 ) -> WrittenCaptions:
     """Write the decided captions that differ from the present ones, as one plan.
 
     A caption that was saved since it was read is decided again from its new text; if it changes
     once more, or without `decide`, it is kept and fails. is_generated: whether dsk wrote all of a
-    caption. triggers: the triggers to store once these captions are written.
+    caption. also_generated: parts of it that dsk wrote, as captions. triggers: the triggers to
+    store once these captions are written.
     """
     by_path = {_path(outcome): outcome for outcome in outcomes}
     images = {caption_path(path): path for path in by_path}
@@ -66,6 +68,7 @@ def write_captions(
             if o.record.caption != o.value
         ]
         generated = [caption_hash(o.value) for o in done if is_generated(o)]
+        generated += [caption_hash(part) for o in done for part in also_generated(o)]
         stored = triggers({o.record.path: o.value for o in done})
         return project.apply(Plan(tuple(writes)), verb, title, generated=generated, triggers=stored)
 

@@ -17,7 +17,7 @@ from datasetkit.verbs.history import InterruptedCommand, RecoverResult
 from datasetkit.verbs.shared.laid_out import ImageStorage
 from datasetkit.verbs.shared.lora_groups import LayerGroup
 from datasetkit.verbs.shared.project_history import ProjectHistory
-from taggers.models import ModelFiles, ModelRow
+from taggers.models import ModelRow
 from trainer.files.run_files import EarlierRun
 from trainer.lora_files.checks import LoraFinding
 from trainer.lora_files.describe import LoraDescription
@@ -46,7 +46,6 @@ __all__ = [
     "LoraDescription",
     "LoraFinding",
     "MemoryEstimate",
-    "ModelFiles",
     "ModelRow",
     "PartSearch",
     "Plan",

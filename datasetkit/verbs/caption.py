@@ -1,0 +1,240 @@
+"""`dsk caption`: let a model describe images in sentences, and write them to captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
+from datasetkit.captions.diffs import CaptionChange
+from datasetkit.core.files import display, require_writable, sweep
+from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.core.words import counted
+from datasetkit.images.listing import list_images
+from datasetkit.images.scan import require_images, scan
+from datasetkit.options.caption import CaptionOptions
+from datasetkit.project.session import (
+    DEFAULT_CONTEXT,
+    Project,
+    RunContext,
+    open_project,
+    recover_projects,
+)
+from datasetkit.verbs.shared import describing
+from datasetkit.verbs.shared.caption_joins import Joiner, kinds_of, require_join
+from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
+from datasetkit.verbs.shared.describing import Descriptions
+from datasetkit.verbs.shared.sentence_files import write_sentence_files
+from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
+
+WAITING = "a model has not described it yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A sentence that mentions what the trigger should absorb. words: as they are in it."""
+
+    path: Path
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionResult:
+    """What caption did, or would do in a dry run.
+
+    report: one outcome per image; Done has the caption, or the sentence alone where it went to a
+    file of its own (`sidecar`). engine, device: the model, and where it ran; "" if all descriptions
+    were stored. described: images that the model was asked about; waiting: those that a dry run
+    would ask about. prompt: that of the first image. mentions: sentences that mention what is
+    excluded.
+    """
+
+    report: RunReport[Caption]
+    engine: str
+    device: str
+    notice: str
+    join: str
+    prompt: str
+    changes: tuple[CaptionChange, ...]
+    warnings: tuple[str, ...]
+    mentions: tuple[Mention, ...]
+    described: int
+    waiting: int
+    entry: int | None
+
+
+# The order of the work is that of `tag`: errors first, then the model, whose answers are stored by
+# image, model, prompt and settings; the captions are read again, decided, and written as one plan.
+def caption(
+    folder: Path, options: CaptionOptions, context: RunContext = DEFAULT_CONTEXT
+) -> CaptionResult:
+    """Let a model describe the images of a folder, and write its sentences to their captions.
+
+    A dry run asks no model: images without a stored description are skipped. Raises ConfigError,
+    DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before any work;
+    ModelFileError also where a server fails for several images in a row.
+    """
+    asked = describing.question(folder, options)
+    recover_projects([folder], context, recursive=options.recursive)
+    listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    join = require_join(options.join, kinds_of(listing.images))
+    resolved = describing.resolve(options, asked)
+    if resolved.notice:
+        context.reporter.warn(resolved.notice)
+    with open_project(folder, context) as project:
+        if context.wait:  # the other run may have renamed images
+            listing = list_images(
+                folder, recursive=options.recursive, follow_links=options.follow_links
+            )
+        if not context.dry_run:
+            for image_folder in {folder, *(path.parent for path in listing.images)}:
+                require_writable(image_folder)
+                sweep(image_folder)
+        scanned = scan(
+            folder,
+            project.store,
+            recursive=options.recursive,
+            follow_links=options.follow_links,
+            max_pixels=options.max_pixels,
+            with_ids=True,
+            any_text=True,
+            listing=listing,
+            reporter=context.reporter,
+        )
+        captions = captions_of(scanned.records)
+        triggers = triggers_of(captions)
+        words = {path: options.trigger or triggers[path.parent].words for path in captions}
+        prompts = describing.prompts(folder, scanned.records, asked, words, project.store, options)
+        described = describing.describe(scanned.records, resolved, prompts, project, options)
+        joiner = Joiner(join, options.existing, words)
+        records = _current(scanned.records, described)
+        decisions = _Decisions(described, joiner, project)
+        if join == "sidecar":
+            outcomes, changes, entry = write_sentence_files(
+                project, _texts(records, described, words), options.existing, _title(folder)
+            )
+        else:
+            written = write_captions(
+                project,
+                decisions.decide(records),
+                "caption",
+                _title(folder),
+                decide=decisions.decide,
+                is_generated=decisions.is_generated,
+                also_generated=joiner.sentences_of,
+                triggers=lambda after: triggers_to_store(
+                    _common(words.values()), captions, after, triggers
+                ),
+            )
+            outcomes, changes, entry = written.outcomes, written.changes, written.entry
+    report = RunReport("caption", (*outcomes, *scanned.failed), scanned.left_out)
+    mentions = tuple(
+        Mention(done.record.path, mentioned)
+        for done in report.done
+        if (text := described.texts.get(done.record.path))
+        and (mentioned := asked.exclusions.mentioned(text))
+    )
+    return CaptionResult(
+        report=report,
+        engine=resolved.identity.name,
+        device=described.device,
+        notice=resolved.notice,
+        join=join,
+        prompt=next(iter(prompts.values()), ""),
+        changes=changes,
+        warnings=_warnings(described, join, changes, scanned.records),
+        mentions=mentions,
+        described=described.asked,
+        waiting=described.waiting,
+        entry=entry,
+    )
+
+
+def _common(words: Iterable[Sequence[str]]) -> Sequence[str]:
+    """Return the trigger that all images have, () if they have different ones. It is stored: where
+    it is a part of a sentence, the captions do not tell it.
+    """
+    different = set(map(tuple, words))
+    return different.pop() if len(different) == 1 else ()
+
+
+def _title(folder: Path) -> str:
+    return display(folder.resolve().name)
+
+
+def _current(records: Sequence[ImageRecord], described: Descriptions) -> list[ImageRecord | Failed]:
+    """Return the records with the captions of now, which a person may have edited meanwhile."""
+    if not described.asked:
+        return list(records)
+    return [with_current_caption(record, any_text=True) for record in records]
+
+
+class _Decisions:
+    """Decides captions from descriptions."""
+
+    def __init__(self, described: Descriptions, joiner: Joiner, project: Project) -> None:
+        self._described, self._joiner, self._store = described, joiner, project.store
+
+    def decide(self, records: Iterable[ImageRecord | Failed]) -> list[Outcome[Caption]]:
+        """Decide the captions of images; a failed record is its own outcome."""
+        present = list(records)
+        captions = [r.caption for r in present if isinstance(r, ImageRecord)]
+        self._joiner.read_generated(self._store, captions)
+        return [r if isinstance(r, Failed) else self._decided(r) for r in present]
+
+    def _decided(self, record: ImageRecord) -> Outcome[Caption]:
+        failure = self._described.failed.get(record.path)
+        if failure is not None:
+            return Failed(record.path, failure.error, failure.hint)
+        text = self._described.texts.get(record.path)
+        if text is None:
+            return Skipped(record, WAITING)
+        if record.caption_fault is not None:
+            return record.caption_fault
+        return self._joiner.joined(record, text)
+
+    def is_generated(self, done: Done[Caption]) -> bool:
+        """Tell whether dsk wrote all of a new caption."""
+        return self._joiner.is_generated(done.record)
+
+
+def _texts(
+    records: Iterable[ImageRecord | Failed],
+    described: Descriptions,
+    words: Mapping[Path, Sequence[str]],
+) -> list[Done[str] | Skipped | Failed]:
+    """Return the text of the file beside each image: the trigger, then the sentence."""
+    texts: list[Done[str] | Skipped | Failed] = []
+    for record in records:
+        if isinstance(record, Failed):
+            texts.append(record)
+        elif (failure := described.failed.get(record.path)) is not None:
+            texts.append(Failed(record.path, failure.error, failure.hint))
+        elif (text := described.texts.get(record.path)) is None:
+            texts.append(Skipped(record, WAITING))
+        else:
+            texts.append(Done(record, ", ".join((*words[record.path], text))))
+    return texts
+
+
+def _warnings(
+    described: Descriptions,
+    join: str,
+    changes: Sequence[CaptionChange],
+    records: Sequence[ImageRecord],
+) -> tuple[str, ...]:
+    warnings: list[str] = []
+    if described.cut_off:
+        warnings.append(
+            f"{counted(described.cut_off, 'description')} had no end within --max-tokens: kept up "
+            "to the last full sentence"
+        )
+    undeclared = join == "sentence" and any(c.after.syntax.kind == "tags" for c in changes)
+    if undeclared:
+        warnings.append(
+            'the captions are sentences now: write captions = "sentence" under [dataset] of '
+            "dsk.toml, so that rules, layouts and training keep them whole"
+        )
+    misnamed = misnamed_captions(record.path for record in records)
+    return (*warnings, *misnamed_warnings(misnamed))
