@@ -9,7 +9,8 @@ from datasetkit import api
 from datasetkit.options import toml
 
 VERBS = """
-    add_job as_sd_scripts caption check crop_faces cutout doctor download erase_faces export find_config
+    add_job as_sd_scripts caption
+    check crop_faces cutout doctor download erase_faces export find_config
     find_lr forget generate_reg grid groups history hold_job import_captions import_dataset
     init interrupted job_log jobs layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models

@@ -500,10 +500,12 @@ def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
 # declared as a path (`path=...`), as code (`imports_code=...`), or to be added here.
 TEXTS = set(
     "additional allow_host base bg blocks caption_prefix caption_suffix class_name detector "
-    "encoding endpoint engine exclude host keep_duplicates keep_tokens_separator language license "
+    "encoding endpoint engine exclude host keep_duplicates keep_tokens_separator language "
+    "license "
     "lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps model name negative "
     "network_args only optimizer_args output_name prefix prompt provider replace repo "
-    "revision secondary_separator skip sr system tagger tags training_comment trigger where x y z".split()
+    "revision secondary_separator skip sr system tagger tags training_comment trigger where x y "
+    "z".split()
 )
 
 
