@@ -130,8 +130,12 @@ def _place_models(
 ) -> None:
     """Quantize, cast and move the models; trained ones go into training mode."""
     for name, model in parts.models.items():
-        if options.fp8_base or (options.fp8_base_unet and name == parts.denoiser_name):
+        is_denoiser = name == parts.denoiser_name
+        if options.is_int8(denoiser=is_denoiser):
             int8_base.quantize(model)
+        if is_denoiser and options.blocks_to_swap:
+            family = registry.family(parts.family)
+            int8_base.stream(int8_base.last_blocks(model, family.block, options.blocks_to_swap))
         device.cast_base(model, context.dtype)
         model.to(context.device)
         if name in network.parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,9 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     for line in result.to_download:
         say(line)
     _memory(result.memory, in_parts=dry_run)
+    for fit in result.fits if dry_run else ():
+        changes = ", ".join(f"{name} = {_toml_value(value)}" for name, value in fit.options.items())
+        say(f"a card of {fit.card} GB: fits with {changes}")
     _disk(result.disk)
     if result.ignored:
         keys = ", ".join(sorted(result.ignored))
@@ -277,6 +281,10 @@ def _sources(captions: CaptionUse, total: int) -> str:
 def _names(paths: Sequence[Path]) -> str:
     more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
     return ", ".join(display(path.name) for path in paths[:_NAMED]) + more
+
+
+def _toml_value(value: bool | int | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else json.dumps(value)
 
 
 def _memory(memory: MemoryEstimate, *, in_parts: bool) -> None:

@@ -949,13 +949,30 @@ class TrainOptions(CheckedOptions):
         section=TRAINING,
         in_metadata=True,
     )
+    base_precision: Literal["same", "int8"] = option(
+        "same",
+        "The precision in which the frozen base is kept: that of `mixed_precision`, or `int8`: "
+        "8-bit whole numbers and a scale for each row, converted for each pass.",
+        panel="How it runs",
+        change="`int8` if memory is short: half of what the weights take, at a tenth more time",
+        slot=9,
+        in_metadata=True,
+    )
+    blocks_to_swap: int = option(
+        0,
+        "Keep the weights of the last blocks of the UNet or transformer, so many, in main memory, "
+        'and copy them to the device for each pass. Needs `base_precision = "int8"`.',
+        panel="How it runs",
+        change="memory is short even so: the plan says how many blocks a card needs",
+        range=(0, 1000),
+        section=TRAINING,
+        in_metadata=True,
+    )
     fp8_base: bool = option(
         False,
-        "Keep the frozen base in 8 bits a weight (whole numbers and a scale for "
-        "each row, converted for each pass).",
+        'sd-scripts\' name of `base_precision = "int8"`; the 8-bit numbers are integers here.',
         panel="How it runs",
-        change="memory is short: half of what the weights take, at a tenth more time",
-        slot=9,
+        change="your file of sd-scripts has it",
         section=TRAINING,
         in_metadata=True,
     )
@@ -1243,9 +1260,13 @@ class TrainOptions(CheckedOptions):
                 "scales the layer"
             )
             raise ConfigError(message, hint="remove one of them")
-        if args.dora and (self.fp8_base or self.fp8_base_unet):
+        if self.blocks_to_swap and not self.is_int8(denoiser=True):
+            message = "blocks_to_swap copies weights of 8 bits, and the base is not kept in 8 bits"
+            raise ConfigError(message, hint='set base_precision = "int8", or blocks_to_swap = 0')
+        if args.dora and self.is_int8(denoiser=True):
             message = (
-                "dora_wd measures the base weights at every step, and fp8_base keeps them in 8 bits"
+                "dora_wd measures the base weights at every step, and "
+                f"{self._int8_option()} keeps them in 8 bits"
             )
             raise ConfigError(message, hint="remove one of them")
         if self.lora_format != "kohya" and (args.dora or args.algo != "lora"):
@@ -1278,14 +1299,20 @@ class TrainOptions(CheckedOptions):
 
     def reads_float32(self) -> bool:
         """Tell whether the base is read in float32, also where it is used in another precision:
-        DoRA and fp8_base are computed from that.
+        DoRA and int8 weights are computed from that.
         """
-        return (
-            self.network().dora
-            or self.fp8_base
-            or self.fp8_base_unet
-            or self.mixed_precision == "no"
-        )
+        return self.network().dora or self.is_int8(denoiser=True) or self.mixed_precision == "no"
+
+    def is_int8(self, *, denoiser: bool) -> bool:
+        """Tell whether the frozen weights of the denoiser, or of the other parts, are kept as
+        int8.
+        """
+        return self.base_precision == "int8" or self.fp8_base or (denoiser and self.fp8_base_unet)
+
+    def _int8_option(self) -> str:
+        if self.base_precision == "int8":
+            return 'base_precision = "int8"'
+        return "fp8_base" if self.fp8_base else "fp8_base_unet"
 
     def bucket_rules(self) -> BucketRules:
         """Return the bucket arithmetic that these options ask for; of several resolutions that of

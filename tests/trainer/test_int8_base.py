@@ -1,10 +1,12 @@
 """int8 layers: nearly the same weights, correct gradients, a quarter of the memory."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 import torch.utils.checkpoint
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -151,6 +153,7 @@ def trained(data, model, out, **more):
     [
         ({}, 2 * (SD1.denoiser + SD1.encoders)),
         ({"fp8_base": True}, SD1.denoiser + SD1.encoders),
+        ({"base_precision": "int8"}, SD1.denoiser + SD1.encoders),
         ({"fp8_base_unet": True}, SD1.denoiser + 2 * SD1.encoders),
     ],
 )
@@ -164,9 +167,78 @@ def test_plan_counts_quantized_weights(given, weights):
     assert shares["weights"] == weights
 
 
-def test_dora_excludes_fp8_base():
-    with pytest.raises(ConfigError, match="fp8_base keeps them in 8 bits"):
-        TrainOptions(fp8_base=True, network_args=("dora_wd=True",))
+@pytest.mark.parametrize("given", [{"fp8_base": True}, {"base_precision": "int8"}])
+def test_dora_excludes_8_bits(given):
+    with pytest.raises(ConfigError, match=rf"{next(iter(given))}.* keeps them in 8 bits"):
+        TrainOptions(network_args=("dora_wd=True",), **given)
+
+
+def test_blocks_to_swap_needs_8_bits():
+    with pytest.raises(ConfigError, match="the base is not kept in 8 bits") as caught:
+        TrainOptions(blocks_to_swap=2)
+    assert 'base_precision = "int8"' in caught.value.hint
+    TrainOptions(blocks_to_swap=2, base_precision="int8")
+
+
+def test_the_plan_counts_streamed_blocks_but_for_the_layer_that_is_copied():
+    def streamed(count):
+        options = TrainOptions(base_precision="int8", blocks_to_swap=count)
+        shares = memory.estimate(options, (512, 512), None).shares
+        return sum(-share.bytes for share in shares if share.name == "streamed")
+
+    sizes = [
+        (layer.block, layer.out * layer.ins * layer.kernel)
+        for layer in SD1.layers["unet"]
+        if layer.block is not None
+    ]
+    last, largest = max(block for block, _ in sizes), max(size for _, size in sizes)
+    of_last = sum(size for block, size in sizes if block == last)
+    assert streamed(0) == 0 and streamed(1) == max(0, of_last - largest)
+    assert streamed(999) == sum(size for _, size in sizes) - largest
+
+
+def test_fits_names_the_mildest_options_and_they_are_true():
+    options = TrainOptions(
+        mixed_precision="bf16", resolution=1024, train_batch_size=4, network_dim=128
+    )
+    fits = memory.fits(options, (1024, 1024), None)
+    assert fits and [fit.card for fit in fits] == sorted((fit.card for fit in fits), reverse=True)
+    for fit in fits:
+        given: Any = dict(fit.options)
+        changed = replace(options, **given)
+        needed = memory.estimate(changed, (1024, 1024), None).bytes
+        assert needed <= 0.9 * fit.card * 2**30
+        if count := given.get("blocks_to_swap"):
+            fewer = replace(changed, blocks_to_swap=count - 1)
+            assert memory.estimate(fewer, (1024, 1024), None).bytes > 0.9 * fit.card * 2**30
+    assert memory.fits(TrainOptions(), (64, 64), None) == ()
+
+
+def test_fits_does_not_offer_8_bits_to_dora():
+    options = TrainOptions(
+        mixed_precision="bf16", resolution=1024, train_batch_size=8, network_args=("dora_wd=True",)
+    )
+    fits = memory.fits(options, (1024, 1024), None)
+    assert all(fit.options == {"gradient_checkpointing": True} for fit in fits)
+
+
+def test_last_blocks_are_those_of_the_family(model):
+    from trainer.families import registry
+    from trainer.setup import load_parts
+
+    parts = load_parts(tiny.options(model, model / "out"))
+    family = registry.family(parts.family)
+    int8_base.quantize(parts.denoiser)
+    names = {id(module): name for name, module in parts.denoiser.named_modules()}
+    blocks = {
+        count: {
+            family.block(f"{names[id(layer)]}.weight")
+            for layer in int8_base.last_blocks(parts.denoiser, family.block, count)
+        }
+        for count in (1, 2, 1000)
+    }
+    every = sorted(block for block in blocks[1000] if block is not None)
+    assert blocks[1] == set(every[-1:]) and blocks[2] == set(every[-2:]) and len(every) > 2
 
 
 @pytest.mark.long
@@ -176,3 +248,9 @@ def test_run_on_a_quantized_base_trains_nearly_the_same(data, model, tmp_path):
     small = trained(data, model, tmp_path / "small", fp8_base=True, **more)
     assert abs(small.loss - plain.loss) < 0.02 * plain.loss and small.loss != plain.loss
     assert small.modules == plain.modules  # which passed the LoRA check
+    streamed = trained(
+        data, model, tmp_path / "streamed", base_precision="int8", blocks_to_swap=1000, **more
+    )
+    assert load_file(streamed.files[-1]).keys() == load_file(small.files[-1]).keys()
+    for name, tensor in load_file(small.files[-1]).items():
+        assert torch.equal(load_file(streamed.files[-1])[name], tensor)

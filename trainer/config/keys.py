@@ -227,7 +227,7 @@ _SD_SCRIPTS: Final = (
         "t5xxl_max_token_length gemma2_max_token_length qwen3_max_token_length "
         "t5_max_token_length apply_t5_attn_mask apply_lg_attn_mask guidance_scale "
         "timestep_sampling sigmoid_scale model_prediction_type discrete_flow_shift "
-        "training_shift weighting_scheme logit_mean logit_std mode_scale blocks_to_swap "
+        "training_shift weighting_scheme logit_mean logit_std mode_scale "
         "single_blocks_to_swap double_blocks_to_swap split_mode mem_eff_save save_clip save_t5xxl "
         "t5xxl_device t5xxl_dtype clip_l_dropout_rate clip_g_dropout_rate t5_dropout_rate "
         "pos_emb_random_crop_rate enable_scaled_pos_embed use_flash_attn use_sage_attn "

@@ -64,6 +64,22 @@ def stream(modules: Iterable[nn.Module]) -> int:
     return total
 
 
+def last_blocks(
+    model: nn.Module, block_of: Callable[[str], int | None], count: int
+) -> list[nn.Module]:
+    """Return the layers of the last blocks of a denoiser, so many. block_of: of a family, the index
+    of the block that a tensor is in.
+    """
+    layers: dict[int, list[nn.Module]] = {}
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, Int8Linear | Int8Conv2d)
+            and (block := block_of(f"{name}.weight")) is not None
+        ):
+            layers.setdefault(block, []).append(module)
+    return [layer for block in sorted(layers)[-count:] for layer in layers[block]]
+
+
 def _dequantize(quantized: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     # Streamed weights come from main memory. The device runs the copy before the arithmetic that
     # needs it, and the CPU does not wait.

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from datasetkit.captions.tokens import CHUNK
 from datasetkit.dataset.buckets import Size
@@ -69,6 +69,9 @@ STATES: Final[Mapping[str, int]] = {
     "sgdschedulefree": 4,
 }
 DEFAULT_STATE: Final = 8  # of an optimizer given by its import path
+# Memory of usual cards in GB, and the share of it that a run may take by the estimate.
+CARDS: Final = (48, 32, 24, 16, 12, 10, 8)
+_USABLE: Final = 0.9 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,11 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
             sum(count * each for count, each in weights),
             " + ".join(f"{_short(count)} parameters x {_plural(each)}" for count, each in weights),
         ),
+        *(
+            [MemoryShare("streamed", -streamed, f"{_short(streamed)} bytes stay in main memory")]
+            if (streamed := _streamed(options, model))
+            else []
+        ),
         MemoryShare(
             "LoRA",
             parameters * (2 * _FLOAT + states + copy + averaged),
@@ -137,6 +145,80 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
     return MemoryEstimate(tuple(shares), loading, shapes is None)
 
 
+@dataclass(frozen=True, slots=True)
+class CardFit:
+    """The options with which a run fits a card, the mildest ones. card: GB. options: name -> value,
+    those that are not set already.
+    """
+
+    card: int
+    options: Mapping[str, bool | int | str]
+
+
+def fits(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -> tuple[CardFit, ...]:
+    """Return how the run fits usual cards that it does not fit as it is, the largest card first;
+    cards that it fits by no options are left out.
+    """
+    needed = estimate(options, largest, shapes).bytes
+    found = (_fit(options, largest, shapes, card) for card in CARDS if needed > card * _USABLE)
+    return tuple(fit for fit in found if fit is not None)
+
+
+def _fit(
+    options: TrainOptions, largest: Size, shapes: ModelShapes | None, card: int
+) -> CardFit | None:
+    changes: dict[str, bool | int | str] = {}
+    candidates: list[tuple[str, bool | int | str]] = [("gradient_checkpointing", True)]
+    if not options.network().dora:
+        candidates.append(("base_precision", "int8"))
+    for name, value in candidates:
+        if getattr(options, name) != value and not (
+            name == "base_precision" and options.is_int8(denoiser=True)
+        ):
+            changes[name] = value
+        if _bytes(options, changes, largest, shapes) <= card * _USABLE:
+            return CardFit(card, changes)
+    if options.network().dora:
+        return None
+    blocks_of_model = len(_block_sizes(shapes or model_shapes.assumed()))
+    for count in range(options.blocks_to_swap + 1, blocks_of_model + 1):
+        more = {**changes, "blocks_to_swap": count}
+        if _bytes(options, more, largest, shapes) <= card * _USABLE:
+            return CardFit(card, more)
+    return None
+
+
+def _bytes(
+    options: TrainOptions,
+    changes: Mapping[str, Any],
+    largest: Size,
+    shapes: ModelShapes | None,
+) -> float:
+    return estimate(replace(options, **changes), largest, shapes).bytes
+
+
+def _block_sizes(model: ModelShapes) -> dict[int, int]:
+    """Return block of the denoiser -> the number of its weights, as far as networks adapt them,
+    which are nearly all.
+    """
+    sizes: Counter[int] = Counter()
+    for layer in model.layers[registry.family(model.family).DENOISER]:
+        if layer.block is not None:
+            sizes[layer.block] += layer.out * layer.ins * layer.kernel
+    return dict(sizes)
+
+
+def _streamed(options: TrainOptions, model: ModelShapes) -> int:
+    """Return the bytes of weights that stay in main memory, but for the layer that is copied."""
+    if not options.blocks_to_swap:
+        return 0
+    sizes = _block_sizes(model)
+    layers_of_model = model.layers[registry.family(model.family).DENOISER]
+    largest = max(layer.out * layer.ins * layer.kernel for layer in layers_of_model)
+    streamed = sum(sizes[block] for block in sorted(sizes)[-options.blocks_to_swap :])
+    return max(0, streamed - largest)
+
+
 def lora_parameters(options: TrainOptions, shapes: ModelShapes | None) -> int:
     """Return the number of trained parameters. shapes: None for a missing model."""
     ranks, adapted = _adapted(options, shapes or model_shapes.assumed())
@@ -145,8 +227,8 @@ def lora_parameters(options: TrainOptions, shapes: ModelShapes | None) -> int:
 
 def _weights(options: TrainOptions, model: ModelShapes, base: int) -> list[tuple[int, int]]:
     """Return (parameters, bytes per parameter) of the frozen base, one entry per precision."""
-    denoiser = 1 if options.fp8_base or options.fp8_base_unet else base
-    text = 1 if options.fp8_base else base
+    denoiser = 1 if options.is_int8(denoiser=True) else base
+    text = 1 if options.is_int8(denoiser=False) else base
     if denoiser == text:
         return [(model.denoiser + model.encoders, denoiser)]
     return [(model.denoiser, denoiser), (model.encoders, text)]

@@ -31,7 +31,7 @@ from trainer.files.run_files import EarlierRun
 from trainer.optimizers import schedule_options
 from trainer.plan import disk, memory, report, run_checks
 from trainer.plan.disk import DiskEstimate
-from trainer.plan.memory import MemoryEstimate
+from trainer.plan.memory import CardFit, MemoryEstimate
 from trainer.plan.model_shapes import ModelShapes
 from trainer.plan.plan import Subset, TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
@@ -47,11 +47,12 @@ class PlanTrainingResult:
     steps, epochs: of the whole run; totals: of an epoch. held_out: images that are validated, not
     trained. rates: part of the model -> learning rate, of the parts that are trained. lr_schedule:
     the name, or the class of lr_scheduler_type, which overrides it. memory_bytes: the sum of the
-    estimate; disk: space for its files. model: None where the base is not a file that can be read
-    now. ignored: keys of other trainers' files without an effect here -> why. read_as: those files,
-    each with the format that it was read as. keep_tokens_lowered_by: the images
-    whose captions do not begin with the trigger, which keep_tokens is to keep in place.
-    to_download: a line for each model that the run downloads, and checks then.
+    estimate; fits: with which options smaller cards suffice; disk: space for its files. model: None
+    where the base is not a file that can be read now. ignored: keys of other trainers' files
+    without an effect here -> why. read_as: those files, each with the format that it was read as.
+    keep_tokens_lowered_by: the images whose captions do not begin with the trigger, which
+    keep_tokens is to keep in place. to_download: a line for each model that the run downloads, and
+    checks then.
     earlier_run: of the same name in output_dir; its files are moved to `previous/` before step 1.
     resume: the run continues a training state, that of step `start`; extend: also where another
     number of steps changes the LR schedule.
@@ -72,6 +73,7 @@ class PlanTrainingResult:
     model: DetectedModel | None
     memory: MemoryEstimate
     memory_bytes: float
+    fits: tuple[CardFit, ...]
     disk: DiskEstimate
     ignored: Mapping[str, str]
     keep_tokens_lowered_by: tuple[Path, ...] = ()
@@ -220,11 +222,20 @@ def _reported(
     buckets = report.bucket_use(plan)
     blocks = report.block_use(plan)
     # The block whose batches take the most memory decides.
-    estimates = (
-        memory.estimate(replace(options, train_batch_size=block.batch_size), block.largest, shapes)
-        for block in blocks
+    estimate, batch_size, largest = max(
+        (
+            (
+                memory.estimate(
+                    replace(options, train_batch_size=block.batch_size), block.largest, shapes
+                ),
+                block.batch_size,
+                block.largest,
+            )
+            for block in blocks
+        ),
+        key=lambda estimated: estimated[0].bytes,
     )
-    estimate = max(estimates, key=lambda estimated: estimated.bytes)
+    cards = memory.fits(replace(options, train_batch_size=batch_size), largest, shapes)
     space = disk.estimate(options, plan, shapes)
     kept = _keep_tokens(options, plan)
     plan = replace(plan, notices=(*plan.notices, *kept.notes))
@@ -247,6 +258,7 @@ def _reported(
         to_download=tuple(run_checks.to_download(options)),
         memory=estimate,
         memory_bytes=estimate.bytes,
+        fits=cards,
         disk=space,
         ignored=ignored,
         keep_tokens_lowered_by=kept.lowered_by,
