@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from datasetkit.core.errors import ConfigError, InputError, ModelFileError
-from datasetkit.core.files import display, file_sha256, storage_error, write_atomic
+from datasetkit.core.files import display, file_sha256, patiently, storage_error, write_atomic
 
 RepoKind = Literal["model", "dataset"]
 CARD: Final = "README.md"
@@ -166,7 +166,7 @@ def _download(repo: str, url: str, sha256: str, size: int | None, cache: Path) -
                 f"{url} arrived damaged: its sha256 differs from the hub's",
                 hint="run the command again",
             )
-        part.replace(blob)
+        patiently(Path.replace, part, blob)
 
 
 @contextmanager

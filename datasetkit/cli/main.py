@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import sqlite3
 import sys
@@ -71,6 +72,9 @@ def _root(
 def main() -> None:
     """Run `dsk` and exit with its code."""
     end_by_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file or a pipe has the code page of Windows, which has no characters for many tags.
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     gc.freeze()
     sys.exit(code)

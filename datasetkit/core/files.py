@@ -9,12 +9,14 @@ import hashlib
 import os
 import re
 import stat
+import time
 import unicodedata
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
+from typing import Final
 
 from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import DatasetError, InputError, StorageError
@@ -32,6 +34,13 @@ MAX_CAPTION_BYTES = 1_000_000
 _PROBE = bytes(256 * 1024)
 
 _DIGITS = re.compile(r"(\d+)")
+# What Windows answers for a file that a program has open: sharing and lock violations, and access
+# denied, which it also answers for other reasons.
+_HELD: Final = (32, 33, 5)
+_WAITS: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds
+# What it answers for a path of more characters than it takes by default.
+_TOO_LONG: Final = (3, 206)
+_LONGEST_ON_WINDOWS: Final = 248
 _STORAGE_HINTS = {
     errno.ENOSPC: "free some disk space and run the command again",
     errno.EDQUOT: "free some disk space and run the command again",
@@ -209,8 +218,27 @@ def require_names(paths: Iterable[Path]) -> None:
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the StorageError for an operating system's error at `path`."""
+    code = getattr(error, "winerror", None)
     hint = _STORAGE_HINTS.get(error.errno or 0, "")
+    if code in _HELD[:2]:
+        hint = "close the program that has the file open and run the command again"
+    elif code in _TOO_LONG and len(str(path)) >= _LONGEST_ON_WINDOWS:
+        hint = "the path is too long for this Windows: use a folder with a shorter path"
     return StorageError(f"cannot write {display(path)}: {error.strerror or error}", hint=hint)
+
+
+def patiently(rename: Callable[[Path, Path], object], source: Path, target: Path) -> None:
+    """Rename, and wait for up to two seconds if Windows refuses because a viewer or a virus scanner
+    has one of the files open. Raises OSError.
+    """
+    for wait in (*_WAITS, 0.0):
+        try:
+            rename(source, target)
+            return
+        except PermissionError as error:
+            if not wait or getattr(error, "winerror", None) not in _HELD:
+                raise
+            time.sleep(wait)
 
 
 def temp_name() -> str:
@@ -247,7 +275,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         write_new(temporary, data, sync=True)
         try:
             keep_mode(path, temporary)
-            os.replace(temporary, path)
+            patiently(os.replace, temporary, path)
             sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):

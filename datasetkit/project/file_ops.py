@@ -22,6 +22,7 @@ from datasetkit.core.files import (
     TEMP_SUFFIX,
     display,
     keep_mode,
+    patiently,
     temp_name,
     write_new,
     writing,
@@ -237,7 +238,7 @@ def move(op: JournalOperation) -> None:
         return
     _require_free(goal)
     with writing(goal):
-        os.rename(op.src, goal)
+        patiently(os.rename, op.src, goal)
 
 
 def move_again(op: JournalOperation) -> None:
@@ -260,7 +261,7 @@ def place(op: JournalOperation) -> bool:
         if op.kind == "write" and not _is_unedited(op):
             os.unlink(op.temp)
             return False
-        os.replace(op.temp, op.dst)
+        patiently(os.replace, op.temp, op.dst)
     return True
 
 

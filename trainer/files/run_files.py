@@ -19,7 +19,14 @@ from typing import Any, Final
 
 from datasetkit.core.disk_sync import make_folders, sync_folders
 from datasetkit.core.errors import InputError, PlanConflict
-from datasetkit.core.files import display, file_sha256, refuse_link, write_atomic, writing
+from datasetkit.core.files import (
+    display,
+    file_sha256,
+    patiently,
+    refuse_link,
+    write_atomic,
+    writing,
+)
 from trainer.files import run_lock, run_manifest
 from trainer.files.run_manifest import PREVIEWS, PREVIOUS, RunFile, RunManifest, Status
 
@@ -191,7 +198,8 @@ def _move_away(folder: Path, manifest: RunManifest, to: str) -> None:
     run_manifest.write(folder, replace(manifest, moving_to=to))
     _rename(manifest.files, folder, target)
     with writing(target):
-        os.rename(folder / listing, target / listing)  # noqa: PTH104 - the move ends with it
+        # The move ends with it.
+        patiently(os.rename, folder / listing, target / listing)
         sync_folders((target, folder))
 
 
@@ -230,7 +238,7 @@ def _rename(files: Iterable[RunFile], source: Path, target: Path) -> None:
         for folder in sorted(folders):
             make_folders(folder)
         for file in present:
-            os.rename(source / file.name, target / file.name)  # noqa: PTH104 - never copied
+            patiently(os.rename, source / file.name, target / file.name)  # never copied
         sync_folders([*folders, source, source / PREVIEWS])
 
 
@@ -449,7 +457,7 @@ class RunFiles:
         new = replace(new, name=self.claim(new.name))
         self.add(replace(new, size=before.size, sha256=before.sha256))
         with writing(self.folder / new.name):
-            (self.folder / old).replace(self.folder / new.name)
+            patiently(Path.replace, self.folder / old, self.folder / new.name)
             sync_folders([self.folder])
         self._own[new.name] = self._own.pop(old, None)
         del self._files[old]

@@ -21,7 +21,7 @@ from typing import Any, Final
 from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import InputError
 from datasetkit.core.file_kinds import is_system_file
-from datasetkit.core.files import display, file_sha256, write_new, writing
+from datasetkit.core.files import display, file_sha256, patiently, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.files import run_files, run_manifest
 from trainer.files.run_files import RunFiles
@@ -88,7 +88,7 @@ def _write(folder: Path, target: Path, contents: Mapping[str, bytes]) -> None:
             if target.exists():  # from a run that resumed an older state
                 _discard(target)
             sync_folder(stage)
-            os.rename(stage, target)  # noqa: PTH104 - the state appears with this rename
+            patiently(os.rename, stage, target)  # the state appears with this rename
             sync_folder(folder)
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
@@ -119,7 +119,7 @@ def _discard(state: Path) -> None:
         return
     stage = _stage(state.parent)
     with writing(state):
-        os.rename(state, stage)  # noqa: PTH104 - as above
+        patiently(os.rename, state, stage)  # as above
         shutil.rmtree(stage)
 
 

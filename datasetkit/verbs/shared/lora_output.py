@@ -13,6 +13,7 @@ from datasetkit.core.errors import InputError, PlanConflict, StorageError
 from datasetkit.core.files import (
     display,
     nearest_folder,
+    patiently,
     require_writable,
     temp_name,
     writing,
@@ -102,7 +103,7 @@ def _write(
                     file.flush()
                     os.fsync(file.fileno())
                 require_new(out, ())  # it may have appeared meanwhile
-                temporary.replace(out)
+                patiently(Path.replace, temporary, out)
                 sync_folder(out.parent)
         except BaseException:
             with suppress(OSError):
