@@ -126,7 +126,7 @@ def train(
         reporter.phase("loading the base model")
         parts = setup.load_parts(options, reporter)
         reporter.phase("preparing the network and the optimizer")
-        run = setup.assemble(options, plan, parts, reporter=reporter)
+        run = setup.assemble(options, plan, parts, resumed=state is not None, reporter=reporter)
         if state is not None:
             reporter.phase("restoring the training state")
             training_state.restore(run, state)

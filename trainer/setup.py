@@ -67,9 +67,16 @@ def vae_dtype(context: device.DeviceContext) -> torch.dtype:
 
 
 def assemble(
-    options: TrainOptions, plan: TrainingPlan, parts: Parts, *, reporter: Reporter = SILENT
+    options: TrainOptions,
+    plan: TrainingPlan,
+    parts: Parts,
+    *,
+    resumed: bool = False,
+    reporter: Reporter = SILENT,
 ) -> TrainingSetup:
-    """Attach the LoRA to a loaded model and prepare everything for the first step."""
+    """Attach the LoRA to a loaded model and prepare everything for the first step. resumed: all
+    weights will be those of a training state, so that network_weights is not read.
+    """
     context, remark = device.select(options.mixed_precision)
     family = registry.family(parts.family)
     warnings = [remark] if remark else []
@@ -82,7 +89,7 @@ def assemble(
         alpha=options.network_alpha, dropout=options.network_dropout, seed=options.seed,
         args=options.network(),
     )  # fmt: skip
-    if options.network_weights:
+    if options.network_weights and not resumed:
         lora.load_kohya(
             network, lora.read_kohya(options.network_weights), source=options.network_weights
         )

@@ -91,7 +91,7 @@ def plan_training(
     result = plan_run(
         folder, options, settings=settings, config_file=config_file,
         dataset_config=dataset_config, allow_import=allow_import, processes=processes,
-        context=context,
+        resume=resume, context=context,
     )  # fmt: skip
     result = _with_earlier_run(result, resume=resume)
     result = _with_start(result, resume=resume, extend=extend, reporter=context.reporter)

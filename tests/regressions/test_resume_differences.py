@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from datasetkit.cli.main import run as run_dsk
-from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.errors import ConfigError, DskError, InputError
 from datasetkit.verbs.train import plan_training, saved_step
 from tests.trainer import tiny
 from trainer import run, setup
@@ -351,3 +351,19 @@ def test_the_step_that_is_named_has_another_rate_that_can_be_seen(options):
     (effect,) = resume._effects_of_length(options, 1000, 1010, 2)
     before, after = effect.split(" has ")[1].split(" of the learning rate instead of ")
     assert before != after
+
+
+def test_the_lora_that_a_run_began_with_is_not_needed_again(data, tmp_path):
+    """It may have been the result of an earlier run of the name, which this run moved away."""
+    model = tiny.save_small(tmp_path / "model")
+    options = tiny.options(
+        model, tmp_path / "out", resolution=64, max_bucket_reso=128, max_train_epochs=3,
+        train_batch_size=2, output_name="sks", network_dim=1,
+        network_weights=str(tmp_path / "out" / "sks.safetensors"),
+    )  # fmt: skip
+    write_state(options, planned(data, options))
+    assert plan_training(data, options, resume=True).start == 5
+    with pytest.raises(DskError, match="network_weights"):
+        plan_training(data, options)
+    parts = setup.load_parts(options)
+    assert setup.assemble(options, planned(data, options), parts, resumed=True).lora.modules

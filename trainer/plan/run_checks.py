@@ -67,10 +67,11 @@ def check_plan(
     plan: TrainingPlan,
     shapes: ModelShapes | None,
     *,
+    resume: bool = False,
     reporter: Reporter = SILENT,
 ) -> None:
     """Raise what the run would raise about its options, now that its length is known. shapes: of
-    the base model.
+    the base model; resume: network_weights is not read, and may be gone.
 
     Raises ConfigError, InputError, MissingExtra.
     """
@@ -87,7 +88,7 @@ def check_plan(
         _require("torch")
         cpu_threads.set_environment()
     trial.check(options, plan.steps, dimensions)
-    if options.network_weights:
+    if options.network_weights and not resume:
         file_check.check_file(options, shapes)
 
 

@@ -98,6 +98,7 @@ def plan_run(
     dataset_config: Path | None = None,
     allow_import: bool = False,
     processes: int = 1,
+    resume: bool = False,
     change: Callable[[TrainOptions], TrainOptions] | None = None,
     context: RunContext = LOOKING,
 ) -> PlanTrainingResult:
@@ -129,7 +130,7 @@ def plan_run(
     )
     model = option_checks.detect_base(read.options)
     shapes = run_checks.base_shapes(read.options)
-    run_checks.check_plan(read.options, plan, shapes, reporter=context.reporter)
+    run_checks.check_plan(read.options, plan, shapes, resume=resume, reporter=context.reporter)
     plan = replace(
         plan,
         notices=(
