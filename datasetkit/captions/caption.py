@@ -306,10 +306,24 @@ def name_in(
     within = [*within, *sentences]
     if not within or not form:
         return False
+    pattern = _name_pattern(form)
+    return any(pattern.search(normal_form(tag)) for tag in within)
+
+
+@lru_cache(maxsize=256)
+def _name_pattern(form: str) -> re.Pattern[str]:
+    """Return the pattern of a name in normal form as words of their own."""
     first, last = (r"" if _NO_SPACES.match(edge) else r"\w" for edge in (form[0], form[-1]))
     before, after = (f"(?<!{first})" if first else ""), (f"(?!{last})" if last else "")
-    pattern = re.compile(f"{before}{re.escape(form)}{after}")
-    return any(pattern.search(normal_form(tag)) for tag in within)
+    return re.compile(f"{before}{re.escape(form)}{after}", re.IGNORECASE)
+
+
+def replaced_names(sentence: str, names: Iterable[str], new: str) -> str:
+    """Return a sentence with another name for these."""
+    for name in filter(normal_form, names):
+        for spelling in dict.fromkeys((name.strip(), normal_form(name))):
+            sentence = _name_pattern(spelling).sub(new.replace("\\", r"\\"), sentence)
+    return sentence
 
 
 def file_text(caption: Caption) -> str:

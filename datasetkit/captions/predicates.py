@@ -121,12 +121,12 @@ def _tag(text: Text) -> Predicate:
 
 
 def _caption(text: Text) -> Predicate:
-    """Match a part of the caption, by the normal forms of its tags."""
-    contains = _finder(text, _caption_form)
+    """Match a part of the caption, by the normal forms of its tags and sentences."""
+    contains = _finder(text, caption_form)
     return lambda facts: contains(facts.text)
 
 
-def _caption_form(text: str) -> str:
+def caption_form(text: str) -> str:
     """Return a part of a caption in the form of `Facts.text`, with one space after each comma."""
     return ", ".join(map(normal_form, text.split(SEPARATOR)))
 

@@ -12,12 +12,21 @@ from datasetkit.captions.caption import (
     laid_out,
     line_names,
     normal_form,
+    parse,
     read_caption,
     tag_form,
 )
 from datasetkit.captions.caption import repeated as again
 from datasetkit.captions.encodings import DAMAGED, is_damaged
-from datasetkit.captions.grammar import BOM, PLAIN, ends_as_sentence, is_group, is_prose
+from datasetkit.captions.grammar import (
+    BOM,
+    PLAIN,
+    before_sentences,
+    begins_as_sentence,
+    ends_as_sentence,
+    is_group,
+    is_prose,
+)
 from datasetkit.captions.invisible import invisible as invisible_characters
 from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.typography import with_plain_letters
@@ -27,7 +36,7 @@ from datasetkit.checks.base import CaptionFile, Check, CheckFolder, CheckImage, 
 from datasetkit.checks.caption_files import files_of_same_tags
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
-from datasetkit.core.records import Caption, CaptionSyntax
+from datasetkit.core.records import Caption, CaptionKind, CaptionSyntax
 
 
 def text_of(caption: CaptionFile) -> str:
@@ -292,6 +301,44 @@ def differs(data: CheckInput) -> Iterator[Finding]:
             )
 
 
+def kind(data: CheckInput) -> Iterator[Finding]:
+    for folder in data.folders:
+        captions = [c for item, c in data.captioned if item.folder == folder]
+        if len(captions) < LEAST or folder.is_reg:
+            continue
+        declared = captions[0].syntax.kind
+        counts = Counter(likely_kind(text_of(caption)) for caption in captions)
+        likely, number = counts.most_common(1)[0]
+        is_part = declared == "mixed" and likely in ("tags", "sentence")
+        if likely == declared or is_part or number < MOST * len(captions):
+            continue
+        look = _LOOKS[likely]
+        reason = f"{number} of {len(captions)} captions look like {look}, and are read as "
+        reason += _LOOKS[declared]
+        step = f'captions = "{likely}" in its [[concept]] of dsk.toml, or in [dataset]'
+        yield Finding(folder.folder, reason, number, step=step)
+
+
+def likely_kind(text: str) -> CaptionKind:
+    """Return the kind that the text of a caption seems to have: a guess, only to suggest it."""
+    filled = [parse(line).tags for line, _ in grammar.lines(text)]
+    lines = [tags for tags in filled if tags]
+    prose = [is_sentence(tags) for tags in lines]
+    if len(lines) > 1 and any(prose) and not all(prose):
+        return "mixed"
+    return "sentence" if prose and all(prose) else "tags"
+
+
+def is_sentence(tags: Sequence[str]) -> bool:
+    """Tell whether a line reads like a sentence: most of its parts are clauses, or it ends as one
+    and has no more tags than a trigger before it.
+    """
+    clauses = sum(begins_as_sentence(tag) or len(tag.split(" ")) >= _CLAUSE for tag in tags)
+    if ends_as_sentence(tags):
+        return clauses > 0 and len(before_sentences(tags)) <= _TRIGGER_WORDS
+    return is_prose(tags) and 2 * clauses >= len(tags)
+
+
 def stray(data: CheckInput) -> Iterator[Finding]:
     for path in data.strays:
         yield Finding(path, "has no image")
@@ -316,6 +363,15 @@ def with_triggers_first(
 def _quoted(tags: Sequence[str]) -> str:
     return ", ".join(f"`{display(tag)}`" for tag in tags)
 
+
+# The suggestion of another kind: from so many captions on, where this share look like it. Clauses
+# have so many words, and so many tags may stand before a sentence.
+LEAST, MOST, _CLAUSE, _TRIGGER_WORDS = 3, 0.6, 4, 3
+_LOOKS: Final = {
+    "tags": "tags",
+    "sentence": "sentences",
+    "mixed": "lines of tags and sentences",
+}
 
 _TRIGGERS = (
     "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside "
@@ -451,6 +507,16 @@ CHECKS: Final = (
         "dsk rules {folder} --split, or for `，` and `、` dsk check {dataset} --fix",
         separator,
         fix="replaces `，` and `、` by commas",
+    ),
+    Check(
+        "caption-kind",
+        "caption",
+        "captions of another kind",
+        f"the lines of the captions of each training folder with {LEAST} or more",
+        f"{MOST:.0%} of them look like sentences, tags, or lines of both, and dsk.toml says "
+        "another kind; only a suggestion",
+        'captions = "sentence" or "mixed" in dsk.toml',
+        kind,
     ),
     Check(
         "letters",

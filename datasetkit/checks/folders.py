@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from datasetkit.captions.caption import normal_form
+from datasetkit.captions.caption import name_in, normal_form
 from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import Check, CheckInput, Finding
 from datasetkit.core.files import display
@@ -70,7 +70,10 @@ def name_only(data: CheckInput) -> Iterator[Finding]:
         if folder.is_reg or not folder.laid_out or folder.triggers or not captions:
             continue
         form = normal_form(folder.name)
-        if not any(form in caption.forms for caption in captions):
+        if not any(
+            form in caption.forms or name_in(folder.name, (), sentences=caption.sentences)
+            for caption in captions
+        ):
             yield Finding(
                 folder.folder,
                 f"no caption has `{display(folder.name)}`: the folder's name is not trained",

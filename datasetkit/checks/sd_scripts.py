@@ -34,7 +34,7 @@ def is_listed(image: Path) -> bool:
     )
 
 
-def candidates(image: Path) -> tuple[Path, ...]:
+def candidates(image: Path, extension: str = CAPTION_SUFFIX) -> tuple[Path, ...]:
     """Return the caption files that sd-scripts tries: the same stem, then the path without its last
     four `_` parts.
 
@@ -44,19 +44,23 @@ def candidates(image: Path) -> tuple[Path, ...]:
     stem = str(image.with_suffix(""))
     parts = stem.split("_")
     shorter = "_".join(parts[:-4]) if len(parts) >= 5 else stem
-    return tuple(dict.fromkeys(Path(name + CAPTION_SUFFIX) for name in (stem, shorter)))
+    return tuple(dict.fromkeys(Path(name + extension) for name in (stem, shorter)))
 
 
 def read_caption(
-    image: Path, class_tokens: str, *, enable_wildcard: bool = False
+    image: Path,
+    class_tokens: str,
+    *,
+    enable_wildcard: bool = False,
+    extension: str = CAPTION_SUFFIX,
 ) -> SdScriptsCaption:
-    """Return the caption that sd-scripts trains an image with, for `caption_extension = ".txt"`.
+    """Return the caption that sd-scripts trains an image with, for this `caption_extension`.
 
     class_tokens: the concept in the folder's name, used for an image without a caption file. Of a
     file it uses the first line, stripped, but with a byte-order mark; with enable_wildcard all
     lines that are not blank. Raises InputError for a caption that is not a regular file.
     """
-    for path in candidates(image):
+    for path in candidates(image, extension):
         data = read_regular(path, limit=MAX_CAPTION_BYTES) if path.is_file() else None
         if data is None:
             continue

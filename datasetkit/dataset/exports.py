@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from datasetkit.captions.caption import one_line
+from datasetkit.captions import grammar
+from datasetkit.captions.caption import joined_lines, one_line
+from datasetkit.captions.grammar import Piece
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption
@@ -20,6 +22,10 @@ TrainExport = dict[str, dict[str, TomlValue]]
 
 # sd-scripts reads `.caption` by default; taggers write `.txt`.
 CAPTION_EXTENSION: Final = ".txt"
+# Of mixed captions on one line, beside the `.txt`: of that sd-scripts reads the first line only.
+ONE_LINE_EXTENSION: Final = ".kohya"
+# What separates kept tags from those that are shuffled, where [train] names nothing else.
+SEPARATOR: Final = "|||"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,11 @@ class ExportSubset:
     for the general one.
 
     conditioning_data_dir: the folder of the masks of all its images, for masked_loss.
+
+    Of captions with sentences: caption_extension: of the captions that the export writes, see
+    `sd_scripts_text`. keep_tokens_separator: what separates kept tags in them. shuffle_caption,
+    caption_tag_dropout_rate, token_warmup_step: turned off where captions are sentences. None: the
+    general ones.
     """
 
     image_dir: str
@@ -67,6 +78,11 @@ class ExportSubset:
     class_tokens: str | None = None
     keep_tokens: int | None = None
     conditioning_data_dir: str | None = None
+    caption_extension: str | None = None
+    keep_tokens_separator: str | None = None
+    shuffle_caption: bool | None = None
+    caption_tag_dropout_rate: float | None = None
+    token_warmup_step: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_repeats < 1:
@@ -89,11 +105,45 @@ class DatasetExport:
 
 @dataclass(frozen=True, slots=True)
 class ImageText:
-    """An image with its tags, and optionally a sentence that describes it."""
+    """An image with its caption. sentence: one that the caption does not have itself."""
 
     image: Path
     caption: Caption
     sentence: str = ""
+
+
+def sd_scripts_text(caption: Caption, *, keep_tokens: int, separator: str) -> str:
+    """Return a mixed caption as sd-scripts has to read it: each of its captions on one line.
+
+    separator: written around the tags that sd-scripts may shuffle and drop, so that sentences and
+    kept tags stay; "" if it changes no tags. keep_tokens: how many tags are kept.
+    """
+    text = caption.text() if caption.source is None else caption.source
+    lines = [
+        _sd_scripts_line(of_line, keep_tokens, separator)
+        for of_line in grammar.pieces(text, caption.syntax)
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _sd_scripts_line(pieces: Sequence[Piece], keep_tokens: int, separator: str) -> str:
+    texts = [" ".join(piece.text.split()) for piece in pieces]
+    free = next((n for n, piece in enumerate(pieces) if not piece.is_sentence), None)
+    if not separator:
+        return joined_lines(texts)
+    if free is None:
+        return f"{joined_lines(texts)} {separator}"
+    leading = sum(piece.leading for piece in pieces[:free])
+    kept = grammar.kept_and_free(texts[free], separator)
+    if kept is None:
+        tags = grammar.comma_tags(texts[free])
+        number = max(0, keep_tokens - leading)
+        kept = ", ".join(tags[:number]), ", ".join(tags[number:]), ""
+    first, tags_between, last = (part.strip(" ,") for part in kept)
+    before = joined_lines([text for text in (*texts[:free], first) if text])
+    after = joined_lines([text for text in (last, *texts[free + 1 :]) if text])
+    parts = [before, tags_between, *([after] if after else [])]
+    return f" {separator} ".join(parts).strip()
 
 
 def kohya_dataset_toml(export: DatasetExport) -> str:
@@ -118,7 +168,11 @@ def _subset_table(subset: ExportSubset) -> str:
     import tomli_w
 
     table = {"is_reg": True} if subset.is_reg else {}
-    order = ("class_tokens", "num_repeats", "keep_tokens", "image_dir", "conditioning_data_dir")
+    order = (
+        "class_tokens", "num_repeats", "keep_tokens", "keep_tokens_separator", "shuffle_caption",
+        "caption_tag_dropout_rate", "token_warmup_step", "caption_extension", "image_dir",
+        "conditioning_data_dir",
+    )  # fmt: skip
     lines = (
         tomli_w.dumps(table | _given({name: getattr(subset, name) for name in order}))
         .rstrip("\n")
@@ -179,7 +233,8 @@ def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = Fal
     `metadata_file`).
 
     One entry per image, `{key: {"tags": ..., "caption": ...}}`, as merge_dd_tags and merge_captions
-    write it; `caption` is the sentence, if there is one. key: the path below `folder` without its
+    write it; `caption` has the sentences, if there are any; sd-scripts trains it before the tags.
+    key: the path below `folder` without its
     suffix, which sd-scripts searches in `image_dir`; with full_path the absolute path. Raises
     InputError if two images (`a.jpg`, `a.png`) would share a key.
     """
@@ -192,10 +247,19 @@ def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = Fal
             raise InputError(
                 f"two images with the stem {display(key)} would share an entry", hint=hint
             )
-        entries[key] = {"tags": item.caption.text()}
+        entries[key] = _meta_entry(item.caption)
         if item.sentence:
             entries[key]["caption"] = item.sentence
     return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+
+
+def _meta_entry(caption: Caption) -> dict[str, str]:
+    if caption.syntax.kind == "tags":
+        return {"tags": caption.text()}
+    if caption.syntax.kind == "sentence":
+        return {"caption": one_line(caption)}
+    entry = {"tags": ", ".join(caption.tags), "caption": joined_lines(caption.sentences)}
+    return {key: text for key, text in entry.items() if text}
 
 
 def _given(options: Mapping[str, object]) -> dict[str, TomlValue]:

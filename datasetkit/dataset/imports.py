@@ -10,18 +10,19 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from datasetkit.captions import vocabulary
-from datasetkit.captions.caption import dedupe, parse, spell
+from datasetkit.captions.caption import dedupe, parse, spell, with_sentence, with_source
 from datasetkit.captions.encodings import decode_other, decode_utf8
 from datasetkit.captions.side_car_tags import BARE, DROPPED, split_namespace, unescape
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.file_kinds import IMAGE_SUFFIXES
 from datasetkit.core.files import display, read_regular
-from datasetkit.core.records import Caption, Failed
+from datasetkit.core.records import Caption, CaptionKind, CaptionSyntax, Failed
 
 # Largest files in bytes: a sidecar has the tags of one image, sd-scripts' metadata file of all.
 MAX_SIDECAR: Final = 4_000_000
@@ -46,12 +47,14 @@ class TagSyntax:
 
     bare: namespaces that are removed (`character:hatsune miku` -> `hatsune miku`). dropped:
     namespaces whose tags are not imported. Any other colon is part of the tag (`re:zero`, `:d`).
-    respell: replace underscores by spaces, except in kaomoji.
+    respell: replace underscores by spaces, except in kaomoji. kind: what the captions will be;
+    only texts of a `.caption` and of a metadata file can have sentences.
     """
 
     bare: frozenset[str] = BARE
     dropped: frozenset[str] = DROPPED
     respell: bool = True
+    kind: CaptionKind = "tags"
 
 
 Parser = Callable[[str, TagSyntax], Caption]
@@ -77,7 +80,11 @@ def parse_words(text: str, reading: TagSyntax = DEFAULT) -> Caption:
 
 
 def parse_caption(text: str, reading: TagSyntax = DEFAULT) -> Caption:
-    """Parse a `.caption` file: tags separated by commas, without namespaces."""
+    """Parse a `.caption` file: tags separated by commas, without namespaces, or the text of a
+    caption of another kind.
+    """
+    if reading.kind != "tags":
+        return _text_of_kind(text, reading.kind)
     return _caption(parse(text).tags, reading)
 
 
@@ -113,6 +120,9 @@ def parse_meta(text: str, reading: TagSyntax = DEFAULT) -> dict[str, Caption]:
                 hint="use the metadata file of sd-scripts",
             )
         parts = [entry.get(name) for name in ("caption", "tags")]
+        if reading.kind != "tags" and entry.get("caption"):
+            captions[key] = _with_sentence(str(parts[0]), parts[1], reading)
+            continue
         joined = [
             _tags("tags", part) if isinstance(part, list) else parse(str(part)).tags
             for part in parts
@@ -120,6 +130,24 @@ def parse_meta(text: str, reading: TagSyntax = DEFAULT) -> dict[str, Caption]:
         ]
         captions[key] = _caption((tag for tags in joined for tag in tags), reading)
     return captions
+
+
+def _with_sentence(sentence: str, tags: object, reading: TagSyntax) -> Caption:
+    """Return the caption of an entry that has a sentence. A caption that is a sentence leaves out
+    the tags.
+    """
+    if reading.kind == "sentence":
+        return _text_of_kind(sentence, reading.kind)
+    given = _tags("tags", tags) if isinstance(tags, list) else parse(str(tags or "")).tags
+    line = ", ".join(_caption(given, replace(reading, kind="tags")).tags)
+    text = f"{line}\n" if line else ""
+    return with_sentence(_text_of_kind(text, reading.kind), sentence)
+
+
+def _text_of_kind(text: str, kind: CaptionKind) -> Caption:
+    lines = [" ".join(line.split()) for line in text.replace("\ufeff", "").splitlines()]
+    text = "".join(f"{line}\n" for line in lines if line)
+    return with_source(parse(text, CaptionSyntax(kind=kind)), text)
 
 
 def _beside(ending: str) -> Callable[[Path], Path]:
@@ -211,18 +239,20 @@ def plan_import(
         raise ConfigError("no metadata file is given", hint="name it with --meta meta.json")
     captions: dict[Path, ImportedCaption] = {}
     failed: list[Failed] = []
+    of_folder = {folder: syntax_of(folder).kind for folder in {p.parent for p in images}}
     for image in images:
-        result = _from_sidecar(image, KINDS[kind], reading, encoding)
+        of_image = replace(reading, kind=of_folder[image.parent])
+        result = _from_sidecar(image, KINDS[kind], of_image, encoding)
         if isinstance(result, Failed):
             failed.append(result)
         elif result is not None:
             captions[image] = result
+    syntaxes = {image: replace(reading, kind=of_folder[image.parent]) for image in images}
     if kind == "filename":
-        captions = {image: _from_name(image, reading) for image in images}
+        captions = {image: _from_name(image, syntaxes[image]) for image in images}
     if meta is not None and kind in _IN_ONE_FILE:
-        parser = _IN_ONE_FILE[kind]
         from_meta, problems = _from_meta(
-            images, meta, folder or meta.parent, reading, encoding, parser
+            syntaxes, meta, folder or meta.parent, encoding, _IN_ONE_FILE[kind]
         )
         captions = from_meta | captions
         failed += problems
@@ -244,7 +274,7 @@ def _from_sidecar(
             return Failed(source, error.message, error.hint)
         return (
             ImportedCaption(image, caption, source)
-            if caption.tags
+            if not caption.is_empty
             else Failed(source, "has no tags")
         )
     return None
@@ -256,29 +286,31 @@ def _from_name(image: Path, reading: TagSyntax) -> ImportedCaption:
 
 
 def _from_meta(
-    images: Sequence[Path],
+    images: Mapping[Path, TagSyntax],
     meta: Path,
     folder: Path,
-    reading: TagSyntax,
     encoding: str,
     parser: Callable[[str, TagSyntax], dict[str, Caption]],
 ) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
-    """Read the captions of a metadata file; return them by image, and the problems."""
+    """Read the captions of a metadata file; return them by image, and the problems. images: each
+    with how its text is parsed.
+    """
     try:
         text = _text(meta, MAX_META, encoding)
         if text is None:
             return {}, [Failed(meta, "does not exist")]
-        entries = parser(text, reading)
+        parsed = {reading: parser(text, reading) for reading in {*images.values(), DEFAULT}}
     except InputError as error:
         return {}, [Failed(meta, error.message, error.hint)]
-    matched = _match_entries(images, entries, folder)
+    entries = parsed[DEFAULT]
+    matched = _match_entries(list(images), entries, folder)
     used = set(matched.values())
     unused = [f"no image for the entry {display(key)}" for key in entries if key not in used]
-    empty = [f"the entry {display(k)} has no tags" for k in sorted(used) if not entries[k].tags]
+    empty = [f"the entry {display(k)} has no tags" for k in sorted(used) if entries[k].is_empty]
     captions = {
-        image: ImportedCaption(image, entries[key], meta)
+        image: ImportedCaption(image, parsed[images[image]][key], meta)
         for image, key in matched.items()
-        if entries[key].tags
+        if not entries[key].is_empty
     }
     return captions, [Failed(meta, problem) for problem in (*unused, *empty)]
 

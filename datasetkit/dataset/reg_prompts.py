@@ -10,8 +10,12 @@ from typing import Any, Final
 from datasetkit.captions import grammar
 from datasetkit.captions.caption import (
     laid_out_text,
+    name_in,
     normal_form,
+    one_line,
+    replaced_names,
     tag_form,
+    with_sentences,
     with_source,
     with_tags,
 )
@@ -111,12 +115,20 @@ def difference(record: Mapping[str, Any], settings: RegSettings) -> str:
 
 
 def reclassed(caption: Caption, triggers: Sequence[str], class_name: str) -> Caption:
-    """Replace the triggers of a training caption by the class, at its start."""
+    """Replace the triggers of a training caption by the class: at its start, and inside sentences.
+    One that is a sentence needs no second mention of the class.
+    """
     removed = {normal_form(trigger) for trigger in triggers} | {normal_form(class_name)}
+    caption = with_sentences(
+        caption, lambda sentence: replaced_names(sentence, triggers, class_name)
+    )
+    is_named = caption.syntax.kind == "sentence" and name_in(
+        class_name, (), sentences=caption.sentences
+    )
 
     def change(tags: tuple[str, ...]) -> tuple[str, ...]:
-        rest = (tag for tag in tags if tag_form(tag, caption.syntax) not in removed)
-        return (class_name, *rest)
+        rest = [tag for tag in tags if tag_form(tag, caption.syntax) not in removed]
+        return (*rest,) if is_named else (class_name, *rest)
 
     after = with_tags(caption, change)
     return after if after.source is None else with_source(after, laid_out_text(after))
@@ -125,7 +137,7 @@ def reclassed(caption: Caption, triggers: Sequence[str], class_name: str) -> Cap
 def as_prompt(caption: Caption) -> str:
     """Return a caption as a prompt: its first line, with the first option of each wildcard."""
     if not caption.syntax.enable_wildcard:
-        return caption.text()
+        return one_line(caption)
     first = caption.text().split("\n")[0]
     return grammar.choose_wildcards(first, lambda options: options[0])
 

@@ -12,9 +12,10 @@ from datasetkit.captions.syntax import syntax_of
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
-from datasetkit.core.files import read_existing
+from datasetkit.core.files import CAPTION_SUFFIX, read_existing
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset.buckets import Bucket, BucketRules, Size, select
+from datasetkit.dataset.exports import ONE_LINE_EXTENSION
 from datasetkit.dataset.reports import csv_text
 from datasetkit.executors import local
 from datasetkit.images import pixels
@@ -137,10 +138,14 @@ def _look(
         problem = f"skipped: {path.suffix} is not one of its formats"
         return replace(image.blank(), trouble=problem)
     header = pixels.probe(path, max_pixels=options.max_pixels)
+    syntax = syntax_of(path.parent)
+    exported = path.with_suffix(ONE_LINE_EXTENSION)
+    is_exported = syntax.kind == "mixed" and exported.is_file()
     caption = sd_scripts.read_caption(
         path,
         folder.name if folder.laid_out else "",
-        enable_wildcard=syntax_of(path.parent).enable_wildcard,
+        enable_wildcard=syntax.enable_wildcard,
+        extension=ONE_LINE_EXTENSION if is_exported else CAPTION_SUFFIX,
     )
     turned = header.orientation >= 5
     stored_size = (header.height, header.width) if turned else (header.width, header.height)

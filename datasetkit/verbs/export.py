@@ -8,8 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
@@ -112,7 +114,7 @@ def export(
     for note in (*kept.notes, *misnamed_warnings(misnamed_captions(r.path for r in records))):
         context.reporter.warn(note)
     if options.format == "kohya":
-        files = _kohya_files(config, sets, records, kept.value, out, context.reporter)
+        files = _kohya_files(config, sets, [*train, *reg], kept.value, out, context.reporter)
     elif options.format == "imagefolder":
         files = _imagefolder_files(sets, [*train, *reg])
         _warn_of_split_names([*train, *reg], context.reporter)
@@ -125,6 +127,7 @@ def export(
     else:
         files = {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
+        over |= {path: read_existing(path) for path in files if path not in over}
         plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
         changed = project.changed(plan)
         entry = project.apply(
@@ -205,12 +208,14 @@ def _require_beside_images(sets: ConceptSets, out: Path, folder: Path) -> None:
 def _kohya_files(
     config: Config,
     sets: ConceptSets,
-    records: Sequence[ImageRecord],
+    images: Sequence[tuple[ConceptSet, ImageRecord]],
     keep_tokens: int,
     out: Path,
     reporter: Reporter,
 ) -> dict[Path, str]:
-    """Return the text of `dataset.toml` and `config.toml` for sd-scripts."""
+    """Return the text of `dataset.toml` and `config.toml` for sd-scripts, and of the captions that
+    it cannot read as they are.
+    """
     # Whoever trains with the exported file has named it: it must not hold what was only found.
     config.refuse_imports(
         TrainOptions,
@@ -219,7 +224,7 @@ def _kohya_files(
     )
     train = config.build(TrainOptions, "train", {"keep_tokens": keep_tokens}, only_read=True)
     if train.masked_loss and (
-        sets.reg or not all(mask_path(record.path).is_file() for record in records)
+        sets.reg or not all(mask_path(record.path).is_file() for _, record in images)
     ):
         reporter.warn(
             "masked_loss is not exported: sd-scripts supports it only if every image has a mask "
@@ -228,12 +233,18 @@ def _kohya_files(
         train = replace(train, masked_loss=False)
     blocks = _block_settings(train)
     dataset = DatasetExport(_dataset_settings(train), _subsets(sets, train, out), blocks)
+    if any(subset.caption_extension for subset in dataset.subsets):
+        reporter.warn(
+            f"sd-scripts reads one line of a caption: mixed captions are also written on one line, "
+            f"as {exports.ONE_LINE_EXTENSION} files beside the images; export again after edits"
+        )
     # sd-scripts never deletes its training states: export save_state only if dsk.toml sets it.
     with_state = bool(config.table("train").get("save_state"))
     options, layout = _config_options(train, with_state=with_state)
     return {
         out / "dataset.toml": exports.kohya_dataset_toml(dataset),
         out / "config.toml": exports.kohya_config_toml(options, layout),
+        **_one_line_captions(images, train),
     }
 
 
@@ -267,6 +278,31 @@ def _side(resolution: int | tuple[int, int]) -> int:
     if isinstance(resolution, int):
         return resolution
     return round(math.sqrt(resolution[0] * resolution[1]))
+
+
+def _one_line_captions(
+    images: Sequence[tuple[ConceptSet, ImageRecord]], train: TrainOptions
+) -> dict[Path, str]:
+    """Return the mixed captions as sd-scripts has to read them."""
+    separator = _separator(train)
+    return {
+        record.path.with_suffix(exports.ONE_LINE_EXTENSION): exports.sd_scripts_text(
+            record.caption, keep_tokens=train.keep_tokens or 0, separator=separator
+        )
+        for _, record in images
+        if record.caption is not None
+        and record.caption.syntax.kind == "mixed"
+        and not record.caption.is_empty
+    }
+
+
+def _orders_tags(train: TrainOptions) -> bool:
+    return bool(train.shuffle_caption or train.caption_tag_dropout_rate or train.token_warmup_step)
+
+
+def _separator(train: TrainOptions) -> str:
+    """Return what separates kept tags in captions on one line; "" if no tag changes its place."""
+    return (train.keep_tokens_separator or exports.SEPARATOR) if _orders_tags(train) else ""
 
 
 def _block_settings(train: TrainOptions) -> tuple[BlockSettings, ...]:
@@ -305,14 +341,39 @@ def _subsets(sets: ConceptSets, train: TrainOptions, out: Path) -> tuple[ExportS
                 c.repeats or 1,
                 class_tokens=None if train.masked_loss else c.name,
                 conditioning_data_dir=_below(c.folder / MASKS, out) if train.masked_loss else None,
+                **_of_kind(c.folder, train),
             )
             for c in sets.train
         ),
         *(
-            ExportSubset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name)
+            ExportSubset(
+                _below(c.folder, out),
+                c.repeats or 1,
+                is_reg=True,
+                class_tokens=c.name,
+                **_of_kind(c.folder, train),
+            )
             for c in sets.reg
         ),
     )
+
+
+def _of_kind(folder: Path, train: TrainOptions) -> dict[str, Any]:
+    """Return what makes sd-scripts leave the sentences of a folder whole."""
+    kind = syntax_of(folder).kind
+    if kind == "mixed":
+        separator = _separator(train) or None
+        return {
+            "caption_extension": exports.ONE_LINE_EXTENSION,
+            "keep_tokens_separator": separator,
+        }
+    if kind == "tags" or not _orders_tags(train):
+        return {}
+    return {
+        "shuffle_caption": False if train.shuffle_caption else None,
+        "caption_tag_dropout_rate": 0.0 if train.caption_tag_dropout_rate else None,
+        "token_warmup_step": 0 if train.token_warmup_step else None,
+    }
 
 
 def _config_options(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasetkit.captions.caption import with_tags, with_tags_beside
 from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import caption_path, display
 from datasetkit.core.records import (
@@ -84,6 +86,16 @@ def _caption(image: Path) -> Caption | None:
     return None if isinstance(record, Failed) else record.caption
 
 
+def _with_trigger(before: Caption, caption: Caption, trigger: KnownTrigger) -> Caption:
+    """Return an imported caption behind the trigger of the one before, whose sentences stay where
+    the new one has none.
+    """
+    words = kept_first(trigger.forms, before.tags, caption.tags)
+    if caption.sentences:
+        return with_tags(caption, lambda tags: kept_first(trigger.forms, before.tags, tags))
+    return with_tags_beside(before, words) if before.sentences else Caption(words)
+
+
 def _decide(
     imported: ImportedCaption, options: ImportOptions, trigger: KnownTrigger
 ) -> Outcome[Caption]:
@@ -102,8 +114,12 @@ def _decide(
     before = record.caption
     is_of_tool = options.source in imports.CAPTION_EDITORS
     is_sidecar = is_caption and (is_of_tool or b"," not in (record.caption_data or b""))
+    syntax = syntax_of(image.parent)
+    if syntax.kind == "sentence" and not caption.sentences:
+        hint = 'captions = "mixed" in dsk.toml takes tags and sentences'
+        return Failed(source, "has tags, and the captions of this folder are sentences", hint)
     if before is not None and not is_sidecar:
-        caption = Caption(kept_first(trigger.forms, before.tags, caption.tags))
+        caption = _with_trigger(before, caption, trigger)
     if before == caption:
         return Skipped(record, SAME)
     if before is not None and not before.is_empty and not (overwrites or is_sidecar):

@@ -91,7 +91,9 @@ def report(
         out / "pairs.csv": reports.csv_text(reports.cooccurrence(items), excel=options.excel),
     }
     image = out / "tags.png"
-    chart = (WriteBytes(image, reports.plot(frequency), over[image]),) if options.plot else ()
+    # Captions that are sentences give no bars.
+    is_drawn = options.plot and len(frequency) > 0
+    chart = (WriteBytes(image, reports.plot(frequency), over[image]),) if is_drawn else ()
     plan = Plan((*(WriteText(path, text, over[path]) for path, text in tables.items()), *chart))
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
         changed = project.changed(plan)
@@ -180,7 +182,7 @@ def _captioned(
             _scores(image.record.id, models, store),
         )
         for image in selected
-        if (caption := image.record.caption) is not None and caption.tags
+        if (caption := image.record.caption) is not None and not caption.is_empty
     ]
     return _ReportInput(
         items,

@@ -8,7 +8,7 @@ from datasetkit import api
 from datasetkit.captions.contradictions import contradictions, load_contradictions
 from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import CheckFolder
-from datasetkit.checks.captions import with_triggers_first
+from datasetkit.checks.captions import likely_kind, with_triggers_first
 from tests.checks.folders import caption, findings, laid_out, names, sound, write_image
 
 
@@ -322,3 +322,49 @@ def test_the_tags_of_the_table_of_contradictions_are_tags():
 )
 def test_only_exclusive_tags_contradict(text, pairs):
     assert list(contradictions(frozenset(text.split(", ")), load_contradictions())) == pairs
+
+
+SENTENCE = "A girl in a red scarf smiles, and the wall is blue."
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("sks, 1girl, solo, smile", "tags"),
+        ("1girl, solo.", "tags"),
+        ("1girl, holding a very large red umbrella, solo, hat", "tags"),
+        (SENTENCE, "sentence"),
+        (f"sks, {SENTENCE}", "sentence"),
+        ("a woman in a red coat stands at a window, looking out", "sentence"),
+        (f"sks, 1girl, solo\n{SENTENCE}", "mixed"),
+        (f"{SENTENCE}\nsks, 1girl, solo", "mixed"),
+        (f"{SENTENCE}\n{SENTENCE}", "sentence"),
+        ("", "tags"),
+    ],
+)
+def test_the_kind_that_a_text_seems_to_have(text, kind):
+    assert likely_kind(text) == kind
+
+
+@pytest.mark.parametrize(
+    ("declared", "text", "suggested"),
+    [
+        ("tags", f"sks, {SENTENCE}", "sentence"),
+        ("tags", f"sks, 1girl\n{SENTENCE}", "mixed"),
+        ("sentence", "sks, 1girl, solo", "tags"),
+        ("sentence", f"sks, {SENTENCE}", ""),
+        ("mixed", f"{SENTENCE}", ""),
+        ("mixed", "sks, 1girl", ""),
+    ],
+)
+def test_another_kind_is_suggested_and_never_taken(tmp_path, declared, text, suggested):
+    (tmp_path / "dsk.toml").write_text(f'[dataset]\ncaptions = "{declared}"\n')
+    folder = sound(tmp_path / "set")
+    for path in folder.glob("*.png"):
+        caption(path, text)
+    before = {path: path.read_text() for path in folder.glob("*.txt")}
+    result = findings(folder, "caption-kind")
+    assert [f'captions = "{suggested}"' in finding.step for finding in result] == (
+        [True] if suggested else []
+    )
+    assert {path: path.read_text() for path in folder.glob("*.txt")} == before

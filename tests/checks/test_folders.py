@@ -35,6 +35,11 @@ def older(path, than) -> None:
     os.utime(path, ns=(time, time))
 
 
+def say(folder, text: str) -> None:
+    for path in sorted(folder.glob("*.png")):
+        caption(path, text)
+
+
 def latents(folder, *, stale: bool) -> None:
     """Write the cache of an image, made before or after it."""
     cache = folder / "a_0512x0512_sd.npz"
@@ -45,6 +50,11 @@ def latents(folder, *, stale: bool) -> None:
 # check: what is done to the dataset so that it is found, what nearly does it, the folder or file
 # that is found
 CASES = {
+    "caption-kind": (
+        lambda r: say(r / "train" / "3_sks", "sks, A girl in a red scarf stands, smiling."),
+        lambda r: say(r / "train" / "3_sks", "sks, 1girl, a tag of so many words, solo, smile"),
+        "3_sks",
+    ),
     "folder-name": (
         lambda r: images(r / "train" / "3-dog", 2),
         lambda r: (r / "train" / "notes").mkdir(),

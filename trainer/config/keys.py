@@ -212,8 +212,8 @@ _SD_SCRIPTS: Final = (
     *_not_supported(SD, _OWN_LOADER, "dataset_class"),
     *_not_supported(SD, "several networks are not combined", "network_multiplier", 1),
     Key("save_model_as", KeyMeaning.ONE_VALUE, SD, "", ("safetensors",)),
-    Key("caption_extension", KeyMeaning.ONE_VALUE, SD, _CAPTIONS, (".txt", ".caption")),
-    Key("caption_extention", KeyMeaning.ONE_VALUE, SD, _CAPTIONS, (".txt", ".caption")),
+    Key("caption_extension", KeyMeaning.ONE_VALUE, SD, _CAPTIONS, (".txt", ".caption", ".kohya")),
+    Key("caption_extention", KeyMeaning.ONE_VALUE, SD, _CAPTIONS, (".txt", ".caption", ".kohya")),
     # Of Flux, Stable Diffusion 3, Lumina, HunyuanImage and Anima: a path says that it is trained.
     *_other_model(
         SD,

@@ -179,10 +179,11 @@ def image_details(
                 caption.tags if caption is not None else (), facts.in_order, strict=True
             )
         ],
+        "sentences": list(caption.sentences) if caption is not None else [],
         "other_tags": _other_tags(image, context.vocabulary),
         "tagger": None
         if by_tagger is None
-        else {"caption": by_tagger.text(), **_difference(image, by_tagger, caption)},
+        else {"caption": _tags_text(by_tagger), **_difference(image, by_tagger, caption)},
         "near_duplicates": list(near_duplicates),
     }
 
@@ -292,6 +293,11 @@ def _conflict(difference: CaptionDifference, dataset: ReviewDataset) -> Json:
         "hash": "" if image is None else image.hash,
         **tags,
     }
+
+
+def _tags_text(caption: Caption) -> str:
+    """Return the text of a caption without its sentences, which no tagger writes."""
+    return ", ".join(caption.tags) if caption.sentences else caption.text()
 
 
 def _text(caption: Caption | None) -> str | None:

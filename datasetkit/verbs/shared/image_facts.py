@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasetkit.captions import tokens
 from datasetkit.captions.caption import forms_of
-from datasetkit.captions.predicates import folded
+from datasetkit.captions.predicates import caption_form, folded
 from datasetkit.core.records import Caption, ImageRecord
 
 
@@ -55,7 +55,9 @@ class ImageFacts:
 
     @cached_property
     def text(self) -> str:
-        return ", ".join(self.in_order)
+        caption = self.record.caption
+        sentences = () if caption is None else map(caption_form, caption.sentences)
+        return ", ".join((*self.in_order, *sentences))
 
     @cached_property
     def name(self) -> str:

@@ -81,6 +81,8 @@ export interface Image {
   /** The known trigger of the image's folder. */
   readonly trigger: readonly string[];
   readonly tags: readonly ScoredTag[];
+  /** What the caption has besides tags, where the dataset has captions of sentences. */
+  readonly sentences: readonly string[];
   /** Tags with a good score that the caption does not have. */
   readonly other_tags: readonly ScoredTag[];
   readonly tagger: {

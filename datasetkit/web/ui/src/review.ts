@@ -573,25 +573,39 @@ export class Review {
 
   /** Append tags to a caption, as it is after the edits before this one. */
   addTags(id: number, tags: readonly string[]): Promise<boolean> {
-    return this.editText(id, ({ caption }) => formatTags(caption ? [caption, ...tags] : tags));
+    return this.editText(id, ({ caption }) => formatTags(caption ? [caption, ...tags] : tags), {
+      add: tags,
+    });
   }
 
   removeTagFromImage(id: number, tag: string): Promise<boolean> {
-    return this.editText(id, ({ caption, tags }) =>
-      withoutTag(
-        caption ?? "",
-        tags.map((row) => row.tag),
-        tag,
-      ),
+    return this.editText(
+      id,
+      ({ caption, tags }) =>
+        withoutTag(
+          caption ?? "",
+          tags.map((row) => row.tag),
+          tag,
+        ),
+      { remove: [tag] },
     );
   }
 
-  private editText(id: number, edit: (image: Image) => string): Promise<boolean> {
+  /** Edit the text of a caption. One with sentences is not taken apart here: the server applies
+   * the operation to its tags.
+   */
+  private editText(
+    id: number,
+    edit: (image: Image) => string,
+    operation: Operation,
+  ): Promise<boolean> {
     return this.enqueue(async (version) => {
       const loaded = this.state.image;
       const isCurrent = loaded?.id === id && loaded.version === this.state.version;
       const image = isCurrent ? loaded : await this.api.image(id);
-      return this.api.caption(version, id, image.hash, edit(image));
+      return image.sentences.length
+        ? this.api.apply(version, { in: "ids", ids: [id] }, operation)
+        : this.api.caption(version, id, image.hash, edit(image));
     }, id);
   }
 

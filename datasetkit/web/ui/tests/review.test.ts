@@ -78,6 +78,7 @@ function image(id: number, caption: string, version = 1): Image {
     edited: false,
     trigger: ["sylvie"],
     tags,
+    sentences: [],
     other_tags: [],
     tagger: null,
     near_duplicates: [],
@@ -299,6 +300,23 @@ describe("edits", () => {
       [1, "hash of a, b", "a, b, c"],
       [1, "hash of a, b, c", "b, c"],
     ]);
+  });
+
+  test("a caption with sentences is not taken apart: the server changes its tags", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)), {
+      image: (id) =>
+        Promise.resolve({
+          ...image(id, "a, b"),
+          caption: "a, b\nA girl, asleep.",
+          sentences: ["A girl, asleep."],
+        }),
+    });
+    const review = await started(api);
+    await review.loadImage(1);
+    await Promise.all([review.addTags(1, ["c"]), review.removeTagFromImage(1, "a")]);
+    const scope = { in: "ids", ids: [1] };
+    expect(sent.map(({ operation }) => operation)).toEqual([{ add: ["c"] }, { remove: ["a"] }]);
+    expect(sent.map((edit) => edit.scope)).toEqual([scope, scope]);
   });
 
   test("an edit that finishes does not close the text field", async () => {

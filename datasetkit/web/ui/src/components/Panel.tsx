@@ -34,6 +34,7 @@ function Facts({ image }: { readonly image: Image }) {
   const facts = [
     `${image.w} × ${image.h}`,
     plural(image.tags.length, "tag"),
+    ...(image.sentences.length ? [plural(image.sentences.length, "sentence")] : []),
     plural(image.tokens, "token"),
     ...(image.repeats === null ? [] : [`${image.concept} × ${image.repeats}`]),
   ];
@@ -96,6 +97,7 @@ function Caption({ id, image }: CaptionProps) {
         <ImageTags
           image={id}
           tags={image.tags}
+          sentences={image.sentences}
           remove={(tag) => void review.removeTagFromImage(id, tag)}
           readOnly={readOnly}
         />
@@ -200,7 +202,7 @@ function EditText({ image, save, cancel }: EditTextProps) {
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "Escape") cancel();
-    else if (event.key === "Enter") submit();
+    else if (event.key === "Enter" && !event.shiftKey) submit();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -232,11 +234,12 @@ function EditText({ image, save, cancel }: EditTextProps) {
 interface ImageTagsProps {
   readonly image: number;
   readonly tags: readonly ScoredTag[];
+  readonly sentences: readonly string[];
   readonly remove: (tag: string) => void;
   readonly readOnly: boolean;
 }
 
-function ImageTags({ image, tags, remove, readOnly }: ImageTagsProps) {
+function ImageTags({ image, tags, sentences, remove, readOnly }: ImageTagsProps) {
   const [cursor, setCursor] = useState(0);
   const active = Math.min(cursor, tags.length - 1);
   // The same list shows the next image, so that it keeps the focus.
@@ -260,7 +263,7 @@ function ImageTags({ image, tags, remove, readOnly }: ImageTagsProps) {
     event.preventDefault();
     event.stopPropagation();
   };
-  return (
+  const list = (
     <div
       id="image-tags"
       className="image-tags"
@@ -272,7 +275,7 @@ function ImageTags({ image, tags, remove, readOnly }: ImageTagsProps) {
     >
       {tags.length === 0 ? (
         <p className="muted no-tags" role="option" aria-selected="false">
-          No caption yet.
+          {sentences.length ? "No tags." : "No caption yet."}
         </p>
       ) : null}
       {tags.map((tag, row) => (
@@ -306,6 +309,18 @@ function ImageTags({ image, tags, remove, readOnly }: ImageTagsProps) {
         </div>
       ))}
     </div>
+  );
+  return (
+    <>
+      {list}
+      {sentences.length ? (
+        <section className="sentences" aria-label="Sentences of this image" tabIndex={0}>
+          {sentences.map((sentence, row) => (
+            <p key={row}>{sentence}</p>
+          ))}
+        </section>
+      ) : null}
+    </>
   );
 }
 
