@@ -89,6 +89,26 @@ def test_another_vae_resolution_or_precision_is_another_key(vae, plan, model, da
     assert len(keys) == 6
 
 
+@pytest.mark.parametrize("kind", ["lora", "link", "folder"])
+def test_a_file_that_is_no_cache_of_latents_is_not_replaced(vae, plan, tmp_path, kind):
+    path = tmp_path / "latents.safetensors"
+    other = tmp_path / "other.safetensors"
+    save_file({"a.lora_up.weight": torch.ones(2)}, other, metadata={"ss_seed": "1"})
+    if kind == "lora":
+        other.rename(path)
+    elif kind == "link":
+        path.symlink_to(other)
+    else:
+        path.mkdir()
+    before = path.read_bytes() if path.is_file() else None
+    reporter, used = Heard(), encoder(vae)
+    used.read(path, reporter)
+    used.fill(plan.images)
+    used.write(path)
+    assert "does not replace it" in reporter.warnings[0] and path.is_symlink() == (kind == "link")
+    assert before == (path.read_bytes() if path.is_file() else None)
+
+
 @pytest.mark.parametrize("damage", ["cut short", "one flipped value", "nonsense"])
 def test_damaged_latents_are_encoded_again_with_a_warning(vae, plan, tmp_path, damage):
     path = tmp_path / "latents.safetensors"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ class Encoder:
     encode: Callable[[Any, Tensor], tuple[Tensor, Tensor]] = autoencoders.moments
     _latents: dict[str, Moments] = field(default_factory=dict)
     _fingerprint: str = ""
+    _foreign: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._fingerprint = fingerprint(self.vae)
@@ -121,14 +123,23 @@ class Encoder:
 
     def read(self, path: Path, reporter: Reporter = SILENT) -> None:
         """Load latents from a file; damaged ones are skipped with a warning and encoded again."""
-        if path.is_file():
+        if _is_foreign(path):
+            self._foreign.add(path)
+            reporter.warn(
+                f"dsk did not write {display(path)}, and does not replace it: latents are not kept"
+            )
+        elif path.is_file():
             latents, problem = _read(path)
             self._latents.update(latents)
             if problem:
                 reporter.warn(f"{display(path)} {problem}; the missing ones are encoded again")
 
     def write(self, path: Path) -> None:
-        """Write all latents to one file, completely or not at all. Raises StorageError."""
+        """Write all latents to one file, completely or not at all; over a file that
+        is not of dsk, none. Raises StorageError.
+        """
+        if path in self._foreign:
+            return
         tensors = {
             f"{key}.{name}": getattr(m, name)
             for key, m in self._latents.items()
@@ -137,6 +148,22 @@ class Encoder:
         sums = {key: _checksum(m) for key, m in self._latents.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, safetensors_bytes(tensors, sums))
+
+
+def _is_foreign(path: Path) -> bool:
+    """Tell whether something else than a file of latents has its name, also a folder. A file that
+    cannot be read was one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return os.path.lexists(path)
+    try:
+        with safe_open(path, "pt") as file:
+            keys = {name.rpartition(".")[0] for name in file.keys()}  # noqa: SIM118 - no mapping
+            return set(file.metadata() or {}) != keys
+    except (SafetensorError, OSError):
+        return False
 
 
 def _read(path: Path) -> tuple[dict[str, Moments], str]:
