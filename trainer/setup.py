@@ -37,20 +37,23 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
     return tuple(part for part, rate in rates.items() if rate > 0)
 
 
-def load_parts(options: TrainOptions, reporter: Reporter = SILENT) -> Parts:
+def load_parts(options: TrainOptions, reporter: Reporter = SILENT, *, trains: bool = True) -> Parts:
     """Load the base model of any family. Raises ModelFileError, and ConfigError for options that
-    contradict it.
+    contradict it. trains: it is loaded to be trained, not to generate images alone.
 
     It is loaded in the precision of the training, because Stable Diffusion XL would take twice the
     memory in float32.
     """
     source = find(options.pretrained_model_name_or_path, options.revision)
     model = detect(source)
+    if trains:
+        option_checks.check(options, model)
     prediction = option_checks.prediction_type(options, model)
     return registry.family(model.family).load(
         str(source),
         revision="",
         vae=options.vae,
+        folder=find(options.base_folder) if options.base_folder else None,
         prediction=prediction,
         dtype=torch.float32
         if options.reads_float32()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _NAMED = 3
 _NOTABLE = 0.1  # of the time of the steps: time beside them is shown from this share on
-_PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
+_PREDICTED = {"epsilon": "noise", "v_prediction": "velocity", "flow": "velocity (flow)"}
 
 
 def plan(result: PlanTrainingResult, dry_run: bool) -> None:

@@ -86,6 +86,20 @@ class TrainOptions(CheckedOptions):
         path="model",
         section=MODEL,
     )
+    base_folder: str = option(
+        "",
+        "The folder in diffusers' layout, or the name on the hub with its `@commit`, that has the "
+        "text encoder, the tokenizer and the VAE of a base model that is a transformer alone.",
+        change="the base is a single file of a transformer",
+        shown="none",
+        path="model",
+    )
+    base_is_distilled: bool = option(
+        False,
+        "Train on a base that is distilled to few steps.",
+        change="you know that its results drift: a LoRA that is trained on the undistilled base "
+        "works with both",
+    )
     v_parameterization: bool | None = option(
         None,
         "The model predicts the velocity and not the noise.",
@@ -926,6 +940,83 @@ class TrainOptions(CheckedOptions):
         range=(1, 1000),
         section=TRAINING,
     )
+    # ---- Flow matching
+    timestep_sampling: (
+        Literal[
+            "sigma",
+            "uniform",
+            "sigmoid",
+            "shift",
+            "flux_shift",
+            "flux2_shift",
+            "qwen_shift",
+            "krea2_shift",
+        ]
+        | None
+    ) = option(
+        None,
+        "How the times of a flow model are drawn: `sigma` by weighting_scheme and shift, "
+        "`uniform`, `sigmoid` (logit-normal), `shift` (logit-normal and shift), or logit-normal "
+        "with a shift that grows with the image, `flux_shift` and others.",
+        group="Flow matching",
+        change="never at first: each family has the sampling that its other trainers use",
+        shown="the family's",
+        see="train.md#flow-models",
+    )
+    discrete_flow_shift: float | None = option(
+        None,
+        "The shift of `shift` and `sigma`: above 1 more times are near noise.",
+        change="forms are learned too slowly (raise it) or details are (lower it)",
+        shown="the family's",
+        range=(0.01, 100),
+    )
+    sigmoid_scale: float | None = option(
+        None,
+        "The width of the logit-normal density; small values stay near the middle.",
+        change="rarely",
+        shown="the family's, mostly 1",
+        range=(0.01, 100),
+    )
+    weighting_scheme: Literal["none", "logit_normal", "mode", "sigma_sqrt", "cosmap"] = option(
+        "none",
+        "With `sigma`, the density `logit_normal` or `mode`; `sigma_sqrt` and `cosmap` weight the "
+        "loss by the time.",
+        change="never: the trainers of every family use `none`",
+    )
+    logit_mean: float = option(
+        0.0,
+        "The mean of `logit_normal` before the logistic function.",
+        change="rarely",
+        range=(-10, 10),
+        needs="weighting_scheme",
+    )
+    logit_std: float = option(
+        1.0,
+        "The deviation of `logit_normal` before the logistic function.",
+        change="rarely",
+        range=(0.01, 100),
+        needs="weighting_scheme",
+    )
+    mode_scale: float = option(
+        1.29,
+        "How far `mode` goes towards the middle.",
+        change="rarely",
+        range=(-1, 1.75),
+        needs="weighting_scheme",
+    )
+    model_prediction_type: Literal["raw"] = option(
+        "raw",
+        "The loss compares velocities; the other types of sd-scripts change the prediction and not "
+        "the target.",
+        change="never",
+    )
+    guidance_scale: float | None = option(
+        None,
+        "The guidance that a model with distilled guidance is given in training.",
+        change="never: each family has that of its other trainers",
+        shown="the family's",
+        range=(0, 100),
+    )
     # ---- Precision and memory
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = option(
         "auto",
@@ -993,9 +1084,10 @@ class TrainOptions(CheckedOptions):
         sd_default="float",
     )
     # ---- Saving
-    lora_format: Literal["kohya", "diffusers", "both"] = option(
-        "kohya",
-        "kohya's keys, diffusers' keys (for diffusers alone), or a file of each.",
+    lora_format: Literal["auto", "kohya", "diffusers", "comfy", "both"] = option(
+        "auto",
+        "The names of the LoRA's tensors: `auto` are those that load everywhere (kohya's for "
+        "Stable Diffusion), `diffusers` are for diffusers alone, `both` writes a file of each.",
         group="Saving",
         change="you load it with diffusers, and Stable Diffusion 2 or different alphas need it",
         applies="on resume",
@@ -1269,7 +1361,7 @@ class TrainOptions(CheckedOptions):
                 f"{self._int8_option()} keeps them in 8 bits"
             )
             raise ConfigError(message, hint="remove one of them")
-        if self.lora_format != "kohya" and (args.dora or args.algo != "lora"):
+        if self.lora_format in ("diffusers", "both") and (args.dora or args.algo != "lora"):
             what = "DoRA of the input axis" if args.dora else args.algo
             message = f"lora_format = {self.lora_format!r}: diffusers has no loader for {what}"
             raise ConfigError(

@@ -353,7 +353,7 @@ def test_every_key_of_the_table_is_silent_where_it_is_off():
 @pytest.mark.parametrize("table", [keys.FLAT, keys.PRESET, keys.EASY_SCRIPTS, keys.LORA_SCRIPTS])
 def test_no_key_of_the_table_is_an_option(table):
     options = {d.name for d in declared(TrainOptions)}
-    assert {name for name in table if name in options} <= {"prior_loss_weight"}
+    assert {name for name in table if name in options} <= {"prior_loss_weight"} | keys.FLOW
 
 
 def test_not_needed_and_not_supported_exclude_each_other():
@@ -368,7 +368,9 @@ def test_not_needed_and_not_supported_exclude_each_other():
 
 SUBSET = '[[datasets.subsets]]\nimage_dir = "img/2_sks"\n'
 OF_THE_RUN = [
-    d.name for d in declared(TrainOptions) if d.about.level == "run" and not d.name.startswith("va")
+    d.name
+    for d in declared(TrainOptions)
+    if d.about.level == "run" and not d.name.startswith("va") and d.name not in keys.FLOW
 ]
 
 

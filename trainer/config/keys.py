@@ -110,6 +110,14 @@ _MERGE_FIRST = "merge it into the base model first"
 _SEVERAL_GPUS = "python -m trainer.launch trains on several GPUs"
 _REPEATS = "num_repeats, or the number at the front of a folder's name, says it"
 OTHER_MODEL: Final = "Stable Diffusion 1, 2 and XL are trained; the key is of another model"
+# Options of flow models. Files of other trainers hold them for a model of any family, so they are
+# not taken over from there.
+FLOW: Final = frozenset(
+    (
+        "timestep_sampling", "discrete_flow_shift", "sigmoid_scale", "weighting_scheme",
+        "logit_mean", "logit_std", "mode_scale", "model_prediction_type", "guidance_scale",
+    )
+)  # fmt: skip
 _FAMILY = "the family is read from the model's files"
 _CAPTIONS = "an image with neither has the name of its folder as caption"
 _UI = "of the program's window"

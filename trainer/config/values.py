@@ -15,7 +15,7 @@ from datasetkit.options.network_args import OF_LYCORIS
 from datasetkit.options.networks import LYCORIS
 from datasetkit.options.train import TrainOptions
 from trainer.config.findings import Findings, shown
-from trainer.config.keys import TABLE, ZERO_IS_UNSET, Key, KeyMeaning, is_off
+from trainer.config.keys import FLOW, TABLE, ZERO_IS_UNSET, Key, KeyMeaning, is_off
 
 FOLDERS: Final = ("train_data_dir", "reg_data_dir", "dataset_config")
 _OPTIONS: Final = {d.name: d for d in declared(TrainOptions)}
@@ -35,7 +35,7 @@ VALIDATION: Final = frozenset(("validation_split", "validation_seed"))
 _INHERITED: Final = OF_SUBSET | {"num_repeats", "class_tokens", "custom_attributes"}
 # Where a key stands -> the keys that may stand there, besides those of the table.
 LEVELS: Final[Mapping[str, frozenset[str]]] = {
-    "config.toml": frozenset(_OPTIONS),
+    "config.toml": frozenset(_OPTIONS) - FLOW,
     "[general]": _INHERITED | OF_DATASET | VALIDATION | {"batch_size", "conditioning_data_dir"},
     "[[datasets]]": _INHERITED | OF_DATASET | VALIDATION | {"batch_size", "conditioning_data_dir"},
     "[[datasets.subsets]]": _INHERITED | {"image_dir", "is_reg", "conditioning_data_dir"},

@@ -70,6 +70,7 @@ _TOKENIZERS: Final = {"text_encoder": "tokenizer", CONDITIONER: "t5_tokenizer"}
 
 block = dit_family.block
 convolutions, unreachable = dit_family.convolutions, dit_family.unreachable
+network_problem = dit_family.network_problem
 moments, decode = autoencoders.moments_of_frame, autoencoders.decode_frame
 normalise, denormalise = autoencoders.standardised, autoencoders.destandardised
 export = partial(dit_family.export, exports=dit_exports.ANIMA)
@@ -104,12 +105,21 @@ def metadata_names(prediction: Predicts) -> FamilyNames:
 
 
 def load(
-    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
-    dtype: torch.dtype | None = None, reporter: Reporter = SILENT,
+    base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
+    prediction: Predicts | None = None, dtype: torch.dtype | None = None,
+    reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `dit_family.load`."""
     parts = dit_family.load(
-        NAME, _KINDS, _TOKENIZERS, base, revision=revision, vae=vae, dtype=dtype, reporter=reporter
+        NAME,
+        _KINDS,
+        _TOKENIZERS,
+        base,
+        revision=revision,
+        vae=vae,
+        folder=folder,
+        dtype=dtype,
+        reporter=reporter,
     )
     # diffusers resizes the mask with torchvision; `predict` appends the channel itself.
     parts.denoiser.register_to_config(concat_padding_mask=False)

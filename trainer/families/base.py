@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from datasetkit.core.progress import SILENT, Reporter
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from datasetkit.options.networks import NetworkArgs
     from datasetkit.options.train import TrainOptions
     from trainer.networks.layers import Layer
     from trainer.networks.network import Lora
@@ -212,11 +213,13 @@ class Signs:
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the files of a model state. prediction: None if they state none. distilled: the base to
-    train on instead, for a model that is distilled to few steps; "" for other models.
+    train on instead, for a model that is distilled to few steps; "" for other models. note: for the
+    plan, of what the files do not state.
     """
 
     prediction: Predicts | None = None
     distilled: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +245,15 @@ class FlowDefaults:
     """How a family that matches flows draws its times, unless the options say otherwise.
 
     sampling, shift, scale: the defaults of `timestep_sampling`, `discrete_flow_shift` and
-    `sigmoid_scale`. preview: `timestep_sampling` whose shift preview images are generated with;
-    "" for the same.
+    `sigmoid_scale`. preview: the shift of preview images of a model without a scheduler's config: a
+    `timestep_sampling` that shifts by resolution, `shift` for the number, or `flux2` for the rule
+    that counts the steps, which is taken in any case.
     """
 
     sampling: str
     shift: float | None = None
     scale: float = 1.0
-    preview: str = ""
+    preview: str = "shift"
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +376,9 @@ class Family(Protocol):
     def remarks(self, options: TrainOptions) -> Sequence[str]:
         """Return warnings about options that have little or another effect in this family."""
 
+    def network_problem(self, args: NetworkArgs) -> str:
+        """Return why a network cannot be trained on this family; "" if it can."""
+
     def metadata_names(self, prediction: Predicts) -> FamilyNames:
         """Return the family's names in LoRA metadata."""
 
@@ -383,12 +390,14 @@ class Family(Protocol):
         *,
         revision: str,
         vae: str,
+        folder: Path | None = None,
         prediction: Predicts | None,
         dtype: torch.dtype,
         reporter: Reporter = SILENT,
     ) -> Parts:
-        """Load a model from a file, a folder or the hub. prediction: what to train it to predict,
-        if known. dtype: of all parts but the VAE, which is loaded in float32.
+        """Load a model from a file, a folder or the hub. folder: with the other parts of a model
+        that is a denoiser alone. prediction: what to train it to predict, if known. dtype: of all
+        parts but the VAE, which is loaded in float32.
         """
 
     def targets(self, parts: Parts, part: Part) -> dict[str, str]:
@@ -413,7 +422,8 @@ class Family(Protocol):
         """Return the denoiser's prediction, of the shape of `noisy`.
 
         times: timesteps 0..999 (int64) of ddpm, sigmas 0..1 (float32) of flow; a scalar or one per
-        sample. Packing, position ids and signs are the family's own matter.
+        sample. Packing, position ids and the model's own direction of time are
+        the family's own matter.
         """
 
     # ---- latents
@@ -451,6 +461,13 @@ class Family(Protocol):
 
     def reload(self, path: Path, plain: Parts, trained: Sequence[Part], adapter: str) -> None:
         """Load a LoRA file into a model without one, with diffusers' own loader."""
+
+
+def formats(family: Family, asked: str) -> tuple[LoraFormat, ...]:
+    """Return the formats that a LoRA is saved in. asked: `lora_format` of the options."""
+    if asked == "auto":
+        return family.FORMATS[:1]
+    return family.FORMATS[:2] if asked == "both" else (cast(LoraFormat, asked),)
 
 
 def rates(family: Family, options: TrainOptions) -> dict[Part, float]:

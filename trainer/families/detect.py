@@ -39,15 +39,21 @@ _OTHER_KEYS: Final[Mapping[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class DetectedModel:
-    """A model's family. prediction, distilled: as in `ModelFacts`."""
+    """A model's family. The rest as in `ModelFacts`."""
 
     family: FamilyName
     prediction: Predicts | None = None
     distilled: str = ""
+    note: str = ""
 
     @property
     def title(self) -> str:
         return registry.family(self.family).TITLE
+
+    @property
+    def saves_kohya(self) -> bool:
+        """Tell whether kohya's keys are the family's first format."""
+        return registry.family(self.family).FORMATS[0] == "kohya"
 
 
 def detect(source: Path) -> DetectedModel:
@@ -56,7 +62,7 @@ def detect(source: Path) -> DetectedModel:
     """
     family = _of_folder(source) if source.is_dir() else _of_file(source)
     facts = family.inspect(source)
-    return DetectedModel(family.NAME, facts.prediction, facts.distilled)
+    return DetectedModel(family.NAME, facts.prediction, facts.distilled, facts.note)
 
 
 def _of_folder(folder: Path) -> Family:

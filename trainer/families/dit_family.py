@@ -10,17 +10,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from datasetkit.core.errors import ModelFileError
-from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.families import dit_names
 from trainer.families.base import LoraFormat, Part, Parts
+from trainer.families.model_files import transformer_alone
 from trainer.lora_files.dit_exports import DitExports
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from datasetkit.options.networks import NetworkArgs
     from trainer.networks.network import Lora
 
 DENOISER: Final[Part] = "transformer"
@@ -45,6 +45,9 @@ REFUSES: Final[Mapping[str, str]] = {
     "adaptive_noise_scale": _BRIGHTNESS,
     "multires_noise_iterations": _BRIGHTNESS,
     "clip_skip": _LAYER,
+    "max_token_length": "it reads longer captions in any case",
+    "text_encoder_lr": "its text encoder is not trained",
+    "network_train_text_encoder_only": "its text encoder is not trained",
     "weighted_captions": "weights in brackets are known to CLIP's text encoders only",
 }
 
@@ -74,14 +77,14 @@ def token_counter(source: Path, folder: str = "tokenizer") -> Callable[[str], in
     return lambda caption: len(tokenizer()(caption).input_ids)
 
 
-def padded_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:
-    """Return the token ids of captions, [captions, length], cut off and padded to a length."""
-    tokens = tokenizer(
-        list(captions), padding="max_length", max_length=length, truncation=True,
-        return_tensors="pt",
-    )  # fmt: skip
-    ids: Tensor = tokens.input_ids
-    return ids
+def network_problem(args: NetworkArgs) -> str:
+    """Return why a network cannot be trained on a transformer; "" if it can."""
+    if args.algo != "lora" or args.dora:
+        name = "DoRA" if args.algo == "lora" else args.title
+        return f"{name} is not trained on transformers: no names that other programs read are known"
+    if args.convolutions:
+        return "a transformer has no convolutional blocks for conv_dim"
+    return ""
 
 
 def load(
@@ -92,10 +95,12 @@ def load(
     *,
     revision: str = "",
     vae: str = "",
+    folder: Path | None = None,
     dtype: torch.dtype | None = None,
     reporter: Reporter = SILENT,
 ) -> Parts:
-    """Load a diffusers folder, frozen, on the CPU. Raises ModelFileError, ConfigError.
+    """Load a diffusers folder, or a transformer's file and the other parts from `folder`, frozen,
+    on the CPU. Raises ModelFileError, ConfigError.
 
     kinds: the class of each part, of diffusers or transformers; all but the transformer and the VAE
     are encoders. tokenizers: encoder -> its tokenizer's folder. vae: a folder with another VAE of
@@ -103,23 +108,29 @@ def load(
     """
     import torch
 
-    from trainer.families.dit_files import VAE, load_parts
+    from trainer.families.dit_files import VAE, load_parts, load_transformer
     from trainer.families.source import find
 
     source = find(base, revision)
-    if not source.is_dir():
-        raise ModelFileError(
-            f"{display(source)} is a transformer alone, without text encoder and VAE",
-            hint="name a diffusers folder of the model",
-        )
+    is_file = not source.is_dir()
+    if is_file and folder is None:
+        raise transformer_alone(source)
     chosen = dtype or torch.float32
+    from_folder = {part: kind for part, kind in kinds.items() if not is_file or part != DENOISER}
     models, loaded = load_parts(
-        source, kinds, list(tokenizers.values()), dtype=chosen, reporter=reporter
+        folder if is_file and folder else source,
+        from_folder,
+        list(tokenizers.values()),
+        dtype=chosen,
+        reporter=reporter,
     )
+    if is_file and folder:
+        reporter.phase(f"loading the base model: {source.name}")
+        models[DENOISER] = load_transformer(source, kinds[DENOISER], folder, chosen)
     if vae:
         path = find(vae)
-        folder = path.parent if path.name == VAE else path
-        models |= load_parts(folder, {VAE: kinds[VAE]}, [], dtype=chosen, reporter=reporter)[0]
+        other = path.parent if path.name == VAE else path
+        models |= load_parts(other, {VAE: kinds[VAE]}, [], dtype=chosen, reporter=reporter)[0]
     return Parts(
         models[DENOISER],
         models[VAE],

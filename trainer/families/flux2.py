@@ -67,6 +67,7 @@ _LARGE_LAYERS: Final = 8  # double blocks of klein 9B; 4B has 5
 
 block = dit_family.block
 convolutions, unreachable = dit_family.convolutions, dit_family.unreachable
+network_problem = dit_family.network_problem
 moments, decode = autoencoders.moments, autoencoders.decode
 token_counter: Callable[[Path], Callable[[str], int]] = dit_family.token_counter
 export = partial(dit_family.export, exports=dit_exports.FLUX2)
@@ -103,13 +104,16 @@ def metadata_names(prediction: Predicts) -> FamilyNames:
 
 
 def load(
-    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
-    dtype: torch.dtype | None = None, reporter: Reporter = SILENT,
+    base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
+    prediction: Predicts | None = None, dtype: torch.dtype | None = None,
+    reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `dit_family.load`."""
     from trainer.families.source import find
 
-    encoder = read_json(find(base, revision) / "text_encoder" / "config.json") or {}
+    source = find(base, revision)
+    others = source if source.is_dir() or folder is None else folder
+    encoder = read_json(others / "text_encoder" / "config.json") or {}
     is_dev = encoder.get("model_type") == _DEV
     kinds = {
         "transformer": "Flux2Transformer2DModel",
@@ -117,8 +121,8 @@ def load(
         "vae": "AutoencoderKLFlux2",
     }
     return dit_family.load(
-        NAME, kinds, {"text_encoder": "tokenizer"}, base, revision=revision, vae=vae, dtype=dtype,
-        reporter=reporter,
+        NAME, kinds, {"text_encoder": "tokenizer"}, base, revision=revision, vae=vae, folder=folder,
+        dtype=dtype,        reporter=reporter,
     )  # fmt: skip
 
 

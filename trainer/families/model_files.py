@@ -103,6 +103,15 @@ def parts_hint(parts: Sequence[Part]) -> str:
     return f"it needs {', '.join(most)} and {last}, each with config.json and .safetensors"
 
 
+def transformer_alone(path: Path) -> ModelFileError:
+    """Return the error for a transformer's file without the folder of the other parts."""
+    return ModelFileError(
+        f"{display(path)} is a transformer alone: its text encoder and its VAE are missing",
+        hint="name in `base_folder` of [train] a diffusers folder of the same model, or its name "
+        "on the hub with its @commit",
+    )
+
+
 def _require_uncut(path: Path) -> None:
     try:
         safetensors_header.require_whole(path)

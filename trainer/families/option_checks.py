@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import Final
+
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.train import TrainOptions
 from trainer.families import registry, source
-from trainer.families.base import FamilyName, Predicts
+from trainer.families.base import FamilyName, Predicts, formats
 from trainer.families.detect import DetectedModel, detect
+
+_DEFAULTS: Final = {f.name: f.default for f in fields(TrainOptions)}
 
 
 def detect_base(options: TrainOptions) -> DetectedModel | None:
@@ -20,7 +25,45 @@ def detect_base(options: TrainOptions) -> DetectedModel | None:
     if path is None or not (path.is_dir() or path.suffix.lower() == ".safetensors"):
         return None
     model = detect(path)
-    return DetectedModel(model.family, prediction_type(options, model))
+    check(options, model)
+    return replace(model, prediction=prediction_type(options, model))
+
+
+def check(options: TrainOptions, model: DetectedModel) -> None:
+    """Raise ConfigError for options that have no meaning in the model's family, and for a distilled
+    model.
+    """
+    family = registry.family(model.family)
+    for name, reason in family.REFUSES.items():
+        value = getattr(options, name)
+        if value and value != _DEFAULTS[name]:
+            raise ConfigError(
+                f"{name} = {_toml(value)} has no meaning for {model.title}: {reason}",
+                hint=f"remove {name}",
+            )
+    if problem := family.network_problem(options.network()):
+        raise ConfigError(problem, hint='set network_module = "networks.lora"')
+    unknown = [form for form in formats(family, options.lora_format) if form not in family.FORMATS]
+    if unknown:
+        raise ConfigError(
+            f"lora_format = {unknown[0]!r} is not a format of {model.title}",
+            hint=f'set "auto", or one of {", ".join(family.FORMATS)}',
+        )
+    for rules in options.all_bucket_rules():
+        lengths = [rules.step] if rules.enabled else [*rules.resolution]
+        if any(length % family.DIVISOR for length in lengths):
+            name = "bucket_reso_steps" if rules.enabled else "resolution"
+            raise ConfigError(
+                f"{name} = {_toml(getattr(options, name))}: the sides of an image are "
+                f"multiples of {family.DIVISOR} in {model.title}",
+                hint=f"set a multiple of {family.DIVISOR}",
+            )
+    if model.distilled and not options.base_is_distilled:
+        raise ConfigError(
+            "the base model is distilled to few steps, and a LoRA trained on it drifts",
+            hint=f"train on {model.distilled}: its LoRA also works with this model; or set "
+            "base_is_distilled = true",
+        )
 
 
 def prediction_type(options: TrainOptions, model: DetectedModel) -> Predicts:
@@ -62,6 +105,13 @@ def prediction_type(options: TrainOptions, model: DetectedModel) -> Predicts:
 def remarks(options: TrainOptions, name: FamilyName) -> tuple[str, ...]:
     """Return warnings about options that have little or another effect in a family."""
     return tuple(registry.family(name).remarks(options))
+
+
+def _toml(value: object) -> str:
+    """Return a value as dsk.toml has it."""
+    if isinstance(value, bool):
+        return _word(value)
+    return f'"{value}"' if isinstance(value, str) else f"{value}"
 
 
 def _word(value: bool | None) -> str:

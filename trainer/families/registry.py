@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.families import sd, sd2, sdxl
+from trainer.families import anima, flux2, sd, sd2, sdxl
 from trainer.families.base import Family, FamilyName
 
-# In the order in which a model's files are compared with their signs.
+# In the order in which a model's files are compared with them.
 _MODULES: Final[tuple[Family, ...]] = (
     sdxl,
     sd2,
     sd,
+    anima,
+    flux2,
 )
 FAMILIES: Final[Mapping[FamilyName, Family]] = {module.NAME: module for module in _MODULES}
 # Assumed for a model whose files are not on this machine.
@@ -25,5 +27,5 @@ def family(name: FamilyName) -> Family:
 
 
 def families() -> tuple[Family, ...]:
-    """Return all families, in the order in which their signs are compared."""
+    """Return all families, in the order in which a model's files are compared with them."""
     return _MODULES

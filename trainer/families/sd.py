@@ -62,6 +62,7 @@ _TEXT_NAMES: Final = {"text_encoder": "lora_te"}
 
 # The functions that all UNets have in common.
 inspect = unet_family.inspect
+network_problem = unet_family.network_problem
 token_counter = unet_family.token_counter
 moments, decode = autoencoders.moments, autoencoders.decode
 latent_shape = autoencoders.latent_shape
@@ -95,8 +96,8 @@ def remarks(options: TrainOptions) -> Sequence[str]:
 
 
 def load(
-    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
-    dtype: torch.dtype | None = None, configs: Path = CONFIGS,
+    base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
+    prediction: Predicts | None = None, dtype: torch.dtype | None = None, configs: Path = CONFIGS,
     reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""

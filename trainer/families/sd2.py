@@ -68,6 +68,7 @@ _TEXT_NAMES: Final = {"text_encoder": "lora_te"}
 
 # The functions that all UNets have in common.
 inspect = unet_family.inspect
+network_problem = unet_family.network_problem
 token_counter = unet_family.token_counter
 moments, decode = autoencoders.moments, autoencoders.decode
 latent_shape = autoencoders.latent_shape
@@ -93,8 +94,9 @@ def remarks(options: TrainOptions) -> Sequence[str]:
 
 
 def load(
-    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
-    dtype: torch.dtype | None = None, configs: Path | None = None,
+    base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
+    prediction: Predicts | None = None, dtype: torch.dtype | None = None,
+    configs: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from datasetkit.options.networks import NetworkArgs
     from trainer.networks.network import Lora
 
 UNET: Final = "UNet2DConditionModel"
@@ -31,7 +32,15 @@ VAE_PREFIX: Final = "first_stage_model."
 FILE_PARTS: Final[Mapping[Part, str]] = {"unet": UNET_PREFIX, "vae": VAE_PREFIX}
 REFINER: Final = "the refiner of Stable Diffusion XL"
 # Option -> why it has no meaning for a UNet.
-REFUSES: Final[Mapping[str, str]] = {}
+REFUSES: Final[Mapping[str, str]] = {
+    "base_folder": "its files have all parts",
+    "base_is_distilled": "no distilled model of it is known",
+    "guidance_scale": "its guidance is not distilled",
+    **dict.fromkeys(
+        ("timestep_sampling", "discrete_flow_shift", "sigmoid_scale", "weighting_scheme"),
+        "it is a diffusion model, whose timesteps are drawn evenly",
+    ),
+}
 _LATENT_CHANNELS: Final = 4  # inpainting and depth models have more UNet inputs
 _FIRST_CONVOLUTION: Final = "model.diffusion_model.input_blocks.0.0.weight"
 _CONVOLUTIONAL: Final = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")
@@ -122,6 +131,11 @@ def convolutions(parts: Parts, name: Callable[[str], str]) -> dict[str, str]:
         for path, module in parts.denoiser.named_modules()
         if _CONVOLUTIONAL.search(path) and isinstance(module, kinds)
     }
+
+
+def network_problem(args: NetworkArgs) -> str:
+    """Return no problem: every network can be trained."""
+    return ""
 
 
 def token_counter(source: Path) -> Callable[[str], int]:

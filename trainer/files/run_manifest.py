@@ -14,10 +14,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, fold, read_regular, write_atomic
+from trainer.families.base import LoraFormat
 
 VERSION: Final = 1
 PREVIEWS: Final = "sample"  # the folder of preview images, which runs of all names share
@@ -29,12 +30,14 @@ _NOT_READ: Final = "set another output_name, or move it and the files of that ru
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
+# The ends of a LoRA file's name: the family's first format has no name.
+ENDINGS: Final = (".safetensors", *(f".{form}.safetensors" for form in get_args(LoraFormat)))
 # What a run puts behind the name of a file, if something that it did not write has the usual name.
 _MARK: Final = r"-[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
 # The kinds of files: what follows the run's name, with the place of the mark. A state is a folder.
 _NAMES: Final = {
-    "lora": r"(-[0-9]{6,}|-step[0-9]{8,}|-best)?{mark}(\.diffusers)?\.safetensors",
-    "failed lora": r"-failed-check{mark}(\.diffusers)?\.safetensors",
+    "lora": r"(-[0-9]{6,}|-step[0-9]{8,}|-best)?{mark}(\.(kohya|diffusers|comfy))?\.safetensors",
+    "failed lora": r"-failed-check{mark}(\.(kohya|diffusers|comfy))?\.safetensors",
     "state": r"-state-(pause-)?[0-9]{8,}{mark}",
     "metrics": r"-metrics{mark}\.jsonl",
     "loss plot": r"-loss{mark}\.png",
@@ -134,7 +137,7 @@ def give_equal_names(name: str, other: str, *, ignores_case: bool = False) -> bo
     return name == other or any(
         kind_of(first, f"{second}{ending}") is not None
         for first, second in ((name, other), (other, name))
-        for ending in (".safetensors", ".diffusers.safetensors")
+        for ending in ENDINGS
     )
 
 

@@ -15,6 +15,7 @@ from datasetkit.options.train import TrainOptions
 from trainer import finite
 from trainer.device import DTYPES
 from trainer.families.base import LoraFormat
+from trainer.families.base import formats as family_formats
 from trainer.files import lora, metadata, run_manifest
 from trainer.files.hashes import checkpoint_hashes
 from trainer.files.run_files import RunFiles
@@ -69,10 +70,7 @@ def _write(
 
 def formats(run: TrainingSetup) -> tuple[LoraFormat, ...]:
     """Return the formats that a run saves its LoRA in."""
-    asked = run.options.lora_format
-    if asked == "both":
-        return run.family.FORMATS[:2]
-    return (asked,)
+    return family_formats(run.family, run.options.lora_format)
 
 
 def suffix(run: TrainingSetup, form: LoraFormat) -> str:
@@ -93,11 +91,11 @@ def rename_failed(files: RunFiles) -> list[Path]:
     paths.
     """
     kept = []
-    for suffix in (".safetensors", ".diffusers.safetensors"):
-        current = files.path(files.name + suffix).name
+    for ending in run_manifest.ENDINGS:
+        current = files.path(files.name + ending).name
         final = next((f for f in files.listed("lora") if f.name == current), None)
         if final is not None:
-            name = f"{files.name}-failed-check{suffix}"
+            name = f"{files.name}-failed-check{ending}"
             kept.append(files.rename(final.name, replace(final, name=name, kind="failed lora")))
     return kept
 
@@ -114,8 +112,12 @@ def saved_steps(
     steps: dict[int, str] = {}
     for file in files:
         usual = run_manifest.unmarked(name, file.name)
-        epoch = re.fullmatch(re.escape(name) + r"-(\d{6})(\.diffusers)?\.safetensors", usual)
-        step = re.fullmatch(re.escape(name) + r"-step(\d{8})(\.diffusers)?\.safetensors", usual)
+        epoch = re.fullmatch(
+            re.escape(name) + r"-(\d{6})(\.(kohya|diffusers|comfy))?\.safetensors", usual
+        )
+        step = re.fullmatch(
+            re.escape(name) + r"-step(\d{8})(\.(kohya|diffusers|comfy))?\.safetensors", usual
+        )
         if epoch is not None and int(epoch[1]) in ends:
             steps[ends[int(epoch[1])]] = f"epoch {int(epoch[1])}"
         elif step is not None:
@@ -131,7 +133,9 @@ def prune(options: TrainOptions, files: RunFiles) -> None:
     ):
         if keep is None:
             continue
-        pattern = re.compile(re.escape(files.name) + number + r"(\.diffusers)?\.safetensors")
+        pattern = re.compile(
+            re.escape(files.name) + number + r"(\.(kohya|diffusers|comfy))?\.safetensors"
+        )
         usual = {f: run_manifest.unmarked(files.name, f.name) for f in files.listed("lora")}
         numbers = {f: int(m[1]) for f, name in usual.items() if (m := pattern.fullmatch(name))}
         kept = sorted(set(numbers.values()))[-keep:]

@@ -71,10 +71,13 @@ def load(options: TrainOptions, reporter: Reporter = SILENT) -> ImageGenerator:
     # Options that contradict the model would stop a training run, but do not matter here.
     if prediction is not None:
         v = prediction == "v_prediction"
+        stated = None if prediction == "flow" else v
         zero = options.zero_terminal_snr and v
-        options = replace(options, v_parameterization=v, zero_terminal_snr=zero, **_NO_LOSS_OPTIONS)
+        options = replace(
+            options, v_parameterization=stated, zero_terminal_snr=zero, **_NO_LOSS_OPTIONS
+        )
     parts = setup.load_parts(
-        replace(options, pretrained_model_name_or_path=str(source), revision="")
+        replace(options, pretrained_model_name_or_path=str(source), revision=""), trains=False
     )
     context, remark = device.select(options.mixed_precision)
     if remark:

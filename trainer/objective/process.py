@@ -6,18 +6,29 @@ A family names its process; a run asks it for times, noisy latents, targets, wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from datasetkit.options.train import TrainOptions
-from trainer.families.base import Family, Parts
-from trainer.objective import loss_weights, losses, noise, samplers
+from trainer.families.base import Family, FlowDefaults, Parts
+from trainer.families.model_files import read_json
+from trainer.objective import (
+    flow_sampler,
+    flow_times,
+    loss_weights,
+    losses,
+    noise,
+    samplers,
+)
+from trainer.objective.flow_times import ShiftByTokens, TimeSampling
 from trainer.objective.noise import add_noise
-from trainer.objective.noise_schedule import Prediction, alphas_of, snr
+from trainer.objective.noise_schedule import TIMESTEPS, Prediction, alphas_of, snr
 from trainer.objective.samplers import Sampler
 
 # Width and height of images, in pixels.
@@ -90,7 +101,102 @@ class Ddpm:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Flow matching (Lipman et al. 2022). sampling: of the run's times; schedule: of preview
+    images.
+    """
+
+    options: TrainOptions
+    sampling: TimeSampling
+    schedule: PreviewSchedule
+    prediction: str = "flow"
+
+    def draw(self, generators: Sequence[Generator], size: Size) -> Tensor:
+        return self.sampling.draw(generators, size)
+
+    def grid(self, count: int) -> Tensor:
+        low, high = self.sampling.low, self.sampling.high
+        shares = [(2 * n + 1) / (2 * count) for n in range(count)]
+        return torch.tensor([low + share * (high - low) for share in shares])
+
+    def mix(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        return flow_times.add_noise(latents, noise, times)
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        return flow_times.velocity(latents, noise)
+
+    def weight(self, times: Tensor) -> Tensor:
+        return flow_times.weights(times, self.options.weighting_scheme)
+
+    def huber_c(self, times: Tensor) -> Tensor:
+        options = self.options
+        schedule = losses.HUBER_SCHEDULES[options.huber_schedule]
+        steps, ratio = times * TIMESTEPS, flow_times.snr(times)
+        return schedule(steps, ratio, options.huber_c, options.huber_scale)
+
+    def sampler(self, name: str, steps: int, size: Size, device: torch.device) -> Sampler:
+        return samplers.FlowSampler(self.schedule.times(steps, size).to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewSchedule:
+    """The times of preview images. shift: None for Flux.2's, which counts the steps. terminal: see
+    `flow_sampler.step_times`.
+    """
+
+    shift: float | ShiftByTokens | None
+    terminal: float | None = None
+
+    def times(self, steps: int, size: Size) -> Tensor:
+        """Return the times from 1 to 0 between which a sampler steps."""
+        if self.shift is None:
+            shift = math.exp(flow_times.flux2_inference_mu(flow_times.tokens_of(size), steps))
+        else:
+            shift = self.shift if isinstance(self.shift, float) else self.shift.shift(size)
+        return flow_sampler.step_times(steps, shift, terminal=self.terminal)
+
+
 def build(options: TrainOptions, family: Family, parts: Parts) -> Process:
     """Return the process of a run."""
+    if family.FLOW is not None:
+        sampling = _sampling(options, family.FLOW)
+        return Flow(options, sampling, _schedule(family.FLOW, parts.source))
     alphas = alphas_of(zero_terminal_snr=options.zero_terminal_snr)
     return Ddpm(options, alphas, "v" if parts.prediction == "v_prediction" else "epsilon")
+
+
+def _sampling(options: TrainOptions, defaults: FlowDefaults) -> TimeSampling:
+    """Return how times are drawn: what the options leave open is the family's."""
+    shift, scale = options.discrete_flow_shift, options.sigmoid_scale
+    return flow_times.of_options(
+        options.timestep_sampling or defaults.sampling,
+        discrete_flow_shift=defaults.shift if shift is None else shift,
+        sigmoid_scale=defaults.scale if scale is None else scale,
+        weighting_scheme=options.weighting_scheme,
+        logit_mean=options.logit_mean,
+        logit_std=options.logit_std,
+        mode_scale=options.mode_scale,
+        min_timestep=options.min_timestep,
+        max_timestep=options.max_timestep,
+    )
+
+
+def _schedule(defaults: FlowDefaults, source: Path) -> PreviewSchedule:
+    """Return the schedule of preview images, from the scheduler's config in the model's folder if
+    it has one.
+    """
+    if defaults.preview == "flux2":
+        return PreviewSchedule(None)
+    config = read_json(source / "scheduler" / "scheduler_config.json")
+    if config is None:
+        rule = flow_times.SHIFT_RULES.get(defaults.preview)
+        return PreviewSchedule(rule or float(defaults.shift or 1.0))
+    terminal = config.get("shift_terminal")
+    if not config.get("use_dynamic_shifting"):
+        return PreviewSchedule(float(config.get("shift", 1.0)), terminal)
+    low, high = (
+        (int(config[f"{end}_image_seq_len"]), float(config[f"{end}_shift"]))
+        for end in ("base", "max")
+    )
+    return PreviewSchedule(ShiftByTokens(low, high), terminal)

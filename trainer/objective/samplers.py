@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Generator, Tensor
 
+from trainer.objective import flow_sampler
 from trainer.objective.noise_schedule import Prediction, alphas_of, betas
 
 # Stable Diffusion's noise schedule, the same as in training.
@@ -92,6 +93,27 @@ class DiffusersSampler:
             0
         ]
         return following
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSampler:
+    """Euler's method along a flow. steps: the times between which it steps, from 1 to 0."""
+
+    steps: Tensor
+
+    @property
+    def times(self) -> Iterable[Tensor]:
+        return self.steps[:-1].unbind()
+
+    def start(self, noise: Tensor) -> Tensor:
+        return noise
+
+    def scaled(self, latent: Tensor, time: Tensor) -> Tensor:
+        return latent
+
+    def step(self, predicted: Tensor, time: Tensor, latent: Tensor, generator: Generator) -> Tensor:
+        following = self.steps[self.steps < time].max()
+        return flow_sampler.euler_step(latent, predicted, time, following)
 
 
 def of_diffusers(

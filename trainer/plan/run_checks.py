@@ -134,7 +134,7 @@ def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ..
             f"min_snr_gamma = {options.min_snr_gamma:g} weighs the last timesteps with almost 0, "
             "and zero_terminal_snr adds them: leave one of the two out"
         )
-    if options.lora_format != "kohya":
+    if options.lora_format in ("diffusers", "both") and (model is None or model.saves_kohya):
         lines.append(
             "lora_format: a .diffusers.safetensors is for diffusers alone; other programs read a "
             "part of it"
