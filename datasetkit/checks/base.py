@@ -123,6 +123,7 @@ class CheckFolder:
     """One folder of images. repeats: from its name, 1 if it has none.
 
     triggers: as given, from dsk.toml, stored, or with `guessed` inferred from the captions.
+    excluded: what dsk.toml excludes from its captions, for the trigger to absorb.
     possible_trigger: a word that may be the trigger, "" where the trigger is known.
     """
 
@@ -132,6 +133,7 @@ class CheckFolder:
     triggers: tuple[str, ...] = ()
     guessed: bool = False
     possible_trigger: str = ""
+    excluded: tuple[str, ...] = ()
     is_reg: bool = False
     laid_out: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final
 
 from datasetkit.captions import grammar, tokens
@@ -18,6 +19,7 @@ from datasetkit.captions.caption import (
 )
 from datasetkit.captions.caption import repeated as again
 from datasetkit.captions.encodings import DAMAGED, is_damaged
+from datasetkit.captions.exclusions import Exclusions, exclusions
 from datasetkit.captions.grammar import (
     BOM,
     PLAIN,
@@ -28,6 +30,7 @@ from datasetkit.captions.grammar import (
     is_prose,
 )
 from datasetkit.captions.invisible import invisible as invisible_characters
+from datasetkit.captions.selectors import load_groups
 from datasetkit.captions.separators import has_underscores, other_separator
 from datasetkit.captions.typography import with_plain_letters
 from datasetkit.captions.vocabulary import Vocabulary, load
@@ -131,6 +134,23 @@ def trigger_missing(data: CheckInput) -> Iterator[Finding]:
         ]
         if absent:
             yield Finding(item.path, f"is missing {_quoted(absent)}", len(absent))
+
+
+def mentions_excluded(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.trained:
+        if not item.folder.excluded:
+            continue
+        is_prose = caption.syntax.kind == "tags" and ends_as_sentence(caption.tags)
+        sentences = (", ".join(caption.tags),) if is_prose else caption.sentences
+        looked_for = _excluded_words(item.folder.excluded)
+        words = [word for sentence in sentences for word in looked_for.mentioned(sentence)]
+        if words:
+            yield Finding(item.path, f"mentions {_quoted(tuple(dict.fromkeys(words)))}", len(words))
+
+
+@cache
+def _excluded_words(exclude: tuple[str, ...]) -> Exclusions:
+    return exclusions(exclude, load(), load_groups())
 
 
 def trigger_twice(data: CheckInput) -> Iterator[Finding]:
@@ -457,6 +477,15 @@ CHECKS: Final = (
         "one of them is not in the caption",
         "dsk rules {folder} --trigger {trigger}",
         trigger_missing,
+    ),
+    Check(
+        "mentions-excluded",
+        "caption",
+        "mentions what is excluded",
+        "the `exclude` of `[tag]` and `[[concept]]` in dsk.toml, which the trigger should absorb",
+        "a sentence of the caption has one of these words",
+        "dsk review {dataset}",
+        mentions_excluded,
     ),
     Check(
         "trigger-twice",

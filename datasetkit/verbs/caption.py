@@ -109,7 +109,7 @@ def caption(
         described = describing.describe(scanned.records, resolved, prompts, project, options)
         joiner = Joiner(join, options.existing, words)
         records = _current(scanned.records, described)
-        decisions = _Decisions(described, joiner, project)
+        decisions = _SentenceDecisions(described, joiner, project)
         if join == "sidecar":
             outcomes, changes, entry = write_sentence_files(
                 project, _texts(records, described, words), options.existing, _title(folder)
@@ -170,7 +170,7 @@ def _current(records: Sequence[ImageRecord], described: Descriptions) -> list[Im
     return [with_current_caption(record, any_text=True) for record in records]
 
 
-class _Decisions:
+class _SentenceDecisions:
     """Decides captions from descriptions."""
 
     def __init__(self, described: Descriptions, joiner: Joiner, project: Project) -> None:

@@ -27,7 +27,7 @@ from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.typography import with_plain_letters
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.records import CaptionSyntax
-from trainer.data.captions import CaptionOptions, longest, sample
+from trainer.data.captions import CaptionSettings, longest, sample
 
 VOCABULARY = load()
 SENTENCE = CaptionSyntax(kind="sentence", leading=("kitsu",))
@@ -241,7 +241,7 @@ KINDS = {"sentence": SENTENCE, "mixed": MIXED}
 
 
 def options(kind, **more):
-    return CaptionOptions(kind=kind, leading=("kitsu",), **more)
+    return CaptionSettings(kind=kind, leading=("kitsu",), **more)
 
 
 def draws(text, chosen, count=30):

@@ -29,6 +29,16 @@ def renamed(old: str, new: str):
     return lambda folder: (folder / old).rename(folder / new)
 
 
+def excluding(text: str):
+    """Exclude lips in dsk.toml, and write a caption."""
+
+    def change(folder):
+        (folder / "dsk.toml").write_text('[tag]\nexclude = ["lips", "@hair"]\n', encoding="utf-8")
+        (folder / "b.txt").write_text(f"{text}\n", encoding="utf-8")
+
+    return change
+
+
 LONG = ", ".join(["sks", "1girl", *(f"a sentence of seven words number {n}" for n in range(10))])
 # check: what is done to the captions so that one is found, what nearly does it, the image that is
 # found
@@ -61,6 +71,11 @@ CASES = {
         "b.png",
     ),
     "trigger-missing": (says("b", "1girl, smile, hat"), says("b", "1girl, SKS, hat"), "b.png"),
+    "mentions-excluded": (
+        excluding("sks, A girl with red lips and long hair."),
+        excluding("sks, A girl with wet hair ponders lipids."),
+        "b.png",
+    ),
     "trigger-twice": (
         says("b", "sks, 1girl, smile, Sks"),
         says("b", "sks, 1girl, sks dog"),
@@ -201,6 +216,16 @@ def test_the_side_car_of_another_image_is_its_own(imgs):
     """`b.png.txt` is the caption of an image `b.png.jpg`, where there is one."""
     caption(write_image(imgs / "b.png.jpg", 41), "sks, 1girl")
     assert findings(imgs, "caption-name", "caption-missing") == ()
+
+
+def test_words_that_the_trigger_should_absorb_are_named_in_sentences_only(imgs):
+    excluding("sks, lips, long hair")(imgs)
+    assert findings(imgs, "mentions-excluded") == ()
+    (imgs / "dsk.toml").write_text(
+        '[dataset]\ncaptions = "mixed"\n[tag]\nexclude = ["lips", "*_hair"]\n', encoding="utf-8"
+    )
+    (imgs / "b.txt").write_text("sks, lips\nHer Lips are full, her red-brown hair is wet.\n")
+    assert reason(imgs, "mentions-excluded") == "mentions `lips`, `red-brown hair`"
 
 
 # ---- triggers

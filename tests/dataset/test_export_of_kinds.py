@@ -8,7 +8,7 @@ import pytest
 from datasetkit.captions.caption import parse, with_source
 from datasetkit.core.records import CaptionSyntax
 from datasetkit.dataset.exports import ImageText, imagefolder_metadata, meta_json, sd_scripts_text
-from trainer.data.captions import CaptionOptions, sample
+from trainer.data.captions import CaptionSettings, sample
 
 SENTENCE = "A girl in a red scarf smiles, and the wall is blue."
 MIXED = CaptionSyntax(kind="mixed", leading=("kitsu",))
@@ -43,7 +43,7 @@ def sd_scripts(line, keep_tokens, random):
 def test_the_line_keeps_what_dsk_keeps(text, line):
     caption = with_source(parse(text, MIXED), text)
     assert sd_scripts_text(caption, keep_tokens=1, separator="|||") == line
-    options = CaptionOptions(shuffle_caption=True, keep_tokens=1, kind="mixed", leading=("kitsu",))
+    options = CaptionSettings(shuffle_caption=True, keep_tokens=1, kind="mixed", leading=("kitsu",))
     ours = {sample(text.strip(), options, 1, Random(n)).replace(". ", "., ") for n in range(20)}
     theirs = {sd_scripts(line.strip(), 1, Random(n)) for n in range(20)}
     assert {text.rstrip() for text in theirs} == ours

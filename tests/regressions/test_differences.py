@@ -30,7 +30,7 @@ from datasetkit.options.check import CheckOptions  # noqa: E402
 from datasetkit.options.train import TrainOptions  # noqa: E402
 from trainer.config import translate  # noqa: E402
 from trainer.data import interpolation, pixels  # noqa: E402
-from trainer.data.captions import CaptionOptions, sample  # noqa: E402
+from trainer.data.captions import CaptionSettings, sample  # noqa: E402
 from trainer.optimizers import schedule_options  # noqa: E402
 from trainer.plan import run_checks  # noqa: E402
 from trainer.plan.plan import TrainImage, find_subsets, make_plan  # noqa: E402
@@ -58,12 +58,12 @@ def test_a_caption_that_no_option_changes_is_trained_as_it_is_in_the_file(text, 
     options = tiny.options(tmp_path / "model", tmp_path / "out", shuffle_caption=False)
     [image] = images(tmp_path / "data", options)
     assert image.caption == text
-    for kept in (CaptionOptions(), CaptionOptions(keep_tokens=2, keep_tokens_separator="|||")):
+    for kept in (CaptionSettings(), CaptionSettings(keep_tokens=2, keep_tokens_separator="|||")):
         assert sample(image.caption, kept, 1, Random(0)) == text
 
 
 def test_prefix_and_suffix_do_not_change_the_caption_between_them():
-    options = CaptionOptions(caption_prefix="sks,", caption_suffix="by night")
+    options = CaptionSettings(caption_prefix="sks,", caption_suffix="by night")
     assert sample("1,000 (a),(b)", options, 1, Random(0)) == "sks, 1,000 (a),(b) by night"
 
 

@@ -25,7 +25,7 @@ from datasetkit.core.records import CaptionKind, CaptionSyntax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaptionOptions:
+class CaptionSettings:
     """How captions vary, under sd-scripts' names.
 
     caption_dropout_rate: probability that a sample has no caption.
@@ -81,7 +81,7 @@ class CaptionOptions:
 
 def sample(
     caption: str,
-    options: CaptionOptions,
+    options: CaptionSettings,
     epoch: int,
     random: Random,
     progress: tuple[int, int] | None = None,
@@ -110,7 +110,7 @@ def sample(
 
 
 def _sample_of_tags(
-    caption: str, options: CaptionOptions, random: Random, progress: tuple[int, int] | None
+    caption: str, options: CaptionSettings, random: Random, progress: tuple[int, int] | None
 ) -> str:
     """Return tags as one sample trains them."""
     written = caption
@@ -130,7 +130,7 @@ def _sample_of_tags(
 
 def _sample_with_sentences(
     caption: str,
-    options: CaptionOptions,
+    options: CaptionSettings,
     epoch: int,
     random: Random,
     progress: tuple[int, int] | None,
@@ -153,12 +153,12 @@ def _sample_with_sentences(
 
 
 def _with_affixes_around(
-    chosen: Sequence[Piece], options: CaptionOptions
-) -> list[tuple[Piece, CaptionOptions]]:
+    chosen: Sequence[Piece], options: CaptionSettings
+) -> list[tuple[Piece, CaptionSettings]]:
     """Return the pieces of a caption with prefix and suffix, and the options of each: tags behind
     the leading words of a sentence have fewer that are kept.
     """
-    around: list[tuple[Piece, CaptionOptions]] = []
+    around: list[tuple[Piece, CaptionSettings]] = []
     keep = options.keep_tokens
     for n, piece in enumerate(chosen):
         affixes = replace(
@@ -174,7 +174,7 @@ def _with_affixes_around(
 
 
 def _longest_with_sentences(
-    caption: str, options: CaptionOptions, length: Callable[[str], int]
+    caption: str, options: CaptionSettings, length: Callable[[str], int]
 ) -> str:
     texts = []
     for line in pieces(caption, options.syntax):
@@ -187,7 +187,7 @@ def _longest_with_sentences(
     return max(texts, key=length)
 
 
-def longest(caption: str, options: CaptionOptions, length: Callable[[str], int]) -> str:
+def longest(caption: str, options: CaptionSettings, length: Callable[[str], int]) -> str:
     """Return the longest possible text of a sample, by `length`: over all lines and wildcards."""
     if options.kind != "tags":
         return _longest_with_sentences(caption, options, length)
@@ -204,14 +204,14 @@ def longest(caption: str, options: CaptionOptions, length: Callable[[str], int])
     return max(texts, key=length)
 
 
-def with_affixes(caption: str, options: CaptionOptions) -> str:
+def with_affixes(caption: str, options: CaptionSettings) -> str:
     """Add prefix and suffix to a caption."""
     return " ".join(
         part for part in (options.caption_prefix, caption, options.caption_suffix) if part
     )
 
 
-def warmup_tags(free: int, options: CaptionOptions, step: int, steps: int) -> int:
+def warmup_tags(free: int, options: CaptionSettings, step: int, steps: int) -> int:
     """Return how many free tags are used after `step` of `steps`: linear from the minimum to
     all.
     """
@@ -222,14 +222,14 @@ def warmup_tags(free: int, options: CaptionOptions, step: int, steps: int) -> in
     return step * (free - options.token_warmup_min) // warmup + options.token_warmup_min
 
 
-def _dropped(options: CaptionOptions, epoch: int, random: Random) -> bool:
+def _dropped(options: CaptionSettings, epoch: int, random: Random) -> bool:
     if options.caption_dropout_rate > 0 and random.random() < options.caption_dropout_rate:
         return True
     every = options.caption_dropout_every_n_epochs
     return every > 0 and epoch % every == 0
 
 
-def _changes_tags(options: CaptionOptions) -> bool:
+def _changes_tags(options: CaptionSettings) -> bool:
     """Tell whether an option orders or drops tags, so that the caption has to be split."""
     return (
         options.shuffle_caption
@@ -238,7 +238,7 @@ def _changes_tags(options: CaptionOptions) -> bool:
     )
 
 
-def _as_written(caption: str, options: CaptionOptions) -> str:
+def _as_written(caption: str, options: CaptionSettings) -> str:
     """Return a caption without the separators that no text encoder reads."""
     parts = kept_and_free(caption, options.keep_tokens_separator)
     if parts is not None:
@@ -246,7 +246,7 @@ def _as_written(caption: str, options: CaptionOptions) -> str:
     return _joined([caption], options)
 
 
-def _joined(tags: list[str], options: CaptionOptions) -> str:
+def _joined(tags: list[str], options: CaptionSettings) -> str:
     text = f"{SEPARATOR} ".join(tags)
     return (
         text.replace(options.secondary_separator, SEPARATOR)
@@ -255,7 +255,7 @@ def _joined(tags: list[str], options: CaptionOptions) -> str:
     )
 
 
-def _parts(caption: str, options: CaptionOptions) -> tuple[list[str], list[str], list[str]]:
+def _parts(caption: str, options: CaptionSettings) -> tuple[list[str], list[str], list[str]]:
     """Split a caption into kept, free and kept tags."""
     parts = kept_and_free(caption, options.keep_tokens_separator)
     if parts is not None:

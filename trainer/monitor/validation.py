@@ -24,7 +24,7 @@ from datasetkit.dataset import validation_split
 from datasetkit.options.train import TrainOptions
 from trainer import finite, loop
 from trainer.data import captions, pixels, seeds
-from trainer.data.captions import CaptionOptions
+from trainer.data.captions import CaptionSettings
 from trainer.data.prefetch import PreparedSample
 from trainer.files.run_files import Replacing, unchecked
 from trainer.loop import StepLog, TrainingSetup
@@ -139,7 +139,7 @@ def _image_losses(setup: TrainingSetup, image: TrainImage) -> Tensor:
     return torch.cat(parts)
 
 
-def _without_randomness(options: CaptionOptions) -> CaptionOptions:
+def _without_randomness(options: CaptionSettings) -> CaptionSettings:
     """Return caption options without shuffling and dropout."""
     return replace(
         options, shuffle_caption=False, caption_dropout_rate=0.0, caption_dropout_every_n_epochs=0,

@@ -50,7 +50,7 @@ from datasetkit.images.listing import list_images, same_names
 from datasetkit.images.listing import subfolders as list_subfolders
 from datasetkit.images.scan import refuse_shared_caption
 from datasetkit.options.train import TrainOptions
-from trainer.data.captions import CaptionOptions
+from trainer.data.captions import CaptionSettings
 from trainer.data.interpolation import require_opencv
 from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers.lr_schedules import SCHEDULES
@@ -72,7 +72,7 @@ class Subset:
     folder: Path
     name: str
     repeats: int
-    captions: CaptionOptions
+    captions: CaptionSettings
     block: DatasetBlock
     is_reg: bool = False
     flip: bool = False
@@ -162,7 +162,7 @@ def block_name(block: DatasetBlock) -> str:
     return f"block {block.number + 1} ({width}x{height})"
 
 
-def captions_in(folder: Path, options: TrainOptions) -> CaptionOptions:
+def captions_in(folder: Path, options: TrainOptions) -> CaptionSettings:
     """Return the caption options of a run for the captions of a folder, of the kind that its
     dsk.toml says.
     """
@@ -170,9 +170,9 @@ def captions_in(folder: Path, options: TrainOptions) -> CaptionOptions:
     return replace(caption_options(options), kind=syntax.kind, leading=syntax.leading)
 
 
-def caption_options(options: TrainOptions) -> CaptionOptions:
+def caption_options(options: TrainOptions) -> CaptionSettings:
     """Return the caption options of a run."""
-    return CaptionOptions(
+    return CaptionSettings(
         caption_dropout_rate=options.caption_dropout_rate,
         caption_dropout_every_n_epochs=options.caption_dropout_every_n_epochs,
         keep_tokens=options.keep_tokens or 0,

@@ -133,6 +133,12 @@ def declared_trigger(config: Config, concept: ConceptOptions | None = None) -> t
     return governing.build(TagOptions, "tag", only_read=True).trigger
 
 
+def declared_exclude(config: Config, concept: ConceptOptions | None = None) -> tuple[str, ...]:
+    """Return what dsk.toml excludes from the captions of a concept."""
+    governing = config.for_concept(concept) if concept is not None else config
+    return governing.build(TagOptions, "tag", only_read=True).exclude
+
+
 def declared_at(folder: Path) -> tuple[str, ...]:
     """Return the trigger that dsk.toml gives the images of a folder, raw, finished or laid out; ()
     if several concepts share it.

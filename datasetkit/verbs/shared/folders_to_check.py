@@ -18,6 +18,7 @@ from datasetkit.verbs.shared.concept_folders import (
     ConceptSet,
     concept_name,
     concept_of,
+    declared_exclude,
     declared_trigger,
     find_sets,
 )
@@ -101,8 +102,10 @@ def _laid_out(
     misread = [m for m in concept_folders.misread if _is_a_problem(m, tree)]
     trained = _trained_folders(tree, concept_folders, misread)
     triggers: dict[str, tuple[str, ...]] = {}
+    excluded: dict[str, tuple[str, ...]] = {}
     if not is_reg:
         by_name = {concept_name(concept): concept for concept in config.concepts}
+        excluded = {c.name: declared_exclude(config, by_name.get(c.name)) for c in trained.values()}
         triggers = {
             c.name: trigger or declared_trigger(config, by_name.get(c.name))
             for c in trained.values()
@@ -118,7 +121,7 @@ def _laid_out(
         folders.append(
             CheckFolder(
                 concept.name, path, concept.repeats, triggers.get(concept.name, ()),
-                is_reg=is_reg, laid_out=True,
+                excluded=excluded.get(concept.name, ()), is_reg=is_reg, laid_out=True,
             )
         )  # fmt: skip
     return FoldersToCheck(
@@ -144,6 +147,11 @@ def _trained_folders(
 
 def _of_concept(concept: ConceptSet, config: Config, trigger: tuple[str, ...]) -> CheckFolder:
     triggers = trigger or concept.trigger
-    if not triggers and config.root is not None:
-        triggers = declared_trigger(config, concept_of(config, concept.folder))
-    return CheckFolder(concept.name, concept.folder, concept.repeats or 1, triggers)
+    excluded: tuple[str, ...] = ()
+    if config.root is not None:
+        declared = concept_of(config, concept.folder)
+        triggers = triggers or declared_trigger(config, declared)
+        excluded = declared_exclude(config, declared)
+    return CheckFolder(
+        concept.name, concept.folder, concept.repeats or 1, triggers, excluded=excluded
+    )

@@ -23,7 +23,7 @@ from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
 from trainer import precision
 from trainer.config import Format, TranslatedConfig
-from trainer.data.captions import CaptionOptions
+from trainer.data.captions import CaptionSettings
 from trainer.families import option_checks, registry
 from trainer.families.base import rates as part_rates
 from trainer.families.detect import DetectedModel
@@ -269,7 +269,7 @@ def _reported(
 def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
     """Return which captions do not begin with the trigger, where their order is not kept."""
     concepts = []
-    subsets: dict[tuple[Path, CaptionOptions], Subset] = {}
+    subsets: dict[tuple[Path, CaptionSettings], Subset] = {}
     for subset in plan.subsets:  # a folder that several blocks train alike is judged once
         subsets.setdefault((subset.folder, subset.captions), subset)
     for subset in subsets.values():
@@ -300,7 +300,7 @@ def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
     return keep_tokens(concepts, given=options.keep_tokens)
 
 
-def _first_tags(caption: str, options: CaptionOptions) -> str:
+def _first_tags(caption: str, options: CaptionSettings) -> str:
     """Return the first line of a caption, of sentences only the tags that stand before them."""
     if options.kind == "tags":
         return caption.split("\n")[0]
