@@ -39,7 +39,8 @@ _REG_TYPES: Final = ("PRIOR_PREDICTION",)
 @dataclass(frozen=True, slots=True)
 class ToolConcept:
     """One folder of images. folder: as the file writes it. samples: images of an epoch, instead of
-    repeats. has_masks: masks lie in its folder `masks`.
+    repeats. has_masks: masks lie in its folder `masks`. has_sentences: its captions are sentences,
+    or have them: no tool must shuffle their clauses.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class ToolConcept:
     trigger: tuple[str, ...] = ()
     recursive: bool = False
     has_masks: bool = False
+    has_sentences: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,10 @@ def _of_onetrainer(entries: Iterable[Mapping[str, Any]]) -> ToolDataset:
     )
 
 
+def _is_shuffled(concept: ToolConcept, dataset: ToolDataset) -> bool:
+    return bool(dataset.shuffle_caption) and not concept.has_sentences
+
+
 def _onetrainer_concept(concept: ToolConcept, dataset: ToolDataset) -> dict[str, Any]:
     """Return an entry of concepts.json; what is left out has OneTrainer's default."""
     return {
@@ -192,7 +198,7 @@ def _onetrainer_concept(concept: ToolConcept, dataset: ToolDataset) -> dict[str,
         "image": {"enable_random_flip": bool(dataset.flip_aug), "enable_crop_jitter": False},
         "text": {
             "prompt_source": "sample",
-            "enable_tag_shuffling": bool(dataset.shuffle_caption),
+            "enable_tag_shuffling": _is_shuffled(concept, dataset),
             "tag_delimiter": ",",
             "keep_tags_count": dataset.keep_tokens or 0,
         },
@@ -257,7 +263,7 @@ def _ai_toolkit_yaml(dataset: ToolDataset) -> str:
             "caption_ext": "txt",
             "num_repeats": round(concept.repeats),
             "is_reg": concept.is_reg,
-            "shuffle_tokens": bool(dataset.shuffle_caption),
+            "shuffle_tokens": _is_shuffled(concept, dataset),
             "keep_tokens": dataset.keep_tokens or 0,
             "flip_x": bool(dataset.flip_aug),
             "resolution": list(dataset.resolutions or (512,)),
@@ -316,13 +322,15 @@ def _diffusion_pipe_toml(dataset: ToolDataset) -> str:
         for concept in dataset.concepts
         if not concept.is_reg  # it has no regularisation sets
     ]
+    # It shuffles all folders or none.
+    is_shuffled = all(_is_shuffled(concept, dataset) for concept in dataset.concepts)
     document = {
         "resolutions": list(dataset.resolutions or (512,)),
         "enable_ar_bucket": True,
         "min_ar": 0.5,
         "max_ar": 2.0,
         "num_ar_buckets": 7,
-        **({"cache_shuffle_num": 10} if dataset.shuffle_caption else {}),
+        **({"cache_shuffle_num": 10} if is_shuffled else {}),
     }
     tables = (f"[[directory]]\n{tomli_w.dumps(table)}" for table in directories)
     return "\n".join([tomli_w.dumps(document), *tables])

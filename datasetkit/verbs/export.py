@@ -122,6 +122,10 @@ def export(
         tool_dataset = _tool_dataset(config, sets, kept.value)
         if options.format == "diffusion-pipe" and sets.reg:
             context.reporter.warn("diffusion-pipe has no regularisation sets: it is left out")
+        if options.format == "onetrainer" and _takes_lines_apart(sets):
+            context.reporter.warn(
+                "OneTrainer takes one line of a mixed caption at random: the tags, or a sentence"
+            )
         [path] = _paths(options.format, sets, out)
         files = {path: tool_datasets.write(options.format, tool_dataset)}
     else:
@@ -248,6 +252,12 @@ def _kohya_files(
     }
 
 
+def _takes_lines_apart(sets: ConceptSets) -> bool:
+    """Tell whether a concept has mixed captions whose lines are trained together."""
+    syntaxes = [syntax_of(concept.folder) for concept in (*sets.train, *sets.reg)]
+    return any(s.kind == "mixed" and not s.enable_wildcard for s in syntaxes)
+
+
 def _tool_dataset(config: Config, sets: ConceptSets, keep_tokens: int) -> ToolDataset:
     """Return the dataset in the terms that the other tools share."""
     train = config.build(TrainOptions, "train", {}, only_read=True)
@@ -260,6 +270,7 @@ def _tool_dataset(config: Config, sets: ConceptSets, keep_tokens: int) -> ToolDa
             trigger=concept.trigger,
             recursive=concept.recursive,
             has_masks=(concept.folder / MASKS).is_dir(),
+            has_sentences=syntax_of(concept.folder).kind != "tags",
         )
         for is_reg, concepts in ((False, sets.train), (True, sets.reg))
         for concept in concepts

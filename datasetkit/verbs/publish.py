@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from datasetkit import hub
+from datasetkit.captions.caption import one_line
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, find_root
 from datasetkit.core.progress import Reporter
@@ -130,7 +131,7 @@ def _plan_dataset(path: Path, options: PublishOptions, context: RunContext) -> P
     files = _image_paths(images)
     texts_of = [image_text(image) for image in images]
     rows = [
-        {"file_name": name.removeprefix(f"{dataset_card.TRAIN}/"), "text": item.caption.text()}
+        {"file_name": name.removeprefix(f"{dataset_card.TRAIN}/"), "text": one_line(item.caption)}
         for name, item in zip(files, texts_of, strict=True)
     ]
     texts = {hub.CARD: dataset_card.card(images, options)}
