@@ -26,7 +26,7 @@ def diverged(what: str, step: int, options: TrainOptions, dtype: torch.dtype) ->
     if step <= 1 and not options.network_weights:
         hints = ["nothing is trained yet: check the base model and its VAE"]
     else:
-        hints = [_lower_rate(options)]
+        hints = [lower_rate(options)]
         if not options.max_grad_norm and not estimates_lr(options.optimizer_type):
             hints.append("set max_grad_norm = 1")
     if dtype == torch.float16:
@@ -36,7 +36,7 @@ def diverged(what: str, step: int, options: TrainOptions, dtype: torch.dtype) ->
     )
 
 
-def _lower_rate(options: TrainOptions) -> str:
+def lower_rate(options: TrainOptions) -> str:
     """Return how the steps of an optimizer become smaller."""
     largest = max(options.rates().values())
     if estimates_lr(options.optimizer_type) and "d0" in literal_args(options.optimizer_args):
@@ -70,7 +70,7 @@ def require_in_range(
     if name := first_not_finite(tensors):
         raise LossDiverged(
             f"{name} after step {step} is beyond the range of {str(dtype).removeprefix('torch.')}",
-            hint=f'{_lower_rate(options)}, or set save_precision = "bf16" or "float"; '
+            hint=f'{lower_rate(options)}, or set save_precision = "bf16" or "float"; '
             "what was saved before is good",
         )
 

@@ -195,3 +195,14 @@ def test_files_of_a_run_pass(trained, tmp_path):
     files = RunFiles.start(tmp_path, "sks", "")
     save_lora.save(made, files, "sks", save_lora.run_facts(made, "sks"), log)
     assert run.check_files(made, files) == ()
+
+
+def test_a_lora_with_which_nothing_finite_is_predicted_hints_at_the_rate(trained, tmp_path):
+    made = replace(trained, options=replace(trained.options, save_precision="float"))
+    files = RunFiles.start(tmp_path, "sks", "")
+    log = StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
+    with made.lora.with_values([p.detach() * 1e6 for p in made.lora.parameters()]):
+        save_lora.save(made, files, "sks", save_lora.run_facts(made, "sks"), log)
+        with pytest.raises(LoraCheckFailed, match="predicts values that are not finite") as caught:
+            run.check_files(made, files)
+    assert caught.value.hint.startswith("lower the learning rate")

@@ -18,6 +18,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from trainer import finite
 from trainer.errors import LoraCheckFailed
 from trainer.families.base import Part, Parts
 from trainer.families.checkpoint import read_tensors
@@ -55,6 +56,12 @@ def check(path: Path, run: TrainingSetup, dtype: torch.dtype) -> None:
             problem = _different_modules(run, plain) or _different_output(
                 run, plain, base, "in diffusers"
             )
+    if problem and bool(torch.isfinite(base).all()) and not _is_finite(run, dtype):
+        raise LoraCheckFailed(
+            f"{path.name} failed the LoRA check: with it the model predicts values that are not "
+            "finite",
+            hint=f"{finite.lower_rate(run.options)}; what was saved before may be good",
+        )
     if problem:
         raise LoraCheckFailed(
             f"{path.name} failed the LoRA check: {problem}",
@@ -177,6 +184,11 @@ def _different_output(run: TrainingSetup, plain: Parts, base: Tensor, how: str) 
     if error <= allowed:
         return ""
     return f"{how} a forward pass differs by {error:.3g}, and the LoRA's effect is {change:.3g}"
+
+
+def _is_finite(run: TrainingSetup, dtype: torch.dtype) -> bool:
+    with _rounded(run, dtype):
+        return bool(torch.isfinite(_output(run, run.parts)).all())
 
 
 def _output(run: TrainingSetup, parts: Parts) -> Tensor:
