@@ -47,8 +47,9 @@ _FONT: Final = "DejaVu Sans"
 # Parts of the file names of fonts with many scripts, in the order in which they are tried.
 _PREFERRED: Final = (
     "notosanscjk", "notosanssc", "notosansjp", "notosanskr", "sourcehansans", "pingfang",
-    "hiraginosans", "hiragino", "yugoth", "meiryo", "msyh", "msgothic", "wqy-zenhei",
-    "wqy-microhei", "wenquanyi", "droidsansfallback", "ipaexg", "ipag", "simhei", "malgun",
+    "hiraginosans", "hiragino", "stheiti", "yugoth", "meiryo", "msyh", "msjh", "dengxian",
+    "msgothic", "wqy-zenhei", "wqy-microhei", "wenquanyi", "droidsansfallback", "ipaexg", "ipag",
+    "simhei", "simsun", "malgun",
     "applesdgothic", "nanumgothic", "notosans", "arialuni", "arial unicode",
 )  # fmt: skip
 _OTHER_CUTS: Final = ("bold", "black", "light", "thin", "medium", "italic", "oblique", "serif")

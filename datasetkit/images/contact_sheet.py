@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,11 @@ _CELL, _GAP, _EDGE, _ACROSS = 248, 16, 20, 5
 _NAME, _SMALL, _TITLE = 13, 12, 18
 _LINE, _HEAD = 16, 64
 _REASON_LINES = 5
+# A character of a script without spaces, with the marks that must not begin a line; or a run of
+# others.
+_WIDE: Final = "\u2e80-\ua4cf\uf900-\ufaff\uff00-\uffef"
+_CLOSING: Final = "、。〉》」』】〕！），：；？”’…"
+_BREAKABLE: Final = re.compile(f"[{_WIDE}][{_CLOSING}]*|[^{_WIDE}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +175,27 @@ def wrap_text(
     most: int | None = None,
     keep_end: bool = False,
 ) -> list[str]:
-    """Break a text into lines of at most `width` pixels, between words.
+    """Break a text into lines of at most `width` pixels: between words, and between characters of
+    scripts that have no spaces.
 
     most: how many lines there may be; the last one is cut. A word that is wider than a line is cut
     too, see `fit_text`.
     """
     lines: list[str] = []
-    for word in legible(text).split():
-        longer = f"{lines[-1]} {word}" if lines else word
+    for glue, piece in _pieces(legible(text)):
+        longer = f"{lines[-1]}{glue}{piece}" if lines else piece
         if lines and (face.getlength(longer) <= width or len(lines) == most):
             lines[-1] = longer
         else:
-            lines.append(word)
+            lines.append(piece)
     return [fit_text(line, face, width, keep_end=keep_end) for line in lines]
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the pieces between which a line may break, each with what is before it in a line."""
+    for word in text.split():
+        for n, piece in enumerate(_BREAKABLE.findall(word)):
+            yield ("" if n else " "), piece
 
 
 def fit_text(text: str, face: TextFont, width: int, *, keep_end: bool = False) -> str:

@@ -113,3 +113,25 @@ def test_charts_and_sheets_draw_such_names_without_a_warning(system, tmp_path):
 )
 def test_names_are_written_without_the_folder_that_all_share(names, shown):
     assert without_shared_folder(names) == shown
+
+
+def test_text_without_spaces_is_broken_between_its_characters(monkeypatch):
+    monkeypatch.setattr(contact_sheet, "legible", str)  # no font is needed here
+    face = figure_style.TextFont(20)
+    monkeypatch.setattr(figure_style.TextFont, "getlength", lambda _, text: 20 * len(text))
+    text = "一张照片，长发女孩。photo of her"
+    lines = contact_sheet.wrap_text(text, face, 120)
+    assert lines == ["一张照片，长", "发女孩。", "photo", "of her"]
+    assert len(contact_sheet.wrap_text(text, face, 120, most=2)) == 2
+    assert not any(line[0] in "，。" for line in contact_sheet.wrap_text(text, face, 60))
+    assert contact_sheet.wrap_text("a photo of her", face, 160) == ["a photo", "of her"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "PingFang.ttc", "msyh.ttc", "STHeiti Light.ttc"],
+)
+def test_fonts_of_every_system_come_before_others(monkeypatch, name):
+    fonts = ["/f/aaa.ttf", f"/f/{name}", "/f/DejaVuSans.ttf"]
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: fonts)
+    assert figure_style.system_fonts()[0].name == name
