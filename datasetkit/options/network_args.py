@@ -139,6 +139,13 @@ ARGS: Final[Mapping[str, Arg]] = {
     "decompose_both": Arg(
         _switch, "decompose_both", "both factors have low rank, not only the larger one", "lokr"
     ),
+    "use_cp": Arg(
+        _switch,
+        "tucker",
+        "the kernel of a 3x3 convolution is a factor of its own: much smaller files (LoCon, LoHa)",
+    ),
+    "use_tucker": Arg(_switch, "tucker", "another name of `use_cp`"),
+    "use_conv_cp": Arg(_switch, "tucker", "another name of `use_cp`"),
     "rank_dropout": Arg(_CHANCE, "rank_dropout", "chance of each rank to be left out for an image"),
     "module_dropout": Arg(
         _CHANCE, "module_dropout", "chance of a module to be left out for a batch"
@@ -171,14 +178,17 @@ ARGS: Final[Mapping[str, Arg]] = {
 }
 # Only LyCORIS has these; they are read before the others.
 OF_LYCORIS: Final = ("algo", "preset")
-_TUCKER = "convolutions are flattened, as by default in LyCORIS"
+# LyCORIS' methods that cannot be made sound: why. Checked with lycoris-lora 4.1.3.
+REFUSED_ALGOS: Final[Mapping[str, str]] = {
+    "ia3": "LyCORIS cannot read its own files of it, and what they change depends on the base's "
+    "weights, so a file cannot be checked",
+    "dylora": "LyCORIS trains it at another strength than that of the file: its files act "
+    "differently from what was trained",
+}
 # Not supported, unless off: what to do instead.
 REFUSED: Final[Mapping[str, str]] = {
     "wd_on_output": "magnitudes are of the input axis: the one that ComfyUI, A1111 and LyCORIS "
     "all read alike",
-    "use_tucker": _TUCKER,
-    "use_cp": _TUCKER,
-    "use_conv_cp": _TUCKER,
     "dropout": "use network_dropout",
     "full_matrix": "a network_dim as large as the layer makes LoKr's factors full",
     "unbalanced_factorization": "give a factor",
@@ -234,6 +244,11 @@ def _pairs(network_args: Sequence[str]) -> dict[str, str]:
 
 
 def _algo(name: str) -> Algo:
+    if reason := REFUSED_ALGOS.get(name.casefold()):
+        raise ConfigError(
+            f"network_args: algo = {name} is not supported: {reason}",
+            hint=f"choose {', '.join(ALGOS)}",
+        )
     if name.casefold() not in ALGOS:
         raise _unreadable("algo", name, "choose " + ", ".join(ALGOS))
     return ALGOS[name.casefold()]
@@ -270,6 +285,7 @@ def _check(args: NetworkArgs) -> None:
         raise ConfigError(
             "network_args: conv_block_alphas needs conv_block_dims", hint="give conv_block_dims too"
         )
+    _check_method(args)
     sides = args.sides
     lists: tuple[tuple[str, tuple[Any, ...], Mapping[int, int]], ...] = (
         ("block_dims", args.block_dims, TOTALS),
@@ -291,6 +307,37 @@ def _check(args: NetworkArgs) -> None:
                 message,
                 hint=f"{_OF[sides]} has {blocks} blocks; lists of all have {TOTALS[sides]} values",
             )
+
+
+def _check_method(args: NetworkArgs) -> None:
+    """Raise ConfigError for arguments that the method does not have."""
+    if args.tucker and args.algo == "lokr":
+        raise ConfigError(
+            "network_args: use_cp is not supported with algo = lokr: LyCORIS cannot read its own "
+            "files of it",
+            hint="take it out, or take algo=loha",
+        )
+    method = "use_cp" if args.tucker and args.algo == "lora" else f"algo = {args.algo}"
+    if method == "use_cp" or args.algo == "full":
+        given = {
+            "dora_wd": args.dora,
+            "rank_dropout": args.rank_dropout,
+            "module_dropout": args.module_dropout,
+            "rs_lora": args.rank_stabilized and args.algo == "full",
+            "use_cp": args.tucker and args.algo == "full",
+        }
+        if names := [name for name, value in given.items() if value]:
+            raise ConfigError(
+                f"network_args: {names[0]} is not supported with {method}", hint="take it out"
+            )
+    if args.tucker and args.dora:
+        raise ConfigError(
+            "network_args: dora_wd is not supported with use_cp", hint="take one of them out"
+        )
+    if args.tucker and not args.convolutions:
+        raise ConfigError(
+            "network_args: use_cp needs a conv_dim", hint="give conv_dim, such as conv_dim=8"
+        )
 
 
 def _unreadable(name: str, text: str, hint: str) -> ConfigError:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Algo = Literal["lora", "loha", "lokr"]
+# cp: of a LoCon with use_cp, its convolutions. full: of LyCORIS, a matrix for each layer.
+Algo = Literal["lora", "loha", "lokr", "cp", "full"]
 # network_module -> the method. LyCORIS names its own by `algo`.
 MODULES: Final[Mapping[str, Algo]] = {
     "networks.lora": "lora",
@@ -16,7 +17,13 @@ MODULES: Final[Mapping[str, Algo]] = {
     "networks.lokr": "lokr",
 }
 LYCORIS: Final = "lycoris.kohya"
-ALGOS: Final[Mapping[str, Algo]] = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
+ALGOS: Final[Mapping[str, Algo]] = {
+    "lora": "lora",
+    "locon": "lora",
+    "loha": "loha",
+    "lokr": "lokr",
+    "full": "full",
+}
 # LyCORIS's presets: with the convolutional blocks, or the attention blocks alone.
 PRESETS: Final[Mapping[str, bool]] = {"full": True, "attn-mlp": False}
 # Shapes of block weights along a list, under sd-scripts' names.
@@ -39,7 +46,8 @@ class NetworkArgs:
     conv_dim: rank of the 3x3 convolutions; None: the convolutional blocks are not trained, 0: of
     them only their linear and 1x1 layers, which have network_dim. dora: the magnitudes are trained
     apart from the directions (arXiv:2402.09353). rank_stabilized: alpha / sqrt(rank) in place of
-    alpha / rank (arXiv:2312.03732). factor, decompose_both: of LoKr. Block lists are of Stable
+    alpha / rank (arXiv:2312.03732). factor, decompose_both: of LoKr. tucker:
+    the kernel of a convolution is a factor of its own (LyCORIS' use_cp). Block lists are of Stable
     Diffusion's 25 (12 + 1 + 12) or SDXL's 23 (9 + 3 + 9) blocks. plus: how much faster the second
     factor of a module is trained (LoRA+, arXiv:2402.12354), of all and of a part.
     """
@@ -51,6 +59,7 @@ class NetworkArgs:
     rank_stabilized: bool = False
     factor: int = -1
     decompose_both: bool = False
+    tucker: bool = False
     rank_dropout: float = 0.0
     module_dropout: float = 0.0
     block_dims: tuple[int, ...] = ()
@@ -79,10 +88,10 @@ class NetworkArgs:
     @property
     def title(self) -> str:
         """Return what people call the network."""
-        method = {"lora": "LoCon" if self.convolutions else "LoRA", "loha": "LoHa", "lokr": "LoKr"}[
-            self.algo
-        ]
+        locon = "LoCon" if self.convolutions else "LoRA"
+        method = {"loha": "LoHa", "lokr": "LoKr", "full": "full matrices"}.get(self.algo, locon)
         kinds = (
+            ("CP decomposition", self.tucker),
             ("DoRA", self.dora),
             ("rank-stabilised", self.rank_stabilized),
             ("LoRA+", self.plus is not None),

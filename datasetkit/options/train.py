@@ -1341,8 +1341,9 @@ class TrainOptions(CheckedOptions):
     def _check_network(self) -> None:
         """Raise ConfigError for what the kind of network cannot do."""
         args = self.network()
-        if self.network_dropout and args.algo != "lora":
-            message = f"network_dropout drops inner activations, and {args.algo} has none"
+        method = "use_cp" if args.tucker else args.algo
+        if self.network_dropout and method != "lora":
+            message = f"network_dropout drops inner activations, and {method} has none"
             raise ConfigError(
                 message, hint='set network_dropout = 0, or network_args = ["module_dropout=0.1"]'
             )
@@ -1361,8 +1362,8 @@ class TrainOptions(CheckedOptions):
                 f"{self._int8_option()} keeps them in 8 bits"
             )
             raise ConfigError(message, hint="remove one of them")
-        if self.lora_format in ("diffusers", "both") and (args.dora or args.algo != "lora"):
-            what = "DoRA of the input axis" if args.dora else args.algo
+        if self.lora_format in ("diffusers", "both") and (args.dora or method != "lora"):
+            what = "DoRA of the input axis" if args.dora else method
             message = f"lora_format = {self.lora_format!r}: diffusers has no loader for {what}"
             raise ConfigError(
                 message, hint='set lora_format = "kohya", which ComfyUI and the web interfaces read'

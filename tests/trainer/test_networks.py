@@ -37,9 +37,14 @@ KINDS = {
     "lokr": ("networks.lokr", 1, ("conv_dim=1", "decompose_both=True")),
     "lokr whole": ("networks.lokr", 64, ("factor=2",)),
     "lycoris": ("lycoris.kohya", 2, ("algo=loha", "dora_wd=True")),
+    "full": ("lycoris.kohya", 2, ("algo=full",)),
+    "locon cp": ("lycoris.kohya", 2, ("algo=locon", "use_cp=True")),
+    "loha cp": ("lycoris.kohya", 2, ("algo=loha", "use_tucker=True")),
 }
 ALL = pytest.mark.parametrize("kind", KINDS)
-BY_ARITHMETIC = ("dora", "loha", "lokr", "lokr whole", "lycoris")
+BY_ARITHMETIC = (
+    "dora", "loha", "lokr", "lokr whole", "lycoris", "full", "locon cp", "loha cp"
+)  # fmt: skip
 NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from datasetkit.core.errors import ConfigError, ModelFileError
-from datasetkit.options.networks import NetworkArgs
+from datasetkit.options.networks import Algo, NetworkArgs
 from trainer.families.base import DENOISERS, Family, Part, Parts
-from trainer.networks import blocks, dora, file_check
+from trainer.networks import blocks, delta_layer, dora, file_check, layers
 from trainer.networks.base import ADAPTER as ADAPTER
 from trainer.networks.base import TargetLayer, Tensors
 from trainer.networks.dropout import Dropout
@@ -27,7 +27,7 @@ from trainer.networks.file_check import ModuleShape
 from trainer.networks.network import Lora as Lora
 from trainer.networks.network import LoraModule
 from trainer.networks.ranks import RankSettings
-from trainer.networks.registry import METHODS
+from trainer.networks.registry import METHODS, OWN
 
 _DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
 _ALPHA: Final = "alpha"
@@ -87,31 +87,40 @@ def _targets(family: Family, parts: Parts, part: Part, ranks: RankSettings) -> l
         block = family.block(name) if is_denoiser else None
         rank = ranks.of(block, kernel=max(shape[2:], default=1) > 1)
         if rank is not None:
+            target = TargetLayer(name, path, shape, rank, block)
             targets.append(
-                METHODS[ranks.args.algo].with_effective_rank(
-                    TargetLayer(name, path, shape, rank, block), ranks.args
-                )
+                METHODS[_algo(target, ranks.args)].with_effective_rank(target, ranks.args)
             )
     return targets
+
+
+def _algo(target: TargetLayer, args: NetworkArgs) -> Algo:
+    return layers.algo_of(args, kernel=max(target.shape[2:], default=1) > 1)
 
 
 def _adapt(
     parts: Parts, part: Part, targets: Sequence[TargetLayer], args: NetworkArgs
 ) -> list[LoraModule]:
-    """Let peft adapt the layers of a part."""
+    """Let peft adapt the layers of a part; those of methods that it does not have are our own."""
     from peft import inject_adapter_in_model
 
-    if not targets:
-        return []
-    method, model = METHODS[args.algo], parts.part(part)
-    inject_adapter_in_model(method.config(targets, args), model, adapter_name=ADAPTER)
+    model, modules = parts.part(part), []
+    by_algo: dict[Algo, list[TargetLayer]] = {}
+    for target in targets:
+        by_algo.setdefault(_algo(target, args), []).append(target)
+    for algo, of_algo in by_algo.items():
+        if algo in OWN:
+            delta_layer.wrap(model, of_algo, OWN[algo])
+        else:
+            config = METHODS[algo].config(of_algo, args)
+            inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     model.eval()  # peft's layers start in training mode
-    modules = []
     for target in targets:
         layer: Any = model.get_submodule(target.path)
-        tensors = method.parameters(layer, ADAPTER)
+        algo = _algo(target, args)
+        tensors = METHODS[algo].parameters(layer, ADAPTER)
         module = LoraModule(
-            target.name, part, target.path, layer, args.algo, target.rank, tensors, target.block
+            target.name, part, target.path, layer, algo, target.rank, tensors, target.block
         )
         if args.dora:
             tensors[dora.SCALE] = dora.attach(layer, module.product)
@@ -156,7 +165,9 @@ def kohya_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for module in lora.modules:
-        tensors[f"{module.name}.{_ALPHA}"] = torch.tensor(module.rank.alpha, dtype=torch.float32)
+        if module.has_alpha:
+            alpha = torch.tensor(module.rank.alpha, dtype=torch.float32)
+            tensors[f"{module.name}.{_ALPHA}"] = alpha
         for name, tensor in module.tensors.items():
             precision = torch.float32 if name == dora.SCALE else dtype
             tensors[f"{module.name}.{name}"] = _to_cpu(tensor, precision)

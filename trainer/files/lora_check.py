@@ -76,7 +76,8 @@ def check_tensors(
 
 
 def _incomplete(tensors: Tensors, lora: Lora) -> list[str]:
-    expected = {f"{m.name}.{key}" for m in lora.modules for key in ("alpha", *m.tensors)}
+    expected = {f"{m.name}.{key}" for m in lora.modules for key in m.tensors}
+    expected |= {f"{m.name}.alpha" for m in lora.modules if m.has_alpha}
     odd = expected ^ set(tensors)
     if odd:
         return [f"{len(odd)} tensors are missing or unexpected, such as {min(odd)}"]

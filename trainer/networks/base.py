@@ -62,6 +62,16 @@ class Method(Protocol):
         """
 
 
+class OwnMethod(Method, Protocol):
+    """A method that peft does not have: its layers are `delta_layer`'s."""
+
+    def shapes(self, target: TargetLayer, /) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a layer's trained parameters, by kohya's names."""
+
+    def scale(self, target: TargetLayer, /) -> float:
+        """Return the factor of `delta`."""
+
+
 def patterns(targets: Sequence[TargetLayer]) -> dict[str, Any]:
     """Return the ranks and alphas of targets as arguments of peft's configurations.
 

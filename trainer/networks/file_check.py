@@ -25,10 +25,12 @@ from trainer.plan.model_shapes import ModelShapes
 ALPHA: Final = "alpha"
 # Tensors that tell a method's files.
 MARKER_TENSORS: Final[Mapping[str, Algo]] = {
+    "lora_mid.weight": "cp",
     "lora_down.weight": "lora",
     "hada_w1_a": "loha",
     "lokr_w1": "lokr",
     "lokr_w1_a": "lokr",
+    "diff": "full",
 }
 _DORA: Final = "dora_scale"
 _SAME_NETWORK: Final = "use the network_module and network_args that it was trained with"
@@ -91,7 +93,11 @@ def expected(options: TrainOptions, base: ModelShapes) -> dict[str, ModuleShape]
     args = options.network()
     ranks = RankSettings(args, options.network_dim, options.network_alpha, base.blocks)
     modules = {
-        layer.name: ModuleShape(args.algo, rank.dim, _sizes(layer, rank.dim, args))
+        layer.name: ModuleShape(
+            layers.algo_of(args, kernel=layer.kernel > 1),
+            rank.dim,
+            _sizes(layer, rank.dim, args),
+        )
         for layer in _trained_layers(options, base)
         if (rank := layers.rank(layer, ranks)) is not None
     }
@@ -118,6 +124,10 @@ def _trained_layers(options: TrainOptions, base: ModelShapes) -> Iterator[Layer]
 def _sizes(layer: Layer, dim: int, args: NetworkArgs) -> dict[str, int]:
     ins = layer.ins * layer.kernel
     magnitudes = {_DORA: layer.ins} if args.dora else {}
+    if args.algo == "full":
+        return {"diff": layer.out * ins}
+    if args.tucker and layer.kernel > 1:
+        return _with_kernel(layer, dim, args)
     if args.algo == "lora":
         return {"lora_down.weight": dim * ins, "lora_up.weight": layer.out * dim, **magnitudes}
     if args.algo == "loha":
@@ -126,6 +136,15 @@ def _sizes(layer: Layer, dim: int, args: NetworkArgs) -> dict[str, int]:
         return {**sizes, **magnitudes}
     small, large = layers.kronecker(layer, dim, args)
     return {**_factors("lokr_w1", small), **_factors("lokr_w2", large), **magnitudes}
+
+
+def _with_kernel(layer: Layer, dim: int, args: NetworkArgs) -> dict[str, int]:
+    """Return the tensors of a convolution with a factor for its kernel."""
+    out, ins, kernel = layer.out * dim, dim * layer.ins, dim * dim * layer.kernel
+    if args.algo == "lora":
+        return {"lora_down.weight": ins, "lora_mid.weight": kernel, "lora_up.weight": out}
+    sizes = {f"hada_w{n}_{side}": size for n in (1, 2) for side, size in (("a", out), ("b", ins))}
+    return {**sizes, "hada_t1": kernel, "hada_t2": kernel}
 
 
 def _factors(name: str, sizes: tuple[int, ...]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from datasetkit.options.networks import NetworkArgs
+from datasetkit.options.networks import Algo, NetworkArgs
 from trainer.networks.ranks import ModuleRank, RankSettings
 
 Shape = tuple[int, ...]
@@ -34,6 +34,11 @@ class Layer:
     dimensions: int = 2
 
 
+def algo_of(args: NetworkArgs, *, kernel: bool) -> Algo:
+    """Return the method of a layer. kernel: it is a convolution larger than 1x1."""
+    return "cp" if args.tucker and args.algo == "lora" and kernel else args.algo
+
+
 def rank(layer: Layer, ranks: RankSettings) -> ModuleRank | None:
     """Return the rank of a layer; None: it is not trained."""
     if layer.convolutional and not ranks.args.convolutions:
@@ -51,12 +56,18 @@ def parameter_count(layers: Iterable[Layer], ranks: RankSettings) -> int:
     )
 
 
-def _lora(layer: Layer, rank: ModuleRank, _args: NetworkArgs) -> int:
+def _lora(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
+    if args.tucker and layer.kernel > 1:
+        return rank.dim * (layer.out + layer.ins + rank.dim * layer.kernel)
     return rank.dim * (layer.out + layer.ins * layer.kernel)
 
 
 def _loha(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
     return 2 * _lora(layer, rank, args)
+
+
+def _full(layer: Layer, _rank: ModuleRank, _args: NetworkArgs) -> int:
+    return layer.out * layer.ins * layer.kernel
 
 
 def _lokr(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
@@ -92,7 +103,7 @@ def dimensions(layers: Iterable[Layer], ranks: RankSettings) -> set[int]:
         if module_rank is None:
             continue
         is_full = args.algo == "lokr" and len(kronecker(layer, module_rank.dim, args)[1]) == 1
-        if args.algo == "lora" or args.dora or is_full:
+        if args.algo in ("lora", "full") or args.dora or args.tucker or is_full:
             counts.add(layer.dimensions)
     return counts
 
@@ -101,6 +112,7 @@ METHODS: Final[Mapping[str, Callable[[Layer, ModuleRank, NetworkArgs], int]]] = 
     "lora": _lora,
     "loha": _loha,
     "lokr": _lokr,
+    "full": _full,
 }
 
 

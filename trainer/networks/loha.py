@@ -16,6 +16,7 @@ from datasetkit.options.networks import NetworkArgs
 from trainer.networks.base import TargetLayer, Tensors, patterns
 
 _NAMES: Final = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+_KERNELS: Final = ("hada_t1", "hada_t2")
 ZERO_INIT: Final[tuple[str, ...]] = ("hada_w2_a",)
 LORA_PLUS: Final[tuple[str, ...]] = ("hada_w2_a",)
 
@@ -26,7 +27,9 @@ def with_effective_rank(target: TargetLayer, _args: NetworkArgs) -> TargetLayer:
 
 
 def config(targets: Sequence[TargetLayer], args: NetworkArgs) -> Any:
-    """Return peft's configuration: convolutions are flattened."""
+    """Return peft's configuration: convolutions are flattened unless their kernel is a factor of
+    its own (use_cp).
+    """
     from peft import LoHaConfig
 
     scale: Any = targets[0].rank.alpha
@@ -34,13 +37,17 @@ def config(targets: Sequence[TargetLayer], args: NetworkArgs) -> Any:
         alpha=scale,
         rank_dropout=args.rank_dropout,
         module_dropout=args.module_dropout,
+        use_effective_conv2d=args.tucker,
         **patterns(targets),
     )
 
 
 def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
-    """Return w1_a and w2_a, (out, r), and w1_b and w2_b, (r, in * kernel)."""
-    return {name: getattr(layer, name)[adapter] for name in _NAMES}
+    """Return w1_a and w2_a, (out, r), and w1_b and w2_b, (r, in * kernel); with use_cp (r, out),
+    (r, in), and t1 and t2, (r, r, k, k).
+    """
+    names = (*_NAMES, *(name for name in _KERNELS if adapter in getattr(layer, name, {})))
+    return {name: getattr(layer, name)[adapter] for name in names}
 
 
 def init(tensors: Tensors, generator: torch.Generator) -> None:
@@ -52,6 +59,9 @@ def init(tensors: Tensors, generator: torch.Generator) -> None:
     """
     for name, deviation in (("hada_w1_a", 0.1), ("hada_w1_b", 1.0), ("hada_w2_b", 1.0)):
         tensors[name].copy_(torch.randn(tensors[name].shape, generator=generator) * deviation)
+    for name in _KERNELS:
+        if name in tensors:
+            tensors[name].copy_(torch.randn(tensors[name].shape, generator=generator) * 0.1)
 
 
 def dim(tensors: Tensors) -> int:
@@ -61,5 +71,13 @@ def dim(tensors: Tensors) -> int:
 
 def delta(tensors: Tensors) -> Tensor:
     """Return the elementwise product of the two matrices."""
-    first, second = (tensors[f"hada_w{n}_a"] @ tensors[f"hada_w{n}_b"] for n in (1, 2))
+    first, second = (_matrix(tensors, n) for n in (1, 2))
     return first * second
+
+
+def _matrix(tensors: Tensors, n: int) -> Tensor:
+    a, b = tensors[f"hada_w{n}_a"], tensors[f"hada_w{n}_b"]
+    kernel = tensors.get(f"hada_t{n}")
+    if kernel is None:
+        return a @ b
+    return torch.einsum("rskl,ro,si->oikl", kernel, a, b).flatten(1)

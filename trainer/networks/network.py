@@ -42,6 +42,11 @@ class LoraModule:
         return METHODS[self.algo]
 
     @property
+    def has_alpha(self) -> bool:
+        """Tell whether its file has an alpha: a full matrix has no rank to divide it by."""
+        return self.algo != "full"
+
+    @property
     def scale(self) -> float:
         """Return peft's factor: alpha / dim."""
         return float(self.layer.scaling[ADAPTER])

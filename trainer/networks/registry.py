@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from datasetkit.options.networks import Algo
-from trainer.networks import loha, lokr, lora
-from trainer.networks.base import Method
+from trainer.networks import cp, full, loha, lokr, lora
+from trainer.networks.base import Method, OwnMethod
 
-METHODS: Final[Mapping[Algo, Method]] = {"lora": lora, "loha": loha, "lokr": lokr}
+# Those that peft does not have.
+OWN: Final[Mapping[Algo, OwnMethod]] = {"cp": cp, "full": full}
+METHODS: Final[Mapping[Algo, Method]] = {"lora": lora, "loha": loha, "lokr": lokr, **OWN}

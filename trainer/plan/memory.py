@@ -255,11 +255,12 @@ def _full_changes(
     options: TrainOptions, ranks: RankSettings, adapted: list[tuple[Layer, ...]], base: int
 ) -> list[MemoryShare]:
     """Return the memory of full weight changes, which all methods but LoRA and LoCon compute."""
-    if ranks.args.algo == "lora":
+    lora = ranks.args.algo == "lora"
+    if lora and not ranks.args.tucker:
         return []
     sizes: Counter[int | None] = Counter()
     for layer in chain.from_iterable(adapted):
-        if layers.rank(layer, ranks) is not None:
+        if layers.rank(layer, ranks) is not None and (layer.kernel > 1 or not lora):
             sizes[layer.block] += layer.out * layer.ins * layer.kernel
     # With gradient checkpointing the changes are recomputed block by block.
     count = max(sizes.values(), default=0) if options.gradient_checkpointing else sizes.total()
