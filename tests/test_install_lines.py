@@ -57,3 +57,15 @@ def test_notes_are_the_section_of_the_version():
     text = "# Changelog\n\n## [Unreleased]\n\n- new\n\n## [0.2.0] - 2026-01-01\n\n- old\n"
     assert release.notes(text, "0.2.0") == "- old\n"
     assert release.notes(text, "0.3.0") == "- new\n"
+
+
+def test_hints_take_their_install_lines_from_one_place():
+    lines = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for package in ("datasetkit", "trainer", "taggers")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if "tools" not in path.parts and path.name != "install.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"pip install [\"'{a-z]|datasetkit\[[a-z]", line)
+    ]
+    assert lines == []
