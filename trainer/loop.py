@@ -19,12 +19,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datasetkit.options.train import TrainOptions
 from trainer import finite
-from trainer.data import seeds
+from trainer.data import seeds, weighted_text
 from trainer.data.latents import Encoder
 from trainer.data.prefetch import WORKERS, PreparedSample, Reader, StepBatches
 from trainer.data.text_encoding import TextStates
 from trainer.device import DeviceContext
-from trainer.families.base import Family, Parts
+from trainer.families.base import Conditioning, Family, Parts
 from trainer.files.lora import Lora
 from trainer.networks.ema import WeightAverage
 from trainer.networks.weight_norms import NormReport
@@ -58,6 +58,12 @@ class TrainingSetup:
     scaler: torch.amp.GradScaler
     process: Process
     average: WeightAverage | None = None
+
+    def conditioning(self, texts: Sequence[str]) -> Conditioning:
+        """Return the conditioning of prompts with the current weights."""
+        if self.texts.is_complete:
+            return self.texts.states(texts)
+        return weighted_text.encode_text(self.family, self.parts, texts, self.options)
 
     @contextmanager
     def inference_weights(self) -> Iterator[None]:

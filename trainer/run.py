@@ -25,8 +25,10 @@ from datasetkit.core.stopping import RunPause, StopRequests
 from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
 from trainer import loop, precision, setup
+from trainer.data import run_captions
 from trainer.device import DTYPES, processes
 from trainer.errors import LoraCheckFailed
+from trainer.families import registry
 from trainer.families.base import rates as part_rates
 from trainer.files import (
     lora,
@@ -125,8 +127,14 @@ def train(
             torch.set_num_threads(state.threads)  # sums in another order round differently
         reporter.phase("loading the base model")
         parts = setup.load_parts(options, reporter)
+        texts = None
+        if setup.frees_encoders(options, registry.family(parts.family)):
+            wanted = [*run_captions.of_run(options, plan, prompts), roundtrip.CAPTION]
+            texts = setup.encode_texts(options, parts, wanted, folder, reporter)
         reporter.phase("preparing the network and the optimizer")
-        run = setup.assemble(options, plan, parts, resumed=state is not None, reporter=reporter)
+        run = setup.assemble(
+            options, plan, parts, texts=texts, resumed=state is not None, reporter=reporter
+        )
         if state is not None:
             reporter.phase("restoring the training state")
             training_state.restore(run, state)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +13,12 @@ import torch
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
 from trainer import device
-from trainer.data import weighted_text
+from trainer.data import text_cache, weighted_text
 from trainer.data.latents import Encoder
+from trainer.data.text_cache import TextCache
 from trainer.data.text_encoding import TextStates
 from trainer.families import int8_base, option_checks, registry
-from trainer.families.base import Part, Parts
+from trainer.families.base import Family, Part, Parts
 from trainer.families.base import rates as part_rates
 from trainer.families.detect import detect
 from trainer.families.source import find
@@ -24,6 +27,7 @@ from trainer.loop import TrainingSetup
 from trainer.networks.ema import WeightAverage
 from trainer.objective import process
 from trainer.optimizers import trial
+from trainer.plan import model_fingerprint
 from trainer.plan.plan import TrainingPlan
 
 # peft imports bitsandbytes if it is installed, which then warns of a missing package that is not
@@ -69,16 +73,75 @@ def vae_dtype(context: device.DeviceContext) -> torch.dtype:
     return torch.bfloat16 if context.dtype == torch.bfloat16 else torch.float32
 
 
+def frees_encoders(options: TrainOptions, family: Family) -> bool:
+    """Tell whether a run encodes all captions before its first step and frees the text encoders."""
+    if options.cache_text_encoder_outputs is None:
+        return not family.TRAINS_TEXT
+    return options.cache_text_encoder_outputs
+
+
+def encode_texts(
+    options: TrainOptions,
+    parts: Parts,
+    texts: Iterable[str],
+    folder: Path,
+    reporter: Reporter = SILENT,
+) -> TextStates:
+    """Encode the texts of a run, and empty the text encoders. folder: of the files."""
+    context, _ = device.select(options.mixed_precision)
+    states = _text_states(options, parts, context, trained=False)
+    states.device = context.device
+    if options.cache_text_encoder_outputs_to_disk:
+        states.files = TextCache(folder / text_cache.FOLDER, _text_identity(options, parts))
+    missing = states.missing(texts)
+    # Of several processes that share files, one encodes for all.
+    is_encoding = bool(missing) and (states.files is None or context.is_main)
+    if is_encoding:
+        for name, model in parts.encoders.items():
+            _place(options, parts, name, model, context)
+    with context.autocast():
+        states.encode_all(missing if is_encoding else [], reporter)
+    device.processes().wait_for_everyone()
+    for model in parts.encoders.values():
+        model.to("meta")
+    if context.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return states
+
+
+def _text_states(
+    options: TrainOptions, parts: Parts, context: device.DeviceContext, *, trained: bool
+) -> TextStates:
+    family = registry.family(parts.family)
+    encode = partial(weighted_text.encode_text, family, parts, options=options)
+    return TextStates(encode, context.dtype, trained, together=context.device.type != "cpu")
+
+
+def _text_identity(options: TrainOptions, parts: Parts) -> dict[str, object]:
+    """Return everything that the conditioning of a text depends on."""
+    return {
+        "model": model_fingerprint.of_model(parts.source),
+        "family": parts.family,
+        "precision": [options.mixed_precision, options.is_int8(denoiser=False)],
+        "clip_skip": options.clip_skip,
+        "max_token_length": options.max_token_length,
+        "weighted_captions": options.weighted_captions,
+    }
+
+
 def assemble(
     options: TrainOptions,
     plan: TrainingPlan,
     parts: Parts,
     *,
+    texts: TextStates | None = None,
     resumed: bool = False,
     reporter: Reporter = SILENT,
 ) -> TrainingSetup:
-    """Attach the LoRA to a loaded model and prepare everything for the first step. resumed: all
-    weights will be those of a training state, so that network_weights is not read.
+    """Attach the LoRA to a loaded model and prepare everything for the first step.
+
+    texts: those of the run, if they are encoded and the text encoders freed. resumed: all weights
+    will be those of a training state, so that network_weights is not read.
     """
     context, remark = device.select(options.mixed_precision)
     family = registry.family(parts.family)
@@ -111,9 +174,9 @@ def assemble(
         options.cache_latents or options.cache_latents_to_disk,
         family.moments,
     )
-    encode = partial(weighted_text.encode_text, family, parts, options=options)
-    trained = any(part in parts.encoders for part in network.parts)
-    texts = TextStates(encode, context.dtype, trained, together=context.device.type != "cpu")
+    if texts is None:
+        trained = any(part in parts.encoders for part in network.parts)
+        texts = _text_states(options, parts, context, trained=trained)
     scaler = torch.amp.GradScaler(context.device.type, enabled=context.dtype == torch.float16)
     average = (
         WeightAverage.of(network.parameters(), options.ema_decay) if options.ema_decay else None
@@ -140,17 +203,26 @@ def _place_models(
 ) -> None:
     """Quantize, cast and move the models; trained ones go into training mode."""
     for name, model in parts.models.items():
-        is_denoiser = name == parts.denoiser_name
-        if options.is_int8(denoiser=is_denoiser):
-            int8_base.quantize(model)
-        if is_denoiser and options.blocks_to_swap:
-            family = registry.family(parts.family)
-            int8_base.stream(int8_base.last_blocks(model, family.block, options.blocks_to_swap))
-        device.cast_base(model, context.dtype)
-        model.to(context.device)
+        if any(parameter.is_meta for parameter in model.parameters()):
+            continue  # a text encoder that was freed
+        _place(options, parts, name, model, context)
         if name in network.parts:
             # The base has no dropout; checkpointing and the LoRA's dropout need training mode.
             model.train()
+
+
+def _place(
+    options: TrainOptions, parts: Parts, name: Part, model: Any, context: device.DeviceContext
+) -> None:
+    """Quantize, cast and move a model."""
+    is_denoiser = name == parts.denoiser_name
+    if options.is_int8(denoiser=is_denoiser):
+        int8_base.quantize(model)
+    if is_denoiser and options.blocks_to_swap:
+        family = registry.family(parts.family)
+        int8_base.stream(int8_base.last_blocks(model, family.block, options.blocks_to_swap))
+    device.cast_base(model, context.dtype)
+    model.to(context.device)
 
 
 def _enable_checkpointing(parts: Parts, network: lora.Lora) -> None:

@@ -342,6 +342,31 @@ class TrainOptions(CheckedOptions):
         applies="on resume",
         section=DATASET,
     )
+    cache_text_encoder_outputs: bool | None = option(
+        None,
+        "Encode every caption of the run before the first step, and then free the text encoders, "
+        "which must not be trained.",
+        panel="How it runs",
+        change="memory is short, and the text encoders are not trained",
+        shown="for models whose text encoders are never trained",
+        section=DATASET,
+    )
+    cache_text_encoder_outputs_to_disk: bool = option(
+        False,
+        "Keep the encoded captions in `output_dir/text-cache` and not in main memory.",
+        panel="How it runs",
+        change="main memory is short, or you train the same captions again",
+        applies="on resume",
+        section=DATASET,
+    )
+    text_wordings: int = option(
+        0,
+        "How many wordings a caption has that is shuffled or loses tags: they repeat after so many "
+        "epochs. 0: each epoch has its own.",
+        panel="How it runs",
+        change="the encoded captions take too much memory or disk: a few wordings vary enough",
+        range=(0, 1_000_000),
+    )
     # ---- Captions
     shuffle_caption: bool = option(
         True,
@@ -1353,6 +1378,14 @@ class TrainOptions(CheckedOptions):
                 "scales the layer"
             )
             raise ConfigError(message, hint="remove one of them")
+        if self.cache_text_encoder_outputs and any(
+            rate for part, rate in self.rates().items() if part != "unet"
+        ):
+            raise ConfigError(
+                "cache_text_encoder_outputs encodes the captions once, and a text encoder is "
+                "trained",
+                hint="set network_train_unet_only = true, or cache_text_encoder_outputs = false",
+            )
         if self.blocks_to_swap and not self.is_int8(denoiser=True):
             message = "blocks_to_swap copies weights of 8 bits, and the base is not kept in 8 bits"
             raise ConfigError(message, hint='set base_precision = "int8", or blocks_to_swap = 0')

@@ -136,11 +136,7 @@ _SD_SCRIPTS: Final = (
         "vae_batch_size",
         1,
     ),
-    *_not_needed(
-        SD,
-        _TEXT_CACHE,
-        "cache_text_encoder_outputs cache_text_encoder_outputs_to_disk text_encoder_batch_size",
-    ),
+    *_not_needed(SD, _TEXT_CACHE, "text_encoder_batch_size"),
     *_not_needed(SD, "cached latents are checked by content", "skip_cache_check"),
     *_not_needed(SD, "sizes are read from the images' headers, which is fast", "cache_info"),
     *_not_needed(SD, "the VAE never computes in fp16", "no_half_vae"),

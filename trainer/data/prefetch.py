@@ -98,10 +98,7 @@ class Reader:
         draw = seeds.rng(*key, "crop").randint if image.subset.random_crop else None
         at = pixels.corner(image.bucket, draw)
         flip = image.subset.flip and seeds.rng(*key, "flip").random() < 0.5
-        caption = captions.sample(
-            image.caption, image.subset.captions, epoch + 1, seeds.rng(*key, "caption"),
-            None if step is None else (step, self.plan.steps),
-        )  # fmt: skip
+        caption = drawn_caption(self.plan, options, sample, epoch, step)
         array = (
             None if self.encoder.is_cached(image, at, flip) else pixels.read(image, at, flip=flip)
         )
@@ -109,6 +106,21 @@ class Reader:
             array = pixels.color_augmented(array, seeds.rng(*key, "color"))
         mask = pixels.read_mask(image, at, flip=flip) if options.masked_loss else None
         return PreparedSample(image, sample.number, at, flip, caption, array, mask)
+
+
+def drawn_caption(
+    plan: TrainingPlan, options: TrainOptions, sample: Sample, epoch: int, step: int | None
+) -> str:
+    """Return the caption of a sample. step: optimizer steps taken before it; None: after the token
+    warm-up.
+
+    With text_wordings an image's captions repeat after so many epochs.
+    """
+    image = plan.images[sample.image]
+    wording = epoch % options.text_wordings if options.text_wordings else epoch
+    random = seeds.rng(options.seed, wording, image.id, sample.number, "caption")
+    progress = None if step is None else (step, plan.steps)
+    return captions.sample(image.caption, image.subset.captions, epoch + 1, random, progress)
 
 
 def map_ahead(items: Iterable[T], work: Callable[[T], R], workers: int) -> Generator[R, None, None]:

@@ -118,6 +118,23 @@ class Conditioning:
         pooled = None if self.pooled is None else self.pooled.to(dtype)
         return replace(self, states=self.states.to(dtype), pooled=pooled)
 
+    def on(self, device: torch.device) -> Conditioning:
+        """Return the same conditioning on a device."""
+        moved = {
+            name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors().items()
+        }
+        return replace(self, **moved)  # type: ignore[arg-type]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the text by their fields, those that there are."""
+        each = self._tensors().items()
+        return {name: tensor for name, tensor in each if tensor is not None}
+
+    @staticmethod
+    def of_tensors(tensors: Mapping[str, Tensor]) -> Conditioning:
+        """Return the conditioning that has these tensors."""
+        return Conditioning(**{name: tensors.get(name) for name in _TEXT})  # type: ignore[arg-type]
+
     def sized(self, sizes: Tensor) -> Conditioning:
         """Return the same text with its images' sizes."""
         return replace(self, sizes=sizes)

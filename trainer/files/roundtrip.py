@@ -30,7 +30,7 @@ from trainer.networks.weight_norms import Factors, delta_distance, delta_norms
 from trainer.plan import size_conditioning
 
 _LOADED: Final = "loaded"
-_CAPTION: Final = "a photo"
+CAPTION: Final = "a photo"
 _SIZE: Final = (64, 64)  # pixels; the result does not depend on the size
 _ATTENTION: Final = re.compile(r"\.(?:to_[qkv]|to_out\.0|[qkv]_proj|out_proj)$")
 _GRACE: Final = 4  # rounding errors that add up in a product or a forward pass
@@ -199,8 +199,12 @@ def _output(run: TrainingSetup, parts: Parts) -> Tensor:
         context.device, context.dtype
     )
     with context.autocast():
-        conditioning = run.family.encode_text(
-            parts, [_CAPTION], clip_skip=options.clip_skip, max_tokens=options.max_token_length
+        conditioning = (
+            run.texts.states([CAPTION])
+            if run.texts.is_complete
+            else run.family.encode_text(
+                parts, [CAPTION], clip_skip=options.clip_skip, max_tokens=options.max_token_length
+            )
         ).to(context.dtype)
         conditioning = conditioning.sized(
             torch.tensor(

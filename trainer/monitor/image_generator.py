@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +14,11 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
 from trainer import device, precision, setup
+from trainer.data import weighted_text
 from trainer.data.latents import Encoder
 from trainer.device import DeviceContext
 from trainer.families import registry
-from trainer.families.base import Family, Parts
+from trainer.families.base import Conditioning, Family, Parts
 from trainer.families.detect import detect
 from trainer.families.source import find
 from trainer.files.hashes import model_hash
@@ -49,6 +50,10 @@ class ImageGenerator:
     def source(self) -> Path:
         """Return the model's file or folder."""
         return self.parts.source
+
+    def conditioning(self, texts: Sequence[str]) -> Conditioning:
+        """Return the conditioning of prompts."""
+        return weighted_text.encode_text(self.family, self.parts, texts, self.options)
 
     def generate(self, prompt: Prompt) -> Image.Image:
         """Generate one image; the same prompt always gives the same image."""

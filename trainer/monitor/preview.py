@@ -12,10 +12,9 @@ from torch import Tensor
 
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
-from trainer.data import weighted_text
 from trainer.data.latents import Encoder
 from trainer.device import DeviceContext
-from trainer.families.base import Family, Parts
+from trainer.families.base import Conditioning, Family, Parts
 from trainer.loop import StepLog
 from trainer.monitor.prompts import Prompt
 from trainer.objective.process import Process
@@ -39,6 +38,8 @@ class PreviewModel(Protocol):
     def encoder(self) -> Encoder: ...
     @property
     def process(self) -> Process: ...
+    def conditioning(self, texts: Sequence[str]) -> Conditioning:
+        """Return the conditioning of prompts."""
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
@@ -106,14 +107,12 @@ def _denoise(run: PreviewModel, prompt: Prompt) -> Tensor:
 
     The noise is drawn on the CPU, so a seed gives the same image on every device.
     """
-    options, context = run.options, run.device_context
+    context = run.device_context
     generator = torch.Generator().manual_seed(prompt.seed)
     guided = prompt.guidance > 1
     with context.autocast():
         texts = [prompt.negative, prompt.text] if guided else [prompt.text]
-        conditioning = weighted_text.encode_text(run.family, run.parts, texts, options).to(
-            context.dtype
-        )
+        conditioning = run.conditioning(texts).to(context.dtype)
     sizes = [size_conditioning.of_image(prompt.width, prompt.height)] * len(texts)
     conditioning = conditioning.sized(
         torch.tensor(sizes, dtype=torch.float32, device=context.device)

@@ -109,12 +109,7 @@ def losses(setup: TrainingSetup, images: Sequence[TrainImage]) -> Tensor:
 def _image_losses(setup: TrainingSetup, image: TrainImage) -> Tensor:
     options = setup.options
     validation_seed = seed(options)
-    caption = captions.sample(
-        image.caption,
-        _without_randomness(image.subset.captions),
-        1,
-        seeds.rng(validation_seed, 0, image.id, 0, "validation caption"),
-    )
+    caption = caption_of(image, options)
     at = image.bucket.crop
     batch_size = image.subset.block.batch_size
     first_number = image.subset.block.number * TIMESTEPS  # other noise at each resolution
@@ -137,6 +132,16 @@ def _image_losses(setup: TrainingSetup, image: TrainImage) -> Tensor:
         noisy_batch = loop.add_noise(setup, batch, times, generators, perturbed=False)
         parts.append(loop.weighted_losses(setup, batch, noisy_batch))
     return torch.cat(parts)
+
+
+def caption_of(image: TrainImage, options: TrainOptions) -> str:
+    """Return the caption that an image is measured with."""
+    return captions.sample(
+        image.caption,
+        _without_randomness(image.subset.captions),
+        1,
+        seeds.rng(seed(options), 0, image.id, 0, "validation caption"),
+    )
 
 
 def _without_randomness(options: CaptionSettings) -> CaptionSettings:
