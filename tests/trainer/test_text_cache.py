@@ -167,7 +167,8 @@ def test_a_file_holds_every_field_and_is_of_its_text_and_model_alone(tmp_path, r
     assert TextCache(tmp_path / "texts", {"model": "b"}).read("sks") is None
     for text in ("", "\n", "\ud800", "é" * 10_000):
         cache.write(text, replace(row, pooled=torch.ones(1, 2)))
-        assert cache.read(text).pooled is not None
+        read = cache.read(text)
+        assert read is not None and read.pooled is not None
     (tmp_path / "texts" / "mine.txt").touch()
     cache.delete()
     assert [path.name for path in (tmp_path / "texts").iterdir()] == ["mine.txt"]
