@@ -143,10 +143,11 @@ class LoraResizeOptions(CheckedOptions):
 class LoraConvertOptions(CheckedOptions):
     """`dsk lora convert`: the format, and the new file."""
 
-    to: Literal["kohya", "diffusers"] = option(
+    to: Literal["kohya", "diffusers", "comfy"] = option(
         "kohya",
         "kohya: the keys of sd-scripts, for web interfaces and ComfyUI. diffusers: those of "
-        "diffusers and peft, with alpha in the header.",
+        "diffusers and peft, with alpha in the header. comfy: the keys that ComfyUI, Forge and "
+        "diffusers read, of transformers such as Z-Image.",
         group="LoRA files",
         counts_from="command line",
         change="diffusers has to load it",

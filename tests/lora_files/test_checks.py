@@ -173,7 +173,7 @@ def test_a_lora_without_whole_kinds_or_blocks_has_no_holes(tmp_path):
 def test_another_family_is_measured_and_not_compared(tmp_path):
     tensors = files.pair("lora_unet_double_blocks_0_img_attn_qkv", 6, 5, 2, 1.0)
     findings = found(files.save(tmp_path / "a.safetensors", tensors))
-    assert "family Flux (not supported)" in messages(findings, "note")["family"]
+    assert "family Flux.1 or Chroma" in messages(findings, "note")["family"]
     assert messages(findings, "warning") == {}
 
 

@@ -239,5 +239,5 @@ def test_the_family_is_found_by_names_widths_and_header(tmp_path):
     te1 = "lora_te1_text_model_encoder_layers_0_mlp_fc1"
     assert family(files.pair(te1, 6, 5, 2)) == "Stable Diffusion XL"
     flux = files.pair("lora_unet_double_blocks_0_img_attn_qkv", 6, 5, 2)
-    assert family(flux) == "Flux (not supported)"
+    assert family(flux) == "Flux.1 or Chroma"
     assert family(files.pair("lora_unet_something", 6, 5, 2)) == "unknown"

@@ -23,7 +23,7 @@ from datasetkit.verbs.lora_merge import lora_merge
 from datasetkit.verbs.lora_resize import lora_resize
 from tests.cli.conftest import Dsk, dsk, here  # noqa: F401 - fixtures
 from tests.lora_files.files import BLOCK, adapter, pair, save
-from trainer.lora_files import lora_file, tensor_file
+from trainer.lora_files import algebra, lora_file, tensor_file
 from trainer.lora_files.merge import split_weight
 from trainer.networks import file_check
 from trainer.networks.file_check import ModuleShape
@@ -224,7 +224,7 @@ def test_every_merged_file_keeps_its_hash(plain: Path, tmp_path: Path) -> None:
     assert len(set(hashes.values())) == 2
 
 
-def test_strength_of_a_family_that_is_not_supported_stays(tmp_path: Path) -> None:
+def test_strength_of_a_transformers_lora_stays(tmp_path: Path) -> None:
     key = "transformer.transformer_blocks.0.attn.to_q"
     up, down = np.diag([4.0, 2.0, 1.0, 0.5]), np.eye(4)
     tensors = {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
@@ -233,5 +233,7 @@ def test_strength_of_a_family_that_is_not_supported_stays(tmp_path: Path) -> Non
     out = tmp_path / "b.safetensors"
     lora_resize(path, LoraResizeOptions(rank=2, out=str(out)))
     header = json.loads(tensor_file.open_file(out).metadata["lora_adapter_metadata"])
-    assert (header["transformer.r"], header["transformer.lora_alpha"]) == (2, 1.0)
-    assert lora_file.read(out).layers[0].scale == 0.5
+    # alpha / rank is multiplied into lora_B: programs read the header's alpha differently.
+    assert (header["transformer.r"], header["transformer.lora_alpha"]) == (2, 2.0)
+    change = algebra.low_rank(lora_file.read(out).layers[0]).product()
+    np.testing.assert_allclose(change, np.diag([2.0, 1.0, 0.0, 0.0]), atol=1e-6)

@@ -46,7 +46,7 @@ class BlockWeights:
         """Return the weight of a layer."""
         if name.part == "unet":
             return self.unet * self.blocks.get(name.block, 1.0)
-        if not name.is_known:
+        if not name.is_known or name.part == "transformer":
             return self.unet
         return self.text * self.blocks.get("BASE", 1.0)
 

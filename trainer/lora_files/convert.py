@@ -13,7 +13,7 @@ from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.words import counted
 from trainer.families.base import FamilyName
-from trainer.lora_files import algebra, layer_names
+from trainer.lora_files import algebra, dit_exports, dit_layers, layer_names
 from trainer.lora_files.lora_file import ADAPTER_METADATA, DOWN, MID, UP, LoraFile, LoraLayer
 from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.new_lora import NewLayer, WrittenFormat
@@ -26,6 +26,7 @@ VERSIONS: Final[Mapping[FamilyName, str]] = {
 # Their projections around the attention are linear; kohya's files of SD2 store them as 1x1
 # convolutions.
 _LINEAR: Final = ("sd2", "sdxl")
+_DOTTED: Final[tuple[WrittenFormat, ...]] = ("diffusers", "comfy")
 _PROJECTIONS: Final = ("proj_in", "proj_out")
 
 
@@ -41,7 +42,14 @@ def convert(lora: LoraFile, to: WrittenFormat) -> ConvertedLora:
     """Convert a LoRA. Raises InputError where the format cannot hold it, ModelFileError for
     incomplete layers.
     """
+    if lora.transformer:
+        return ConvertedLora(_of_transformer(lora, to), _header(lora, to))
     family = require_convertible(lora, to)
+    if to == "comfy":
+        raise InputError(
+            f"LoRAs of {lora.family_title} have no comfy format",
+            hint="ComfyUI reads kohya's: --to kohya",
+        )
     layers = (_converted(layer, family, to) for layer in lora.layers)
     metadata = dict(lora.metadata)
     if to == "kohya":
@@ -49,6 +57,45 @@ def convert(lora: LoraFile, to: WrittenFormat) -> ConvertedLora:
         metadata.setdefault("ss_network_module", "networks.lora")
         metadata.setdefault("ss_base_model_version", VERSIONS[family])
     return ConvertedLora(layers, metadata)
+
+
+def _header(lora: LoraFile, to: WrittenFormat) -> dict[str, str]:
+    metadata = dict(lora.metadata)
+    metadata.pop(ADAPTER_METADATA, None)
+    if to == "kohya":
+        metadata.setdefault("ss_network_module", "networks.lora")
+    return metadata
+
+
+def _of_transformer(lora: LoraFile, to: WrittenFormat) -> Iterator[NewLayer]:
+    """Yield a transformer's layers in a format: fused ones are split where it has them alone, and
+    the other way round.
+    """
+    require_complete(lora)
+    require_plain(lora, to)
+    exports = dit_layers.EXPORTS[lora.transformer]
+    if to not in exports.formats:
+        raise InputError(
+            f"LoRAs of {lora.family_title} have no {to} format",
+            hint=f"one of {', '.join(exports.formats)}",
+        )
+    unknown = [layer.key for layer in lora.layers if not layer.name.is_known] + list(lora.others)
+    if unknown:
+        raise InputError(
+            f"{display(lora.path)}: {counted(len(unknown), 'name')} of {lora.family_title} cannot "
+            f"be converted, such as {display(unknown[0])}",
+            hint="the attention and MLP layers of the main blocks can",
+        )
+    layers: dict[str, LowRank] = {}
+    for layer in lora.layers:
+        factors = algebra.low_rank(layer)
+        algebra.require_finite(layer, factors.down, factors.up)
+        layers |= dit_exports.split_rows(exports.names, layer.name.path, factors)
+    for key, factors in exports.keyed(layers, to):
+        name = dit_layers.layer_name(lora.transformer, key)
+        shape = (len(factors.up), factors.down.shape[1])
+        alpha = factors.scale * factors.rank
+        yield NewLayer(key, name, shape, LowRank(factors.up, factors.down), alpha)
 
 
 def require_convertible(lora: LoraFile, to: WrittenFormat) -> FamilyName:
@@ -61,6 +108,12 @@ def require_convertible(lora: LoraFile, to: WrittenFormat) -> FamilyName:
             f"{counted(len(unknown), 'name')} cannot be converted, such as {display(unknown[0])}",
             hint="Stable Diffusion 1, 2 and XL are supported",
         )
+    require_plain(lora, to)
+    return lora.family
+
+
+def require_plain(lora: LoraFile, to: WrittenFormat) -> None:
+    """Raise InputError for another method than LoRA."""
     for layer in lora.layers:
         if layer.is_dora:
             raise InputError(
@@ -74,7 +127,6 @@ def require_convertible(lora: LoraFile, to: WrittenFormat) -> FamilyName:
                 f"other keys ({display(layer.key)})",
                 hint="dsk lora resize --as-lora makes a plain one of it",
             )
-    return lora.family
 
 
 def require_complete(lora: LoraFile) -> None:
@@ -112,5 +164,9 @@ def _shape(layer: LoraLayer, family: FamilyName, to: WrittenFormat) -> tuple[int
 
 
 def formats(loras: Iterable[LoraFile]) -> WrittenFormat:
-    """Return the format of a file that is made of several: kohya's, unless all are diffusers'."""
-    return "diffusers" if all(lora.format == "diffusers" for lora in loras) else "kohya"
+    """Return the format of a file that is made of several: the one that all have, else kohya's."""
+    formats = {lora.format for lora in loras}
+    for form in _DOTTED:
+        if formats == {form}:
+            return form
+    return "kohya"

@@ -18,7 +18,7 @@ from trainer.lora_files.precision import TITLES
 HashState = Literal["true", "stale", "absent"]
 _PART_TITLES: Final = {
     "unet": "UNet", "text_encoder": "text encoder", "text_encoder_2": "second text encoder",
-    "": "other",
+    "transformer": "transformer", "": "other",
 }  # fmt: skip
 _MOST_TAGS: Final = 20
 # What people look for first in the header, under the words that are printed.

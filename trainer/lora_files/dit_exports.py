@@ -65,8 +65,19 @@ class DitExports:
         needed where such a layer is a part of a fused one.
         """
         chosen = self.formats[form or self.default]
+        for key, layer in self.keyed(layers, form, heights):
+            yield from _pair(chosen, key, layer)
+
+    def keyed(
+        self,
+        layers: Mapping[str, LowRank],
+        form: DitFormatName | None = None,
+        heights: Mapping[str, int] | None = None,
+    ) -> Iterator[tuple[str, LowRank]]:
+        """Yield the name of each layer in a format, and the layer; see `tensors`."""
+        chosen = self.formats[form or self.default]
         for path, layer in self._layers(layers, chosen, heights or {}):
-            yield from _pair(chosen, path, layer)
+            yield chosen.key(path), layer
 
     def _layers(
         self, layers: Mapping[str, LowRank], form: DitFormat, heights: Mapping[str, int]
@@ -98,8 +109,7 @@ def _heights(
     ]
 
 
-def _pair(form: DitFormat, path: str, layer: LowRank) -> Iterator[tuple[str, Array]]:
-    key = form.key(path)
+def _pair(form: DitFormat, key: str, layer: LowRank) -> Iterator[tuple[str, Array]]:
     if form.has_alpha:
         yield f"{key}.lora_down.weight", layer.down
         yield f"{key}.lora_up.weight", layer.up

@@ -32,6 +32,7 @@ _PARTS: Final[Mapping[str, str]] = {
     "text_encoder": "text encoder, by layer",
     "text_encoder_2": "second text encoder, by layer",
     "unet": "UNet, by block",
+    "transformer": "transformer, by block",
     "": "other layers, by block",
 }
 _COLOURS: Final = "YlGnBu"

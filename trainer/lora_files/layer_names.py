@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from trainer.families.base import FamilyName
+from trainer.families.dit_names import block_number
 from trainer.families.unet_paths import from_original, to_original
 
-LayerPart = Literal["unet", "text_encoder", "text_encoder_2", ""]
+LayerPart = Literal["unet", "transformer", "text_encoder", "text_encoder_2", ""]
 
 _TRANSFORMER: Final = (
     r"transformer_blocks_(\d+)_(?:(attn[12])_(to_[qkv]|to_out_0)|ff_net_(0_proj|2)|(norm[123]))"
@@ -75,8 +76,11 @@ class LayerName:
     @property
     def block(self) -> str:
         """Return the block as users of block weights call it: IN04, MID, OUT11; BASE for what is
-        in none; a text encoder's layer as `00`.
+        in none; a text encoder's layer as `00`; a transformer's block as B07, a single one as S07.
         """
+        if self.part == "transformer":
+            side, number = ("S" if self.path.startswith("single") else "B"), block_number(self.path)
+            return "BASE" if number is None else f"{side}{number:02d}"
         if self.part != "unet":
             number = text_layer(self)
             return "BASE" if number is None else f"{number:02d}"
@@ -87,6 +91,8 @@ class LayerName:
         """Return what kind of layer it is: `attn1.to_q`, `conv1`, `fc2`."""
         if not self.is_known:
             return re.sub(r"\d+", "N", self.path)
+        if self.part == "transformer":
+            return re.sub(r"^.*?(?:blocks|layers)\.\d+\.", "", self.path)
         if "samplers." in self.path:
             return "downsampler" if "downsamplers." in self.path else "upsampler"
         inner = re.sub(

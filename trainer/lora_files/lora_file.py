@@ -6,8 +6,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,13 +15,13 @@ from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
 from trainer.families import registry
 from trainer.families.base import FamilyName
-from trainer.lora_files import layer_names
+from trainer.lora_files import dit_layers, layer_names
 from trainer.lora_files.layer_names import LayerName
 from trainer.lora_files.precision import Array
 from trainer.lora_files.tensor_file import TensorEntry, TensorFile, open_file
 
 LayerMethod = Literal["lora", "loha", "lokr", "full", "other", "incomplete"]
-FileFormat = Literal["kohya", "diffusers", "peft"]
+FileFormat = Literal["kohya", "diffusers", "peft", "comfy"]
 DOWN, UP, MID, ALPHA = "lora_down.weight", "lora_up.weight", "lora_mid.weight", "alpha"
 DORA: Final = "dora_scale"
 PEFT_DORA: Final = "lora_magnitude_vector"
@@ -143,8 +143,8 @@ class LoraLayer:
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """A LoRA file. others: keys that belong to no layer. family: None for one that is not
-    supported; family_title: its name for people.
+    """A LoRA file. others: keys that belong to no layer. family: of UNets, None for others;
+    family_title: its name for people; transformer: a key of `dit_layers.EXPORTS`, "" for others.
     """
 
     file: TensorFile
@@ -153,6 +153,7 @@ class LoraFile:
     others: tuple[str, ...]
     family: FamilyName | None
     family_title: str
+    transformer: str = ""
 
     @property
     def path(self) -> Path:
@@ -190,15 +191,30 @@ def read(path: Path) -> LoraFile:
         raise _not_a_lora(path, file.entries)
     stated = _stated_alphas(file)
     layers = [_layer(file, key, tensors, stated) for key, tensors in grouped.items()]
+    transformer = _transformer(layers, file.metadata)
+    if transformer:
+        layers = [
+            replace(layer, name=dit_layers.layer_name(transformer, layer.key)) for layer in layers
+        ]
     for key in unknown.keys() - grouped.keys():
         entries = {name: file.entries[name] for name in unknown[key]}
         layers.append(LoraLayer(key, layer_names.parse(key), "other", entries, file, None))
     layers.sort(key=lambda layer: layer.key)
     _require_distinct(path, layers)
-    family = _family(layers, file.metadata)
-    return LoraFile(
-        file, _format(file), tuple(layers), tuple(others), family, _title(family, layers)
-    )
+    family = None if transformer else _family(layers, file.metadata)
+    title = dit_layers.TITLES[transformer] if transformer else _title(family, layers)
+    return LoraFile(file, _format(file), tuple(layers), tuple(others), family, title, transformer)
+
+
+def _transformer(layers: Sequence[LoraLayer], metadata: Mapping[str, str]) -> str:
+    """Return the family of a transformer's LoRA, "" for that of a UNet and for an unknown one."""
+    unknown = {
+        layer.key: layer.shape if layer.method == "lora" else ()
+        for layer in layers
+        if not layer.name.is_known
+    }
+    known = sum(layer.name.is_known for layer in layers)
+    return (dit_layers.family_of(unknown, metadata) or "") if len(unknown) > known else ""
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -387,6 +403,8 @@ def _require_distinct(path: Path, layers: Iterable[LoraLayer]) -> None:
 def _format(file: TensorFile) -> FileFormat:
     if any(key.startswith("base_model.model.") for key in file.entries):
         return "peft"
+    if sum(key.startswith("diffusion_model.") for key in file.entries) > len(file.entries) / 2:
+        return "comfy"
     dotted = sum(key.startswith(("unet.", "text_encoder", "transformer.")) for key in file.entries)
     return "diffusers" if dotted > len(file.entries) / 2 else "kohya"
 

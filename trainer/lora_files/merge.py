@@ -108,6 +108,12 @@ def require_mergeable(sources: Sequence[MergeSource], *, products: bool) -> None
                 f"{first.family_title}",
                 hint="merge LoRAs of one family",
             )
+        if lora.transformer and lora.format != first.format:
+            raise InputError(
+                f"{display(lora.path)} has {lora.format} keys, {display(first.path)} "
+                f"{first.format} keys, which divide the layers differently",
+                hint=f"convert one first: dsk lora convert --to {first.format}",
+            )
         if lora.others:
             raise InputError(
                 f"{display(lora.path)} has tensors of no layer, such as {display(lora.others[0])}",

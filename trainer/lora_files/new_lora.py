@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,7 +21,7 @@ from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.precision import PRECISIONS, Array, encode
 from trainer.lora_files.tensor_file import NewTensor
 
-WrittenFormat = Literal["kohya", "diffusers"]
+WrittenFormat = Literal["kohya", "diffusers", "comfy"]
 DYNAMIC: Final = "Dynamic"
 # Kinds of layers whose kernels are 3x3, for files that have flattened them.
 _KERNELS: Final = ("conv1", "conv2", "downsampler", "upsampler", "conv_in", "conv_out")
@@ -54,16 +54,27 @@ class NewLayer:
         return self.factors.rank
 
     @property
+    def is_folded(self) -> bool:
+        """Tell whether the file has alpha / rank in up: of transformers, in formats without
+        alpha.
+        """
+        return self.name.part == "transformer"
+
+    @property
     def summary(self) -> LayerSummary:
         has_kernel = len(self.shape) > 2 and self.shape[2] * self.shape[-1] > 1
         return LayerSummary(self.name, self.rank, self.alpha, has_kernel)
 
     def tensors(self, form: WrittenFormat, dtype: str) -> list[NewTensor]:
         """Return the layer's tensors in a format. Raises InputError where fp16 is too small."""
+        if form != "kohya" and self.alpha != self.rank and self.is_folded:
+            up = self.factors.up * (self.alpha / self.rank)
+            factors = LowRank(up, self.factors.down)
+            return replace(self, factors=factors, alpha=float(self.rank)).tensors(form, dtype)
         tail = (1,) * (len(self.shape) - 2)
         down = self.factors.down.reshape(self.rank, *self.shape[1:])
         up = self.factors.up.reshape(self.shape[0], self.rank, *tail)
-        if form == "diffusers":
+        if form != "kohya":
             names = (f"{self.key}.lora_A.weight", f"{self.key}.lora_B.weight")
         else:
             names = (f"{self.key}.lora_down.weight", f"{self.key}.lora_up.weight")
@@ -215,8 +226,15 @@ def finished(
     tensors, summaries = list(kept), []
     for layer in layers:
         tensors += layer.tensors(form, dtype)
-        summaries.append(layer.summary)
+        folded = form != "kohya" and layer.is_folded
+        summaries.append(
+            replace(layer.summary, alpha=float(layer.rank)) if folded else layer.summary
+        )
     tensors = tensor_file.sort_tensors(tensors)
+    if form == "comfy":
+        stated = any(key.startswith("ss_") for key in metadata)
+        header = with_ranks(metadata, summaries) if stated else dict(metadata)
+        return tensors, with_hashes(header, tensors) if stated else header
     if form == "diffusers":
         header = with_adapter(metadata, summaries)
         stated = any(key.startswith("ss_") for key in metadata)

@@ -24,6 +24,7 @@ from trainer.lora_files.tensor_file import NewTensor
 
 RuleKind = Literal["rank", "fro", "ratio", "cumulative"]
 _GROUPS: Final = {
+    "transformer": "transformer",
     "text_encoder": "text encoder", "text_encoder_2": "second text encoder", "": "other",
 }  # fmt: skip
 
