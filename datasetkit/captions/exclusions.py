@@ -76,7 +76,7 @@ def _phrase(form: str) -> str:
     """Return the pattern of a tag or glob as words: also in the plural. "" for what is not a word,
     such as `:d`, and for a glob of nothing but stars.
     """
-    if not re.search(r"\w", form):
+    if not re.search(r"\w\w", form) and not _NO_SPACES.search(form):
         return ""
     parts = [re.escape(part).replace(r"\?", r"\w") for part in form.split("*")]
     body = "".join(

@@ -151,7 +151,9 @@ def caption(result: CaptionResult, dry_run: bool) -> None:
     if dry_run:
         changes(result.changes)
         if result.waiting and result.prompt:
-            say(f"prompt of the first image: {display(result.prompt)}", "dim")
+            say("prompt of the first image:", "dim")
+            for line in result.prompt.splitlines():
+                say(f"  {display(line)}", "dim")
     done, skipped = result.report.done, result.report.skipped
     kept = [s for s in skipped if s.reason != WAITING]
     near = result.changes[0].path if result.changes else Path()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -435,3 +438,27 @@ def test_json_names_the_engine_and_no_key(folder, server, capsys, monkeypatch):
     assert json.loads(shown.out)["result"]["engine"] == "server:tiny"
     assert "sk-secret" not in shown.out + shown.err
     assert b"sk-secret" not in (folder / ".dsk" / "store.sqlite").read_bytes()
+
+
+# ---- Ctrl-C
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_ctrl_c_does_not_wait_for_answers_and_keeps_those_that_came(folder, server, jobs):
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def hang(handler, body):
+        signal.pthread_kill(main, signal.SIGINT)
+        server.hang(handler, body)
+
+    server.replies = [says("Fine."), hang]
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ask(folder, server, jobs=jobs, timeout=60)
+    assert time.monotonic() - begin < 10
+    assert texts(folder) == {}
+    server.replies = [says("Fine.")]
+    again = ask(folder, server, jobs=jobs)
+    assert again.described == (2 if jobs == 1 else 3)
+    assert len(texts(folder)) == 3

@@ -279,3 +279,25 @@ def test_recipe_depends_on_model_settings_and_prompt():
     }  # fmt: skip
     assert len(different) == 5
     assert recipe() == recipe(provider="cpu", batch_size=3)
+
+
+def test_model_that_is_pinned_by_its_hashes_alone_is_fetched_from_the_branch(hub, monkeypatch):
+    large = models.MODELS["florence2-large"]
+    hashes = {
+        name: hashlib.sha256((TINY / Path(name).name).read_bytes()).hexdigest()
+        for name in large.sha256
+    }
+    tiny = models.Florence2Model(large.name, large.repo, large.revision, hashes)
+    monkeypatch.setitem(models.MODELS, "florence2-large", tiny)
+    options = CaptionerOptions(provider="cpu", threads=1)
+    found = resolve("florence2-large", options)
+    found.fetch()
+    found.open().close()
+    count = len(hub.requests)
+    assert count == len(models.FILES)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    again = resolve("florence2-large", options)
+    again.open().close()
+    assert len(hub.requests) == count
+    assert again.identity == found.identity
+    assert again.notice == ""
