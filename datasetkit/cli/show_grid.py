@@ -37,8 +37,23 @@ def grid(result: GridResult, dry_run: bool) -> None:
     else:
         each = "" if result.seconds is None else f", {result.seconds:.1f} s each"
         say(f"drew {images(len(result.drawn))}{each}{kept} in {folder}{_hint(result)}")
+    _scores(result)
     say(f"- contact sheets: {first([from_here(path) for path in result.sheets])}")
     say(f"- open {from_here(result.page)} in a browser to look through them")
+
+
+def _scores(result: GridResult) -> None:
+    if result.scores is None:
+        return
+    from datasetkit.verbs.grid import score_table  # it is loaded by now
+
+    columns, rows = score_table(result.scores)
+    table("", ["LoRA", *columns], rows, right=columns)
+    suggestion = result.scores.suggestion
+    title = f"suggestion: {suggestion.label}" if suggestion.label else "no suggestion"
+    say(display(title), "bold")
+    for text in (*suggestion.reasons, *suggestion.remarks):
+        say(f"- {display(text)}")
 
 
 def _shortened(label: str) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.declare import CheckedOptions, check, option
+from datasetkit.options.scan import Tags
 from datasetkit.options.train import SAMPLERS
 
 _AXES: Final = "commands/grid.md#axes"
@@ -120,6 +121,43 @@ class GridOptions(CheckedOptions):
         "Also draw what the base model makes of each cell without a LoRA.",
         flags=("--baseline/--no-base",),
         change="you have that column already: without it nothing can be judged",
+    )
+    score: bool = option(
+        False,
+        "Also measure each LoRA: loss on held-out images, tags that are found, distance to "
+        "held-out and to training images, drift without the trigger; and suggest a file.",
+        see="commands/grid.md#scores",
+        change="the images alone do not decide it; it needs the dataset and takes longer",
+    )
+    data: str = option(
+        "",
+        "The dataset of the training.",
+        path="input folder",
+        needs="score",
+        shown="that of dsk.toml",
+        change="with `--score` and without a `dsk.toml`",
+    )
+    held_out: str = option(
+        "",
+        "A folder of images with captions that the training did not see.",
+        path="input folder",
+        needs="score",
+        shown="those of validation_split",
+        change="the training had no validation_split",
+    )
+    trigger: Tags = option(
+        (),
+        "The words without which a prompt must not show the subject.",
+        needs="score",
+        shown="those of the captions",
+        change="the captions do not begin with it",
+    )
+    tagger: str = option(
+        "",
+        "The tagger that looks for the prompts' tags.",
+        needs="score",
+        shown="wd14 if it is on this machine, else basic",
+        change="you tagged with another one",
     )
     out: str = option(
         "",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,8 @@ from datasetkit.project.journal import OpenEntry
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
 from datasetkit.project.store import Output
-from datasetkit.verbs.shared import base_model
+from datasetkit.verbs.shared import base_model, grid_scores
+from datasetkit.verbs.shared.grid_scores import ScoredCells, ScoringImages
 from datasetkit.verbs.shared.paths import AnyPath, paths_of
 from trainer.families import registry
 from trainer.families.base import FamilyName
@@ -41,16 +42,17 @@ from trainer.files.hashes import model_hash
 from trainer.grid import axes as grid_axes
 from trainer.grid import cells as grid_cells
 from trainer.grid import loras as grid_loras
-from trainer.grid import page, sheets
+from trainer.grid import page, score_page, sheets
 from trainer.grid.axes import Axis, CellRequest, GridContent
 from trainer.grid.cells import IMAGES, BaseFacts, Cell, Grid
 from trainer.grid.loras import GridLora
+from trainer.grid.scores import GridScores
 from trainer.monitor import prompts as prompt_files
 from trainer.monitor.prompts import Prompt
 
 VERB: Final = "grid"
 _PROGRAM: Final = f"datasetkit {__version__}"
-RECORD, PAGE = "grid.jsonl", "index.html"
+RECORD, PAGE, SCORES = "grid.jsonl", "index.html", "scores.json"
 _CELL_RECIPE, _PAGE_RECIPE = "grid-cell-1", "grid-page-1"
 # The last bytes of a whole PNG.
 _PNG_END: Final = b"IEND\xaeB`\x82"
@@ -69,9 +71,10 @@ class GridAxis:
 class GridResult:
     """What a grid drew, or would draw.
 
-    images: different cells; drawn: new ones; kept: that existed. steps: of the sampler, for those
-    drawn. seconds: a drawn image takes on average, None where none was. sheets, page: what was
-    made of the cells; changed: whether any of these is new. first_entry, entry: in the history.
+    images: different cells; drawn: new ones; kept: that existed. With scores also cells beside the
+    axes. steps: of the sampler, for those drawn. seconds: a drawn image takes on average, None
+    where none was. sheets, page: what was made of the cells. scores: None where none were asked
+    for, and in a dry run. changed: whether any file is new. first_entry, entry: in the history.
     """
 
     folder: Path
@@ -85,6 +88,7 @@ class GridResult:
     seconds: float | None
     sheets: tuple[Path, ...]
     page: Path
+    scores: GridScores | None
     changed: bool
     first_entry: int | None
     entry: int | None
@@ -121,24 +125,29 @@ def grid(
     planned = grid_cells.build(axes, start, bases)
     if out.exists() and not out.is_dir():
         raise InputError(f"{display(out)} is not a folder", hint="give another one with --out")
+    scoring = _scoring(named[0], options, train, planned) if options.score else None
+    cells = list(planned.unique.values())
+    cells += scoring.cells.extra.values() if scoring else ()
+    order = {variant: n for n, variant in enumerate(dict.fromkeys(c.variant for c in cells))}
+    cells.sort(key=lambda cell: order[cell.variant])  # each LoRA is applied once
     with open_project(out.parent, context, create_folder=True) as project:
-        missing = [cell for cell in planned.unique.values() if not _is_drawn(out, cell)]
-        made = _GridFiles(out, planned, train, project)
+        missing = [cell for cell in cells if not _is_drawn(out, cell)]
+        made = _GridFiles(out, planned, train, project, scoring)
         if not context.dry_run:
             made.make(missing)
-    unique = planned.unique
     return GridResult(
         folder=out,
         bases=tuple(base.name for base in bases.values()),
-        loras=tuple(dict.fromkeys(c.lora.path for c in unique.values() if c.lora is not None)),
+        loras=tuple(dict.fromkeys(c.lora.path for c in cells if c.lora is not None)),
         axes=tuple(GridAxis(a.name, tuple(v.label for v in a.values)) for a in axes),
-        images=len(unique),
+        images=len(cells),
         drawn=tuple(out / cell.file for cell in missing),
-        kept=len(unique) - len(missing),
+        kept=len(cells) - len(missing),
         steps=sum(cell.request.prompt.steps for cell in missing),
         seconds=made.seconds / len(missing) if made.seconds and missing else None,
         sheets=tuple(out / name for name in sheets.file_names(planned)),
         page=out / PAGE,
+        scores=made.scores,
         changed=made.changed,
         first_entry=made.first_entry,
         entry=made.entry,
@@ -148,6 +157,13 @@ def grid(
 
 def _beside(path: Path) -> Path:
     return (path if path.is_dir() else path.parent) / "grid"
+
+
+def score_table(scores: GridScores) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return the columns of the scores, and the rows as text, each with its LoRA first."""
+    columns = score_page.COLUMNS
+    rows = [(row.label, *(show(row) for show in columns.values())) for row in scores.rows]
+    return list(columns), rows
 
 
 # ---- what is drawn
@@ -267,6 +283,20 @@ def _facts(train: TrainOptions, context: RunContext) -> BaseFacts:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """What is measured, and with which images."""
+
+    options: GridOptions
+    images: ScoringImages
+    cells: ScoredCells
+
+
+def _scoring(near: Path, options: GridOptions, train: TrainOptions, planned: Grid) -> _Scoring:
+    images = grid_scores.find_images(near, options, train)
+    return _Scoring(options, images, grid_scores.cells_to_score(planned, images.trigger))
+
+
 # ---- which cells exist
 
 
@@ -297,8 +327,18 @@ def _unversioned(text: str) -> str:
 class _GridFiles:
     """The files of a grid: its cells, and what is made of them: contact sheets, page, record."""
 
-    def __init__(self, out: Path, planned: Grid, train: TrainOptions, project: Project) -> None:
+    def __init__(
+        self,
+        out: Path,
+        planned: Grid,
+        train: TrainOptions,
+        project: Project,
+        scoring: _Scoring | None,
+    ) -> None:
         self._out, self._grid, self._train, self._project = out, planned, train, project
+        self._scoring = scoring
+        self._drawer: Any = None
+        self.scores: GridScores | None = None
         self.seconds = 0.0
         self.changed = False
         self.first_entry: int | None = None
@@ -307,7 +347,8 @@ class _GridFiles:
     def make(self, missing: Sequence[Cell]) -> None:
         """Draw the missing cells, then what is made of all of them. Raises PlanConflict."""
         self._refuse_other_pages()
-        contents = {} if missing else self._pages()
+        known = _read_losses(self._out / SCORES)
+        contents = {} if missing else self._pages(known)
         stale = self._stale(contents)
         if not missing and not stale and all(self._is_same(*item) for item in contents.items()):
             return
@@ -318,7 +359,7 @@ class _GridFiles:
         with self._project.journal.recording(VERB, title) as recording:
             if missing:
                 self._draw(missing, recording)
-                contents = self._pages()
+                contents = self._pages(known)
             recording.make_folder(self._out)
             for name, data in contents.items():
                 self._write(self._out / name, data, _PAGE_RECIPE, recording)
@@ -336,14 +377,22 @@ class _GridFiles:
         require_writable(folder)
         sweep(folder)
 
-        def load(base: str) -> Any:
-            return base_model.load(_of_base(self._train, base), reporter)
-
-        for cell, image, seconds in draw.draw(draw.GridDrawer(load), missing, reporter):
+        for cell, image, seconds in draw.draw(self._model(), missing, reporter):
             self.seconds += seconds
             text = {TEXT_KEY: cell.parameters(_PROGRAM)}
             data = pixels.encode(image, "PNG", text=text)
             self._write(self._out / cell.file, data, _CELL_RECIPE, recording)
+
+    def _model(self) -> Any:
+        """Return what draws cells; a base is loaded when the first cell needs it."""
+        from trainer.grid import draw
+
+        if self._drawer is None:
+            self._drawer = draw.GridDrawer(self._load)
+        return self._drawer
+
+    def _load(self, base: str) -> Any:
+        return base_model.load(_of_base(self._train, base), self._project.context.reporter)
 
     def _write(self, path: Path, data: bytes, recipe: str, recording: OpenEntry) -> None:
         output = Output(path, hashlib.sha256(data).hexdigest(), recipe, path)
@@ -353,17 +402,32 @@ class _GridFiles:
 
     # ---- contact sheets, page, record
 
-    def _pages(self) -> dict[str, bytes]:
-        """Return the files that are made of the cells, by name."""
+    def _pages(self, known: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return the files that are made of the cells, by name. known: losses of an earlier run."""
+        contents: dict[str, bytes] = {}
+        if self._scoring is not None:
+            contents[SCORES] = self._score(self._scoring, known)
         self._project.context.reporter.phase("contact sheets")
         title, subtitle = self._title(), self._subtitle()
-        contents: dict[str, bytes] = {}
+        facts = score_page.facts(self._grid, self.scores)
         for z, name in enumerate(sheets.file_names(self._grid)):
-            sheet = sheets.draw(self._grid, z, self._out, title, subtitle, {})
+            sheet = sheets.draw(self._grid, z, self._out, title, subtitle, facts)
             contents[name] = pixels.encode(sheet, "PNG")
         contents[RECORD] = self._record().encode("utf-8")
-        contents[PAGE] = page.html(self._grid, title, subtitle, _PROGRAM).encode("utf-8")
+        contents[PAGE] = page.html(self._grid, title, subtitle, _PROGRAM, self.scores).encode(
+            "utf-8"
+        )
         return contents
+
+    def _score(self, scoring: _Scoring, known: Mapping[str, Any]) -> bytes:
+        """Measure the LoRAs; return the record of it."""
+        scorer = grid_scores.GridScorer(
+            self._grid, scoring.cells, scoring.images, scoring.options, self._out,
+            self._project.context.reporter, known,
+        )  # fmt: skip
+        self.scores = scorer.measure(lambda cell: self._model().model_of(cell))
+        record = {"losses": scorer.losses, "scores": asdict(self.scores)}
+        return (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode("utf-8")
 
     def _title(self) -> str:
         names = dict.fromkeys(
@@ -397,16 +461,17 @@ class _GridFiles:
             at = zip(self._grid.axes, (x, y, z), strict=False)
             labels = {axis.name: axis.values[n].label for axis, n in at}
             positions.setdefault(cell.file, []).append(labels)
+        extra = self._scoring.cells.extra if self._scoring else {}
         lines = [
             {
                 "file": file,
                 "sha256": file_sha256(self._out / file),
-                "at": positions[file],
+                "at": positions.get(file, []),
                 "lora_name": "" if cell.lora is None else cell.lora.name,
                 "base_name": cell.base.name,
                 **cell.settings,
             }
-            for file, cell in self._grid.unique.items()
+            for file, cell in {**self._grid.unique, **extra}.items()
         ]
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
@@ -421,7 +486,7 @@ class _GridFiles:
 
     def _refuse_other_pages(self) -> None:
         own = {path.name for path in self._own_pages()}
-        for name in (*sheets.file_names(self._grid), RECORD, PAGE):
+        for name in (*sheets.file_names(self._grid), RECORD, PAGE, SCORES):
             if (self._out / name).exists() and name not in own:
                 raise PlanConflict(
                     f"dsk did not write {display(self._out / name)}, and does not replace it",
@@ -442,3 +507,18 @@ class _GridFiles:
         if not moves:
             return None
         return self._project.apply(Plan(tuple(moves)), VERB, f"{display(self._out.name)}: pages")
+
+
+def _read_losses(path: Path) -> Mapping[str, Any]:
+    """Return the losses that an earlier run measured, by key; none for another file."""
+    data = read_existing(path)
+    try:
+        record = json.loads(data) if data else {}
+        losses: Mapping[str, Any] = {
+            str(key): [[[float(x) for x in row] for row in rows] for rows in pair]
+            for key, pair in record["losses"].items()
+            if len(pair) == 2
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+    return losses

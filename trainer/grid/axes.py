@@ -308,7 +308,7 @@ def _replacements(name: str, given: str, content: GridContent) -> list[AxisValue
         raise ConfigError("the axis sr searches nothing", hint=_example(name))
     if sign:
         parts[0] = first.strip()
-    pattern = _whole_word(search)
+    pattern = whole_word(search)
     if not any(pattern.search(f"{p.text}\n{p.negative}") for p in content.prompts):
         raise ConfigError(
             f"no prompt has {display(search)}", hint="the first value of sr is what is replaced"
@@ -316,7 +316,7 @@ def _replacements(name: str, given: str, content: GridContent) -> list[AxisValue
     return [AxisValue((search, text), text or "(nothing)") for text in parts]
 
 
-def _whole_word(text: str) -> re.Pattern[str]:
+def whole_word(text: str) -> re.Pattern[str]:
     """Return a pattern that finds a text, but not inside a longer word: `ann` not in `annie`."""
     before = r"(?<![A-Za-z0-9_])" if re.match(r"[A-Za-z0-9_]", text) else ""
     after = r"(?![A-Za-z0-9_])" if re.search(r"[A-Za-z0-9_]$", text) else ""
@@ -348,7 +348,7 @@ def _with_size(cell: CellRequest, size: tuple[int, int]) -> CellRequest:
 
 
 def _replaced(cell: CellRequest, pair: tuple[str, str]) -> CellRequest:
-    pattern, text = _whole_word(pair[0]), pair[1]
+    pattern, text = whole_word(pair[0]), pair[1]
     prompt = replace(
         cell.prompt,
         text=pattern.sub(lambda _: text, cell.prompt.text),

@@ -17,8 +17,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from datasetkit.core.files import display
+from trainer.grid import score_page
 from trainer.grid.axes import AxisValue
 from trainer.grid.cells import Cell, Grid
+from trainer.grid.scores import GridScores
 from trainer.grid.sheets import axis_values
 
 # Pixels of a cell at first: of few columns more.
@@ -27,14 +29,17 @@ _SMALL: Final = 256  # pixels; smaller images are enlarged without blurring
 _SHORT: Final = 28  # characters of a label that is printed bold
 
 
-def html(grid: Grid, title: str, subtitle: str, program: str) -> str:
+def html(
+    grid: Grid, title: str, subtitle: str, program: str, scores: GridScores | None = None
+) -> str:
     """Return the page. title, subtitle: what the grid is of, and what its cells share."""
     css, script = _asset("page.css"), _asset("page.js")
     policy = (
         f"default-src 'none'; img-src 'self' file:; style-src '{_hash(css)}'; "
         f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
-    tables = "\n".join(_table(grid, z, program) for z in range(len(axis_values(grid, 2))))
+    marked = suggested(grid, scores)
+    tables = "\n".join(_table(grid, z, program, marked) for z in range(len(axis_values(grid, 2))))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -55,9 +60,10 @@ def html(grid: Grid, title: str, subtitle: str, program: str) -> str:
 <kbd>↓</kbd> move through the grid</span>
 </div>
 </header>
-<main>
+{score_page.suggestion(scores) if scores else ""}<main>
 {tables}
 </main>
+{score_page.table(scores) if scores else ""}
 {_viewer(grid)}
 <script type="application/json" id="grid">{_data(grid, program)}</script>
 <script>{script}</script>
@@ -96,21 +102,21 @@ def _tabs(grid: Grid) -> str:
     return f'<div class="tabs" role="group" aria-label="{_text(grid.axes[2].name)}">{buttons}</div>'
 
 
-def _table(grid: Grid, z: int, program: str) -> str:
+def _table(grid: Grid, z: int, program: str, marked: Mapping[str, int] | None) -> str:
     columns, rows = axis_values(grid, 0), axis_values(grid, 1)
-    bases = base_place(grid)
+    places = {"base": base_place(grid), "best": marked}
     heads = "".join(
-        f'<th scope="col"{_class(bases, 0, x)}>{_label(value)}</th>'
+        f'<th scope="col"{_class(places, 0, x)}>{_label(value)}</th>'
         for x, value in enumerate(columns)
     )
     lines = []
     for y, row in enumerate(rows):
         cells = "".join(
-            f"<td{_class(bases, 0, x) or _class(bases, 1, y)}>"
+            f"<td{_class(places, 0, x) or _class(places, 1, y)}>"
             f"{_cell(grid.cells[z, y, x], (x, y, z), program)}</td>"
             for x in range(len(columns))
         )
-        lines.append(f'<tr><th scope="row">{_label(row)}</th>{cells}</tr>')
+        lines.append(f'<tr><th scope="row"{_class(places, 1, y)}>{_label(row)}</th>{cells}</tr>')
     label = axis_values(grid, 2)[z].label
     title = f' aria-label="{_text(label)}"' if label else ""
     body = "\n".join(lines)
@@ -120,9 +126,23 @@ def _table(grid: Grid, z: int, program: str) -> str:
     )
 
 
-def _class(base: Mapping[str, int] | None, axis: int, number: int) -> str:
-    is_base = base is not None and (base["axis"], base["value"]) == (axis, number)
-    return ' class="base"' if is_base else ""
+def _class(places: Mapping[str, Mapping[str, int] | None], axis: int, number: int) -> str:
+    """Return the class of a column or a row: the base alone, or what the scores suggest."""
+    for name, place in places.items():
+        if place is not None and (place["axis"], place["value"]) == (axis, number):
+            return f' class="{name}"'
+    return ""
+
+
+def suggested(grid: Grid, scores: GridScores | None) -> dict[str, int] | None:
+    """Return the axis and the value of it that the scores suggest; None without any."""
+    name = scores.suggestion.lora if scores is not None else ""
+    for n, axis in enumerate(grid.axes):
+        for number, value in enumerate(axis.values):
+            is_file = axis.name in ("epoch", "lora") and value.value is not None
+            if name and is_file and value.value.name == name:
+                return {"axis": n, "value": number}
+    return None
 
 
 def _label(value: AxisValue) -> str:

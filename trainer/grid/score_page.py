@@ -1,0 +1,118 @@
+"""The scores of a grid as text: beside the labels of the contact sheets, and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Final
+
+from datasetkit.core.files import display
+from trainer.grid.cells import Grid
+from trainer.grid.scores import Difference, GridScores, VariantScore
+
+NOTHING: Final = "–"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number, or a dash for what was not measured."""
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def change(value: Difference | None) -> str:
+    """Return a change with its standard error."""
+    if value is None:
+        return NOTHING
+    error = "" if value.error is None else f" ± {value.error:.4f}"
+    return f"{value.mean:+.4f}{error}"
+
+
+def distance(value: Difference | None) -> str:
+    """Return a distance with its standard error."""
+    if value is None:
+        return NOTHING
+    error = "" if value.error is None else f" ± {value.error:.3f}"
+    return f"{value.mean:.3f}{error}"
+
+
+def share(value: float | None) -> str:
+    """Return a share in percent."""
+    return NOTHING if value is None else f"{value:.0%}"
+
+
+# Title of a column -> what it shows of a variant.
+COLUMNS: Final[dict[str, Callable[[VariantScore], str]]] = {
+    "held-out loss": lambda row: number(row.held_out_loss),
+    "change": lambda row: change(row.change),
+    "training change": lambda row: change(row.trained_change),
+    "tags": lambda row: share(row.recall),
+    "distance to held-out": lambda row: distance(row.to_held_out),
+    "to training": lambda row: distance(row.to_trained),
+    "drift": lambda row: distance(row.drift),
+}
+
+
+def facts(grid: Grid, scores: GridScores | None) -> dict[int, dict[int, list[str]]]:
+    """Return lines for the labels of the axis of the LoRA, where one axis alone changes it: number
+    of the axis -> number of the value -> lines.
+    """
+    if scores is None:
+        return {}
+    lora_axes = [n for n, axis in enumerate(grid.axes) if axis.name in _LORA_AXES]
+    if len(lora_axes) != 1 or any(axis.name == "base" for axis in grid.axes):
+        return {}
+    axis = grid.axes[lora_axes[0]]
+    by_label = {row.label.rpartition(", ")[2]: row for row in scores.rows}
+    lines: dict[int, list[str]] = {}
+    for n, value in enumerate(axis.values):
+        row = by_label.get(value.label)
+        if row is not None:
+            lines[n] = _lines(row)
+    return {lora_axes[0]: lines}
+
+
+_LORA_AXES: Final = ("epoch", "lora", "weight")
+
+
+def _lines(row: VariantScore) -> list[str]:
+    lines = [
+        "" if row.held_out_loss is None else f"loss {row.held_out_loss:.4f}",
+        "" if row.to_held_out is None else f"distance {row.to_held_out.mean:.3f}",
+        "" if row.recall is None else f"tags {row.recall:.0%}",
+        "" if row.drift is None else f"drift {row.drift.mean:.3f}",
+    ]
+    return [line for line in lines if line]
+
+
+def suggestion(scores: GridScores) -> str:
+    """Return the suggestion with its reasons, as HTML."""
+    made = scores.suggestion
+    title = f"Suggestion: {made.label}" if made.label else "No suggestion"
+    items = "".join(f"<li>{_text(text)}</li>" for text in (*made.reasons, *made.remarks))
+    more = '<a href="#scores">all measures</a>'
+    return f'<div class="suggestion"><b>{_text(title)}</b><ul>{items}</ul>{more}</div>\n'
+
+
+def table(scores: GridScores) -> str:
+    """Return the table of the measures, and how each was made, as HTML."""
+    heads = "".join(f'<th scope="col">{_text(name)}</th>' for name in COLUMNS)
+    lines = []
+    for row in scores.rows:
+        best = ' class="best"' if row.label == scores.suggestion.label and row.lora else ""
+        cells = "".join(f"<td>{_text(show(row))}</td>" for show in COLUMNS.values())
+        lines.append(f'<tr{best}><th scope="row">{_text(row.label)}</th>{cells}</tr>')
+    notes = "".join(f"<li>{_text(note)}</li>" for note in scores.notes)
+    body = "\n".join(lines)
+    return f"""<div class="scores" id="scores">
+<h2>Measures</h2>
+<div class="wide"><table class="numbers">
+<thead><tr><th></th>{heads}</tr></thead>
+<tbody>
+{body}
+</tbody></table></div>
+<ul class="how">{notes}</ul>
+</div>
+"""
+
+
+def _text(text: str) -> str:
+    return escape(display(text), quote=True)
