@@ -38,7 +38,7 @@ def grid(result: GridResult, dry_run: bool) -> None:
         each = "" if result.seconds is None else f", {result.seconds:.1f} s each"
         say(f"drew {images(len(result.drawn))}{each}{kept} in {folder}{_hint(result)}")
     _scores(result)
-    say(f"- contact sheets: {first([from_here(path) for path in result.sheets])}")
+    say(f"- contact sheets: {first([from_here(path) for path in result.contact_sheets])}")
     say(f"- open {from_here(result.page)} in a browser to look through them")
 
 

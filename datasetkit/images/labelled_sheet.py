@@ -30,12 +30,12 @@ class SheetHeading:
 
 
 def fits(columns: int, rows: int) -> bool:
-    """Tell whether a sheet of so many images has room for the smallest cells."""
+    """Tell whether a contact sheet of so many images has room for the smallest cells."""
     return columns * rows * (LEAST_CELL + _GAP) ** 2 <= LARGEST
 
 
 def most_rows(columns: int) -> int:
-    """Return how many rows of the smallest cells a sheet has room for."""
+    """Return how many rows of the smallest cells a contact sheet has room for."""
     return LARGEST // (LEAST_CELL + _GAP) ** 2 // max(1, columns)
 
 

@@ -44,7 +44,7 @@ from trainer.grid import cells as grid_cells
 from trainer.grid import loras as grid_loras
 from trainer.grid import page, score_page, sheets
 from trainer.grid.axes import Axis, CellRequest, GridContent
-from trainer.grid.cells import IMAGES, BaseFacts, Cell, Grid
+from trainer.grid.cells import IMAGES, Cell, Grid, GridBase
 from trainer.grid.loras import GridLora
 from trainer.grid.scores import GridScores
 from trainer.monitor import prompts as prompt_files
@@ -73,8 +73,9 @@ class GridResult:
 
     images: different cells; drawn: new ones; kept: that existed. With scores also cells beside the
     axes. steps: of the sampler, for those drawn. seconds: a drawn image takes on average, None
-    where none was. sheets, page: what was made of the cells. scores: None where none were asked
-    for, and in a dry run. changed: whether any file is new. first_entry, entry: in the history.
+    where none was. contact_sheets, page: what was made of the cells. scores: None where none were
+    asked for, and in a dry run. changed: whether any file is new. first_entry, entry: in the
+    history.
     """
 
     folder: Path
@@ -86,7 +87,7 @@ class GridResult:
     kept: int
     steps: int
     seconds: float | None
-    sheets: tuple[Path, ...]
+    contact_sheets: tuple[Path, ...]
     page: Path
     scores: GridScores | None
     changed: bool
@@ -106,15 +107,67 @@ def grid(
     does not fit, InputError and ModelFileError for files that are not LoRAs of the base's family,
     PlanConflict for a folder with other files.
     """
-    named = paths_of(paths)
+    plan = _plan(paths_of(paths), options, context)
+    out, cells = plan.out, plan.cells
+    with open_project(out.parent, context, create_folder=True) as project:
+        missing = [cell for cell in cells if not _is_drawn(out, cell)]
+        made = _GridFiles(plan, project)
+        if not context.dry_run:
+            made.make(missing)
+    return GridResult(
+        folder=out,
+        bases=tuple(dict.fromkeys(cell.base.name for cell in cells)),
+        loras=tuple(dict.fromkeys(c.lora.path for c in cells if c.lora is not None)),
+        axes=tuple(GridAxis(a.name, tuple(v.label for v in a.values)) for a in plan.grid.axes),
+        images=len(cells),
+        drawn=tuple(out / cell.file for cell in missing),
+        kept=len(cells) - len(missing),
+        steps=sum(cell.request.prompt.steps for cell in missing),
+        seconds=made.seconds / len(missing) if made.seconds and missing else None,
+        contact_sheets=tuple(out / name for name in sheets.file_names(plan.grid)),
+        page=out / PAGE,
+        scores=made.scores,
+        changed=made.changed,
+        first_entry=made.first_entry,
+        entry=made.entry,
+        warnings=plan.warnings,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GridScoring:
+    """What is measured, and with which images."""
+
+    options: GridOptions
+    images: ScoringImages
+    cells: ScoredCells
+
+
+@dataclass(frozen=True, slots=True)
+class GridPlan:
+    """What is going to be drawn. cells: those of the grid and those that only scores need, those of
+    one LoRA one after the other.
+    """
+
+    out: Path
+    train: TrainOptions
+    grid: Grid
+    cells: tuple[Cell, ...]
+    scoring: GridScoring | None
+    warnings: tuple[str, ...]
+
+
+def _plan(named: Sequence[Path], options: GridOptions, context: RunContext) -> GridPlan:
     loras = grid_loras.read(named)
     out = Path(options.out) if options.out else _beside(named[0])
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{display(out)} is not a folder", hint="give another one with --out")
     train = _train_options(named[0], options, loras)
     prompts = _prompts(options, train)
-    warnings = prompt_files.too_long(prompts, train.max_token_length)
-    content = GridContent(loras, prompts, options.sr)
     axes = grid_axes.chosen(
-        (options.x, options.y, options.z), content, compare_base=options.baseline
+        (options.x, options.y, options.z),
+        GridContent(loras, prompts, options.sr),
+        compare_base=options.baseline,
     )
     sheets.require_room(axes)
     bases = _bases(axes, train, loras, context)
@@ -123,36 +176,13 @@ def grid(
         clip_skip=train.clip_skip,
     )  # fmt: skip
     planned = grid_cells.build(axes, start, bases)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{display(out)} is not a folder", hint="give another one with --out")
     scoring = _scoring(named[0], options, train, planned) if options.score else None
     cells = list(planned.unique.values())
     cells += scoring.cells.extra.values() if scoring else ()
     order = {variant: n for n, variant in enumerate(dict.fromkeys(c.variant for c in cells))}
     cells.sort(key=lambda cell: order[cell.variant])  # each LoRA is applied once
-    with open_project(out.parent, context, create_folder=True) as project:
-        missing = [cell for cell in cells if not _is_drawn(out, cell)]
-        made = _GridFiles(out, planned, train, project, scoring)
-        if not context.dry_run:
-            made.make(missing)
-    return GridResult(
-        folder=out,
-        bases=tuple(base.name for base in bases.values()),
-        loras=tuple(dict.fromkeys(c.lora.path for c in cells if c.lora is not None)),
-        axes=tuple(GridAxis(a.name, tuple(v.label for v in a.values)) for a in axes),
-        images=len(cells),
-        drawn=tuple(out / cell.file for cell in missing),
-        kept=len(cells) - len(missing),
-        steps=sum(cell.request.prompt.steps for cell in missing),
-        seconds=made.seconds / len(missing) if made.seconds and missing else None,
-        sheets=tuple(out / name for name in sheets.file_names(planned)),
-        page=out / PAGE,
-        scores=made.scores,
-        changed=made.changed,
-        first_entry=made.first_entry,
-        entry=made.entry,
-        warnings=tuple(warnings),
-    )
+    warnings = prompt_files.too_long(prompts, train.max_token_length)
+    return GridPlan(out, train, planned, tuple(cells), scoring, tuple(warnings))
 
 
 def _beside(path: Path) -> Path:
@@ -227,12 +257,12 @@ def _bases(
     train: TrainOptions,
     loras: Sequence[GridLora],
     context: RunContext,
-) -> dict[str, BaseFacts]:
+) -> dict[str, GridBase]:
     """Return the base models of a grid by name. Raises what their files are wrong with, InputError
     for LoRAs of another family.
     """
     named = [value.value for axis in axes if axis.name == "base" for value in axis.values]
-    bases: dict[str, BaseFacts] = {}
+    bases: dict[str, GridBase] = {}
     for base in named or [train.pretrained_model_name_or_path]:
         options = _of_base(train, base)
         if not context.dry_run:
@@ -267,7 +297,7 @@ def _of_base(train: TrainOptions, base: str) -> TrainOptions:
     return replace(train, pretrained_model_name_or_path=base, revision="", vae="")
 
 
-def _facts(train: TrainOptions, context: RunContext) -> BaseFacts:
+def _facts(train: TrainOptions, context: RunContext) -> GridBase:
     base = train.pretrained_model_name_or_path
     context.reporter.phase(f"reading {Path(base).name}")
     path = local(base, train.revision)
@@ -276,25 +306,16 @@ def _facts(train: TrainOptions, context: RunContext) -> BaseFacts:
     settings += [
         name for name in ("weighted_captions", "zero_terminal_snr") if getattr(train, name)
     ]
-    return BaseFacts(
+    return GridBase(
         Path(base).name if Path(base).exists() else base,
         "" if path is None else model_hash(path),
         ", ".join(map(str, settings)),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scoring:
-    """What is measured, and with which images."""
-
-    options: GridOptions
-    images: ScoringImages
-    cells: ScoredCells
-
-
-def _scoring(near: Path, options: GridOptions, train: TrainOptions, planned: Grid) -> _Scoring:
+def _scoring(near: Path, options: GridOptions, train: TrainOptions, planned: Grid) -> GridScoring:
     images = grid_scores.find_images(near, options, train)
-    return _Scoring(options, images, grid_scores.cells_to_score(planned, images.trigger))
+    return GridScoring(options, images, grid_scores.cells_to_score(planned, images.trigger))
 
 
 # ---- which cells exist
@@ -327,16 +348,9 @@ def _unversioned(text: str) -> str:
 class _GridFiles:
     """The files of a grid: its cells, and what is made of them: contact sheets, page, record."""
 
-    def __init__(
-        self,
-        out: Path,
-        planned: Grid,
-        train: TrainOptions,
-        project: Project,
-        scoring: _Scoring | None,
-    ) -> None:
-        self._out, self._grid, self._train, self._project = out, planned, train, project
-        self._scoring = scoring
+    def __init__(self, plan: GridPlan, project: Project) -> None:
+        self._out, self._grid, self._train = plan.out, plan.grid, plan.train
+        self._scoring, self._project = plan.scoring, project
         self._drawer: Any = None
         self.scores: GridScores | None = None
         self.seconds = 0.0
@@ -347,8 +361,8 @@ class _GridFiles:
     def make(self, missing: Sequence[Cell]) -> None:
         """Draw the missing cells, then what is made of all of them. Raises PlanConflict."""
         self._refuse_other_pages()
-        known = _read_losses(self._out / SCORES)
-        contents = {} if missing else self._pages(known)
+        measured = _read_losses(self._out / SCORES)
+        contents = {} if missing else self._pages(measured)
         stale = self._stale(contents)
         if not missing and not stale and all(self._is_same(*item) for item in contents.items()):
             return
@@ -359,7 +373,7 @@ class _GridFiles:
         with self._project.journal.recording(VERB, title) as recording:
             if missing:
                 self._draw(missing, recording)
-                contents = self._pages(known)
+                contents = self._pages(measured)
             recording.make_folder(self._out)
             for name, data in contents.items():
                 self._write(self._out / name, data, _PAGE_RECIPE, recording)
@@ -402,11 +416,13 @@ class _GridFiles:
 
     # ---- contact sheets, page, record
 
-    def _pages(self, known: Mapping[str, Any]) -> dict[str, bytes]:
-        """Return the files that are made of the cells, by name. known: losses of an earlier run."""
+    def _pages(self, measured: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return the files that are made of the cells, by name. measured: losses of an earlier
+        run.
+        """
         contents: dict[str, bytes] = {}
         if self._scoring is not None:
-            contents[SCORES] = self._score(self._scoring, known)
+            contents[SCORES] = self._score(self._scoring, measured)
         self._project.context.reporter.phase("contact sheets")
         title, subtitle = self._title(), self._subtitle()
         facts = score_page.facts(self._grid, self.scores)
@@ -419,11 +435,11 @@ class _GridFiles:
         )
         return contents
 
-    def _score(self, scoring: _Scoring, known: Mapping[str, Any]) -> bytes:
+    def _score(self, scoring: GridScoring, measured: Mapping[str, Any]) -> bytes:
         """Measure the LoRAs; return the record of it."""
         scorer = grid_scores.GridScorer(
             self._grid, scoring.cells, scoring.images, scoring.options, self._out,
-            self._project.context.reporter, known,
+            self._project.context.reporter, measured,
         )  # fmt: skip
         self.scores = scorer.measure(lambda cell: self._model().model_of(cell))
         record = {"losses": scorer.losses, "scores": asdict(self.scores)}
@@ -436,7 +452,7 @@ class _GridFiles:
         shown = ", ".join(list(names)[:3]) + (", ..." if len(names) > 3 else "")
         return f"{shown} on {', '.join(base.name for base in self._base_facts())}"
 
-    def _base_facts(self) -> list[BaseFacts]:
+    def _base_facts(self) -> list[GridBase]:
         return list(dict.fromkeys(cell.base for cell in self._grid.cells.values()))
 
     def _subtitle(self) -> str:
@@ -485,9 +501,9 @@ class _GridFiles:
         return [p for p in paths if p.parent.resolve() == folder and p.is_file()]
 
     def _refuse_other_pages(self) -> None:
-        own = {path.name for path in self._own_pages()}
+        earlier = {path.name for path in self._own_pages()}
         for name in (*sheets.file_names(self._grid), RECORD, PAGE, SCORES):
-            if (self._out / name).exists() and name not in own:
+            if (self._out / name).exists() and name not in earlier:
                 raise PlanConflict(
                     f"dsk did not write {display(self._out / name)}, and does not replace it",
                     hint="give another folder with --out, or move that file away",

@@ -15,9 +15,9 @@ from tests.grid.test_axes import LAYER, prompt, run  # noqa: F401 - a fixture
 from tests.lora_files.files import pair, save
 from trainer.grid import axes, cells, loras, page, sheets
 from trainer.grid.axes import CellRequest, GridContent
-from trainer.grid.cells import BaseFacts
+from trainer.grid.cells import GridBase
 
-BASE = BaseFacts("tiny", "abcdef0123456789", "no")
+BASE = GridBase("tiny", "abcdef0123456789", "no")
 
 
 def made(given, content, *, compare_base=True):
@@ -36,6 +36,15 @@ def test_an_image_that_stands_at_several_places_is_drawn_once(run):  # noqa: F81
     two = made(("seed=1,2", "epoch=2,4", ""), content)
     variants = [cell.variant for cell in two.unique.values()]
     assert variants == sorted(variants, key=list(dict.fromkeys(variants)).index)
+
+
+def test_two_names_of_one_file_are_one_image(run):  # noqa: F811
+    copy = run.parent / "copies"
+    copy.mkdir(exist_ok=True)
+    for name in ("k-000004", "k-best"):
+        (copy / f"{name}.safetensors").write_bytes((run / "k-000004.safetensors").read_bytes())
+    grid = made(("epoch", "", ""), GridContent(loras.read([copy]), (prompt(),)))
+    assert len(grid.cells) == 3 and len(grid.unique) == 2
 
 
 def test_what_changes_no_pixel_changes_no_name(run):  # noqa: F811

@@ -70,8 +70,11 @@ def test_a_grid_has_images_sheets_a_page_and_a_record(run, drawer):
     out = run / "grid"
     assert result.images == 10 and len(result.drawn) == 10 and result.kept == 0
     assert [axis.name for axis in result.axes] == ["epoch", "weight", "seed"]
-    assert [path.name for path in result.sheets] == ["grid-01-seed-1.png", "grid-02-seed-2.png"]
-    assert all(path.is_file() for path in (*result.drawn, *result.sheets, result.page))
+    assert [path.name for path in result.contact_sheets] == [
+        "grid-01-seed-1.png",
+        "grid-02-seed-2.png",
+    ]
+    assert all(path.is_file() for path in (*result.drawn, *result.contact_sheets, result.page))
     lines = [json.loads(line) for line in (out / "grid.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 10
     base = next(line for line in lines if not line["lora"])

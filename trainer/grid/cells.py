@@ -28,9 +28,9 @@ Position = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class BaseFacts:
+class GridBase:
     """A base model of a grid. name: without folders; hash: sha256 of its weights; precision: of
-    the arithmetic and whatever else of [train] decides the pixels.
+    the arithmetic, and what else of [train] decides the pixels.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Cell:
     """One image of a grid, which may stand at several positions."""
 
     request: CellRequest
-    base: BaseFacts
+    base: GridBase
 
     @property
     def lora(self) -> GridLora | None:
@@ -126,7 +126,7 @@ class Grid:
         return sum(cell.request.prompt.steps for cell in self.unique.values())
 
 
-def build(axes: Sequence[Axis], start: CellRequest, bases: Mapping[str, BaseFacts]) -> Grid:
+def build(axes: Sequence[Axis], start: CellRequest, bases: Mapping[str, GridBase]) -> Grid:
     """Return the cells of all values. start: what the axes do not change. Raises ConfigError for a
     value that cannot be drawn, or too many of them.
     """
@@ -141,10 +141,12 @@ def build(axes: Sequence[Axis], start: CellRequest, bases: Mapping[str, BaseFact
         )
     order = sorted(range(len(axes)), key=lambda n: NAMES.index(axes[n].name))
     cells: dict[Position, Cell] = {}
+    first: dict[str, Cell] = {}  # of each key: a run's best file may be that of an epoch
     for at in product(*(range(count) for count in counts)):
         request = start
         for n in order:
             request = axes[n].apply(axes[n].values[at[n]], request)
         x, y, z = (*at, 0, 0, 0)[:3]
-        cells[z, y, x] = Cell(request, bases[request.base])
+        cell = Cell(request, bases[request.base])
+        cells[z, y, x] = first.setdefault(cell.key, cell)
     return Grid(tuple(axes), cells)

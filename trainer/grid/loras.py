@@ -73,8 +73,8 @@ def _of_folder(folder: Path) -> list[Path]:
     """
     runs = run_manifest.names(folder)
     if len(runs) == 1:
-        own = run_manifest.own_files(folder, runs[0])
-        listed = [folder / file.name for file in own if file.kind == "lora"]
+        files = run_manifest.own_files(folder, runs[0])
+        listed = [folder / file.name for file in files if file.kind == "lora"]
         if listed:
             return [path for path in listed if not path.name.endswith(f".diffusers{_SUFFIX}")]
     with reading(folder):

@@ -121,7 +121,7 @@ def _table(grid: Grid, z: int, program: str, marked: Mapping[str, int] | None) -
     title = f' aria-label="{_text(label)}"' if label else ""
     body = "\n".join(lines)
     return (
-        f'<section data-z="{z}"{title} tabindex="-1"><table class="sheet">\n'
+        f'<section data-z="{z}"{title} tabindex="-1"><table class="cells">\n'
         f"<thead><tr><th></th>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></section>"
     )
 
@@ -167,7 +167,8 @@ def _cell(cell: Cell, at: Sequence[int], program: str) -> str:
 
 def _viewer(grid: Grid) -> str:
     base = "<p>hold <kbd>b</kbd>: without the LoRA</p>" if base_place(grid) else ""
-    more = "<p><kbd>PgUp</kbd> <kbd>PgDn</kbd> other sheet</p>" if len(grid.axes) > 2 else ""
+    third = grid.axes[2].name if len(grid.axes) > 2 else ""
+    more = f"<p><kbd>PgUp</kbd> <kbd>PgDn</kbd> next {_text(third)}</p>" if third else ""
     return f"""<dialog id="viewer" aria-label="image">
 <div class="stage" id="stage"><img id="image" alt=""></div>
 <aside>

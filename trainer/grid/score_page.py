@@ -61,7 +61,9 @@ def facts(grid: Grid, scores: GridScores | None) -> dict[int, dict[int, list[str
     if len(lora_axes) != 1 or any(axis.name == "base" for axis in grid.axes):
         return {}
     axis = grid.axes[lora_axes[0]]
-    by_label = {row.label.rpartition(", ")[2]: row for row in scores.rows}
+    by_label = {
+        label: row for row in scores.rows for label in row.label.rpartition(", ")[2].split(" = ")
+    }
     lines: dict[int, list[str]] = {}
     for n, value in enumerate(axis.values):
         row = by_label.get(value.label)

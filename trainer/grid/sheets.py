@@ -28,7 +28,7 @@ def axis_values(grid: Grid, number: int) -> tuple[AxisValue, ...]:
 
 
 def file_names(grid: Grid) -> list[str]:
-    """Return the name of each sheet: grid.png, or one for each value of the z axis."""
+    """Return the name of each contact sheet: grid.png, or one for each value of the z axis."""
     values = axis_values(grid, 2)
     if len(grid.axes) < 3:
         return ["grid.png"]
@@ -37,7 +37,7 @@ def file_names(grid: Grid) -> list[str]:
 
 
 def require_room(axes: Sequence[Axis]) -> None:
-    """Raise ConfigError where a sheet would be too large to be opened."""
+    """Raise ConfigError where a contact sheet would be too large to be opened."""
     columns, rows = (len(axes[n].values) if n < len(axes) else 1 for n in (0, 1))
     if not labelled_sheet.fits(columns, rows):
         raise ConfigError(
@@ -63,7 +63,7 @@ def draw(
     subtitle: str,
     facts: Mapping[int, Mapping[int, Sequence[str]]],
 ) -> Image.Image:
-    """Draw the sheet of one value of the z axis from the files in the grid's folder.
+    """Draw the contact sheet of one value of the z axis from the files in the grid's folder.
 
     facts: number of the axis -> further lines of its values. A cell without a readable image is
     empty.

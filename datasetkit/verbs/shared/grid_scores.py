@@ -177,16 +177,16 @@ class GridScorer:
         variants = self._variants()
         losses = self._all_losses(variants, model_of)
         self._reporter.phase("comparing images")
-        found = self._similarity()
+        distances = self._similarity()
         recall, tagger = self._recall()
         measures = {
             variant: VariantMeasures(
                 held_out=losses[variant][0],
                 trained=losses[variant][1],
-                to_held_out=found["held_out"].get(variant),
-                to_trained=found["trained"].get(variant),
+                to_held_out=distances["held_out"].get(variant),
+                to_trained=distances["trained"].get(variant),
                 recall=recall.get(variant),
-                drift=found["drift"].get(variant),
+                drift=distances["drift"].get(variant),
             )
             for variant in variants
         }
@@ -206,7 +206,7 @@ class GridScorer:
     def _all_losses(
         self, variants: Mapping[tuple[Any, ...], Cell], model_of: Callable[[Cell], Any]
     ) -> dict[tuple[Any, ...], tuple[Values | None, Values | None]]:
-        found: dict[tuple[Any, ...], tuple[Values | None, Values | None]] = {}
+        every: dict[tuple[Any, ...], tuple[Values | None, Values | None]] = {}
         measured: dict[str, Any] = {}
         self._reporter.start("measuring the loss", len(variants))
         try:
@@ -217,14 +217,14 @@ class GridScorer:
                 else:
                     self.losses[key] = self._known[key]
                 held, trained = (np.asarray(rows, np.float64) for rows in self.losses[key])
-                found[variant] = (
+                every[variant] = (
                     held if len(held) else None,
                     trained if len(held) else None,
                 )
                 self._reporter.advance()
         finally:
             self._reporter.finish()
-        return found
+        return every
 
     def _losses_of(
         self, cell: Cell, model_of: Callable[[Cell], Any], measured: dict[str, Any]
@@ -277,18 +277,18 @@ class GridScorer:
             )
             if paths
         }
-        found: dict[str, dict[tuple[Any, ...], Values]] = {"held_out": {}, "trained": {}}
+        distances: dict[str, dict[tuple[Any, ...], Values]] = {"held_out": {}, "trained": {}}
 
         def nearest(name: str) -> Callable[[Cell, Cell], Values]:
             return lambda cell, _: similarity.to_nearest(features[cell.file], others[name])
 
         for name in others:
-            found[name] = _by_variant(self._cells.with_trigger, nearest(name))
-        found["drift"] = _by_variant(
+            distances[name] = _by_variant(self._cells.with_trigger, nearest(name))
+        distances["drift"] = _by_variant(
             self._cells.without,
             lambda cell, base: similarity.pairwise(features[cell.file], features[base.file]),
         )
-        return found
+        return distances
 
     @staticmethod
     def _scores_of(model: similarity.SimilarityModel, paths: Iterable[Path]) -> similarity.Features:
@@ -413,16 +413,16 @@ def _by_variant(
     """Return the values of each variant, in the order of the prompts and seeds, so that those of
     two variants can be compared one by one.
     """
-    found: dict[tuple[Any, ...], dict[str, Values]] = {}
+    every: dict[tuple[Any, ...], dict[str, Values]] = {}
     for cell, base in pairs.values():
         for shown in (cell, base):
-            place = found.setdefault(shown.variant, {})
-            if base.file not in place:
-                place[base.file] = measure(shown, base)
+            measured = every.setdefault(shown.variant, {})
+            if base.file not in measured:
+                measured[base.file] = measure(shown, base)
     # every variant has a value for each of the base's cells
     return {
         variant: np.concatenate([values[file] for file in sorted(values)])
-        for variant, values in found.items()
+        for variant, values in every.items()
         if values
     }
 
@@ -440,7 +440,7 @@ def _label(cell: Cell, axes: Sequence[Axis], *, several: bool) -> str:
         for value in axis.values
         if value.value is not None and value.value.hash == lora.hash
     ]
-    parts += named or [lora.name]
+    parts.append(" = ".join(named) or lora.name)  # the best file may be that of an epoch
     unet, text = cell.request.weights
     if any(re.fullmatch(r"(unet-|text-)?weight", axis.name) for axis in axes):
         parts.append(f"weight {unet:g}" if unet == text else f"weights {unet:g} and {text:g}")
