@@ -87,6 +87,16 @@ def network_problem(args: NetworkArgs) -> str:
     return ""
 
 
+def padded_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:
+    """Return the token ids of captions, [captions, length], cut off and padded to a length."""
+    tokens = tokenizer(
+        list(captions), padding="max_length", max_length=length, truncation=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    ids: Tensor = tokens.input_ids
+    return ids
+
+
 def load(
     family: str,
     kinds: Mapping[Part, str],
