@@ -278,7 +278,7 @@ class RunFiles:
     """The files of the run that is going on. Each is listed before it is written, so that after a
     kill none is there that no manifest lists.
 
-    What the run did not write is never replaced: a file gets another name, which is said once.
+    What the run did not write is never replaced: a file gets another name, with one warning.
     """
 
     def __init__(
@@ -365,7 +365,7 @@ class RunFiles:
         """Return the name under which a file can be written: another one, if something that this
         run did not write, or that somebody has changed since, has its name. Raises StorageError.
 
-        Whatever appears between this and the write is replaced: no rename that works on all file
+        What appears between this and the write is replaced: no rename that works on all file
         systems refuses to.
         """
         current = self._other_names.get(name, name)
