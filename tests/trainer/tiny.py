@@ -204,3 +204,8 @@ def options(model: Path, out: Path, **others: Any) -> TrainOptions:
         "save_report": False,  # its heat map takes longer than such a run
     }
     return TrainOptions(**{**given, **others})
+
+
+def flow_options(model: Path, out: Path, **others: Any) -> TrainOptions:
+    """Return options for a short run of a tiny transformer, whose text encoder is not trained."""
+    return options(model, out, text_encoder_lr=0.0, **others)

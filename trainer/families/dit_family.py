@@ -52,6 +52,12 @@ REFUSES: Final[Mapping[str, str]] = {
 }
 
 
+# A note for the plan.
+DISTILLED_UNKNOWN: Final = (
+    "the file of the base model does not say whether it is distilled to few steps: train on {}"
+)
+
+
 def names_of(source: Path) -> str:
     """Return the names that a model goes by: its folder's or file's, and its repository's in the
     hub's cache, lower case.

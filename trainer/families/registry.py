@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.families import anima, flux2, sd, sd2, sdxl
+from trainer.families import anima, flux2, sd, sd2, sdxl, z_image
 from trainer.families.base import Family, FamilyName
 
 # In the order in which a model's files are compared with them.
@@ -13,6 +13,7 @@ _MODULES: Final[tuple[Family, ...]] = (
     sdxl,
     sd2,
     sd,
+    z_image,
     anima,
     flux2,
 )
