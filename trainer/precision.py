@@ -44,7 +44,7 @@ def notice(options: TrainOptions) -> str:
 @cache
 def of_device() -> tuple[Precision, str]:
     """Return the precision of the device that a run would take, and the reason."""
-    if _may_have_gpu() and not _wants_cpu():
+    if may_have_gpu() and not _wants_cpu():
         cpu_threads.set_environment()
         import torch
 
@@ -76,7 +76,7 @@ def _wants_cpu() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
 
 
-def _may_have_gpu() -> bool:
+def may_have_gpu() -> bool:
     """Tell whether it is worth loading PyTorch to look for a GPU, which takes seconds."""
     try:
         if version("torch").endswith("+cpu"):

@@ -8,16 +8,27 @@ import os
 import platform
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from datasetkit import __version__
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import find_root, require_writable
-from datasetkit.core.install import install_command, package_command, replace_command
+from datasetkit.core.files import display, find_root, require_writable
+from datasetkit.core.install import (
+    install_command,
+    package_command,
+    published,
+    quoted,
+    replace_command,
+)
 from datasetkit.images.scan import require_folder
 from datasetkit.project.store import Store, has_store
+from datasetkit.verbs.shared import foreign_modules
+from datasetkit.verbs.shared.cards import Card, nvidia_cards, torch_card, torch_cuda
+from trainer import precision
+from trainer.plan import card_needs
 
 State = Literal["ok", "note", "problem"]
 
@@ -44,7 +55,8 @@ class DoctorResult:
 
 
 def doctor(folder: Path) -> DoctorResult:
-    """Check Python, the packages, the inference provider, the shipped models and the folder.
+    """Check Python, the packages, the inference provider, the graphics cards, the shipped models
+    and the folder.
 
     Raises DatasetError if the folder is not one.
     """
@@ -58,7 +70,9 @@ def doctor(folder: Path) -> DoctorResult:
                 f"{platform.python_version()} on {platform.system()} {platform.machine()}",
             ),
             DoctorFinding("cores", "ok", str(os.cpu_count())),
+            *_modules(),
             *_runtime(),
+            *_cards(),
             *_extras(),
             *_codecs(),
             *_shipped(),
@@ -92,12 +106,87 @@ def _runtime() -> list[DoctorFinding]:
     if shutil.which("nvidia-smi") and installed == ["onnxruntime"]:
         findings.append(
             DoctorFinding(
-                "gpu",
+                "tagging",
                 "note",
                 "there is an NVIDIA card, but tagging uses the CPU",
                 replace_command(installed, "gpu"),
             )
         )
+    return findings
+
+
+def _modules() -> list[DoctorFinding]:
+    """Find modules of other packages that have our names."""
+    fix = f"install dsk into an environment of its own: uv tool install {quoted(published())}"
+    findings = [
+        DoctorFinding(f"module {name}", "problem", f"{display(path)} is in the way of dsk's", fix)
+        for name, path in foreign_modules.in_the_way().items()
+    ]
+    findings += [
+        DoctorFinding(
+            f"module {name}",
+            "note",
+            f"{', '.join(others)} installs a module of this name, too",
+            fix,
+        )
+        for name, others in foreign_modules.also_installed().items()
+        if f"module {name}" not in {f.what for f in findings}
+    ]
+    return findings
+
+
+def _cards() -> list[DoctorFinding]:
+    """Name the graphics cards, whether PyTorch can use them, and what the largest can train."""
+    cards, cuda = nvidia_cards(), torch_cuda()
+    findings = [
+        DoctorFinding(f"gpu {n}" if len(cards) > 1 else "gpu", "ok", _described(card))
+        for n, card in enumerate(cards)
+    ]
+    usable: Card | None = None
+    if cuda is not None and precision.may_have_gpu():
+        usable = torch_card()
+        if usable is not None and not cards:
+            findings.append(DoctorFinding("gpu", "ok", _described(usable)))
+    if not findings:
+        detail = "none was found: training and tagging use the CPU"
+        return [DoctorFinding("gpu", "note", detail, "see docs/platforms.md for other cards")]
+    if cuda is not None:
+        findings.append(_torch(cuda, cards, usable))
+    largest = max([card.memory for card in cards] or [usable.memory if usable else 0])
+    return [*findings, *_trainable(largest)] if largest else findings
+
+
+def _described(card: Card) -> str:
+    memory = f"{card.memory / 2**30:.0f} GiB" if card.memory else ""
+    driver = f"driver {card.driver}" if card.driver else ""
+    kinds = {True: "computes bf16", False: "computes fp16, not bf16", None: ""}
+    return ", ".join(filter(None, (card.name, memory, driver, kinds[card.bf16])))
+
+
+def _torch(cuda: str, cards: Sequence[Card], usable: Card | None) -> DoctorFinding:
+    version = f"{_version('torch')}{f' for CUDA {cuda}' if cuda else ''}"
+    if usable is not None:
+        return DoctorFinding("torch", "ok", f"{version}, uses the card")
+    if cards and not cuda:
+        fix = "install PyTorch for your CUDA, as https://pytorch.org/get-started/locally shows"
+        return DoctorFinding("torch", "note", f"{version} is built for the CPU", fix)
+    driver = cards[0].driver if cards else ""
+    fix = "update the driver, or install PyTorch for an older CUDA"
+    return DoctorFinding("torch", "note", f"{version} cannot use the card (driver {driver})", fix)
+
+
+def _trainable(memory: int) -> list[DoctorFinding]:
+    """Say what a card can train, by the formula of the plan: LoRAs of rank 16, a batch of 1."""
+    fitting = card_needs.trainable(memory)
+    findings = []
+    for title in card_needs.titles():
+        options = fitting.get(title)
+        if options is None:
+            detail = f"not {title}, by the estimate; blocks_to_swap may help: see its plan"
+            findings.append(DoctorFinding("trains", "note", detail))
+        else:
+            how = f" with {options}" if options else ""
+            findings.append(DoctorFinding("trains", "ok", f"{title}{how}"))
     return findings
 
 

@@ -30,7 +30,7 @@ def on_cpu(monkeypatch, tmp_path, line, machine="x86_64"):
     info = tmp_path / "cpuinfo"
     info.write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n", "utf-8")
     monkeypatch.setattr(precision, "_CPU_INFO", info)
-    monkeypatch.setattr(precision, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(precision, "may_have_gpu", lambda: False)
     monkeypatch.setattr(platform, "machine", lambda: machine)
 
 
@@ -61,7 +61,7 @@ def test_cpu_whose_features_are_unknown_takes_float32(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("capability", "expected"), [((8, 0), "bf16"), ((7, 5), "fp16")])
 def test_gpu_takes_bf16_from_compute_capability_8(monkeypatch, capability, expected):
     """PyTorch emulates bf16 on a T4 and says that it is supported, unless it is asked exactly."""
-    monkeypatch.setattr(precision, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(precision, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -77,7 +77,7 @@ def test_gpu_takes_bf16_from_compute_capability_8(monkeypatch, capability, expec
 
 def test_cpu_run_on_a_machine_with_a_gpu_asks_the_cpu(monkeypatch, tmp_path):
     on_cpu(monkeypatch, tmp_path, "flags\t: avx2")
-    monkeypatch.setattr(precision, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(precision, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert precision.of_device()[0] == "no"
@@ -102,7 +102,7 @@ def test_torch_is_loaded_only_where_a_gpu_is_possible(monkeypatch, installed, dr
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(Path, "exists", lambda path: driver and os.fspath(path) == "/dev/kfd")
-    assert precision._may_have_gpu() is expected
+    assert precision.may_have_gpu() is expected
 
 
 def test_decided_options_differ_in_the_precision_alone(monkeypatch, tmp_path):
