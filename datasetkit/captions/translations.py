@@ -96,23 +96,26 @@ def parse(data: bytes, name: str, *, language: str = "") -> Translations:
     if any(len(line) > _LONGEST_LINE for line in lines):
         return Translations(problems=(f"{name} is not a table: it has a line of 100,000 letters",))
     rows = _equations(lines) if _has_equations(lines) else _columns(text, lines, language)
-    meanings: dict[str, str] = {}
     bad = [number for number, row in rows if row is None]
-    for _, row in rows:
-        if row is not None:
-            tag, meaning = normal_form(row[0]), _shown(row[1])
-            if tag and meaning:
-                meanings.setdefault(tag, meaning)
-    counted = [row for _, row in rows]
-    if len(bad) > len(counted) * (1 - _LEAST_READ):
+    if len(bad) > len(rows) * (1 - _LEAST_READ):
         first = lines[bad[0]].strip()[:60]
         return Translations(
             problems=(
-                f"{name} has no meanings in {len(bad):,} of {len(counted):,} lines, e.g. "
+                f"{name} has no meanings in {len(bad):,} of {len(rows):,} lines, e.g. "
                 f"{display(first)}; its lines should be tag,meaning",
             )
         )
-    return Translations(meanings)
+    return Translations(_first_meanings(row for _, row in rows if row is not None))
+
+
+def _first_meanings(rows: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the first meaning of each tag, by its normal form."""
+    meanings: dict[str, str] = {}
+    for tag, meaning in rows:
+        form, plain = normal_form(tag), _shown(meaning)
+        if form and plain:
+            meanings.setdefault(form, plain)
+    return meanings
 
 
 def own_table(text: str, tag: str, meaning: str) -> str:
@@ -193,28 +196,35 @@ def _equation(line: str) -> tuple[str, str] | None:
 def _columns(
     text: str, lines: Sequence[str], language: str
 ) -> list[tuple[int, tuple[str, str] | None]]:
+    rows = [[cell.strip() for cell in row] for row in _rows(text, lines)]
+    is_multilingual = _has_language(rows)
+    picked: list[tuple[int, tuple[str, str] | None]] = []
+    for number, cells in enumerate(rows):
+        if not number and _is_header(cells):
+            continue
+        if is_multilingual and len(cells) > 2:
+            if _is_in(cells[-1], language):
+                picked.append((number, _meaning_of(cells[:2])))
+        else:
+            picked.append((number, _meaning_of(cells)))
+    return picked
+
+
+def _rows(text: str, lines: Sequence[str]) -> list[list[str]]:
+    """Return the cells of each line; an open quote does not join lines."""
     separator = _separator(lines)
     try:
         rows = list(csv.reader(io.StringIO(text), delimiter=separator))
     except csv.Error:  # a quote within a cell: each line by itself
-        rows = [line.split(separator) for line in lines]
+        rows = []
     rows = [row for row in rows if any(cell.strip() for cell in row)]
-    if len(rows) != len(lines):  # an open quote has joined lines
-        rows = [_row_of(line, separator) for line in lines]
-    is_multilingual = _has_language(rows)
-    wanted = language.replace("_", "-").casefold()
-    picked: list[tuple[int, tuple[str, str] | None]] = []
-    for number, row in enumerate(rows):
-        cells = [cell.strip() for cell in row]
-        if _is_header(cells) and not number:
-            continue
-        if is_multilingual and len(cells) > 2:
-            code = cells[-1].replace("_", "-").casefold()
-            if wanted and code != wanted and not code.startswith(f"{wanted}-"):
-                continue
-            cells = cells[:2]
-        picked.append((number, _meaning_of(cells)))
-    return picked
+    return rows if len(rows) == len(lines) else [_row_of(line, separator) for line in lines]
+
+
+def _is_in(code: str, language: str) -> bool:
+    """Tell whether the code of a line is the language that is looked for: `zh-CN` is `zh`."""
+    wanted, given = (word.replace("_", "-").casefold() for word in (language, code))
+    return not wanted or given == wanted or given.startswith(f"{wanted}-")
 
 
 def _row_of(line: str, separator: str) -> list[str]:
@@ -234,7 +244,7 @@ def _has_language(rows: Sequence[Sequence[str]]) -> bool:
     """Tell whether the last of three columns is a code of a language in most lines."""
     three = [row for row in rows[: _LOOKED_AT + 1] if len(row) == 3]
     codes = sum(_LANGUAGE.fullmatch(row[2].strip()) is not None for row in three)
-    meanings = sum(not _TAGS_ONLY.fullmatch(row[1].strip()) for row in three)
+    meanings = sum(not _NUMBER.fullmatch(row[1].strip()) for row in three)
     return bool(three) and codes * 2 > len(three) and meanings * 2 > len(three)
 
 
@@ -252,16 +262,13 @@ def _meaning_of(cells: Sequence[str]) -> tuple[str, str] | None:
         return None
     if len(cells) == 2 and not _NUMBER.fullmatch(cells[1]):
         return (cells[0], cells[1]) if cells[1] else None
-    for cell in reversed(cells[1:]):
-        if cell and not _NUMBER.fullmatch(cell):
-            aliases = [alias.strip() for alias in cell.split(",") if alias.strip()]
-            foreign = [alias for alias in aliases if not _TAGS_ONLY.fullmatch(alias)]
-            if foreign:
-                return cells[0], foreign[-1]
-            if len(cells) == 3:  # tag, number, meaning in Latin letters
-                return cells[0], cell
-            return None
-    return None
+    last = next((cell for cell in reversed(cells[1:]) if cell and not _NUMBER.fullmatch(cell)), "")
+    aliases = [alias.strip() for alias in last.split(",") if alias.strip()]
+    foreign = [alias for alias in aliases if not _TAGS_ONLY.fullmatch(alias)]
+    if foreign:
+        return cells[0], foreign[-1]
+    # tag, number, meaning in Latin letters
+    return (cells[0], last) if last and len(cells) == 3 else None
 
 
 def _shown(meaning: str) -> str:

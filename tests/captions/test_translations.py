@@ -63,6 +63,8 @@ def test_first_meaning_of_a_tag_and_the_first_file_count(tmp_path):
         ("solo,sozinho", "sozinho"),
         ("solo,0,100,\"alone,соло\"", "соло"),
         ("solo,100,sozinho", "sozinho"),
+        ("solo,sozinho,pt-BR", "sozinho"),
+        ("solo,один,ru", "один"),
         ('solo,"eins, zwei"', "eins, zwei"),
     ],
 )  # fmt: skip

@@ -159,12 +159,12 @@ def _tags(
     The trigger and what is excluded are not among them.
     """
     options = concept_folders.tag_options(folder, {}, only_read=True)
-    own = {record.path: _own_tags(record, words[record.path]) for record in records}
+    present = {record.path: _own_tags(record, words[record.path]) for record in records}
     scores = StoredScores(store, options)
-    scores.read(store, [record.id for record in records if not own[record.path]])
+    scores.read(store, [record.id for record in records if not present[record.path]])
     tags: dict[Path, list[str]] = {}
     for record in records:
-        names = own[record.path]
+        names = present[record.path]
         if not names and (stored := scores.of(record.id)) is not None:
             kept, source = stored
             thresholds = Thresholds(
