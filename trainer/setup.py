@@ -162,6 +162,9 @@ def assemble(
     _place_models(options, parts, network, context)
     if options.gradient_checkpointing:
         _enable_checkpointing(parts, network)
+    if options.torch_compile:
+        # The blocks only: they are alike, so the compiler sees one of them.
+        parts.denoiser.compile_repeated_blocks(backend=options.dynamo_backend)
     optimizer, scheduler = trial.build(
         options,
         plan.steps,
@@ -223,6 +226,8 @@ def _place(
         int8_base.stream(int8_base.last_blocks(model, family.block, options.blocks_to_swap))
     device.cast_base(model, context.dtype)
     model.to(context.device)
+    if device.prefers_channels_last(context):
+        model.to(memory_format=torch.channels_last)
 
 
 def _enable_checkpointing(parts: Parts, network: lora.Lora) -> None:

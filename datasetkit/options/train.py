@@ -1084,6 +1084,22 @@ class TrainOptions(CheckedOptions):
         section=TRAINING,
         in_metadata=True,
     )
+    torch_compile: bool = option(
+        False,
+        "Compile the repeated blocks of the UNet or transformer before the first step. It takes "
+        "minutes, and rounds differently.",
+        panel="How it runs",
+        change="a GPU trains for hours; a CPU gains nothing",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    dynamo_backend: Literal["inductor", "cudagraphs", "aot_eager", "eager"] = option(
+        "inductor",
+        "What compiles: a backend of torch.compile.",
+        panel="How it runs",
+        change="`torch_compile` fails: `aot_eager` shows whether the compiler is the reason",
+        section=TRAINING,
+    )
     fp8_base: bool = option(
         False,
         'sd-scripts\' name of `base_precision = "int8"`; the 8-bit numbers are integers here.',

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from datasetkit.core.errors import ConfigError
+from tests.trainer import tiny
 from tests.trainer.test_loop import ready
 from tests.trainer.test_run import planned
 from trainer import device, loop
@@ -142,3 +143,37 @@ def test_float32_is_tf32_on_a_gpu_in_half_precision_alone(there, name, precision
         assert torch.get_float32_matmul_precision() == expected
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "expected"),
+    [
+        ("cuda", torch.bfloat16, True),
+        ("cuda", torch.float32, False),
+        ("cpu", torch.bfloat16, False),
+        ("mps", torch.float16, False),
+    ],
+)
+def test_channels_come_last_on_a_gpu_in_half_precision(name, dtype, expected):
+    assert device.prefers_channels_last(DeviceContext(torch.device(name), dtype)) is expected
+
+
+# The tracer asks tensors that are no leaves for their gradients.
+@pytest.mark.filterwarnings("default:The .grad attribute")
+@pytest.mark.slow
+def test_channels_last_and_compiled_blocks_train_the_same(data, model, tmp_path, monkeypatch):
+    """Bounds: the order of sums in a convolution, and what the compiler fuses."""
+
+    def trained(name, **others):
+        options = tiny.options(
+            model, tmp_path / name, max_train_steps=2, save_state=False, **others
+        )
+        return train(options, planned(data, options))
+
+    plain = trained("plain")
+    compiled = trained("compiled", torch_compile=True, dynamo_backend="aot_eager")
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-5)
+    assert compiled.modules == plain.modules  # which passed the LoRA check
+    monkeypatch.setattr(device, "prefers_channels_last", lambda context: True)
+    last = trained("last")
+    assert last.loss == pytest.approx(plain.loss, rel=1e-5)

@@ -162,9 +162,6 @@ _SD_SCRIPTS: Final = (
     *_not_needed(SD, _TWO_STATES, "save_last_n_epochs_state save_last_n_steps_state"),
     *_not_needed(SD, "commas separate the tags", "caption_separator", ",", ", "),
     *_not_needed(
-        SD, _NO_FASTER, "torch_compile dynamo_backend", "inductor", "default", "INDUCTOR"
-    ),
-    *_not_needed(
         SD, "it did not make a step faster when it was measured, on a CPU", "opt_channels_last"
     ),
     *_not_needed(SD, _LAUNCH, "ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph"),
