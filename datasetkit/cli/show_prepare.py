@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from datasetkit.verbs.rules import RulesResult
     from datasetkit.verbs.scores import ScoreRow, ScoresResult
     from datasetkit.verbs.shared.faces import FacesResult
-    from datasetkit.verbs.shared.result_types import CaptionRewriteResult, Group
+    from datasetkit.verbs.shared.result_types import CaptionRewriteResult, Group, Suggestion
     from datasetkit.verbs.shared.scoring import TaggerUse
     from datasetkit.verbs.tag import TagResult
 
+# How many images a row of suggestions names, and how many tags to keep are listed.
+_EXAMPLES, _MOST_KEPT = 2, 20
 # Why a dry run of `dsk caption` skips an image; `datasetkit.verbs.caption` has the same text.
 WAITING = "a model has not described it yet"
 # The last line of a command that tagged with `basic` because `auto` found nothing better.
@@ -215,7 +217,38 @@ def scores(result: ScoresResult) -> None:
     )
 
 
+def _suggestions(rows: Sequence[Suggestion]) -> None:
+    """Print the table of suggestions: numbered rows to take or leave, then what to keep."""
+    usable = [row for row in rows if row.action != "keep"]
+    shown = [
+        (
+            str(n),
+            row.action,
+            display(row.tag),
+            f"{len(row.images):,}/{row.of:,}",
+            "yes" if row.recommended else "look",
+            display(row.reason),
+            ", ".join(display(path.name) for path in row.images[:_EXAMPLES]),
+        )
+        for n, row in enumerate(usable, 1)
+    ]
+    table("", ["", "do", "tag", "images", "take", "why", "e.g."], shown)
+    kept = [row for row in rows if row.action == "keep"]
+    if kept:
+        names = ", ".join(display(row.tag) for row in kept[:_MOST_KEPT])
+        more = f", and {len(kept) - _MOST_KEPT:,} more" if len(kept) > _MOST_KEPT else ""
+        say(f"keep {counted(len(kept), 'tag')}: {names}{more}")
+    ready = sum(row.recommended for row in usable)
+    say(
+        f"{counted(len(usable), 'suggestion')}, {ready:,} of them recommended: "
+        "--apply recommended takes those, --apply 1,3,5 these rows"
+    )
+
+
 def rules(result: RulesResult, dry_run: bool) -> None:
+    if result.suggestions and not result.report.outcomes:
+        _suggestions(result.suggestions)
+        return
     if dry_run:
         changes(result.changes)
     hits(result.hits)

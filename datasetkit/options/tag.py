@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datasetkit.captions import filters
+from datasetkit.captions.pruning import PruneKind
 from datasetkit.options.declare import check, option
 from datasetkit.options.scan import ScanOptions, Tags
 
@@ -54,6 +55,27 @@ class TagRules(ScanOptions):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesOptions(TagRules):
     """`dsk rules`: what is done to the captions that exist."""
+
+    suggest: bool = option(
+        False,
+        "Print which tags to remove, add or keep, and why; nothing changes without --apply.",
+        group="Suggestions",
+        see="concepts/rules.md#suggestions",
+        counts_from="command line",
+        change="you want to know what to prune",
+    )
+    kind: PruneKind = option(
+        "character",
+        "What is trained, with --suggest: its own features are removed, the others are kept.",
+        change="you train a face, a garment or a style",
+    )
+    apply: Tags = option(
+        (),
+        "With --suggest: take these rows: recommended, all, or their numbers or tags.",
+        metavar="ROWS",
+        counts_from="command line",
+        change="you agree with them",
+    )
 
     split: bool = option(
         False,

@@ -119,15 +119,9 @@ def export(
         files = _imagefolder_files(sets, [*train, *reg])
         _warn_of_split_names([*train, *reg], context.reporter)
     elif options.format != "meta":
-        tool_dataset = _tool_dataset(config, sets, kept.value)
-        if options.format == "diffusion-pipe" and sets.reg:
-            context.reporter.warn("diffusion-pipe has no regularisation sets: it is left out")
-        if options.format == "onetrainer" and _takes_lines_apart(sets):
-            context.reporter.warn(
-                "OneTrainer takes one line of a mixed caption at random: the tags, or a sentence"
-            )
+        _warn_of_tool(options.format, sets, context.reporter)
         [path] = _paths(options.format, sets, out)
-        files = {path: tool_datasets.write(options.format, tool_dataset)}
+        files = {path: tool_datasets.write(options.format, _tool_dataset(config, sets, kept.value))}
     else:
         files = {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
@@ -250,6 +244,16 @@ def _kohya_files(
         out / "config.toml": exports.kohya_config_toml(options, layout),
         **_one_line_captions(images, train),
     }
+
+
+def _warn_of_tool(format: str, sets: ConceptSets, reporter: Reporter) -> None:
+    """Warn of what another trainer does not read as `dsk train` does."""
+    if format == "diffusion-pipe" and sets.reg:
+        reporter.warn("diffusion-pipe has no regularisation sets: it is left out")
+    if format == "onetrainer" and _takes_lines_apart(sets):
+        reporter.warn(
+            "OneTrainer takes one line of a mixed caption at random: the tags, or a sentence"
+        )
 
 
 def _takes_lines_apart(sets: ConceptSets) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from datasetkit.captions import separators, vocabulary
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.pruning import Suggestion, taken
 from datasetkit.captions.rules import (
     Group,
     RuleHits,
@@ -26,6 +27,7 @@ from datasetkit.captions.rules import (
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.core.words import counted
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import RulesOptions
@@ -38,6 +40,9 @@ from datasetkit.project.session import (
 )
 from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_caption
 from datasetkit.verbs.shared.caption_writes import write_captions
+from datasetkit.verbs.shared.concept_folders import tag_options
+from datasetkit.verbs.shared.pruning_table import chosen_rows, scored, table_of
+from datasetkit.verbs.shared.stored_scores import StoredScores
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
@@ -46,7 +51,7 @@ from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 class RulesResult:
     """What rules did, or would do in a dry run: outcomes, changed captions, and hits of each rule.
 
-    left_out: images that do not pass the filter.
+    left_out: images that do not pass the filter. suggestions: the table of --suggest.
     """
 
     report: RunReport[Caption]
@@ -55,6 +60,7 @@ class RulesResult:
     warnings: tuple[str, ...]
     entry: int | None
     left_out: int = 0
+    suggestions: tuple[Suggestion, ...] = ()
 
 
 def groups() -> tuple[Group, ...]:
@@ -71,6 +77,12 @@ def rules(
     """
     # 1. Everything that can be wrong with the options, before any work.
     rule_set = build_rule_set(options)
+    if options.suggest:
+        return _suggested(folder, options, context)
+    if options.apply:
+        raise ConfigError(
+            "--apply takes rows of a table", hint="dsk rules DIR --suggest --apply recommended"
+        )
     if not (rule_set or options.escape_brackets or options.split or options.underscores_to_spaces):
         raise ConfigError(
             "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
@@ -119,8 +131,54 @@ def rules(
     return RulesResult(report, written.changes, hits, warnings, written.entry, left_out)
 
 
+def _suggested(folder: Path, options: RulesOptions, context: RunContext) -> RulesResult:
+    """Make the table of suggestions, and take those of its rows that `options.apply` names."""
+    recover_projects([folder], context, recursive=options.recursive)
+    require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    with open_project(folder, context) as project:
+        if options.apply and not context.dry_run:
+            require_writable(folder)
+        scanned, selected = _select(folder, options, project, with_ids=True)
+        triggers = triggers_of(captions_of(scanned.records))
+        tagging = tag_options(folder, {}, only_read=True)
+        scores = StoredScores(project.store, tagging)
+        scores.read(project.store, [record.id for record in selected])
+        rows = table_of(
+            [(record.path, record.id, record.caption) for record in selected],
+            triggers,
+            options.kind,
+            lambda image: scored(scores, tagging, image),
+        )
+        taken_rows = chosen_rows(rows, options.apply)
+
+        def decide(records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
+            return [_taken(record, taken_rows) for record in records]
+
+        title = display(f"{folder.resolve().name} {counted(len(taken_rows), 'suggestion')}")
+        written = write_captions(
+            project, decide(selected) if taken_rows else [], "rules", title, decide=decide
+        )
+    return RulesResult(
+        RunReport("rules", (*written.outcomes, *scanned.failed), scanned.left_out),
+        written.changes,
+        (),
+        (),
+        written.entry,
+        len(scanned.records) - len(selected),
+        rows,
+    )
+
+
+def _taken(record: ImageRecord, rows: Sequence[Suggestion]) -> Outcome[Caption]:
+    """Return the caption of an image after the rows that are about it."""
+    if record.caption is None or record.caption.is_empty:
+        return Skipped(record, "it has no caption")
+    after = taken(record.caption, record.path, rows)
+    return Skipped(record, NO_TAG_LEFT) if after.is_empty else Done(record, after)
+
+
 def _select(
-    folder: Path, options: RulesOptions, project: Project
+    folder: Path, options: RulesOptions, project: Project, *, with_ids: bool = False
 ) -> tuple[Scan, list[ImageRecord]]:
     """Scan the folder; return the scan, and the records that pass `options.where`."""
     reporter = project.context.reporter
@@ -130,7 +188,7 @@ def _select(
         recursive=options.recursive,
         follow_links=options.follow_links,
         max_pixels=options.max_pixels,
-        with_ids=needs_ids(options.where),
+        with_ids=with_ids or needs_ids(options.where),
         reporter=reporter,
     )
     passing = passing_in(

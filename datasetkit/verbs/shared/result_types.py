@@ -5,6 +5,7 @@ Import it for type checking only: it loads every layer, and torch.
 """
 
 from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.pruning import Suggestion
 from datasetkit.captions.rules import Group, RuleHits
 from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import CheckSummary
@@ -54,6 +55,7 @@ __all__ = [
     "RepeatsPlan",
     "RuleHits",
     "SubsetUse",
+    "Suggestion",
     "TrainedLora",
     "UndoResult",
 ]
