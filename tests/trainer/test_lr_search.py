@@ -112,3 +112,7 @@ def test_a_short_search_on_the_tiny_base_finds_a_rate_that_learns(tmp_path):
     assert found.rate is not None and 2e-3 / 3 <= found.rate <= 6e-3
     taken = next(point for point in found.sweep if point.is_taken)
     assert taken.change is not None and taken.change.mean < -0.1
+    (frozen,) = search.search(
+        options, plan, ["unet"], most=20, seeds=1, sweep_steps=0, d0=1e-13
+    )  # fmt: skip
+    assert (frozen.rate, frozen.probes[0].outcome) == (None, "never left d0")

@@ -58,6 +58,12 @@ def test_an_estimate_at_its_start_is_never_flat(d0):
     assert not rules.has_left([], d0)
 
 
+def test_an_estimate_that_starts_very_low_has_to_reach_the_usual_start_first():
+    assert not rules.has_left([1.9e-7], 1e-12)
+    assert rules.has_left([1.1e-5], 1e-12)
+    assert rules.flat_from([1e-9] * 100, 1e-12) is None
+
+
 # ---- probes
 
 

@@ -129,7 +129,7 @@ def flat_from(estimates: Sequence[float], d0: float) -> int | None:
     """Return the step (from 1) since which the estimate is flat, None while it is not.
 
     It is flat at step s if it grew by less than 2 % over the last max(30, s / 2) steps, and is
-    above ten times d0.
+    above ten times its start.
     """
     steps = len(estimates)
     window = max(FLAT_STEPS, steps // 2)
@@ -142,8 +142,10 @@ def flat_from(estimates: Sequence[float], d0: float) -> int | None:
 
 
 def has_left(estimates: Sequence[float], d0: float) -> bool:
-    """Tell whether an estimate has left its start."""
-    return bool(estimates) and estimates[-1] > _LEFT * d0
+    """Tell whether an estimate has left its start, or the usual one, if it starts below that: on
+    the way from 1e-12 it is no rate yet.
+    """
+    return bool(estimates) and estimates[-1] > _LEFT * max(d0, D0)
 
 
 def candidate(probes: Sequence[Probe]) -> float | None:
