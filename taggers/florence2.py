@@ -165,11 +165,10 @@ class Florence2Captioner:
         active = list(range(len(searches)))
         cache = self._decoder.empty_cache(len(active) * beams)
         rows = np.repeat(np.arange(len(states)), beams)
+        states, mask = states[rows], mask[rows]
         while active:
             last = np.concatenate([searches[n].tokens[:, -1:] for n in active])
-            logits, cache = self._decoder.step(
-                self._embedded(last), states[rows], mask[rows], cache
-            )
+            logits, cache = self._decoder.step(self._embedded(last), states, mask, cache)
             kept: list[Tensor] = []
             for place, n in enumerate(active):
                 at = place * beams
@@ -179,7 +178,13 @@ class Florence2Captioner:
             active = [n for n in active if not searches[n].done]
             if active:
                 order = np.concatenate(kept)
-                cache, rows = _reordered(cache, order), rows[order]
+                # The beams of an image share what the encoder made of it, which is by far the
+                # larger part of the cache: it is copied only when an image is finished.
+                finished = len(order) < len(rows)
+                cache = _reordered(cache, order, with_image=finished)
+                rows = rows[order]
+                if finished:
+                    states, mask = states[order], mask[order]
         return [search.best() for search in searches]
 
     def _embedded(self, tokens: Tensor) -> Tensor:
@@ -235,12 +240,14 @@ class _Decoder:
         return outputs["logits"][:, -1], new
 
 
-def _reordered(cache: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor]:
-    """Return the rows of a cache in a new order; in the same order nothing is copied."""
-    rows = len(next(iter(cache.values())))
-    if len(order) == rows and (order == np.arange(rows)).all():
-        return dict(cache)
-    return {name: values[order] for name, values in cache.items()}
+def _reordered(
+    cache: Mapping[str, Tensor], order: Tensor, *, with_image: bool
+) -> dict[str, Tensor]:
+    """Return the rows of a cache in a new order. with_image: also what is known of the image."""
+    return {
+        name: values[order] if with_image or ".encoder." not in name else values
+        for name, values in cache.items()
+    }
 
 
 def _run(session: Any, feeds: Mapping[str, Tensor]) -> Tensor:
