@@ -173,7 +173,7 @@ def scored(run):  # noqa: F811
     rows = [scores.score("without", "", (0, 0), BASE, None)]
     for (_, _, m), epoch in zip(variants()[:2], (2, 4), strict=True):
         rows.append(scores.score(f"epoch {epoch}", f"k-{epoch:06d}", (1, 1), m, BASE))
-    suggestion = scores.Suggestion("epoch 4", "k-000004", ("because <b>",))
+    suggestion = scores.FileSuggestion("epoch 4", "k-000004", ("because <b>",))
     return grid, GridScores(tuple(rows), suggestion, "basic", 8, 8, ("note",))
 
 

@@ -80,7 +80,7 @@ class VariantScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class FileSuggestion:
     """Which file to use, and why. label: "" for no suggestion. remarks: what speaks against it."""
 
     label: str
@@ -96,7 +96,7 @@ class GridScores:
     """
 
     rows: tuple[VariantScore, ...]
-    suggestion: Suggestion
+    suggestion: FileSuggestion
     tagger: str
     held_out_images: int
     trained_images: int
@@ -150,16 +150,16 @@ def score(
 
 def suggest(
     variants: Sequence[tuple[str, str, VariantMeasures]], base: VariantMeasures
-) -> Suggestion:
+) -> FileSuggestion:
     """Suggest the earliest file after which nothing gets better: neither the loss on held-out
     images nor the distance of the drawn images to them.
 
     variants: label, file and measures in the order of the training.
     """
     if len(variants) < 2:
-        return Suggestion("", "", ("a suggestion needs two files or more",))
+        return FileSuggestion("", "", ("a suggestion needs two files or more",))
     if base.held_out is None:
-        return Suggestion("", "", ("a suggestion needs held-out images",))
+        return FileSuggestion("", "", ("a suggestion needs held-out images",))
     measures = [m for _, _, m in variants]
     curves = {"the loss on held-out images": [m.held_out for m in measures]}
     before = {"the loss on held-out images": base.held_out}
@@ -177,7 +177,7 @@ def suggest(
         _reason(name, [v for v in curve if v is not None], chosen, [v[0] for v in variants])
         for name, curve in curves.items()
     ]
-    return Suggestion(label, lora, tuple(reasons), tuple(_remarks(variants, chosen)))
+    return FileSuggestion(label, lora, tuple(reasons), tuple(_remarks(variants, chosen)))
 
 
 def _last_useful(curve: Sequence[Values], base: Values) -> int:

@@ -353,7 +353,7 @@ class GridScorer:
         self,
         variants: Mapping[tuple[Any, ...], Cell],
         measures: Mapping[tuple[Any, ...], VariantMeasures],
-    ) -> scores.Suggestion:
+    ) -> scores.FileSuggestion:
         """Suggest among the files at the weight nearest 1, on the first base."""
         base = next(iter(variants.values())).request.base
         cells = [c for c in variants.values() if c.lora is not None and c.request.base == base]
@@ -362,7 +362,7 @@ class GridScorer:
         chosen.sort(key=lambda c: c.lora.age if c.lora is not None else (0, 0, False))
         first = chosen[0]
         if len({c.lora.run for c in chosen if c.lora is not None}) > 1:
-            return scores.Suggestion("", "", ("the files are not of one run",))
+            return scores.FileSuggestion("", "", ("the files are not of one run",))
         plain = [c for c in chosen if c.lora is not None and not c.lora.best]
         listed = [
             (_label(c, self._grid.axes, several=False), c.lora.name, measures[c.variant])
