@@ -30,6 +30,7 @@ from trainer.optimizers import trial
 from trainer.plan import model_fingerprint
 from trainer.plan.plan import TrainingPlan
 
+_COMPILER = "inductor"  # a backend of torch.compile
 # peft imports bitsandbytes if it is installed, which then warns of a missing package that is not
 # used here.
 logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
@@ -164,7 +165,7 @@ def assemble(
         _enable_checkpointing(parts, network)
     if options.torch_compile:
         # The blocks only: they are alike, so the compiler sees one of them.
-        parts.denoiser.compile_repeated_blocks(backend=options.dynamo_backend)
+        parts.denoiser.compile_repeated_blocks(backend=_COMPILER)
     optimizer, scheduler = trial.build(
         options,
         plan.steps,

@@ -1093,13 +1093,6 @@ class TrainOptions(CheckedOptions):
         section=TRAINING,
         in_metadata=True,
     )
-    dynamo_backend: Literal["inductor", "cudagraphs", "aot_eager", "eager"] = option(
-        "inductor",
-        "What compiles: a backend of torch.compile.",
-        panel="How it runs",
-        change="`torch_compile` fails: `aot_eager` shows whether the compiler is the reason",
-        section=TRAINING,
-    )
     fp8_base: bool = option(
         False,
         'sd-scripts\' name of `base_precision = "int8"`; the 8-bit numbers are integers here.',

@@ -99,7 +99,7 @@ _OWN_LOADER = "images are read by this trainer's own loader"
 _ATTENTION = "torch's scaled-dot-product attention is always used"
 _TRACKING = "metrics.jsonl and TensorBoard are written under fixed names"
 _TEXT_CACHE = "a frozen text encoder encodes each distinct caption once, shuffled ones too"
-_NO_FASTER = "compiling did not make a step faster when it was measured"
+_NO_FASTER = "torch_compile decides, with the compiler that PyTorch chooses"
 _TWO_STATES = "the newest two states are kept"
 _PART_BY_PART = "the model is loaded once, part by part"
 _LAUNCH = "python -m trainer.launch starts its processes itself"
@@ -161,6 +161,7 @@ _SD_SCRIPTS: Final = (
     ),
     *_not_needed(SD, _TWO_STATES, "save_last_n_epochs_state save_last_n_steps_state"),
     *_not_needed(SD, "commas separate the tags", "caption_separator", ",", ", "),
+    *_not_needed(SD, _NO_FASTER, "dynamo_backend", "inductor", "default", "INDUCTOR", "no"),
     *_not_needed(
         SD, "it did not make a step faster when it was measured, on a CPU", "opt_channels_last"
     ),
