@@ -286,6 +286,7 @@ def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], noised: Noisy
     with context.autocast():
         conditioning = setup.texts.states([sample.caption for sample in batch])
         conditioning = conditioning.sized(context.to_device(_sizes(batch)))
+        conditioning = conditioning.guided(setup.options.guidance_scale)
         predicted: Tensor = setup.family.predict(
             setup.parts,
             context.to_device(noised.noisy.to(context.dtype)),

@@ -158,7 +158,7 @@ def assemble(
     )  # fmt: skip
     if options.network_weights and not resumed:
         lora.load_kohya(
-            network, lora.read_kohya(options.network_weights), source=options.network_weights
+            network, lora.read(options.network_weights, family), source=options.network_weights
         )
     _place_models(options, parts, network, context)
     if options.gradient_checkpointing:

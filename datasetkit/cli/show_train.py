@@ -45,7 +45,7 @@ def plan(result: PlanTrainingResult, dry_run: bool) -> None:
     _buckets(result.buckets, resolutions)
     _blocks(result.blocks)
     _network(result.options)
-    _captions(result.captions, result.options.max_token_length)
+    _captions(result.captions)
     if result.model is not None:
         predicted = _PREDICTED[str(result.model.prediction)]
         say(f"base model: {result.model.title}, predicts {predicted}")
@@ -251,18 +251,21 @@ def _network(options: TrainOptions) -> None:
     say(f"{args.title}, {ranks}")
 
 
-def _captions(captions: CaptionUse, limit: int) -> None:
+def _captions(captions: CaptionUse) -> None:
     long = (
         ", ".join(f"{n:,} over {tokens}" for tokens, n in captions.over.items() if n)
-        or "none over 75"
+        or f"none over {min(captions.over)}"
     )
     total = captions.written + len(captions.missing) + len(captions.empty)
     say(
         f"captions: {captions.written:,} of {total:,} written, {len(captions.missing):,} missing, "
-        f"{len(captions.empty):,} empty; CLIP tokens: {long}; {_sources(captions, total)}"
+        f"{len(captions.empty):,} empty; {captions.token_kind}: {long}; {_sources(captions, total)}"
     )
     if captions.too_long:
-        warn(f"cut off at max_token_length = {limit}: captions of {_names(captions.too_long)}")
+        limit = f"{captions.limit} tokens"
+        if captions.limit_option:
+            limit = f"{captions.limit_option} = {captions.limit}"
+        warn(f"cut off at {limit}: captions of {_names(captions.too_long)}")
     if captions.differing:
         warn(
             f"captions that differ from their source image's: {_names(captions.differing)}; dsk "

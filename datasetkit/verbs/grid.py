@@ -49,6 +49,7 @@ from trainer.grid.loras import GridLora
 from trainer.grid.scores import GridScores
 from trainer.monitor import prompts as prompt_files
 from trainer.monitor.prompts import Prompt
+from trainer.plan import token_limit
 
 VERB: Final = "grid"
 _PROGRAM: Final = f"datasetkit {__version__}"
@@ -181,7 +182,7 @@ def _plan(named: Sequence[Path], options: GridOptions, context: RunContext) -> G
     cells += scoring.cells.extra.values() if scoring else ()
     order = {variant: n for n, variant in enumerate(dict.fromkeys(c.variant for c in cells))}
     cells.sort(key=lambda cell: order[cell.variant])  # each LoRA is applied once
-    warnings = prompt_files.too_long(prompts, train.max_token_length)
+    warnings = prompt_files.too_long(prompts, token_limit.of_base(train))
     return GridPlan(out, train, planned, tuple(cells), scoring, tuple(warnings))
 
 

@@ -18,6 +18,7 @@ from tests.dataset.sd_scripts import SECTIONS
 from tests.trainer import tiny
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import bucket_use, caption_use, subset_use
+from trainer.plan.token_limit import TokenLimit
 
 SMALL = TrainOptions(resolution=128, min_bucket_reso=64, max_bucket_reso=256)
 
@@ -56,7 +57,7 @@ def test_missing_and_empty_captions_are_distinguished(tmp_path):
     concept = tiny.save_images(tmp_path / "train" / "1_sks", [(128, 128)] * 4)
     (concept / "1.txt").unlink()
     (concept / "2.txt").write_text(" \n", encoding="utf-8")
-    use = caption_use(planned(tmp_path), 75)
+    use = caption_use(planned(tmp_path), TokenLimit(75))
     assert (use.written, [p.name for p in use.missing], [p.name for p in use.empty]) == (
         2,
         ["1.png"],
@@ -72,7 +73,7 @@ def test_captions_over_the_token_limit_are_listed(tmp_path, limit, named):
     (concept / "1.txt").write_text(", ".join(["cat"] * 38) + ", dog", encoding="utf-8")  # 77 tokens
     (concept / "2.txt").write_text(", ".join(["cat"] * 113), encoding="utf-8")  # 225
     (concept / "3.txt").write_text(", ".join(["cat"] * 38), encoding="utf-8")  # 75
-    use = caption_use(planned(tmp_path), limit)
+    use = caption_use(planned(tmp_path), TokenLimit(limit))
     assert use.over == {75: 2, 150: 1, 225: 0}
     assert [p.name for p in use.too_long] == named
 
@@ -84,10 +85,12 @@ def test_longest_possible_caption_is_counted(tmp_path):
     )
     (concept / "2.txt").write_text("(cat:1.3), " * 38, encoding="utf-8")
     options = replace(SMALL, enable_wildcard=True, caption_prefix="cat,")
-    use = caption_use(planned(tmp_path, options), 75)
+    use = caption_use(planned(tmp_path, options), TokenLimit(75))
     assert [p.name for p in use.too_long] == ["1.png", "2.png"]
     assert use.differing == ()
-    use = caption_use(planned(tmp_path, replace(SMALL, weighted_captions=True)), 75, weighted=True)
+    use = caption_use(
+        planned(tmp_path, replace(SMALL, weighted_captions=True)), TokenLimit(75), weighted=True
+    )
     assert "2.png" not in [p.name for p in use.too_long]
 
 
@@ -104,19 +107,19 @@ def test_ten_thousand_captions_are_counted_in_two_seconds():
 
 def test_caption_that_differs_from_its_source_is_listed(laid_out):
     assert (
-        caption_use(planned(laid_out), 75).differing,
-        caption_use(planned(laid_out), 75).unknown,
+        caption_use(planned(laid_out), TokenLimit(75)).differing,
+        caption_use(planned(laid_out), TokenLimit(75)).unknown,
     ) == ((), 0)
     (laid_out / "train" / "2_sks" / "1.txt").write_text("edited", encoding="utf-8")
     (laid_out.parent / "work" / "2.txt").write_text("edited there", encoding="utf-8")
     (laid_out / "train" / "2_sks" / "3.txt").unlink()
-    use = caption_use(planned(laid_out), 75)
+    use = caption_use(planned(laid_out), TokenLimit(75))
     assert ([p.name for p in use.differing], use.unknown) == (["1.png", "2.png", "3.png"], 0)
 
 
 def test_line_ends_and_spaces_do_not_count_as_a_difference(laid_out):
     (laid_out / "train" / "2_sks" / "1.txt").write_bytes(b"sks,tag 1,  red hair,smile\r\n")
-    assert caption_use(planned(laid_out), 75).differing == ()
+    assert caption_use(planned(laid_out), TokenLimit(75)).differing == ()
 
 
 def test_sources_are_followed_through_renaming(laid_out):
@@ -124,11 +127,14 @@ def test_sources_are_followed_through_renaming(laid_out):
     api.plan_repeats(laid_out, PlanRepeatsOptions(steps=500), apply=True)
     plan = planned(laid_out)
     assert plan.subsets[0].repeats != 2
-    assert (caption_use(plan, 75).differing, caption_use(plan, 75).unknown) == ((), 0)
+    assert (
+        caption_use(plan, TokenLimit(75)).differing,
+        caption_use(plan, TokenLimit(75)).unknown,
+    ) == ((), 0)
     (laid_out / "train" / plan.subsets[0].folder.name / "1.txt").write_text(
         "edited", encoding="utf-8"
     )
-    use = caption_use(planned(laid_out), 75)
+    use = caption_use(planned(laid_out), TokenLimit(75))
     assert ([p.name for p in use.differing], use.unknown) == (["1.png"], 0)
 
 
@@ -139,10 +145,13 @@ def test_undone_layout_has_no_sources(laid_out):
 
 
 def test_source_of_a_folder_that_dsk_did_not_lay_out_is_unknown(data, plan, laid_out):
-    assert (caption_use(plan, 75).unknown, caption_use(plan, 75).differing) == (4, ())
+    assert (
+        caption_use(plan, TokenLimit(75)).unknown,
+        caption_use(plan, TokenLimit(75)).differing,
+    ) == (4, ())
     for path in (laid_out.parent / "work").glob("*.png"):
         path.unlink()
-    assert caption_use(planned(laid_out), 75).unknown == 4
+    assert caption_use(planned(laid_out), TokenLimit(75)).unknown == 4
 
 
 def test_reading_the_sources_creates_no_file(tmp_path):

@@ -26,6 +26,7 @@ from trainer.monitor import metrics, preview, preview_contact_sheet, prompts
 from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.objective import samplers
+from trainer.plan.token_limit import TokenLimit
 from trainer.run import train
 
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "sampler": "ddim"}
@@ -284,7 +285,7 @@ def test_out_of_memory_in_a_preview_warns_once_and_stops_the_previews(ready, tmp
 
 def test_long_prompt_is_warned_of():
     both = [Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)]
-    assert [line[:50] for line in prompts.too_long(both, 75)] == [
+    assert [line[:50] for line in prompts.too_long(both, TokenLimit(75))] == [
         "prompt 2 has 122 tokens, only the first 75 are rea"
     ]
 

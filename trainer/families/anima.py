@@ -75,6 +75,7 @@ moments, decode = autoencoders.moments_of_frame, autoencoders.decode_frame
 normalise, denormalise = autoencoders.standardised, autoencoders.destandardised
 export = partial(dit_family.export, exports=dit_exports.ANIMA)
 restore = partial(dit_family.restore, exports=dit_exports.ANIMA)
+restored_shapes = partial(dit_family.restored_shapes, exports=dit_exports.ANIMA)
 targets = partial(dit_family.targets, exports=dit_exports.ANIMA)
 reload = partial(dit_family.reload, "AnimaLoraLoaderMixin")
 

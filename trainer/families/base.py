@@ -76,6 +76,11 @@ class Parts:
         """Return every part but the VAE, by name."""
         return {self.denoiser_name: self.denoiser, **self.encoders, **self.extra}
 
+    @property
+    def embeds_guidance(self) -> bool:
+        """Tell whether the denoiser is given the guidance, as models are that learned it."""
+        return bool(getattr(self.denoiser.config, "guidance_embeds", False))
+
     def part(self, name: Part) -> nn.Module:
         """Return a part by name."""
         model: nn.Module = self.models[name]
@@ -264,13 +269,14 @@ class FlowDefaults:
     sampling, shift, scale: the defaults of `timestep_sampling`, `discrete_flow_shift` and
     `sigmoid_scale`. preview: the shift of preview images of a model without a scheduler's config: a
     `timestep_sampling` that shifts by resolution, `shift` for the number, or `flux2` for the rule
-    that counts the steps, which is taken in any case.
+    that counts the steps, which is taken in any case. guidance: of preview images.
     """
 
     sampling: str
     shift: float | None = None
     scale: float = 1.0
     preview: str = "shift"
+    guidance: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +481,9 @@ class Family(Protocol):
         """Return the tensors of a file in the family's first format as `lora.kohya_tensors` has
         them, with the names of `targets`.
         """
+
+    def restored_shapes(self, shapes: Shapes) -> Shapes:
+        """Return what `restore` returns, from the shapes of a file's tensors alone."""
 
     def reload(self, path: Path, plain: Parts, trained: Sequence[Part], adapter: str) -> None:
         """Load a LoRA file into a model without one, with diffusers' own loader."""

@@ -66,6 +66,7 @@ normalise, denormalise = autoencoders.shifted, autoencoders.unshifted
 latent_shape = autoencoders.latent_shape
 export = partial(dit_family.export, exports=dit_exports.FLUX)
 restore = partial(dit_family.restore, exports=dit_exports.FLUX)
+restored_shapes = partial(dit_family.restored_shapes, exports=dit_exports.FLUX)
 targets = partial(dit_family.targets, exports=dit_exports.FLUX)
 reload = partial(dit_family.reload, "FluxLoraLoaderMixin")
 

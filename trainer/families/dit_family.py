@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.families import dit_names
-from trainer.families.base import LoraFormat, Part, Parts
+from trainer.families.base import LoraFormat, Part, Parts, Shapes
 from trainer.families.model_files import transformer_alone
 from trainer.lora_files.dit_exports import DitExports
 
@@ -190,6 +190,13 @@ def restore(tensors: Mapping[str, Tensor], exports: DitExports) -> dict[str, Ten
     from trainer.families import dit_lora
 
     return dit_lora.restore(tensors, exports)
+
+
+def restored_shapes(shapes: Shapes, exports: DitExports) -> Shapes:
+    """Return what `restore` returns, from the shapes of a file's tensors alone."""
+    from trainer.families import dit_lora
+
+    return dit_lora.restored_shapes(shapes, exports)
 
 
 def reload(loader: str, path: Path, plain: Parts, trained: Sequence[Part], adapter: str) -> None:

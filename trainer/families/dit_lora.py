@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.families.dit_names import module_name
+from trainer.families.base import Shapes
+from trainer.families.dit_names import heights, module_name
 from trainer.lora_files import dit_exports
 from trainer.lora_files.dit_exports import DitExports, DitFormatName
 from trainer.lora_files.low_rank import LowRank
@@ -83,6 +84,33 @@ def restore(tensors: Mapping[str, Tensor], exports: DitExports) -> dict[str, Ten
         else:  # the comparison with the network reports what is missing
             restored |= {f"{module_name(path)}.{end}": tensor for end, tensor in layer.items()}
     return restored
+
+
+def restored_shapes(shapes: Shapes, exports: DitExports) -> Shapes:
+    """Return the shapes of what `restore` returns, from those of a file's tensors."""
+    restored: dict[str, tuple[int, ...]] = {}
+    for key, shape in shapes.items():
+        name, end = _divided(key)
+        path = dit_exports.path_of(exports.names, name) if end else ""
+        parts = exports.names.from_original(path) or (path,)
+        if not path:
+            restored[key] = shape
+        elif len(parts) == 1 or end == _ALPHA:
+            restored |= {f"{module_name(part)}.{end}": shape for part in parts}
+        elif end == _DOWN:
+            rank = shape[0] // len(parts)
+            restored |= {f"{module_name(part)}.{end}": (rank, *shape[1:]) for part in parts}
+        else:
+            width = _width(shapes, name)
+            for part, height in zip(parts, heights(len(parts), shape[0], width), strict=True):
+                restored[f"{module_name(part)}.{end}"] = (height, shape[1] // len(parts))
+    return restored
+
+
+def _width(shapes: Shapes, name: str) -> int:
+    """Return the in features of a layer of a file."""
+    ends = (end for end, kohya in _ENDS.items() if kohya == _DOWN)
+    return next((shapes[key][1] for end in ends if (key := f"{name}.{end}") in shapes), 0)
 
 
 def _divided(key: str) -> tuple[str, str]:

@@ -72,6 +72,7 @@ moments, decode = autoencoders.moments, autoencoders.decode
 token_counter: Callable[[Path], Callable[[str], int]] = dit_family.token_counter
 export = partial(dit_family.export, exports=dit_exports.FLUX2)
 restore = partial(dit_family.restore, exports=dit_exports.FLUX2)
+restored_shapes = partial(dit_family.restored_shapes, exports=dit_exports.FLUX2)
 targets = partial(dit_family.targets, exports=dit_exports.FLUX2)
 reload = partial(dit_family.reload, "Flux2LoraLoaderMixin")
 

@@ -76,6 +76,7 @@ moments, decode = autoencoders.moments_of_frame, autoencoders.decode_frame
 normalise, denormalise = autoencoders.standardised, autoencoders.destandardised
 export = partial(dit_family.export, exports=dit_exports.KREA2)
 restore = partial(dit_family.restore, exports=dit_exports.KREA2)
+restored_shapes = partial(dit_family.restored_shapes, exports=dit_exports.KREA2)
 targets = partial(dit_family.targets, exports=dit_exports.KREA2)
 reload = partial(dit_family.reload, "Krea2LoraLoaderMixin")
 

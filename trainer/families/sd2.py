@@ -75,7 +75,7 @@ latent_shape = autoencoders.latent_shape
 # As in Stable Diffusion 1: 192 modules of the UNet's attention blocks, 138 of the text encoder.
 block, targets, convolutions, unreachable = sd.block, sd.targets, sd.convolutions, sd.unreachable
 predict, normalise, denormalise = sd.predict, sd.normalise, sd.denormalise
-restore = unet_family.restore
+restore, restored_shapes = unet_family.restore, unet_family.restored_shapes
 reload = partial(unet_family.reload, _LOADER, linear=True)
 
 

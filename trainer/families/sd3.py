@@ -73,6 +73,7 @@ normalise, denormalise = autoencoders.shifted, autoencoders.unshifted
 latent_shape = autoencoders.latent_shape
 export = partial(dit_family.export, exports=dit_exports.SD3)
 restore = partial(dit_family.restore, exports=dit_exports.SD3)
+restored_shapes = partial(dit_family.restored_shapes, exports=dit_exports.SD3)
 targets = partial(dit_family.targets, exports=dit_exports.SD3)
 reload = partial(dit_family.reload, "SD3LoraLoaderMixin")
 

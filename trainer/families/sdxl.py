@@ -67,6 +67,7 @@ token_counter = unet_family.token_counter
 moments, decode = autoencoders.moments, autoencoders.decode
 latent_shape = autoencoders.latent_shape
 export, restore = unet_family.export, unet_family.restore
+restored_shapes = unet_family.restored_shapes
 
 
 def anatomy(shapes: Mapping[Part, Shapes]) -> Anatomy:

@@ -14,7 +14,7 @@ from datasetkit.captions import tokens
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
 from trainer.families import model_files
-from trainer.families.base import LoraFormat, ModelFacts, Part, Parts, Predicts
+from trainer.families.base import LoraFormat, ModelFacts, Part, Parts, Predicts, Shapes
 from trainer.plan import safetensors_header
 from trainer.plan.safetensors_header import SafetensorsHeader
 
@@ -162,6 +162,11 @@ def export(
 def restore(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a file with kohya's keys."""
     return dict(tensors)
+
+
+def restored_shapes(shapes: Shapes) -> Shapes:
+    """Return the shapes of a file with kohya's keys."""
+    return shapes
 
 
 def reload(

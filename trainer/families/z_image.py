@@ -69,6 +69,7 @@ normalise, denormalise = autoencoders.shifted, autoencoders.unshifted
 latent_shape = autoencoders.latent_shape
 export = partial(dit_family.export, exports=dit_exports.Z_IMAGE)
 restore = partial(dit_family.restore, exports=dit_exports.Z_IMAGE)
+restored_shapes = partial(dit_family.restored_shapes, exports=dit_exports.Z_IMAGE)
 targets = partial(dit_family.targets, exports=dit_exports.Z_IMAGE)
 reload = partial(dit_family.reload, "ZImageLoraLoaderMixin")
 

@@ -228,11 +228,13 @@ def _to_cpu(parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
     return parameter.detach().to("cpu", dtype).clone().contiguous()
 
 
-def read_kohya(path: str) -> dict[str, Tensor]:
-    """Read a LoRA file with kohya's keys. Raises ModelFileError."""
+def read(path: str, family: Family) -> dict[str, Tensor]:
+    """Read a LoRA file in the family's first format, with kohya's keys or with those of the
+    family's `targets`. Raises ModelFileError.
+    """
     from trainer.families.checkpoint import read_tensors
 
-    tensors = read_tensors(Path(path))
+    tensors = family.restore(read_tensors(Path(path)))
     file_check.require_lora(tensors, path)
     return tensors
 

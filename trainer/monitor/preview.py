@@ -102,22 +102,26 @@ def eval_mode(run: PreviewModel, *, decodes: bool = True) -> Iterator[None]:
 
 
 def _denoise(run: PreviewModel, prompt: Prompt) -> Tensor:
-    """Denoise pure noise to a latent, float32 of the VAE's shape; guidance above 1 is
-    classifier-free guidance.
+    """Denoise pure noise to a latent, float32 and normalised. Guidance above 1 is classifier-free
+    guidance, in models that are not given it.
 
     The noise is drawn on the CPU, so a seed gives the same image on every device.
     """
     context = run.device_context
     generator = torch.Generator().manual_seed(prompt.seed)
-    guided = prompt.guidance > 1
+    embedded = run.parts.embeds_guidance
+    guided = prompt.guidance > 1 and not embedded
     with context.autocast():
         texts = [prompt.negative, prompt.text] if guided else [prompt.text]
         conditioning = run.conditioning(texts).to(context.dtype)
+    conditioning = conditioning.guided(prompt.guidance if embedded else None)
     sizes = [size_conditioning.of_image(prompt.width, prompt.height)] * len(texts)
     conditioning = conditioning.sized(
         torch.tensor(sizes, dtype=torch.float32, device=context.device)
     )
-    size = (prompt.width, prompt.height)
+    # Prompts have multiples of 8, and tokens of some families are larger.
+    divisor = run.family.DIVISOR
+    size = (prompt.width // divisor * divisor, prompt.height // divisor * divisor)
     sampler = run.process.sampler(prompt.sampler, prompt.steps, size, context.device)
     shape = (1, *run.family.latent_shape(run.parts.vae, *size))
     latent = sampler.start(torch.randn(shape, generator=generator).to(context.device))

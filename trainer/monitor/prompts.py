@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from datasetkit.captions import tokens
-from datasetkit.core.errors import ConfigError
+from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.ranges import in_range, one_of
 from datasetkit.core.suggest import nearest
 from datasetkit.options.train import SAMPLERS, TrainOptions
+from trainer.families import registry, source
+from trainer.families.detect import detect
+from trainer.plan.token_limit import TokenLimit
 
 _LARGEST: Final = 4096  # pixels of a side
 _MOST: Final = 256  # prompts; all their images are in memory at once
 _LATENT_PIXEL: Final = 8  # image pixels per latent pixel
+
+_USUAL_GUIDANCE: Final = 7.5  # of diffusion models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,7 @@ class Prompt:
     width: int
     height: int
     seed: int
-    guidance: float = 7.5
+    guidance: float = _USUAL_GUIDANCE
     steps: int = 30
     sampler: str
 
@@ -126,27 +130,39 @@ def of_lines(
     width, height = (
         side // _LATENT_PIXEL * _LATENT_PIXEL for side in options.bucket_rules().resolution
     )
+    guidance = _guidance(options)
     prompts = []
-    for index, (line, source) in enumerate(zip(lines, where, strict=True)):
-        defaults = {
+    for index, (line, place) in enumerate(zip(lines, where, strict=True)):
+        defaults: dict[str, Any] = {
+            "guidance": guidance,
             "width": width, "height": height, "seed": (options.seed + index) % 2**63,
             "sampler": options.sample_sampler,
         }  # fmt: skip
         try:
             prompts.append(Prompt(**{**defaults, **parse(line)}))
         except ConfigError as error:
-            raise ConfigError(f"{source}: {error.message}", hint=error.hint) from None
+            raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None
     return tuple(prompts)
 
 
-def too_long(prompts: Sequence[Prompt], limit: int) -> list[str]:
+def _guidance(options: TrainOptions) -> float:
+    """Return the guidance of a prompt that says none: what is usual for the base model's family."""
+    base = source.local(options.pretrained_model_name_or_path, options.revision)
+    flow = None
+    if base is not None:
+        with suppress(ModelFileError):
+            flow = registry.family(detect(base).family).FLOW
+    return _USUAL_GUIDANCE if flow is None else flow.guidance
+
+
+def too_long(prompts: Sequence[Prompt], limit: TokenLimit) -> list[str]:
     """Return a line for each prompt with more tokens than the text encoder reads."""
     lines = []
     for number, prompt in enumerate(prompts, 1):
         for text in (prompt.text, prompt.negative):
-            if (length := tokens.count(text)) > limit:
+            if (length := limit.count(text)) > limit.limit:
                 lines.append(
-                    f"prompt {number} has {length} tokens, only the first {limit} are read: "
+                    f"prompt {number} has {length} tokens, only the first {limit.limit} are read: "
                     f"{_short(text)}"
                 )
     return lines

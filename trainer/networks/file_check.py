@@ -33,6 +33,7 @@ MARKER_TENSORS: Final[Mapping[str, Algo]] = {
     "diff": "full",
 }
 _DORA: Final = "dora_scale"
+_OF_TRANSFORMERS: Final = ".lora_A.weight"  # the ends of names in their files
 _SAME_NETWORK: Final = "use the network_module and network_args that it was trained with"
 # The tensors whose first side is a module's rank.
 _OF_RANK: Final = ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
@@ -62,9 +63,13 @@ def check_file(options: TrainOptions, base: ModelShapes | None) -> None:
             f"cannot read network_weights = {display(path)}: {reason}",
             hint="name a LoRA file with kohya's keys",
         ) from error
-    require_lora(shapes, options.network_weights)
-    if base is not None:
-        compare(by_module(shapes), expected(options, base), source=options.network_weights)
+    if base is None:
+        if not any(name.endswith(_OF_TRANSFORMERS) for name in shapes):
+            require_lora(shapes, options.network_weights)
+        return
+    restored = registry.family(base.family).restored_shapes(shapes)
+    require_lora(restored, options.network_weights)
+    compare(by_module(restored), expected(options, base), source=options.network_weights)
 
 
 def require_lora(names: Mapping[str, object], source: str) -> None:

@@ -32,6 +32,8 @@ def of_run(options: TrainOptions) -> dict[str, dict[str, str] | None]:
     """
     base = source.local(options.pretrained_model_name_or_path, options.revision)
     models = {"pretrained_model_name_or_path": _fingerprints(base)}
+    if options.base_folder:
+        models["base_folder"] = _fingerprints(source.local(options.base_folder))
     if options.vae:
         models["vae"] = _fingerprints(source.local(options.vae, layouts=hub_model.VAE))
     return models

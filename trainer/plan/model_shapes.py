@@ -71,14 +71,16 @@ def assumed() -> ModelShapes:
     return ModelShapes(registry.ASSUMED, sd.assumed_anatomy(), 83_653_863, 128)
 
 
-def read(base: str, vae: str = "") -> ModelShapes | None:
+def read(base: str, vae: str = "", others: Path | None = None) -> ModelShapes | None:
     """Return the shapes of a model on disk; None if it is missing or not a model. vae: as in
-    `[train]`.
+    `[train]`; others: the folder with the other parts of a file that is the denoiser alone.
     """
     path = Path(shipped.located(base)).expanduser()
     try:
         family = registry.family(detect(path).family)
         parts = _of_folder(path, family) if path.is_dir() else _of_file(path, family)
+        if others is not None and not path.is_dir():
+            parts = {**_of_folder(others, family), **parts}
         if vae and (vae_path := Path(vae).expanduser()).exists():
             folder = vae_path / VAE if (vae_path / VAE).is_dir() else vae_path
             parts[VAE] = _headers(folder)
@@ -110,6 +112,8 @@ def _vae_factor(vae: Shapes) -> int:
 
 def _of_file(path: Path, family: Family) -> dict[Part, Shapes]:
     shapes = safetensors_header.read(path).shapes
+    if not family.FILE_PARTS:
+        return {family.DENOISER: shapes}
     return {
         part: {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
         for part, prefix in family.FILE_PARTS.items()

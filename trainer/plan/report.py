@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions import tokens
 from datasetkit.captions.caption import laid_out, parse, read_caption
 from datasetkit.core.errors import DskError
 from datasetkit.core.records import Caption
@@ -15,6 +14,7 @@ from datasetkit.dataset.buckets import Size
 from datasetkit.dataset.layout_sources import layout_sources
 from trainer.data import captions, prompt_weights
 from trainer.plan.plan import Captioned, Subset, TrainImage, TrainingPlan
+from trainer.plan.token_limit import TokenLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,11 @@ class SubsetUse:
 class CaptionUse:
     """The captions of the training images, and regularisation captions that are too long.
 
-    missing, empty: training images that use their concept's name instead. over: 75, 150 and 225 ->
-    number of captions with more CLIP tokens; too_long: those longer than max_token_length, which
-    are truncated. differing: laid-out captions that differ from the one beside the source image;
-    unknown: number of training images with an unknown source.
+    missing, empty: training images that use their concept's name instead. over: number of tokens ->
+    number of captions with more; too_long: those longer than the limit, which are truncated.
+    differing: laid-out captions that differ from the one beside the source image; unknown: number
+    of training images with an unknown source. limit, token_kind, limit_option: of the base model,
+    see `TokenLimit`.
     """
 
     written: int
@@ -81,6 +82,9 @@ class CaptionUse:
     too_long: tuple[Path, ...]
     differing: tuple[Path, ...]
     unknown: int
+    limit: int = 75
+    token_kind: str = "CLIP tokens"
+    limit_option: str = "max_token_length"
 
 
 def bucket_use(plan: TrainingPlan) -> tuple[BucketUse, ...]:
@@ -136,14 +140,16 @@ def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
     return tuple(uses)
 
 
-def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
+def caption_use(plan: TrainingPlan, limit: TokenLimit, *, weighted: bool = False) -> CaptionUse:
     """Count missing, long and differing captions. weighted: brackets are prompt weights."""
     used = [p for p, n in zip(plan.images, plan.samples, strict=True) if n]
     # An image that is trained at several resolutions has one caption.
     training = list({p.path: p for p in used if not p.subset.is_reg}.values())
     token_counts: dict[Path, int] = {}
     for p in {(p.path, p.subset.captions): p for p in used}.values():
-        token_counts[p.path] = max(token_counts.get(p.path, 0), longest(p, weighted=weighted))
+        token_counts[p.path] = max(
+            token_counts.get(p.path, 0), longest(p, limit.count, weighted=weighted)
+        )
     sources = layout_sources(s.folder for s in plan.subsets if not s.is_reg)
     differing = {p.path: _differs(p, sources) for p in training}
     captioned = Counter(p.captioned for p in training)
@@ -151,10 +157,13 @@ def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = F
         written=captioned["written"],
         missing=_paths(training, "missing"),
         empty=_paths(training, "empty"),
-        over={limit: len(_longer(token_counts, limit)) for limit in tokens.LIMITS},
-        too_long=_longer(token_counts, max_token_length),
+        over={step: len(_longer(token_counts, step)) for step in limit.steps},
+        too_long=_longer(token_counts, limit.limit),
         differing=tuple(path for path, differs in differing.items() if differs),
         unknown=sum(differs is None for differs in differing.values()),
+        limit=limit.limit,
+        token_kind=limit.kind,
+        limit_option=limit.option,
     )
 
 
@@ -166,11 +175,13 @@ def _paths(images: Sequence[TrainImage], captioned: Captioned) -> tuple[Path, ..
     return tuple(image.path for image in images if image.captioned == captioned)
 
 
-def longest(image: TrainImage, *, weighted: bool = False) -> int:
-    """Return the number of CLIP tokens of an image's longest possible caption."""
+def longest(
+    image: TrainImage, count_tokens: Callable[[str], int], *, weighted: bool = False
+) -> int:
+    """Return the number of tokens of an image's longest possible caption."""
 
     def count(text: str) -> int:
-        return tokens.count(prompt_weights.parse(text).text if weighted else text)
+        return count_tokens(prompt_weights.parse(text).text if weighted else text)
 
     return count(captions.longest(image.caption, image.subset.captions, count))
 

@@ -37,6 +37,7 @@ _MODELS: Final = {
         "the base model",
         ("pretrained_model_name_or_path", "revision"),
     ),
+    "base_folder": ("the folder of the other parts", ("base_folder",)),
     "vae": ("the VAE", ("vae",)),
 }
 _NAMED: Final = 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from datasetkit.core.errors import ConfigError, MissingExtra
@@ -20,12 +21,13 @@ from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
 from trainer import cpu_threads
 from trainer.families import detect, model_files, option_checks, registry, source
+from trainer.families.base import Family
 from trainer.families.detect import DetectedModel
 from trainer.files import hub_model
 from trainer.monitor import prompts
 from trainer.networks import blocks, file_check
 from trainer.optimizers import trial
-from trainer.plan import model_shapes, outputs
+from trainer.plan import model_shapes, outputs, token_limit
 from trainer.plan.model_shapes import ModelShapes
 from trainer.plan.plan import TrainingPlan
 
@@ -59,7 +61,8 @@ def base_shapes(options: TrainOptions) -> ModelShapes | None:
     this machine.
     """
     base = options.pretrained_model_name_or_path
-    return model_shapes.read(str(source.local(base, options.revision) or base), options.vae)
+    folder = source.local(options.base_folder) if options.base_folder else None
+    return model_shapes.read(str(source.local(base, options.revision) or base), options.vae, folder)
 
 
 def check_plan(
@@ -117,6 +120,8 @@ def check_machine(options: TrainOptions) -> None:
     family = None if base is None else registry.family(detect.detect(base).family)
     if base is not None and family is not None:
         model_files.require_whole(base, family)
+        if not base.is_dir() and not family.FILE_PARTS:
+            _require_other_parts(options, base, family)
     if options.vae:
         source.require(options.vae, layouts=hub_model.VAE)
         vae = source.local(options.vae, layouts=hub_model.VAE)
@@ -124,11 +129,26 @@ def check_machine(options: TrainOptions) -> None:
             model_files.require_vae(vae, family)
 
 
+def _require_other_parts(options: TrainOptions, base: Path, family: Family) -> None:
+    """Raise what the run would raise about the folder with the other parts of a transformer."""
+    if not options.base_folder:
+        raise model_files.transformer_alone(base)
+    source.require(options.base_folder)
+    folder = source.local(options.base_folder)
+    if folder is not None:
+        if folder.is_dir() and registry.family(detect.detect(folder).family) is not family:
+            raise ConfigError(
+                f"base_folder = {display(options.base_folder)} is not a folder of {family.TITLE}",
+                hint="name a diffusers folder of the same family as the base model",
+            )
+        model_files.require_whole(folder, family)
+
+
 def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ...]:
     """Return what a person should know of the options before the first step. model: None where it
     is not known yet.
     """
-    lines = prompts.too_long(prompts.read(options), options.max_token_length)
+    lines = prompts.too_long(prompts.read(options), token_limit.of_base(options))
     if options.zero_terminal_snr and options.min_snr_gamma:
         lines.append(
             f"min_snr_gamma = {options.min_snr_gamma:g} weighs the last timesteps with almost 0, "
@@ -141,6 +161,7 @@ def notices(options: TrainOptions, model: DetectedModel | None) -> tuple[str, ..
         )
     if model is not None:
         lines += option_checks.remarks(options, model.family)
+        lines += [model.note] if model.note else []
     return tuple(lines)
 
 

@@ -29,7 +29,7 @@ from trainer.families.base import rates as part_rates
 from trainer.families.detect import DetectedModel
 from trainer.files.run_files import EarlierRun
 from trainer.optimizers import schedule_options
-from trainer.plan import disk, memory, report, run_checks
+from trainer.plan import disk, memory, report, run_checks, token_limit
 from trainer.plan.disk import DiskEstimate
 from trainer.plan.memory import CardFit, MemoryEstimate
 from trainer.plan.model_shapes import ModelShapes
@@ -251,7 +251,7 @@ def _reported(
         buckets=buckets,
         blocks=blocks,
         captions=report.caption_use(
-            plan, options.max_token_length, weighted=options.weighted_captions
+            plan, token_limit.of_base(options), weighted=options.weighted_captions
         ),
         lr_schedule=schedule_options.name(options),
         rates=_rates(options, model),
