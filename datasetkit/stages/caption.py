@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.core.files import display
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
 from datasetkit.images import pixels
 from taggers.captioner import Captioner, Description, NoDescription, ResolvedCaptioner
@@ -50,7 +49,7 @@ class CaptionWorker:
         asked = [(image, self._prompts[record.path]) for record, image in batch]
         answers = self.captioner.describe(asked)
         return [
-            Failed(record.path, f"{display(record.path.name)}: {answer.reason}", answer.hint)
+            Failed(record.path, answer.reason, answer.hint)
             if isinstance(answer, NoDescription)
             else Done(record, answer, answer.note)
             for (record, _), answer in zip(batch, answers, strict=True)
