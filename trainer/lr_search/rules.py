@@ -21,7 +21,7 @@ ProbeOptimizer = Literal["prodigy", "dadapt"]
 Outcome = Literal["flat", "growing", "never left d0", "not finite"]
 
 PROBED_PARTS: Final[Mapping[SearchPart, tuple[str, ...]]] = {
-    "unet": ("unet",),
+    "unet": ("unet", "transformer"),
     "text": ("text_encoder", "text_encoder_2"),
 }
 TITLES: Final[Mapping[SearchPart, str]] = {"unet": "UNet", "text": "text encoder"}
