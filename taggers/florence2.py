@@ -170,8 +170,8 @@ class Florence2Captioner:
             last = np.concatenate([searches[n].tokens[:, -1:] for n in active])
             logits, cache = self._decoder.step(self._embedded(last), states, mask, cache)
             kept: list[Tensor] = []
-            for place, n in enumerate(active):
-                at = place * beams
+            for index, n in enumerate(active):
+                at = index * beams
                 searches[n].advance(logits[at : at + beams])
                 if not searches[n].done:
                     kept.append(at + searches[n].parents)

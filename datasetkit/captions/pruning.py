@@ -1,7 +1,7 @@
 """Pruning: which tags of captions to remove, add or keep, and why, from what is known of them.
 
 What a caption does not say is learned by the trigger; what it says stays with the prompt. So tags
-of what is fixed about the subject are removed, and tags of what shall stay changeable are kept.
+of what is fixed about the subject are removed, and tags of what should stay changeable are kept.
 Only suggestions: what needs a look at the image is not recommended.
 """
 
@@ -269,7 +269,7 @@ def _in_all(table: _Table) -> Iterator[Suggestion]:
         return
     for form, paths in table.holders().items():
         if table.share(len(paths)) >= NEARLY_ALL and "count" not in table.groups_of(form):
-            reason = "in nearly all images: remove it if the trigger shall mean it"
+            reason = "in nearly all images: remove it if the trigger should mean it"
             yield _row(table, "remove", form, "in all", reason, paths, False)
 
 

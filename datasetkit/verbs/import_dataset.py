@@ -69,7 +69,7 @@ def import_dataset(
 
 
 def _folders(dataset: ToolDataset, file: Path) -> tuple[tuple[DatasetFolder, ...], tuple[str, ...]]:
-    """Return the folders with images, and what has to be said. Raises InputError."""
+    """Return the folders with images, and the notices. Raises InputError."""
     folders: list[DatasetFolder] = []
     notes = list(dataset.notes)
     for concept in dataset.concepts:

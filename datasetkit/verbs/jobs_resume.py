@@ -23,7 +23,7 @@ def resume_job(job_id: str) -> Job:
         )
     if job.argv[:1] != ("train",):
         raise InputError(
-            f"the job {job.id} is no training that dsk can continue",
+            f"the job {job.id} is not a training that dsk can continue",
             hint="dsk jobs list shows what it ran; the same command goes on where it stopped",
         )
     arguments = job.argv if _RESUME in job.argv else (*job.argv, _RESUME)

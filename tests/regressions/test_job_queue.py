@@ -243,7 +243,7 @@ def test_a_stopped_training_is_resumed_in_the_queue(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["dsk", "tag", "set"])
     with jobs.registered("tag", ""):
         pass
-    with pytest.raises(InputError, match="no training"):
+    with pytest.raises(InputError, match="not a training"):
         api.resume_job(next(job.id for job in api.jobs() if job.argv[0] == "tag"))
 
 

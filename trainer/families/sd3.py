@@ -147,7 +147,7 @@ def encode_text(
 
 
 def predict(parts: Parts, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
-    """Return the transformer's velocity, of the shape of `noisy`. It is told the time x 1000."""
+    """Return the transformer's velocity, of the shape of `noisy`. Its time is multiplied by 1000."""
     output = parts.denoiser(
         hidden_states=noisy,
         timestep=times.expand(len(noisy)) * 1000,

@@ -143,7 +143,7 @@ def flat_from(estimates: Sequence[float], d0: float) -> int | None:
 
 def has_left(estimates: Sequence[float], d0: float) -> bool:
     """Tell whether an estimate has left its start, or the usual one, if it starts below that: on
-    the way from 1e-12 it is no rate yet.
+    the way from 1e-12 it is not a rate yet.
     """
     return bool(estimates) and estimates[-1] > _LEFT * max(d0, D0)
 

@@ -224,9 +224,8 @@ def _value(flag: str, text: str, read_value: Callable[[str], Any]) -> Any:
 
 
 def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
-    known = _FLAGS.get(flag.lower())
-    if known is not None:
-        return known
+    if (reader := _FLAGS.get(flag.lower())) is not None:
+        return reader
     joined = _JOINED.fullmatch(flag.lower())
     if joined is not None:
         raise ConfigError(

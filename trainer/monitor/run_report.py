@@ -61,7 +61,7 @@ _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, slots=True)
-class RunReport:
+class ReportContent:
     """What the report shows. facts: of the run's manifest. rows: of metrics.jsonl. plot, heat_map:
     PNGs; no_heat_map: why there is none. samples: the contact sheet, if there is one. remarks: of
     the LoRA check. files: the LoRA files, with their hashes. base_hash: of the base model's file,
@@ -92,7 +92,7 @@ def gathered(
     samples: Path | None,
     remarks: Sequence[str],
     base_hash: str | None,
-) -> RunReport:
+) -> ReportContent:
     """Gather what the report shows, when all other files of the run are written."""
     loras = files.listed("lora")
     final = next(
@@ -108,7 +108,7 @@ def gathered(
             reason = f"The norms could not be drawn: {error}"
     args = options.network()
     alpha = options.network_alpha or options.network_dim
-    return RunReport(
+    return ReportContent(
         name=files.name,
         started=files.started,
         options=options,
@@ -125,7 +125,7 @@ def gathered(
     )
 
 
-def page(report: RunReport) -> bytes:
+def page(report: ReportContent) -> bytes:
     """Return the page."""
     sections = [
         ("Loss and learning rates", _image(report.plot, "png", "loss by step") + _epochs(report)),
@@ -166,7 +166,7 @@ def _text(value: object) -> str:
     return escape(str(value), quote=True)
 
 
-def _subtitle(report: RunReport) -> str:
+def _subtitle(report: ReportContent) -> str:
     return f"{report.network}, on {_last(report.facts['plan']['base'])}; started {report.started}"
 
 
@@ -175,7 +175,7 @@ def _last(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
 
 
-def _cards(report: RunReport) -> str:
+def _cards(report: ReportContent) -> str:
     plan = report.facts["plan"]
     losses = _steps(report.rows)
     cards = [
@@ -227,7 +227,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) 
     return f'<div class="wide"><table>{head}{body}</table></div>'
 
 
-def _epochs(report: RunReport) -> str:
+def _epochs(report: ReportContent) -> str:
     """Return the mean loss and the last rates of each epoch, or of every n-th of many."""
     by_epoch: dict[int, list[Mapping[str, Any]]] = {}
     for row in _steps(report.rows):
@@ -248,7 +248,7 @@ def _epochs(report: RunReport) -> str:
     return _table(columns, lines, len(columns)) if lines else ""
 
 
-def _validation(report: RunReport) -> str:
+def _validation(report: ReportContent) -> str:
     rows = [row for row in report.rows if row.get("validation/loss") is not None]
     if not rows:
         return ""
@@ -294,14 +294,14 @@ def _samples(path: Path | None) -> str:
     return _image(data.getvalue(), "jpeg", "contact sheet of the preview images")
 
 
-def _norms(report: RunReport) -> str:
+def _norms(report: ReportContent) -> str:
     if report.heat_map is None:
         return f'<p class="faint">{_text(report.no_heat_map)}</p>' if report.no_heat_map else ""
     note = "How much each kind of layer changed, by block: dark is more."
     return f'<p class="faint">{note}</p>' + _image(report.heat_map, "png", "heat map of the norms")
 
 
-def _plan(report: RunReport) -> str:
+def _plan(report: ReportContent) -> str:
     plan = report.facts["plan"]
     buckets = ", ".join(f"{size}: {count:,}" for size, count in plan["buckets"].items())
     lines = [
@@ -345,7 +345,7 @@ def _value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _files(report: RunReport) -> str:
+def _files(report: ReportContent) -> str:
     lines = [
         [
             file.name,
