@@ -15,7 +15,7 @@ from trainer.files.run_files import RunFiles
 from trainer.files.run_manifest import RunFile
 from trainer.lora_files import lora_file
 from trainer.monitor import run_report
-from trainer.monitor.run_report import RunReport
+from trainer.monitor.run_report import ReportContent
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
@@ -63,7 +63,7 @@ def png():
 @pytest.fixture
 def report(tmp_path):
     (tmp_path / "sheet.png").write_bytes(png())
-    return RunReport(
+    return ReportContent(
         name=EVIL,
         started="2026-01-02T03:04:05Z",
         options=tiny.options(tmp_path / "base", tmp_path / "out", training_comment=EVIL),
