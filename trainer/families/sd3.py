@@ -145,8 +145,9 @@ def encode_text(
     short = functional.pad(short, (0, long.shape[2] - short.shape[2]))
     return Conditioning(torch.cat([short, long], dim=1), pooled=torch.cat(vectors, dim=1))
 
-    """Return the transformer's velocity, of the shape of `noisy`; its time is multiplied by 1000."""
-    """Return the transformer's velocity, of the shape of `noisy`. Its time is multiplied by 1000."""
+
+def predict(parts: Parts, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+    """Return the transformer's velocity, of the shape of `noisy`. Times are multiplied by 1000."""
     output = parts.denoiser(
         hidden_states=noisy,
         timestep=times.expand(len(noisy)) * 1000,
