@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from datasetkit.captions.caption import normal_form, with_entries
 from datasetkit.captions.contradictions import contradictions, load_contradictions
@@ -23,6 +23,7 @@ from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.records import Caption
 
 PruneKind = Literal["character", "face", "garment", "style"]
+PRUNE_KINDS: Final[tuple[PruneKind, ...]] = get_args(PruneKind)
 Action = Literal["remove", "add", "keep"]
 Why = Literal[
     "redundant", "contradiction", "fixed", "in all", "threshold", "missing", "singleton", "varies"

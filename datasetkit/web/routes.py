@@ -270,9 +270,20 @@ def redo(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
     return _edited(session, session.editor.redo())
 
 
+def suggestions(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    scope = _scope(session, body)
+    with session.dataset.lock:
+        selected = session.dataset.select(scope)
+        rows = operations.suggestions(
+            session.editor.context, selected, body.get("kind", "character")
+        )
+        return views.suggestions(session.dataset, rows, len(selected))
+
+
 ACTIONS: Mapping[str, Handler] = {
     "tags": tags,
     "outliers": outliers,
+    "suggestions": suggestions,
     "filter": filter_result,
     "apply": apply,
     "caption": caption,

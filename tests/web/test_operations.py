@@ -296,3 +296,29 @@ def test_a_refused_edit_leaves_no_progress(folder):
         (folder / "p0.txt").write_text("other\n", encoding="utf-8")
         page.send("apply", version=page.version, scope=ALL, do={"remove": ["sks"]})
         assert page.get("progress")["total"] == 0
+
+
+def test_suggestions_are_a_table_and_ticked_rows_one_edit(folder):
+    before = {path: path.read_bytes() for path in folder.glob("*.txt")}
+    with review(folder) as page:
+        table = page.post("suggestions", scope=ALL, kind="character")
+        row = table["tag"].index("lips")
+        assert (table["action"][row], table["why"][row]) == ("remove", "fixed")
+        assert table["recommended"][row] and table["where"][row] == 'tag:"lips"'
+        key = [table[name][row] for name in ("folder", "action", "tag", "why")]
+        dry = page.dry_run(prune={"kind": "character", "rows": [key]})
+        assert dry["changed"] == table["count"][row] > 0
+        page.do(ALL, prune={"kind": "character", "rows": [key]})
+        assert not any("lips" in path.read_text() for path in folder.glob("*.txt"))
+        assert "lips" not in page.post("suggestions", scope=ALL, kind="face")["tag"]
+        page.post("undo", version=page.version)
+    assert {path: path.read_bytes() for path in folder.glob("*.txt")} == before
+
+
+@pytest.mark.parametrize(
+    "wanted", [{}, {"rows": []}, {"kind": "character"}, {"kind": "cat", "rows": [["a"]]}, "lips"]
+)
+def test_a_prune_without_rows_or_with_another_kind_is_refused(folder, wanted):
+    with review(folder) as page:
+        page.do(ALL, status=400, prune=wanted)
+        assert page.send("suggestions", scope=ALL, kind="cat").status == 400

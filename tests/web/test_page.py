@@ -418,6 +418,23 @@ def test_outliers_lead_to_the_images_without_a_tag(page):
     expect(page.locator(".tag-row")).to_have_count(2)
 
 
+def test_suggestions_are_ticked_and_taken_by_keyboard(page, folder):
+    press(page, "v")
+    rows = page.get_by_role("listbox", name="Tags to remove").get_by_role("option")
+    expect(rows.first).to_contain_text("remove lips")
+    expect(rows.first).to_have_attribute("aria-selected", "true")
+    before = captions(folder)
+    press(page, "l", "Space")
+    expect(rows.first).to_have_attribute("aria-selected", "false")
+    press(page, "Space")
+    page.get_by_role("button", name="Take").click()
+    expect(page.locator(".toast").first).to_contain_text("prune lips")
+    assert not any("lips" in text for text in captions(folder).values())
+    press(page, "p", "u")
+    expect(page.locator(".toast").first).to_contain_text("Undone")
+    assert captions(folder) == before
+
+
 def test_an_invalid_filter_shows_the_position_and_keeps_the_images(page):
     press(page, "/")
     page.keyboard.type("tag:solo")
@@ -649,6 +666,7 @@ def test_axe_finds_no_serious_problem(chromium, folder, scheme, width):
             ("replace", ("r",)),
             ("near-duplicates", ("Escape", "p", "g")),
             ("outliers", ("g", "o")),
+            ("suggestions", ("v",)),
             ("shortcuts", ("?",)),
         ]
         for name, keys in views:

@@ -12,6 +12,7 @@ from datasetkit.captions.caption import lines_of, normal_form, parse, with_sourc
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.grammar import is_group
 from datasetkit.captions.invisible import invisible
+from datasetkit.captions.pruning import PRUNE_KINDS, Suggestion, taken
 from datasetkit.captions.rules import (
     Exclude,
     Replace,
@@ -38,9 +39,12 @@ from datasetkit.verbs.shared.caption_rules import (
     decide_caption,
     is_by_person,
 )
+from datasetkit.verbs.shared.pruning_table import scored, table_of
 from datasetkit.verbs.shared.stored_scores import StoredScores, threshold_of
 from taggers.selection import Thresholds, choose, threshold_steps
 
+# How many tags the title of an edit names.
+_NAMED = 3
 EDITED = "their captions were edited by hand"
 
 
@@ -335,10 +339,50 @@ def _names(value: object, what: str) -> list[str]:
     return [name.strip() for name in value]
 
 
+def suggestions(
+    context: OperationContext, images: Sequence[ReviewImage], kind: object
+) -> tuple[Suggestion, ...]:
+    """Return the table of `dsk rules --suggest` for some images. Raises InputError."""
+    if kind not in PRUNE_KINDS:
+        raise InputError(f"unknown kind {kind!r}", hint=f"use one of {', '.join(PRUNE_KINDS)}")
+    options = {image.facts.record.id: context.options[image.concept] for image in images}
+    return table_of(
+        [(image.path, image.facts.record.id, image.caption) for image in images],
+        {image.path.parent: context.trigger_of(image) for image in images},
+        next(known for known in PRUNE_KINDS if known == kind),
+        lambda image_id: scored(context.scores, options[image_id], image_id),
+    )
+
+
+def prune(context: OperationContext, images: Sequence[ReviewImage], wanted: object) -> EditPlan:
+    """Take rows of the table of suggestions, each by its folder, action, tag and reason."""
+    keys = wanted.get("rows") if isinstance(wanted, dict) else None
+    if not isinstance(keys, list) or not all(isinstance(key, list) for key in keys) or not keys:
+        raise InputError("prune needs rows of the suggestions", hint="tick one of them")
+    names = {tuple(map(str, key)) for key in keys}
+    table = suggestions(context, images, wanted.get("kind") if isinstance(wanted, dict) else None)
+    rows = [row for row in table if row.key in names and row.action != "keep"]
+    changes: list[tuple[ReviewImage, Caption]] = []
+    kept = 0
+    for image in images:
+        if image.caption is None or image.caption.is_empty:
+            continue
+        after = taken(image.caption, image.path, rows)
+        if after.is_empty:
+            kept += 1
+        elif after != image.caption:
+            changes.append((image, after))
+    title = f"prune {', '.join(row.tag for row in rows[:_NAMED])}"
+    title += ", ..." if len(rows) > _NAMED else ""
+    unchanged = len(images) - len(changes) - kept
+    return EditPlan(title, tuple(changes), unchanged, kept, NO_TAG_LEFT if kept else "")
+
+
 OPERATIONS: Mapping[str, PlanOperation] = {
     "remove": remove,
     "exclude": exclude,
     "replace": replace_tags,
     "add": add,
     "trigger": trigger,
+    "prune": prune,
 }

@@ -10,8 +10,9 @@ from typing import Any
 
 from datasetkit import __version__
 from datasetkit.captions.diffs import CaptionChange
-from datasetkit.captions.filters import FilterError, parse, show
+from datasetkit.captions.filters import FilterError, Match, Not, exactly, parse, show
 from datasetkit.captions.predicates import SCORE_STEPS
+from datasetkit.captions.pruning import Suggestion
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.file_kinds import subfolder_summary, summary
@@ -239,6 +240,28 @@ def edited(result: EditResult, dataset: ReviewDataset, editor: Editor, *, dry_ru
         "undo": editor.undo_title,
         "redo": editor.redo_title,
         "dry_run": dry_run,
+    }
+
+
+def suggestions(dataset: ReviewDataset, rows: Sequence[Suggestion], images: int) -> Json:
+    """Return the rows of a table of suggestions as columns, without those that keep a tag."""
+    shown = [row for row in rows if row.action != "keep"]
+    return {
+        "version": dataset.version,
+        "images": images,
+        "folder": [row.folder for row in shown],
+        "action": [row.action for row in shown],
+        "tag": [row.tag for row in shown],
+        "why": [row.why for row in shown],
+        "reason": [row.reason for row in shown],
+        "count": [len(row.images) for row in shown],
+        "of": [row.of for row in shown],
+        "recommended": [row.recommended for row in shown],
+        "where": [
+            show(Not(Match("tag", (row.tag,)))) if row.action == "add" else exactly(row.tag)
+            for row in shown
+        ],
+        "kept": sorted({row.tag for row in rows if row.action == "keep"}),
     }
 
 

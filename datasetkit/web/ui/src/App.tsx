@@ -158,6 +158,11 @@ const ACTIONS: Readonly<Record<Action, (review: Review) => unknown>> = {
     else void review.openOutliers();
     return "tags";
   },
+  suggestions: (review) => {
+    if (review.store.get().sidebar === "suggestions") review.store.set({ sidebar: "tags" });
+    else void review.openSuggestions();
+    return "tags";
+  },
   undo: (review) => review.undo(),
   redo: (review) => review.redo(),
   larger: (review) => resizeCells(review, 1),

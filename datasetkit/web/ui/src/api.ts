@@ -132,6 +132,25 @@ export interface OutlierColumns {
   readonly where: readonly string[];
 }
 
+/** What is trained: features of it are suggested to be removed. */
+export const PRUNE_KINDS = ["character", "face", "garment", "style"] as const;
+export type PruneKind = (typeof PRUNE_KINDS)[number];
+
+export interface SuggestionColumns {
+  readonly version: number;
+  readonly images: number;
+  readonly folder: readonly string[];
+  readonly action: readonly ("remove" | "add")[];
+  readonly tag: readonly string[];
+  readonly why: readonly string[];
+  readonly reason: readonly string[];
+  readonly count: readonly number[];
+  readonly of: readonly number[];
+  readonly recommended: readonly boolean[];
+  readonly where: readonly string[];
+  readonly kept: readonly string[];
+}
+
 export interface NearDuplicates {
   readonly version: number;
   /** How many images were compared so far, of `total`. */
@@ -166,6 +185,7 @@ export type Operation =
   | { readonly replace: readonly (readonly [string, string])[] }
   | { readonly add: readonly string[] }
   | { readonly trigger: readonly string[] }
+  | { readonly prune: { readonly kind: PruneKind; readonly rows: readonly string[][] } }
   | {
       readonly threshold: number;
       readonly character_threshold: number;
@@ -230,6 +250,7 @@ export interface Api {
   tags(scope: Scope, signal?: AbortSignal): Promise<TagColumns>;
   complete(query: string, limit: number, signal?: AbortSignal): Promise<Completions>;
   outliers(scope: Scope, share: number, signal?: AbortSignal): Promise<OutlierColumns>;
+  suggestions(scope: Scope, kind: PruneKind, signal?: AbortSignal): Promise<SuggestionColumns>;
   nearDuplicates(): Promise<NearDuplicates>;
   /** Keep all images of a group, or offer the group again; without ids, all groups. */
   keep(keep: boolean, ids?: readonly number[]): Promise<NearDuplicates>;
@@ -304,6 +325,7 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
     tags: (scope, signal) => post("api/tags", { scope }, signal),
     complete: (q, limit, signal) => get(`api/complete?${query({ q, limit })}`, signal),
     outliers: (scope, share, signal) => post("api/outliers", { scope, share }, signal),
+    suggestions: (scope, kind, signal) => post("api/suggestions", { scope, kind }, signal),
     nearDuplicates: () => get("api/near-duplicates"),
     keep: (keep, ids) => post("api/keep", ids ? { keep, ids } : { keep }),
     progress: () => get("api/progress"),

@@ -16,6 +16,7 @@ export type Action =
   | "caption"
   | "near-duplicates"
   | "outliers"
+  | "suggestions"
   | "scores"
   | "meaning"
   | "undo"
@@ -55,6 +56,7 @@ export const BINDINGS: readonly Binding[] = [
   { key: "i", action: "caption", label: "go to the tags of this image", safe: true, ofImage: true },
   { key: "g", action: "near-duplicates", label: "show near-duplicates", safe: true },
   { key: "o", action: "outliers", label: "outliers: tags that most images have", safe: true },
+  { key: "v", action: "suggestions", label: "suggestions: tags to remove or add", safe: true },
   { key: "u", action: "undo", label: "undo" },
   { key: "U", action: "redo", label: "redo" },
   { key: "+", action: "larger", label: "larger images", safe: true },

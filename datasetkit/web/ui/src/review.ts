@@ -40,7 +40,7 @@ const PROGRESS_INTERVAL = 150;
 /** The server's limit for one request. */
 const MAX_NEAR_DUPLICATES = 20_000;
 
-type RequestKind = "list" | "tags" | "image" | "outliers";
+type RequestKind = "list" | "tags" | "image" | "outliers" | "suggestions";
 type Edit = (version: number, hash?: string) => Promise<EditResult>;
 
 export class Review {
@@ -199,6 +199,7 @@ export class Review {
       this.listLoaded,
       this.loadTags(),
       sidebar === "outliers" ? this.loadOutliers() : null,
+      sidebar === "suggestions" ? this.loadSuggestions() : null,
       view === "near-duplicates" ? this.showNearDuplicates() : null,
     ]);
   }
@@ -208,6 +209,7 @@ export class Review {
     await Promise.all([
       this.loadTags(),
       this.state.sidebar === "outliers" ? this.openOutliers() : null,
+      this.state.sidebar === "suggestions" ? this.openSuggestions() : null,
     ]);
   }
 
@@ -426,6 +428,35 @@ export class Review {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  openSuggestions(): Promise<void> {
+    this.outliersScope = this.scope;
+    return this.loadSuggestions();
+  }
+
+  async loadSuggestions(pruneKind = this.state.pruneKind): Promise<void> {
+    this.store.set({ sidebar: "suggestions", pruneKind });
+    const signal = this.newSignal("suggestions");
+    try {
+      const suggestions = await this.api.suggestions(this.outliersScope, pruneKind, signal);
+      this.store.set({ suggestions });
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Take rows of the suggestions in the scope that they were made for. */
+  takeSuggestions(rows: readonly number[]): Promise<boolean> {
+    const { suggestions, pruneKind } = this.state;
+    if (!suggestions || rows.length === 0) return Promise.resolve(false);
+    const keys = rows.map((row) => [
+      suggestions.folder[row] ?? "",
+      suggestions.action[row] ?? "",
+      suggestions.tag[row] ?? "",
+      suggestions.why[row] ?? "",
+    ]);
+    return this.apply({ prune: { kind: pruneKind, rows: keys } }, this.outliersScope);
   }
 
   /** Show the images without a tag. The outliers stay listed, so that the next one can follow. */

@@ -5,6 +5,8 @@ import type {
   Image,
   NearDuplicates,
   Operation,
+  PruneKind,
+  SuggestionColumns,
   OutlierColumns,
   Progress,
   Session,
@@ -76,7 +78,7 @@ export interface State {
 
   readonly image: Image | null;
   readonly view: View;
-  readonly sidebar: "tags" | "outliers";
+  readonly sidebar: "tags" | "outliers" | "suggestions";
   readonly editing: Editing;
   readonly comparing: boolean;
   readonly panelOpen: boolean;
@@ -98,6 +100,8 @@ export interface State {
   readonly tagGroup: string | null;
   readonly outliers: OutlierColumns | null;
   readonly share: number;
+  readonly suggestions: SuggestionColumns | null;
+  readonly pruneKind: PruneKind;
   readonly nearDuplicates: NearDuplicates | null;
   readonly groupImages: ReadonlyMap<number, GroupImage>;
   readonly group: number;
@@ -143,6 +147,8 @@ export const INITIAL_STATE: State = {
   tagGroup: null,
   outliers: null,
   share: 0.8,
+  suggestions: null,
+  pruneKind: "character",
   nearDuplicates: null,
   groupImages: new Map(),
   group: 0,

@@ -123,6 +123,21 @@ function fakeApi(
     complete: () => Promise.resolve({ tag: [], category: [], count: [], translation: [] }),
     outliers: () =>
       Promise.resolve({ version: 1, images: 3, tag: [], count: [], missing: [], where: [] }),
+    suggestions: () =>
+      Promise.resolve({
+        version: 1,
+        images: 3,
+        folder: ["set", "set"],
+        action: ["remove", "remove"],
+        tag: ["lips", "cup"],
+        why: ["fixed", "singleton"],
+        reason: ["a part of the face", "in one caption only"],
+        count: [2, 1],
+        of: [3, 3],
+        recommended: [true, false],
+        where: [`tag:"lips"`, `tag:"cup"`],
+        kept: [],
+      }),
     nearDuplicates: () =>
       Promise.resolve({
         version: 1,
@@ -317,6 +332,19 @@ describe("edits", () => {
     const scope = { in: "ids", ids: [1] };
     expect(sent.map(({ operation }) => operation)).toEqual([{ add: ["c"] }, { remove: ["a"] }]);
     expect(sent.map((edit) => edit.scope)).toEqual([scope, scope]);
+  });
+
+  test("ticked suggestions are taken by their keys, in the scope that they were made for", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
+    const review = await started(api);
+    await review.openSuggestions();
+    expect(review.store.get().suggestions?.tag).toEqual(["lips", "cup"]);
+    await review.takeSuggestions([0]);
+    expect(sent[0]?.operation).toEqual({
+      prune: { kind: "character", rows: [["set", "remove", "lips", "fixed"]] },
+    });
+    expect(sent[0]?.scope).toEqual({ in: "all" });
+    expect(await review.takeSuggestions([])).toBe(false);
   });
 
   test("an edit that finishes does not close the text field", async () => {

@@ -1,4 +1,4 @@
-/** The list on the left: tags or outliers, with a border that can be dragged. */
+/** The list on the left: tags, outliers or suggestions, with a border that can be dragged. */
 
 import { type KeyboardEvent, type PointerEvent, useEffect, useRef, useState } from "react";
 import {
@@ -12,14 +12,17 @@ import {
 } from "../sidebar";
 import { useReview, useReviewState } from "./context";
 import { Outliers } from "./Outliers";
+import { Suggestions } from "./Suggestions";
 import { TagList } from "./TagList";
+
+const NAMES = { tags: "Tags", outliers: "Outliers", suggestions: "Suggestions" } as const;
 
 export function Sidebar() {
   const review = useReview();
   const sidebar = useReviewState((state) => state.sidebar);
   const frame = useRef<HTMLElement>(null);
   return (
-    <nav ref={frame} className="sidebar" aria-label={sidebar === "tags" ? "Tags" : "Outliers"}>
+    <nav ref={frame} className="sidebar" aria-label={NAMES[sidebar]}>
       <div className="tabs" role="group" aria-label="List">
         <button
           type="button"
@@ -37,8 +40,16 @@ export function Sidebar() {
         >
           Outliers <kbd>o</kbd>
         </button>
+        <button
+          type="button"
+          className="plain"
+          aria-pressed={sidebar === "suggestions"}
+          onClick={() => void review.openSuggestions()}
+        >
+          Suggestions <kbd>v</kbd>
+        </button>
       </div>
-      {sidebar === "tags" ? <TagList /> : <Outliers />}
+      {sidebar === "tags" ? <TagList /> : sidebar === "outliers" ? <Outliers /> : <Suggestions />}
       <Border frame={frame} />
     </nav>
   );
