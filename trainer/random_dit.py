@@ -24,6 +24,8 @@ _BYTES: Final = 256
 _SPECIAL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 _VOCABULARY: Final = _BYTES + len(_SPECIAL)
 _T5_VOCABULARY: Final = 128
+_CLIP_BOS, _CLIP_EOS = "<|startoftext|>", "<|endoftext|>"
+_CLIP_VOCABULARY: Final = 2 * _BYTES + 2
 # Qwen's: a thinking block, left empty, where thinking is switched off.
 _CHAT_TEMPLATE: Final = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -126,11 +128,13 @@ def t5_tokenizer() -> Any:
 
 
 def clip_tokenizer() -> Any:
-    """Return CLIP's tokenizer, whose vocabulary ships with the package."""
-    from datasetkit.captions.tokens import FOLDER
-
-    files = str(FOLDER / "vocab.json"), str(FOLDER / "merges.txt")
-    return transformers.CLIPTokenizer(*files, pad_token="<|endoftext|>", model_max_length=77)
+    """Build CLIP's tokenizer with no merges: each byte is a token, at a word's end another."""
+    letters = sorted(_byte_letters())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), _CLIP_BOS, _CLIP_EOS]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return transformers.CLIPTokenizer(
+        vocab=vocabulary, merges=[], pad_token=_CLIP_EOS, model_max_length=77
+    )
 
 
 # ---- text encoders
@@ -146,9 +150,10 @@ def _t5(width: int) -> Any:
 
 def _clip(width: int, projection: int) -> Any:
     return transformers.CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=width, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=77, projection_dim=projection,
-        bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
+        vocab_size=_CLIP_VOCABULARY, hidden_size=width, intermediate_size=width,
+        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=77,
+        projection_dim=projection, bos_token_id=_CLIP_VOCABULARY - 2,
+        eos_token_id=_CLIP_VOCABULARY - 1, pad_token_id=_CLIP_VOCABULARY - 1,
     )  # fmt: skip
 
 

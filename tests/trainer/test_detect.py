@@ -46,7 +46,6 @@ def test_first_family_and_the_tiny_base_are_found(model, tmp_path):
     ("name", "words", "hint"),
     [
         ("double_blocks.0.x", "a model of Flux", "1, 2 and XL"),
-        ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3", "1, 2 and XL"),
         (
             "conditioner.embedders.0.model.transformer.x",
             "the refiner of Stable Diffusion XL",
@@ -63,6 +62,37 @@ def test_error_names_what_another_file_is(tmp_path, name, words, hint):
     with pytest.raises(ModelFileError, match=words) as caught:
         detect(file_of(tmp_path, name))
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model."])
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("flux", ["double_blocks.0.img_attn.qkv.weight", "single_blocks.0.linear1.weight"]),
+        (
+            "flux2",
+            [
+                "double_blocks.0.img_attn.qkv.weight",
+                "single_blocks.0.linear1.weight",
+                "double_stream_modulation_img.lin.weight",
+            ],
+        ),
+        (
+            "chroma",
+            [
+                "double_blocks.0.img_attn.qkv.weight",
+                "single_blocks.0.linear1.weight",
+                "distilled_guidance_layer.in_proj.weight",
+            ],
+        ),
+        ("qwen", ["transformer_blocks.0.img_mlp.net.2.weight"]),
+        ("krea2", ["txtfusion.x", "blocks.0.attn.wq.weight"]),
+        ("anima", ["llm_adapter.x", "blocks.0.self_attn.q_proj.weight"]),
+        ("sd3", ["joint_blocks.0.x_block.attn.qkv.weight"]),
+    ],
+)
+def test_transformer_in_one_file_is_of_its_family(tmp_path, family, names, prefix):
+    assert detect(file_of(tmp_path, *(prefix + name for name in names))).family == family
 
 
 @pytest.mark.parametrize(

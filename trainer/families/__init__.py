@@ -1,3 +1,3 @@
-"""Model families (Stable Diffusion 1, 2 and XL): a module of functions for each, behind a
-Protocol.
+"""Model families (Stable Diffusion 1, 2 and XL, and transformers): a module of functions for each,
+behind a Protocol.
 """

@@ -18,14 +18,14 @@ from trainer.families.base import DENOISERS, Family, FamilyName, Predicts
 from trainer.families.model_files import has_prefix, read_json
 from trainer.plan import safetensors_header
 
-_SUPPORTED: Final = "Stable Diffusion 1, 2 and XL are supported"
+_SUPPORTED: Final = (
+    "Stable Diffusion 1, 2 and XL are supported, and the transformers of docs/families.md"
+)
 # Key prefixes of other files -> what they are and what to do instead; used if no family matches.
 _BASE: Final = "name its base model"
 _OTHER_KEYS: Final[Mapping[str, tuple[str, str]]] = {
     "double_blocks.": ("a model of Flux", _SUPPORTED),
     "model.diffusion_model.double_blocks.": ("a model of Flux", _SUPPORTED),
-    "model.diffusion_model.joint_blocks.": ("a model of Stable Diffusion 3", _SUPPORTED),
-    "joint_blocks.": ("a model of Stable Diffusion 3", _SUPPORTED),
     "conditioner.embedders.0.model.": (
         unet_family.REFINER,
         "train on Stable Diffusion XL's base model",

@@ -24,6 +24,8 @@ _PATCH: Final = 4
 _NO_IMAGE: Final = re.compile(
     r"add_[qkv]_proj|to_add_out|ff_context|txt_|context_block|modulation|_mod\b|norm|embed"
 )
+# Stable Diffusion 3's positions are stored with its weights.
+_BUFFER: Final = re.compile(r"(?:^|\.)pos_embed$")
 _EMBEDDING: Final = re.compile(r"embed|shared\.|lm_head|visual|vision")
 
 
@@ -33,7 +35,10 @@ def anatomy(shapes: Mapping[Part, Shapes], names: DitNames) -> Anatomy:
     """
     transformer = {_bare(name): shape for name, shape in shapes[TRANSFORMER].items()}
     return Anatomy(
-        parameters={part: sum(map(math.prod, each.values())) for part, each in shapes.items()},
+        parameters={
+            part: sum(math.prod(s) for name, s in each.items() if not _BUFFER.search(name))
+            for part, each in shapes.items()
+        },
         layers={TRANSFORMER: tuple(_layers(transformer, names))},
         width=_rows(transformer, _NO_IMAGE) / _PATCH,
         text_widths={

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.families import anima, flux2, sd, sd2, sdxl, z_image
+from trainer.families import anima, chroma, flux, flux2, krea2, qwen, sd, sd2, sd3, sdxl, z_image
 from trainer.families.base import Family, FamilyName
 
 # In the order in which a model's files are compared with them.
@@ -16,6 +16,11 @@ _MODULES: Final[tuple[Family, ...]] = (
     z_image,
     anima,
     flux2,
+    chroma,
+    flux,
+    krea2,
+    qwen,
+    sd3,
 )
 FAMILIES: Final[Mapping[FamilyName, Family]] = {module.NAME: module for module in _MODULES}
 # Assumed for a model whose files are not on this machine.

@@ -195,8 +195,12 @@ def _schedule(defaults: FlowDefaults, source: Path) -> PreviewSchedule:
     terminal = config.get("shift_terminal")
     if not config.get("use_dynamic_shifting"):
         return PreviewSchedule(float(config.get("shift", 1.0)), terminal)
+    usual = flow_times.FLUX_SHIFT  # diffusers' defaults
     low, high = (
-        (int(config[f"{end}_image_seq_len"]), float(config[f"{end}_shift"]))
-        for end in ("base", "max")
+        (
+            int(config.get(f"{end}_image_seq_len", tokens)),
+            float(config.get(f"{end}_shift", mu)),
+        )
+        for end, (tokens, mu) in (("base", usual.low), ("max", usual.high))
     )
     return PreviewSchedule(ShiftByTokens(low, high), terminal)
