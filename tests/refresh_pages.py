@@ -15,6 +15,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from datasetkit.cli.main import run
+from tests import test_translated_pages as translations
 from tests.test_pages import QUICKSTART, ROOT, plain, shown
 
 RUN, TRAIN = ["docs/commands/run.md"], ["docs/train.md", "docs/commands/train.md"]
@@ -83,6 +84,18 @@ def main() -> None:
                 refresh(ROOT / page, str(copy))
                 sys.stdout.write(f"{page}\n")
             os.chdir(ROOT)
+        if pages[0].endswith("README.md"):
+            refresh_translations()
+
+
+def refresh_translations() -> None:
+    """Copy what commands print from the English README and quickstart to their translations."""
+    for page in translations.PAGES:
+        for language in translations.LANGUAGES:
+            path = translations.path_of(page, language)
+            text = path.read_text(encoding="utf-8")
+            new = translations.with_output(translations.english(page), text)
+            path.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,28 @@ def english(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+def path_of(page: str, language: str) -> Path:
+    return ROOT / page.replace("README.md", f"README.{language}.md")
+
+
 def translated(page: str, language: str) -> str:
-    return (ROOT / page.replace("README.md", f"README.{language}.md")).read_text(encoding="utf-8")
+    return path_of(page, language).read_text(encoding="utf-8")
+
+
+def with_output(original: str, translation: str) -> str:
+    """Return a translation with the English page's blocks of commands and their output, which are
+    the same in every language. tests/refresh_pages.py calls it.
+    """
+    current = [m[0] for m in BLOCK.finditer(original)]
+    if len(current) != len(BLOCK.findall(translation)):
+        return translation
+    remaining = iter(current)
+
+    def block(match: re.Match[str]) -> str:
+        new = next(remaining)
+        return new if match[1] == "console" and new.startswith("```console") else match[0]
+
+    return BLOCK.sub(block, translation)
 
 
 def blocks(text: str) -> list[tuple[str, list[str]]]:
@@ -115,6 +135,17 @@ def test_a_difference_is_noticed():
     ):  # fmt: skip
         changed = same.replace(old, new)
         assert any(check(changed) != check(original) for check in checks), (old, new)
+
+
+def test_output_is_copied_and_the_words_stay():
+    original = "# A\n\n```console\n$ dsk run\nnew\n```\n\n```sh\ndsk run  # go\n```\n"
+    old = "# Б\n\n```console\n$ dsk run\nold\n```\n\n```sh\ndsk run  # вперёд\n```\n"
+    assert with_output(original, old) == old.replace("old", "new")
+    assert with_output("# A\n", old) == old
+    for page in PAGES:
+        for language in LANGUAGES:
+            text = translated(page, language)
+            assert with_output(english(page), text) == text
 
 
 def test_thousands_are_compared_in_both_spellings():
