@@ -270,8 +270,7 @@ def _bases(
             base_model.require(options)
         path = local(base, options.revision)
         detected = None if path is None else detect(path)
-        family = loras[0].lora.family
-        if detected is not None and detected.family != family:
+        if detected is not None and not _fits(loras[0], detected.family):
             raise InputError(
                 f"{display(loras[0].path)} is of {loras[0].lora.family_title}, and the base model "
                 f"{display(base)} is {detected.title}",
@@ -281,6 +280,15 @@ def _bases(
             _refuse_clip_skip(axes, detected.family)
         bases[base] = _facts(options, context)
     return bases
+
+
+def _fits(lora: GridLora, family: FamilyName) -> bool:
+    """Tell whether a LoRA can be of a base's family. A transformer's may be named like another
+    one's: whether the base has its layers is seen when they are added.
+    """
+    if lora.lora.family is not None:
+        return lora.lora.family == family
+    return registry.family(family).DENOISER == "transformer"
 
 
 def _refuse_clip_skip(axes: Sequence[Axis], name: FamilyName) -> None:

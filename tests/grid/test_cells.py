@@ -143,8 +143,11 @@ def test_a_checkpoint_and_another_family_are_refused(tmp_path):
     flux = save(
         tmp_path / "flux.safetensors", pair("lora_unet_double_blocks_0_img_attn_qkv", 8, 8, 2)
     )
-    with pytest.raises(InputError, match=r"is Flux\.1 or Chroma"):
-        loras.read([flux])
+    with pytest.raises(InputError, match=r"is of Flux\.1 or Chroma"):
+        loras.read([sd1, flux])
+    unknown = save(tmp_path / "unknown.safetensors", pair("lora_unet_nothing_known", 8, 8, 2))
+    with pytest.raises(InputError, match="the family of this LoRA is unknown"):
+        loras.read([unknown])
 
 
 # ---- contact sheets and the page

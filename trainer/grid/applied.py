@@ -14,8 +14,9 @@ from torch import Tensor
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display
 from datasetkit.core.words import counted
-from trainer.families.base import Parts
-from trainer.lora_files import algebra
+from trainer.families import dit_names
+from trainer.families.base import DENOISERS, Part, Parts
+from trainer.lora_files import algebra, dit_layers
 from trainer.lora_files.layer_names import LayerName, LayerPart, text_path, unet_path
 from trainer.lora_files.lora_file import DORA, PEFT_DORA, LoraFile, LoraLayer
 
@@ -43,7 +44,7 @@ class AppliedLora:
         self._require_layers(lora)
         try:
             for layer in lora.layers:
-                weight = unet if layer.name.part == "unet" else text
+                weight = unet if layer.name.part in DENOISERS else text
                 if weight:
                     self._add(layer, weight, lora)
         except BaseException:
@@ -59,7 +60,11 @@ class AppliedLora:
         self._changed.clear()
 
     def _require_layers(self, lora: LoraFile) -> None:
-        missing = [layer.key for layer in lora.layers if layer.name not in self._modules]
+        missing = [
+            layer.key
+            for layer in lora.layers
+            if any(name not in self._modules for name in _names(lora, layer))
+        ]
         if missing:
             names = ", ".join(map(display, missing[:_NAMED]))
             more = ", ..." if len(missing) > _NAMED else ""
@@ -70,24 +75,30 @@ class AppliedLora:
             )
 
     def _add(self, layer: LoraLayer, factor: float, lora: LoraFile) -> None:
-        module = self._modules[layer.name]
+        device = self._modules[_names(lora, layer)[0]].weight.device
+        for name, change in _changes(lora, layer, device):
+            self._add_change(name, change, layer, factor, lora)
+
+    def _add_change(
+        self, name: LayerName, matrix: Tensor, layer: LoraLayer, factor: float, lora: LoraFile
+    ) -> None:
+        module = self._modules[name]
         base = module.weight
-        change = _delta(layer, base.device)
-        if change.numel() != base.numel() or len(change) != len(base):
+        if matrix.numel() != base.numel() or len(matrix) != len(base):
             sizes = " x ".join(map(str, base.shape))
             raise InputError(
                 f"{display(layer.key)} of {display(lora.path)} changes "
-                f"{len(change)} x {change.shape[1]} weights, and the base model's layer is {sizes}",
+                f"{len(matrix)} x {matrix.shape[1]} weights, and the base model's layer is {sizes}",
                 hint="give the model that the LoRA was trained on with --base",
             )
-        self._keep(layer.name, "weight")
+        self._keep(name, "weight")
         wide = base.float()
-        change = change.reshape(base.shape)
+        change = matrix.reshape(base.shape)
         if layer.is_dora:
             change = _decomposed(layer, wide, change) - wide
         base.copy_(wide + factor * change)
         if _BIAS in layer.tensors and getattr(module, "bias", None) is not None:
-            self._keep(layer.name, "bias")
+            self._keep(name, "bias")
             bias = torch.from_numpy(layer.array(_BIAS).reshape(-1)).to(module.bias)
             module.bias.add_(bias, alpha=factor)
 
@@ -102,20 +113,46 @@ def _modules(parts: Parts) -> dict[LayerName, Any]:
     """Return the modules of a model by the names that LoRA files give its layers."""
     modules: dict[LayerName, Any] = {}
     for part in parts.names:
-        parse = unet_path if part == parts.denoiser_name else text_path
         for path, module in parts.part(part).named_modules():
-            name = parse(path.replace(".", "_"))
+            name = _path(part, path)
             if name is not None and isinstance(getattr(module, "weight", None), Tensor):
                 modules[LayerName(cast(LayerPart, part), name)] = module
     return modules
 
 
+def _path(part: Part, path: str) -> str | None:
+    """Return what LoRA files call the path of a module; None for one that they do not know."""
+    if part == "transformer":
+        return path
+    parse = unet_path if part == "unet" else text_path
+    return parse(path.replace(".", "_"))
+
+
+def _names(lora: LoraFile, layer: LoraLayer) -> list[LayerName]:
+    """Return the layers of the model that a layer of a file is: several, where it is fused."""
+    if layer.name.part != "transformer":
+        return [layer.name]
+    names = dit_layers.EXPORTS[lora.transformer].names
+    paths = names.from_original(layer.name.path) or (layer.name.path,)
+    return [LayerName("transformer", path) for path in paths]
+
+
+def _changes(
+    lora: LoraFile, layer: LoraLayer, device: torch.device
+) -> list[tuple[LayerName, Tensor]]:
+    """Return the change of each layer of the model, float32 of (out, in * kernel), on a device."""
+    names, whole = _names(lora, layer), _delta(layer, device)
+    if len(names) == 1:
+        return [(names[0], whole)]
+    heights = dit_names.heights(len(names), len(whole), whole.shape[1])
+    return list(zip(names, torch.split(whole, list(heights)), strict=True))
+
+
 def _delta(layer: LoraLayer, device: torch.device) -> Tensor:
-    """Return the change of a layer, float32 of (out, in * kernel), on a device."""
     if layer.method != "lora":
-        whole = torch.from_numpy(algebra.delta(layer))
-        algebra.require_finite(layer, whole.numpy())
-        return whole.float().to(device)
+        whole = algebra.delta(layer)
+        algebra.require_finite(layer, whole)
+        return torch.from_numpy(whole).float().to(device)
     factors = algebra.low_rank(layer)
     algebra.require_finite(layer, factors.up, factors.down)
     up, down = (

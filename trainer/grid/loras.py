@@ -105,12 +105,12 @@ def read(paths: Sequence[Path]) -> tuple[GridLora, ...]:
     loras = [_read(path) for path in files_of(paths)]
     first = loras[0].lora
     for each in loras:
-        if each.lora.family is None:
+        if each.lora.family is None and not each.lora.transformer:
             raise InputError(
                 f"{display(each.path)}: the family of this LoRA is {each.lora.family_title}",
                 hint="dsk lora info shows what it is",
             )
-        if each.lora.family != first.family:
+        if (each.lora.family, each.lora.transformer) != (first.family, first.transformer):
             raise InputError(
                 f"{display(each.path)} is of {each.lora.family_title}, {display(first.path)} of "
                 f"{first.family_title}",
