@@ -298,7 +298,12 @@ ELSEWHERE = {
     "leave out --public": ("tests/cli/test_publish.py", "--public"),
     "name it with --repo": ("tests/cli/test_publish.py", "no repository"),
     "give one of --rank": ("tests/lora_files", "rank"),
-    "dsk lora info shows what it is": ("tests/grid", "not supported"),
+    "dsk lora info shows what it is": ("tests/grid", "of this LoRA is unknown"),
+    "name a folder of other images with --held-out": (
+        "tests/trainer/test_grid_scores.py",
+        "is a training image",
+    ),
+    "name it with --data": ("tests/trainer/test_grid_scores.py", "--data"),
     "that the LoRA was trained on with --base": ("tests/grid", "--base"),
     "or make one of the axes --z": ("tests/grid", "require_room"),
     "or give one prompt with --prompt": ("tests/grid", "--prompt"),
