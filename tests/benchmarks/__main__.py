@@ -21,6 +21,7 @@ from tests.benchmarks import (
     lora_resize,
     resize,
     review,
+    scale,
     tag,
     train,
     undo,
@@ -37,6 +38,7 @@ NAMES = (
     "train",
     "review",
     "undo",
+    "scale",
     "lora-resize",
     "find-lr",
 )
@@ -72,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 seeds = (0,) if asked.quick else find_lr.SEEDS
                 print(find_lr.table("unet", find_lr.measure(work, "unet", seeds)), flush=True)
                 continue
-            if name in ("review", "undo"):
-                print((_reviewed if name == "review" else _undone)(asked, work), flush=True)
+            if name in _OF_COMMANDS:
+                print(_OF_COMMANDS[name](asked, work), flush=True)
                 continue
             for one in (
                 _trained(asked, work) if name == "train" else (_measured(name, asked, work),)
@@ -129,6 +131,17 @@ def _undone(asked: argparse.Namespace, work: Path) -> str:
     rounds = 1 if asked.quick else min(asked.rounds, UNDONE)
     title = f"undo: {count:,} images with captions, {rounds} rounds"
     return undo.table(title, undo.measure(work, count, rounds))
+
+
+def _scaled(asked: argparse.Namespace, work: Path) -> str:
+    count = scale.QUICK_IMAGES if asked.quick else asked.images or scale.IMAGES
+    sizes = (count // scale.SHARE, count)
+    title = f"scale: {sizes[0]:,} and {sizes[1]:,} small images with captions"
+    return scale.table(title, scale.measure(work, sizes))
+
+
+# Tables that are made of small images of their own.
+_OF_COMMANDS = {"review": _reviewed, "undo": _undone, "scale": _scaled}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.benchmarks import check, faces, images, lora_resize, resize, review, tag, undo
+from tests.benchmarks import check, faces, images, lora_resize, resize, review, scale, tag, undo
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import Cost, python, rows, run
 
@@ -104,6 +104,35 @@ def test_the_undo_of_a_command_costs_about_as_much_as_the_command(tmp_path):
     # Generous: a quadratic undo of 300 images took five times as long as the command.
     assert all(pair.undo < 3 * pair.cpu for pair in pairs)
     assert "| rename |" in undo.table("undo", pairs)
+
+
+def test_images_of_the_scale_benchmark_are_distinct_and_can_be_read(tmp_path):
+    scale.make(tmp_path, 30)
+    paths = sorted(tmp_path.glob("*.jpg"))
+    assert len({path.read_bytes() for path in paths}) == 30
+    for path in paths:
+        with Image.open(path) as image:
+            image.load()
+        caption = path.with_suffix(".txt").read_text("utf-8")
+        assert len(set(caption.strip().split(", "))) == scale.TAGS + 1
+
+
+def test_growth_compares_the_cost_per_image_at_both_sizes():
+    row = scale.ScaleRow(scale.COMMANDS[0], (100, 1000), (1.0, 20.0), (10_000, 100_000))
+    assert row.growth == 2 and row.microseconds == 20_000 and row.bytes_each == 100
+    assert "| report | 1.00, 20.00 | 20000 | 2.00 |" in scale.table("scale", [row])
+
+
+# These take most from each image, and least time in all.
+_MEASURED = ("rules", "rules again", "plan-repeats", "report again")
+
+
+@pytest.mark.slow
+def test_the_cost_per_image_does_not_grow_with_their_number(tmp_path):
+    rows = scale.measure(tmp_path, (2_000, 20_000), _MEASURED)
+    assert {row.command.name for row in rows} == set(_MEASURED)
+    # Generous, since the machine has other work: what is quadratic grows ten times.
+    assert all(row.growth < 1.5 for row in rows), scale.table("scale", rows)
 
 
 @pytest.mark.long
