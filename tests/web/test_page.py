@@ -302,6 +302,33 @@ def test_buttons_say_how_many_images_they_edit(page):
         expect(page.get_by_role("banner").get_by_text(name)).to_be_visible()
 
 
+def test_meaning_of_a_tag_is_written_shown_and_undone_by_keyboard(chromium, folder):
+    table = folder / "translations.csv"
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
+        row = page.locator(".tag-row").filter(has_text="long hair")
+        row.click()
+        press(page, "w")
+        field = page.get_by_label("long hair means")
+        expect(field).to_be_focused()
+        field.fill("长发")
+        press(page, "Enter")
+        expect(row.locator(".translation")).to_have_text("长发")
+        assert table.read_text(encoding="utf-8") == "tag,translation\nlong hair,长发\n"
+        page.get_by_label("Search tags").fill("长")
+        expect(page.locator(".tag-row")).to_have_count(1)
+        press(page, "Escape")
+        row.click()
+        press(page, "w")
+        expect(field).to_have_value("长发")
+        press(page, "Escape")
+        expect(field).to_have_count(0)
+        press(page, "u")
+        expect(page.locator(".tag-row .translation")).to_have_count(0)
+        assert not table.exists()
+        page.context.close()
+
+
 def test_translations_are_readable_and_the_list_can_be_made_wider(chromium, folder):
     words = "ein einfarbiger Hintergrund, auf dem nichts weiter zu sehen ist"
     (folder / "translations.csv").write_text(
