@@ -320,3 +320,33 @@ def test_notebook_is_kept_without_outputs():
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert code
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_realistic_captions_photos_in_sentences_as_its_page_shows(tmp_path, monkeypatch, capsys):
+    from tests.taggers.test_florence2 import TINY
+
+    project = tmp_path / "realistic"
+    (project / "photos").mkdir(parents=True)
+    for name in ("astronaut.png", "chelsea.png"):
+        shutil.copy(EXAMPLES / "assets" / "photos" / name, project / "photos")
+    text = (EXAMPLES / "realistic" / "dsk.toml").read_text(encoding="utf-8")
+    placeholder = f'[caption]\nmodel_dir = "{TINY}"\nbeams = 1\nmax_tokens = 12\n'
+    (project / "dsk.toml").write_text(text.replace("[caption]\n", placeholder), encoding="utf-8")
+    monkeypatch.chdir(project)
+    (command, run_page), (shown_file, caption) = shown(EXAMPLES / "realistic" / "README.md")
+    printed = printed_by(command, capsys)
+    assert matches(plain(run_page, "/home/me/realistic"), plain(printed, str(project)))
+    assert Path(shown_file[1]).read_text(encoding="utf-8") == caption
+    for folder in ("work/ohwx", "dataset/train/100_ohwx"):
+        assert all(text.startswith("ohwx, ") for text in captions(project / folder))
+    # A second run asks the model nothing, and changes nothing.
+    steps = json.loads(printed_json(capsys))["result"]["steps"]
+    described = next(step["result"] for step in steps if step["step"] == "caption")
+    assert described["described"] == 0 and described["changes"] == []
+
+
+def printed_json(capsys) -> str:
+    capsys.readouterr()
+    assert dsk_in_process(["run", "dsk.toml", "--json"]) == Exit.DONE
+    printed: str = capsys.readouterr().out
+    return printed

@@ -45,6 +45,7 @@ _STEPS: dict[str, Callable[[Any, bool], None]] = {
     "resize": show_prepare.resize,
     "cutout": show_images.cutout,
     "tag": show_prepare.tag,
+    "caption": show_prepare.caption,
     "layout": show_dataset.layout,
     "reg": show_dataset.reg,
     "report": show_dataset.report,

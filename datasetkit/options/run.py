@@ -8,7 +8,9 @@ from datasetkit.core.records import CaptionKind
 from datasetkit.options.declare import CheckedOptions, Option, option, required
 from datasetkit.options.scan import Tags
 
-STEPS = ("rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export")
+STEPS = (
+    "rename", "faces", "resize", "cutout", "tag", "caption", "layout", "reg", "report", "export",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ _TEMPLATE = """\
 
 [run]
 # All steps, in order:
-# "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
+# "rename", "faces", "resize", "cutout", "tag", "caption", "layout", "reg", "report", "export".
 # Only rename changes your own folder: the names of the images.
 steps = ["resize", "tag", "layout", "report", "export"]
 work = "work"                # resized images and their captions: work/<concept>

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datasetkit.captions.caption_names import misnamed_captions
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import CONFIG_NAME, display, fold, refuse_links
 from datasetkit.core.records import Failed, LeftOut, RunReport, unused_files
@@ -19,6 +20,7 @@ from datasetkit.dataset.layout import TRAIN, Concept, folder_name
 from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import require_images
 from datasetkit.options import trust
+from datasetkit.options.caption import CaptionOptions
 from datasetkit.options.dataset import ExportOptions, LayoutOptions, ReportOptions
 from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
 from datasetkit.options.reg import RegOptions
@@ -26,6 +28,7 @@ from datasetkit.options.run import STEPS, ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, load, options_class
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.caption import caption
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
 from datasetkit.verbs.export import export
 from datasetkit.verbs.faces_crop import crop_faces
@@ -35,7 +38,8 @@ from datasetkit.verbs.reg import reg, require_class
 from datasetkit.verbs.rename import rename
 from datasetkit.verbs.report import report
 from datasetkit.verbs.resize import resize
-from datasetkit.verbs.shared import schema_file, scoring
+from datasetkit.verbs.shared import describing, schema_file, scoring
+from datasetkit.verbs.shared.caption_joins import require_join
 from datasetkit.verbs.shared.caption_rules import build_rule_set
 from datasetkit.verbs.shared.concept_folders import (
     IMAGE_STEPS,
@@ -211,7 +215,7 @@ def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> N
         require_model(config.build(CutoutOptions, "cutout"))
     if "faces" in steps:
         require_detector(config.build(FacesOptions, "faces"))
-    if not {"rename", *IMAGE_STEPS, "tag"}.isdisjoint(steps):
+    if not {"rename", *IMAGE_STEPS, "tag", "caption"}.isdisjoint(steps):
         first = next((step for step in IMAGE_STEPS if step in steps), "tag")
         reading: Any = config.build(options_class(first), first)
         for folder in folders:
@@ -220,6 +224,8 @@ def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> N
             )
             if first != "tag":
                 _require_read_captions(folder, listing, config)
+    if "caption" in steps:
+        _require_captioner(config)
     if "cutout" in steps and not context.dry_run:
         require_installed(config.build(CutoutOptions, "cutout"))
 
@@ -240,6 +246,17 @@ def _require_read_captions(folder: Path, listing: Listing, config: Config) -> No
             hint=f"dsk check {shlex.quote(display(folder))} --fix renames what it can to "
             "<stem>.txt, or move them away",
         )
+
+
+def _require_captioner(config: Config) -> None:
+    """Raise the errors of `caption` that can be known before the first step: its options, the kind
+    of each concept's captions, and a model that is not on this machine.
+    """
+    options = config.build(CaptionOptions, "caption")
+    for concept in config.concepts:
+        folder = work_folder(config, concept)
+        require_join(options.join, {folder: syntax_of(folder)})
+    describing.resolve(options, describing.question(Path(config.concepts[0].folder), options))
 
 
 def _tags_with_fallback(config: Config) -> bool:
@@ -335,12 +352,17 @@ def _tag(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
     )
 
 
+def _caption(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
+    return caption(work_folder(config, concept), config.build(CaptionOptions, "caption"), context)
+
+
 _CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, RunContext], Any]] = {
     "rename": _rename,
     "faces": _faces,
     "resize": _resize,
     "cutout": _cutout,
     "tag": _tag,
+    "caption": _caption,
 }
 
 
@@ -369,7 +391,7 @@ def _can_preview(step: str, config: Config, name: str) -> bool:
     """Tell whether a dry run can show a step: its input exists from an earlier run."""
     if step == "resize" and name == "reg":
         return True
-    if step in ("tag", *IMAGE_STEPS):
+    if step in ("tag", "caption", *IMAGE_STEPS):
         return all(_ready(step, config, c) for c in config.concepts if concept_name(c) == name)
     if step == "layout":
         return all(work_folder(config, c).is_dir() for c in config.concepts)
@@ -381,7 +403,7 @@ def _can_preview(step: str, config: Config, name: str) -> bool:
 
 
 def _ready(step: str, config: Config, concept: ConceptOptions) -> bool:
-    if step == "tag":
+    if step in ("tag", "caption"):
         return work_folder(config, concept).is_dir()
     return _step_folders(step, config, concept).source.is_dir()
 
