@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, redirect_stderr
 from dataclasses import dataclass, field, replace
 from io import StringIO
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ from trainer.monitor import validation
 from trainer.networks.network import Lora
 from trainer.optimizers import trial
 from trainer.plan.plan import TrainImage, TrainingPlan
+from trainer.run import LATENTS
 
 
 def search(
@@ -66,10 +68,7 @@ def search(
     base = setup.load_parts(base_options, reporter)
     reporter.phase("preparing the network")
     whole = setup.assemble(base_options, plan, base, reporter=reporter)
-    whole.encoder.fill(
-        [p for p, n in zip(plan.images, plan.samples, strict=True) if n and whole.encoder.cache],
-        reporter,
-    )
+    _encode(whole, reporter)
     images = validation.training_images(plan, options, rules.IMAGES)
     start = [parameter.detach().clone() for parameter in whole.lora.parameters()]
     runner = Runner(options, whole, images, start, optimizer, most, sweep_steps, reporter)
@@ -77,6 +76,20 @@ def search(
         return tuple(_search_part(runner, part, seeds, d0) for part in parts)
     finally:
         reporter.finish()
+
+
+def _encode(whole: TrainingSetup, reporter: Reporter) -> None:
+    """Encode the latents of all images once; those that a training keeps in its folder are read."""
+    encoder, plan = whole.encoder, whole.plan
+    used = [image for image, n in zip(plan.images, plan.samples, strict=True) if n]
+    cached = [image for image in used if not image.subset.random_crop]
+    if not encoder.cache or not cached:
+        return
+    if whole.options.cache_latents_to_disk:
+        encoder.read(Path(whole.options.output_dir) / LATENTS, reporter)
+    encoder.fill(cached, reporter)
+    if len(cached) == len(used):
+        encoder.vae.to("cpu")
 
 
 def _search_part(runner: Runner, part: SearchPart, seeds: int, d0: float) -> PartSearch:
