@@ -1,6 +1,7 @@
 """A model of the hub is loaded from the cache without a network, at its commit, checked by hash."""
 
 import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.verbs.train import plan_training
 from tests import fake_hub
 from tests.trainer import tiny, tiny_families
-from trainer.families import sd, sdxl
+from trainer.families import registry, sd, sdxl, source
 from trainer.families.source import find
 from trainer.files import hub_model
+from trainer.plan import model_shapes
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -232,3 +235,33 @@ def test_names_of_the_hub_are_told_from_paths(text, revision, name):
 def test_revision_of_the_make_target_is_a_commit():
     text = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^REVISION .*,([0-9a-f]{40})\)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("family", ["z-image", "anima"])
+def test_a_transformer_is_downloaded_as_its_index_lists_it(served, dit_base, family):
+    """Also with the weights of a part in several files."""
+    folder = dit_base(family)
+    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    offer(served, folder, files)
+    whole = "text_encoder/model.safetensors"
+    tensors = load_file(folder / whole)
+    del served.files[whole]
+    shards: dict[str, str] = {}
+    for number, names in enumerate((sorted(tensors)[::2], sorted(tensors)[1::2]), 1):
+        shard = f"model-{number:05d}-of-00002.safetensors"
+        shards |= dict.fromkeys(names, shard)
+        served.files[f"text_encoder/{shard}"] = save({name: tensors[name] for name in names})
+    index = {"metadata": {}, "weight_map": shards}
+    served.files[f"{whole}.index.json"] = json.dumps(index).encode()
+    loaded = registry.family(family).load(
+        REPO, revision=COMMIT, vae="", prediction=None, dtype=torch.float32
+    )
+    plain = registry.family(family).load(
+        str(folder), revision="", vae="", prediction=None, dtype=torch.float32
+    )
+    assert equal(loaded, plain)
+    requests = len(served.requests)
+    assert find(REPO, COMMIT) == loaded.source and source.local(REPO, COMMIT) == loaded.source
+    assert len(served.requests) == requests
+    shapes = model_shapes.read(str(loaded.source))
+    assert shapes is not None and shapes == model_shapes.read(str(folder))

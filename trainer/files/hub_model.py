@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,13 @@ MODEL: Final[tuple[Files, ...]] = (
 VAE: Final[tuple[Files, ...]] = (_DIFFUSERS, tuple(f"vae/{file}" for file in _DIFFUSERS))
 # Fetched as well, if the repository has them.
 _INDEX: Final = "model_index.json"
+_MODULAR_INDEX: Final = "modular_model_index.json"
+# The parts of a transformer that are not loaded.
+_NOT_LOADED: Final = ("feature_extractor", "image_encoder", "safety_checker", "image_processor")
+_TOKENIZER_FILES: Final = (
+    "tokenizer_config.json", "tokenizer.json", "chat_template.jinja", "vocab.json", "merges.txt",
+    "added_tokens.json", "special_tokens_map.json", "spiece.model",
+)  # fmt: skip
 _SCHEDULER: Final = "scheduler/scheduler_config.json"
 _SECOND: Final = "text_encoder_2"
 
@@ -96,7 +103,10 @@ def require_commit(name: HubName) -> None:
 
 def _cached(name: HubName, layouts: Sequence[Files]) -> tuple[Path, Files] | None:
     """Return the commit's folder in the cache and the layout that it holds, None for neither."""
-    for files in layouts:
+    for files in (
+        *layouts,
+        *_by_index(layouts, lambda file: hub.cached(name.repo, file, name.commit)),
+    ):
         paths = [hub.cached(name.repo, file, name.commit) for file in files]
         if paths[0] is not None and None not in paths:
             folder = _folder(paths[0], files[0])
@@ -116,11 +126,63 @@ def _download(name: HubName, layouts: Sequence[Files]) -> tuple[Path, Files]:
             return _download_layout(name, files), files
         except hub.FileNotInRepo as error:
             reason = error.message
+    for files in _by_index(layouts, lambda file: _fetched(name, file)):
+        for file in files:
+            folder = _folder(hub.fetch(name.repo, file, name.commit), file)
+        return folder, files
     raise ModelFileError(
         reason,
         hint="a repository needs the layout of diffusers; a single file is named "
         "owner/name/file.safetensors",
     )
+
+
+def _by_index(layouts: Sequence[Files], get: Callable[[str], Path | None]) -> Iterator[Files]:
+    """Yield the files of a transformer in the layout of diffusers, as its index lists its parts and
+    as those list their weights: there may be several files of each.
+
+    get: returns a file of the repository, None for none.
+    """
+    if layouts is not MODEL:
+        return
+    indices = ((file, get(file)) for file in (_INDEX, _MODULAR_INDEX))
+    index, path = next(((file, path) for file, path in indices if path), ("", None))
+    if path is None:
+        return
+    parts = json.loads(path.read_text(encoding="utf-8"))
+    if "transformer" not in parts:
+        return
+    files = [index]
+    for part, kind in parts.items():
+        if isinstance(kind, list) and kind and kind[0] and part not in _NOT_LOADED:
+            files += _of_part(part, str(kind[0]), get)
+    yield tuple(files)
+
+
+def _of_part(part: str, library: str, get: Callable[[str], Path | None]) -> list[str]:
+    """Return the files of a part. library: that loads it, which names them."""
+    if part == "scheduler":
+        return [_SCHEDULER] if get(_SCHEDULER) else []
+    if "tokenizer" in part or "processor" in part:
+        return [file for name in _TOKENIZER_FILES if get(file := f"{part}/{name}")]
+    weights = "model" if library == "transformers" else "diffusion_pytorch_model"
+    weights = f"{part}/{weights}.safetensors"
+    listed = get(f"{weights}.index.json")
+    if listed is None:
+        return [f"{part}/config.json", weights]
+    shards = json.loads(listed.read_text(encoding="utf-8"))["weight_map"].values()
+    return [
+        f"{part}/config.json", f"{weights}.index.json",
+        *(f"{part}/{shard}" for shard in sorted(set(shards))),
+    ]  # fmt: skip
+
+
+def _fetched(name: HubName, file: str) -> Path | None:
+    """Return a file of a repository; None if it has no such file."""
+    try:
+        return hub.fetch(name.repo, file, name.commit)
+    except hub.FileNotInRepo:
+        return None
 
 
 def _download_layout(name: HubName, files: Files) -> Path:
