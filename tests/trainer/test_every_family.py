@@ -185,7 +185,11 @@ def test_a_run_saves_the_familys_files_and_they_load_in_diffusers(family, traine
         path = result.files[-1].parent / f"sks{ending}"
         with safe_open(path, "pt") as file:
             names = list(file.keys())
-            assert file.metadata()["ss_base_model_version"]
+            header = file.metadata()
+        assert header["ss_base_model_version"]
+        assert header["ss_timestep_sampling"] == family.FLOW.sampling
+        alphas = {"kohya": ("2.0", None)}.get(form, ("4.0", "2.0"))
+        assert (header["ss_network_alpha"], header.get("dsk_alpha")) == alphas
         if form != "kohya":
             assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
     folder = result.files[-1].parent

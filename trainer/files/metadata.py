@@ -105,9 +105,9 @@ class RunFacts:
     height), pixels. started_at: seconds since 1970, see `now`. num_train_images, num_reg_images:
     samples per epoch. num_validation_images: held-out images. lr_warmup_steps: optimizer steps.
     batch_size: images per step and process. buckets: (width, height) -> samples per epoch.
-    mean_ar_error: of the buckets' aspect ratios. blocks: more than one if the run has several. For
-    modelspec: prediction is "epsilon" or "v",
-    timesteps are (low, high).
+    mean_ar_error: of the buckets' aspect ratios. blocks: more than one if the run has several.
+    process: how times are drawn, by sd-scripts' names. For modelspec: prediction is "epsilon", "v"
+    or "flow", timesteps are (low, high).
     """
 
     options: Mapping[str, object]
@@ -135,6 +135,7 @@ class RunFacts:
     architecture: str = "stable-diffusion-v1/lora"
     implementation: str = "diffusers"
     prediction: str = "epsilon"
+    process: Mapping[str, object] = field(default_factory=dict)
     timesteps: tuple[int, int] = (0, 1000)
     v2: bool = False
 
@@ -195,6 +196,7 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
     numbers = {f"ss_{name}": str(value) for name, value in counted.items()}
     averaged = {"ss_ema_decay": str(ema)} if (ema := facts.options.get("ema_decay")) else {}
     network = _network_args(facts) | averaged
+    network |= {f"ss_{name}": str(value) for name, value in facts.process.items()}
     entries = {**_ABSENT, **copied, **numbers, **network, **_files(facts)}
     if len(facts.blocks) <= 1:
         return entries | _folders(facts.subsets)
@@ -236,7 +238,8 @@ def modelspec(facts: RunFacts, save: SaveFacts) -> dict[str, str]:
         "title": base_name(facts.output_name),
         "resolution": f"{width}x{height}",
         "date": datetime.fromtimestamp(int(save.finished_at), UTC).replace(tzinfo=None).isoformat(),
-        "prediction_type": facts.prediction,
+        # The standard has no word for a flow.
+        **({} if facts.prediction == "flow" else {"prediction_type": facts.prediction}),
         "timestep_range": f"{facts.timesteps[0]},{facts.timesteps[1]}",
         **({} if clip_skip is None else {"encoder_layer": str(clip_skip)}),
     }

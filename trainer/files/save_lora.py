@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -23,6 +23,9 @@ from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.loop import StepLog, TrainingSetup
 from trainer.optimizers import build_optimizer, schedule_options
 from trainer.plan.plan import TrainImage, TrainingPlan, mean_ar_error
+
+# The formats without alpha that have the metadata of the run.
+_FOLDED: Final = ("comfy", "diffusers")
 
 
 def save_name(run: TrainingSetup, name: str, log: StepLog) -> str | None:
@@ -58,14 +61,25 @@ def _write(
     for form in formats(run):
         tensors, header = run.family.export(run.lora, dtype, form)
         if header is None:
+            is_folded = form in _FOLDED
+            of_file = _with_alpha_in_tensors(facts, options) if is_folded else facts
             entries = metadata.final_metadata(
-                tensors, facts, metadata.SaveFacts(metadata.now(), log.step, log.epoch)
+                tensors, of_file, metadata.SaveFacts(metadata.now(), log.step, log.epoch)
             )
+            if is_folded:
+                entries["dsk_alpha"] = str(options.network_alpha or float(options.network_dim))
             kept = metadata.minimal(entries) if options.no_metadata else entries
             header = {"format": "pt", **kept}
         name = f"{stem}{suffix(run, form)}"
         data = safetensors_bytes(tensors, header)
         files.write(name, "lora", data, step=log.step, epoch=log.epoch)
+
+
+def _with_alpha_in_tensors(facts: metadata.RunFacts, options: TrainOptions) -> metadata.RunFacts:
+    """Return the facts of a file whose second factors are multiplied with alpha / rank: there alpha
+    is the rank.
+    """
+    return replace(facts, options={**facts.options, "network_alpha": float(options.network_dim)})
 
 
 def formats(run: TrainingSetup) -> tuple[LoraFormat, ...]:
@@ -172,6 +186,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
         implementation=names.implementation,
         v2=names.v2,
         prediction=run.process.prediction,
+        process=run.process.facts(),
         timesteps=(options.min_timestep, options.max_timestep),
         network_args={
             pair.partition("=")[0].strip(): pair.partition("=")[2].strip()

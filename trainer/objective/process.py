@@ -7,7 +7,7 @@ A family names its process; a run asks it for times, noisy latents, targets, wei
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +42,11 @@ class Process(Protocol):
     def prediction(self) -> str:
         """Return modelspec's name of what the denoiser predicts."""
 
+    def facts(self) -> Mapping[str, object]:
+        """Return how times are drawn, by sd-scripts' names, for a LoRA's metadata; what the options
+        say themselves is left out.
+        """
+
     def draw(self, generators: Sequence[Generator], size: Size) -> Tensor:
         """Draw a time for each sample of a batch of images of one size."""
 
@@ -71,6 +76,9 @@ class Ddpm:
     options: TrainOptions
     alphas: Tensor
     prediction: Prediction = "epsilon"
+
+    def facts(self) -> Mapping[str, object]:
+        return {}
 
     def draw(self, generators: Sequence[Generator], size: Size) -> Tensor:
         return noise.timesteps(generators, self.options.min_timestep, self.options.max_timestep)
@@ -103,14 +111,32 @@ class Ddpm:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Flow matching (Lipman et al. 2022). sampling: of the run's times; schedule: of preview
-    images.
+    """Flow matching (Lipman et al. 2022). defaults: of the family; sampling: of the run's times;
+    schedule: of preview images.
     """
 
     options: TrainOptions
+    defaults: FlowDefaults
     sampling: TimeSampling
     schedule: PreviewSchedule
     prediction: str = "flow"
+
+    def facts(self) -> Mapping[str, object]:
+        options, defaults = self.options, self.defaults
+        shift, scale = options.discrete_flow_shift, options.sigmoid_scale
+        return {
+            "timestep_sampling": options.timestep_sampling or defaults.sampling,
+            "discrete_flow_shift": defaults.shift if shift is None else shift,
+            "sigmoid_scale": defaults.scale if scale is None else scale,
+            "guidance_scale": options.guidance_scale,
+            **{
+                name: getattr(options, name)
+                for name in (
+                    "weighting_scheme", "logit_mean", "logit_std", "mode_scale",
+                    "model_prediction_type",
+                )
+            },
+        }  # fmt: skip
 
     def draw(self, generators: Sequence[Generator], size: Size) -> Tensor:
         return self.sampling.draw(generators, size)
@@ -161,7 +187,7 @@ def build(options: TrainOptions, family: Family, parts: Parts) -> Process:
     """Return the process of a run."""
     if family.FLOW is not None:
         sampling = _sampling(options, family.FLOW)
-        return Flow(options, sampling, _schedule(family.FLOW, parts.source))
+        return Flow(options, family.FLOW, sampling, _schedule(family.FLOW, parts.source))
     alphas = alphas_of(zero_terminal_snr=options.zero_terminal_snr)
     return Ddpm(options, alphas, "v" if parts.prediction == "v_prediction" else "epsilon")
 
