@@ -240,6 +240,8 @@ def _prompts(options: GridOptions, train: TrainOptions) -> tuple[Prompt, ...]:
             "no prompt was given",
             hint='--prompt "sks, 1girl", --prompts FILE, or sample_prompts in [train]',
         )
+    for text in (*(prompt.text for prompt in read), options.negative or "", options.sr):
+        _require_utf8(text)
     given: dict[str, Any] = {
         "negative": options.negative, "steps": options.steps, "guidance": options.cfg,
         "sampler": options.sampler,
@@ -251,6 +253,16 @@ def _prompts(options: GridOptions, train: TrainOptions) -> tuple[Prompt, ...]:
     if options.seed is not None:
         changed = [replace(p, seed=(options.seed + n) % 2**63) for n, p in enumerate(changed)]
     return tuple(changed)
+
+
+def _require_utf8(text: str) -> None:
+    """Raise ConfigError for bytes of a command line that are not text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the prompt {display(text)} is not UTF-8 text", hint="write it in a file, as UTF-8"
+        ) from None
 
 
 def _bases(
@@ -316,7 +328,7 @@ def _facts(train: TrainOptions, context: RunContext) -> GridBase:
         name for name in ("weighted_captions", "zero_terminal_snr") if getattr(train, name)
     ]
     return GridBase(
-        Path(base).name if Path(base).exists() else base,
+        display(Path(base).name if Path(base).exists() else base),
         "" if path is None else model_hash(path),
         ", ".join(map(str, settings)),
     )

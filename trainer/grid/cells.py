@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -23,6 +24,9 @@ IMAGES: Final = "images"  # the folder of the cells in that of the grid
 MOST_CELLS: Final = 10_000
 _KEY: Final = 12  # characters of a cell's key in its name
 _STEM: Final = 60  # characters of a LoRA's name in that of a cell
+
+# What some file systems do not allow in a name.
+_UNSAFE: Final = re.compile(r'[\\/:*?"<>|\s]+')
 
 Position = tuple[int, int, int]
 
@@ -78,7 +82,7 @@ class Cell:
     @property
     def file(self) -> str:
         """Return the name of the file, relative to the grid's folder."""
-        stem = "base" if self.lora is None else self.lora.name[:_STEM]
+        stem = "base" if self.lora is None else _UNSAFE.sub("_", self.lora.name)[:_STEM]
         return f"{IMAGES}/{stem}-{self.key}.png"
 
     def parameters(self, program: str) -> str:

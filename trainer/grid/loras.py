@@ -39,7 +39,8 @@ class GridLora:
 
     @property
     def name(self) -> str:
-        return self.lora.path.stem
+        """Return the name of the file as it can be printed and written."""
+        return display(self.lora.path.stem)
 
     @property
     def run(self) -> str:
