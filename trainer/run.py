@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from trainer import loop, precision, setup
 from trainer.data import run_captions
 from trainer.device import DTYPES, processes
 from trainer.errors import LoraCheckFailed
-from trainer.families import registry
 from trainer.families.base import rates as part_rates
 from trainer.files import (
     lora,
@@ -126,11 +126,8 @@ def train(
             ).state
             torch.set_num_threads(state.threads)  # sums in another order round differently
         reporter.phase("loading the base model")
-        parts = setup.load_parts(options, reporter)
-        texts = None
-        if setup.frees_encoders(options, registry.family(parts.family)):
-            wanted = [*run_captions.of_run(options, plan, prompts), roundtrip.CAPTION]
-            texts = setup.encode_texts(options, parts, wanted, folder, reporter)
+        wanted = chain(run_captions.of_run(options, plan, prompts), [roundtrip.CAPTION])
+        parts, texts = setup.load_and_encode(options, wanted, folder, reporter)
         reporter.phase("preparing the network and the optimizer")
         run = setup.assemble(
             options, plan, parts, texts=texts, resumed=state is not None, reporter=reporter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from trainer.networks.ema import WeightAverage
 from trainer.objective import process
 from trainer.optimizers import trial
 from trainer.plan import model_fingerprint
+from trainer.plan.memory import frees_encoders
 from trainer.plan.plan import TrainingPlan
 
 _COMPILER = "inductor"  # a backend of torch.compile
@@ -42,9 +43,16 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
     return tuple(part for part, rate in rates.items() if rate > 0)
 
 
-def load_parts(options: TrainOptions, reporter: Reporter = SILENT, *, trains: bool = True) -> Parts:
+def load_parts(
+    options: TrainOptions,
+    reporter: Reporter = SILENT,
+    *,
+    trains: bool = True,
+    only: Collection[Part] = (),
+) -> Parts:
     """Load the base model of any family. Raises ModelFileError, and ConfigError for options that
-    contradict it. trains: it is loaded to be trained, not to generate images alone.
+    contradict it. trains: it is loaded to be trained, not to generate images alone. only: the parts
+    that are needed, all if it is empty; a family of small models may load more.
 
     It is loaded in the precision of the training, because Stable Diffusion XL would take twice the
     memory in float32.
@@ -54,15 +62,19 @@ def load_parts(options: TrainOptions, reporter: Reporter = SILENT, *, trains: bo
     if trains:
         option_checks.check(options, model)
     prediction = option_checks.prediction_type(options, model)
-    return registry.family(model.family).load(
+    family = registry.family(model.family)
+    # Large models are quantized while they are read, small ones afterwards, from float32.
+    int8 = options.is_int8(denoiser=True) and family.DENOISER == "transformer"
+    in_float32 = options.reads_float32() and not int8
+    return family.load(
         str(source),
         revision="",
         vae=options.vae,
         folder=find(options.base_folder) if options.base_folder else None,
         prediction=prediction,
-        dtype=torch.float32
-        if options.reads_float32()
-        else device.select(options.mixed_precision)[0].dtype,
+        dtype=torch.float32 if in_float32 else device.select(options.mixed_precision)[0].dtype,
+        only=only,
+        int8=int8,
         reporter=reporter,
     )
 
@@ -74,11 +86,30 @@ def vae_dtype(context: device.DeviceContext) -> torch.dtype:
     return torch.bfloat16 if context.dtype == torch.bfloat16 else torch.float32
 
 
-def frees_encoders(options: TrainOptions, family: Family) -> bool:
-    """Tell whether a run encodes all captions before its first step and frees the text encoders."""
-    if options.cache_text_encoder_outputs is None:
-        return not family.TRAINS_TEXT
-    return options.cache_text_encoder_outputs
+def family_of(options: TrainOptions) -> Family:
+    """Return the family of the base model. Raises ModelFileError, ConfigError."""
+    source = find(options.pretrained_model_name_or_path, options.revision)
+    return registry.family(detect(source).family)
+
+
+def load_and_encode(
+    options: TrainOptions, texts: Iterable[str], folder: Path, reporter: Reporter = SILENT
+) -> tuple[Parts, TextStates | None]:
+    """Load the base model of a run; and encode its texts and free the text encoders, if the options
+    ask for it. folder: of the files of texts.
+
+    Large text encoders are freed before the denoiser is loaded.
+    """
+    family = family_of(options)
+    if not frees_encoders(options, family):
+        return load_parts(options, reporter), None
+    if family.TRAINS_TEXT:
+        parts = load_parts(options, reporter)
+        return parts, encode_texts(options, parts, texts, folder, reporter)
+    encoders = load_parts(options, reporter, only=family.ENCODERS)
+    encoded = encode_texts(options, encoders, texts, folder, reporter)
+    others = (family.DENOISER, "vae", *family.EXTRA)
+    return load_parts(options, reporter, only=others), encoded
 
 
 def encode_texts(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from datasetkit.core.errors import ConfigError
+from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from tests.trainer.test_loop import epoch_gradient, ready, wake
@@ -101,6 +101,56 @@ def test_8_bit_weights_change_a_prediction_little(base, family, tmp_path):
         assert int8_base.quantize(parts.denoiser) > 0
         after = family.predict(parts, noisy, times, text)
     assert 0 < float((after - before).norm()) < 0.05 * float(before.norm())
+
+
+def test_8_bit_weights_are_read_layer_by_layer_and_streamed_equal(base, family, tmp_path):
+    """Equal to a model that is quantized as a whole, and so are streamed blocks."""
+    options = tiny.flow_options(base, tmp_path)
+    whole = setup.load_parts(options)
+    int8_base.quantize(whole.denoiser)
+    text, times = encode(family, whole, CAPTIONS[:1]), torch.tensor([0.5])
+    noisy = noise_of(family, whole, 1)
+    small = setup.load_parts(
+        replace(options, base_precision="int8"), only=(family.DENOISER, "vae", *family.EXTRA)
+    )
+    assert not small.encoders and small.vae is not None
+    first, second = whole.denoiser.state_dict(), small.denoiser.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not any(p.requires_grad for p in small.denoiser.parameters())
+    with torch.no_grad():
+        expected = family.predict(whole, noisy, times, text)
+        assert torch.equal(family.predict(small, noisy, times, text), expected)
+        layers = int8_base.last_blocks(small.denoiser, family.block, 1)
+        assert int8_base.stream(layers) > 0
+        assert torch.equal(family.predict(small, noisy, times, text), expected)
+
+
+def test_the_encoders_are_loaded_without_the_transformer(base, family, tmp_path):
+    parts = setup.load_parts(tiny.flow_options(base, tmp_path), only=family.ENCODERS)
+    assert parts.denoiser is None and parts.vae is None
+    assert set(parts.encoders) == set(family.ENCODERS) == set(family_encoders(base, tmp_path))
+    assert encode(family, parts, CAPTIONS).states.shape[0] == 3
+
+
+def family_encoders(base, tmp_path):
+    return setup.load_parts(tiny.flow_options(base, tmp_path)).encoders
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape"])
+def test_a_damaged_transformer_is_refused_in_8_bits(dit_base, tmp_path, damage):
+    folder = tiny.copy_folder(dit_base("z-image"), tmp_path / "base")
+    (path,) = (folder / "transformer").glob("*.safetensors")
+    tensors = load_file(path)
+    name = next(name for name in sorted(tensors) if name.endswith("to_q.weight"))
+    if damage == "missing":
+        del tensors[name]
+    else:
+        tensors[name] = tensors[name][:, :-1].clone()
+    save_file(tensors, path)
+    options = replace(tiny.flow_options(folder, tmp_path), base_precision="int8")
+    with pytest.raises(ModelFileError, match=name):
+        setup.load_parts(options)
 
 
 def test_the_plan_knows_the_layers_that_are_trained(base, family, tmp_path):

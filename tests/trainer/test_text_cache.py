@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.progress import SILENT
 from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer import setup
@@ -16,6 +17,7 @@ from trainer.data.prefetch import Reader
 from trainer.data.text_cache import TextCache
 from trainer.families import registry
 from trainer.families.base import Conditioning
+from trainer.plan import memory
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
@@ -121,7 +123,7 @@ def test_a_run_with_encoded_captions_is_bit_identical_and_reuses_them(
 def test_the_encoders_are_empty_afterwards_and_the_run_needs_none(data, model, tmp_path):
     options = tiny.options(model, tmp_path, **RUN, cache_text_encoder_outputs=True)
     plan, parts = planned(data, options), setup.load_parts(options)
-    assert setup.frees_encoders(options, registry.family(parts.family))
+    assert memory.frees_encoders(options, registry.family(parts.family))
     texts = setup.encode_texts(options, parts, ["sks", "", "sks"], tmp_path)
     assert all(p.is_meta for m in parts.encoders.values() for p in m.parameters())
     run = setup.assemble(options, plan, parts, texts=texts)
@@ -132,9 +134,9 @@ def test_the_encoders_are_empty_afterwards_and_the_run_needs_none(data, model, t
 
 def test_by_default_only_families_that_never_train_text_free_their_encoders():
     for family in registry.families():
-        assert setup.frees_encoders(TrainOptions(), family) is not family.TRAINS_TEXT
+        assert memory.frees_encoders(TrainOptions(), family) is not family.TRAINS_TEXT
         off = TrainOptions(cache_text_encoder_outputs=False)
-        assert not setup.frees_encoders(off, family)
+        assert not memory.frees_encoders(off, family)
 
 
 def test_captions_that_are_encoded_once_exclude_a_trained_text_encoder():
@@ -185,3 +187,33 @@ def test_a_damaged_file_counts_as_missing(tmp_path, row, damage):
     damaged = {"empty": b"", "cut": data[:-9], "bit": data, "header": b"\xff" * 16}[damage]
     path.write_bytes(bytes(damaged))
     assert cache.read("sks") is None
+
+
+@pytest.mark.long
+def test_a_transformer_is_loaded_after_its_encoders_and_trains_the_same(
+    data, dit_base, tmp_path, monkeypatch
+):
+    base, loads = dit_base("z-image"), []
+    whole = setup.load_parts
+
+    def recorded(options, reporter=SILENT, **how):
+        loads.append(tuple(how.get("only", ())))
+        return whole(options, reporter, **how)
+
+    monkeypatch.setattr(setup, "load_parts", recorded)
+
+    def trained(name, **others):
+        options = tiny.flow_options(
+            base, tmp_path / name, max_train_steps=2, shuffle_caption=True, save_state=False,
+            **others,
+        )  # fmt: skip
+        return train(options, planned(data, options))
+
+    plain = trained("plain", cache_text_encoder_outputs=False)
+    staged = trained("staged")
+    assert loads == [(), ("text_encoder",), ("transformer", "vae")]
+    assert staged.loss == plain.loss
+    first, second = load_file(plain.files[-1]), load_file(staged.files[-1])
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    small = trained("small", base_precision="int8", blocks_to_swap=1)
+    assert small.modules == plain.modules and small.loss == pytest.approx(plain.loss, rel=0.02)

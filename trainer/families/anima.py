@@ -4,7 +4,7 @@ turns its states and T5's token ids into 512 text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -108,7 +108,7 @@ def metadata_names(prediction: Predicts) -> FamilyNames:
 def load(
     base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
     prediction: Predicts | None = None, dtype: torch.dtype | None = None,
-    reporter: Reporter = SILENT,
+    only: Collection[Part] = (), int8: bool = False, reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `dit_family.load`."""
     parts = dit_family.load(
@@ -120,10 +120,13 @@ def load(
         vae=vae,
         folder=folder,
         dtype=dtype,
+        only=only,
+        int8=int8,
         reporter=reporter,
     )
     # diffusers resizes the mask with torchvision; `predict` appends the channel itself.
-    parts.denoiser.register_to_config(concat_padding_mask=False)
+    if parts.denoiser is not None:
+        parts.denoiser.register_to_config(concat_padding_mask=False)
     return parts
 
 

@@ -6,7 +6,7 @@ files before anything is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
@@ -416,11 +416,17 @@ class Family(Protocol):
         folder: Path | None = None,
         prediction: Predicts | None,
         dtype: torch.dtype,
+        only: Collection[Part] = (),
+        int8: bool = False,
         reporter: Reporter = SILENT,
     ) -> Parts:
         """Load a model from a file, a folder or the hub. folder: with the other parts of a model
         that is a denoiser alone. prediction: what to train it to predict, if known. dtype: of all
         parts but the VAE, which is loaded in float32.
+
+        For models that are large: only: the parts that are needed, all if it is empty; int8: read
+        the denoiser's layers one by one as int8. A family of small models may load more, and leave
+        int8 to the caller. A part that is not loaded is None, or missing among the encoders.
         """
 
     def targets(self, parts: Parts, part: Part) -> dict[str, str]:

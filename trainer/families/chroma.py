@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -100,12 +100,12 @@ def metadata_names(prediction: Predicts) -> FamilyNames:
 def load(
     base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
     prediction: Predicts | None = None, dtype: torch.dtype | None = None,
-    reporter: Reporter = SILENT,
+    only: Collection[Part] = (), int8: bool = False, reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `dit_family.load`."""
     return dit_family.load(
         NAME, _KINDS, _TOKENIZERS, base, revision=revision, vae=vae, folder=folder, dtype=dtype,
-        reporter=reporter,
+        only=only, int8=int8, reporter=reporter,
     )  # fmt: skip
 
 

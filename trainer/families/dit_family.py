@@ -5,7 +5,7 @@ A family takes these functions as its own. Loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -113,6 +113,8 @@ def load(
     vae: str = "",
     folder: Path | None = None,
     dtype: torch.dtype | None = None,
+    only: Collection[Part] = (),
+    int8: bool = False,
     reporter: Reporter = SILENT,
 ) -> Parts:
     """Load a diffusers folder, or a transformer's file and the other parts from `folder`, frozen,
@@ -121,6 +123,7 @@ def load(
     kinds: the class of each part, of diffusers or transformers; all but the transformer and the VAE
     are encoders. tokenizers: encoder -> its tokenizer's folder. vae: a folder with another VAE of
     the same class. dtype: of all parts but the VAE, which is loaded in float32; None: float32.
+    only, int8: see `Family.load`.
     """
     import torch
 
@@ -132,24 +135,26 @@ def load(
     if is_file and folder is None:
         raise transformer_alone(source)
     chosen = dtype or torch.float32
+    kinds = {part: kind for part, kind in kinds.items() if not only or part in only}
     from_folder = {part: kind for part, kind in kinds.items() if not is_file or part != DENOISER}
     models, loaded = load_parts(
         folder if is_file and folder else source,
         from_folder,
         list(tokenizers.values()),
         dtype=chosen,
+        int8=DENOISER if int8 else "",
         reporter=reporter,
     )
-    if is_file and folder:
+    if is_file and folder and DENOISER in kinds:
         reporter.phase(f"loading the base model: {source.name}")
         models[DENOISER] = load_transformer(source, kinds[DENOISER], folder, chosen)
-    if vae:
+    if vae and VAE in kinds:
         path = find(vae)
         other = path.parent if path.name == VAE else path
         models |= load_parts(other, {VAE: kinds[VAE]}, [], dtype=chosen, reporter=reporter)[0]
     return Parts(
-        models[DENOISER],
-        models[VAE],
+        models.get(DENOISER),
+        models.get(VAE),
         {name: model for name, model in models.items() if name not in (DENOISER, VAE)},
         source,
         family,

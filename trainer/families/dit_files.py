@@ -25,12 +25,14 @@ def load_parts(
     tokenizers: Sequence[str],
     *,
     dtype: torch.dtype,
+    int8: str = "",
     reporter: Reporter = SILENT,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Load the models and the tokenizers of a diffusers folder, on the CPU, frozen.
 
     kinds: subfolder -> the class in diffusers or transformers. dtype: of all but the VAE, which is
-    loaded in float32. Raises ModelFileError.
+    loaded in float32. int8: a model of diffusers that is read layer by layer as int8. Raises
+    ModelFileError.
     """
     reporter.phase("loading diffusers and transformers")
     import diffusers
@@ -44,7 +46,9 @@ def load_parts(
         for name, kind in kinds.items():
             reporter.phase(f"loading the base model: {name}")
             precision = torch.float32 if name == VAE else dtype
-            if hasattr(diffusers, kind):
+            if name == int8:
+                models[name] = _load_int8(folder / name, getattr(diffusers, kind), precision)
+            elif hasattr(diffusers, kind):
                 models[name] = getattr(diffusers, kind).from_pretrained(
                     folder, subfolder=name, local_files_only=True, use_safetensors=True,
                     torch_dtype=precision,
@@ -63,6 +67,41 @@ def load_parts(
             f"{display(folder)} is not a complete diffusers model: {_first_line(error)}",
             hint=f"it needs {', '.join(most)} and {last}",
         ) from error
+
+
+def _load_int8(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
+    """Load a model of diffusers with int8 layers, one tensor at a time, so that main memory never
+    holds more than the int8 model and one layer. Layers are quantized from the precision of the
+    file; dtype: of everything else. Raises OSError, KeyError, ValueError.
+    """
+    import torch
+    from accelerate import init_empty_weights
+    from safetensors import safe_open
+
+    from trainer.families import int8_base
+
+    with init_empty_weights():
+        model = kind.from_config(kind.load_config(folder))
+    missing = set(model.state_dict())
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(name)
+                layer = model.get_submodule(name.rpartition(".")[0])
+                own = getattr(layer, name.rpartition(".")[2])
+                if own.shape != tensor.shape:
+                    raise ValueError(f"{name} has the shape {list(tensor.shape)}")
+                missing.discard(name)
+                is_weight = name.endswith(".weight") and int8_base.is_quantizable(layer)
+                value = tensor.float() if is_weight else tensor.to(dtype)
+                if isinstance(own, torch.nn.Parameter):
+                    value = torch.nn.Parameter(value, requires_grad=False)
+                setattr(layer, name.rpartition(".")[2], value)
+                if is_weight:
+                    int8_base.quantize(layer)
+    if missing:
+        raise KeyError(f"{sorted(missing)[0]} is missing")
+    return model
 
 
 def load_tokenizer(folder: Path) -> Any:

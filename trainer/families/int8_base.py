@@ -47,6 +47,11 @@ def quantize(model: nn.Module) -> int:
     return count
 
 
+def is_quantizable(layer: nn.Module) -> bool:
+    """Tell whether a layer is of a kind that `quantize` changes."""
+    return type(layer) in _KINDS
+
+
 def stream(modules: Iterable[nn.Module]) -> int:
     """Keep the weights of all quantized layers within the modules in main memory, pinned if there
     is a CUDA device; return their bytes.

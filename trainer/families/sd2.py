@@ -5,7 +5,7 @@ attention, epsilon or v prediction.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -97,7 +97,7 @@ def load(
     base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
     prediction: Predicts | None = None, dtype: torch.dtype | None = None,
     configs: Path | None = None,
-    reporter: Reporter = SILENT,
+    only: Collection[Part] = (), int8: bool = False, reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     from trainer.families import checkpoint, clip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,7 +101,7 @@ def remarks(options: TrainOptions) -> Sequence[str]:
 def load(
     base: str, *, revision: str = "", vae: str = "", folder: Path | None = None,
     prediction: Predicts | None = None, dtype: torch.dtype | None = None, configs: Path = CONFIGS,
-    reporter: Reporter = SILENT,
+    only: Collection[Part] = (), int8: bool = False, reporter: Reporter = SILENT,
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     from trainer.families import checkpoint, clip

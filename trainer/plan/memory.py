@@ -11,6 +11,7 @@ The coefficients were measured on full-size Stable Diffusion 1 models (table in 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from datasetkit.dataset.buckets import Size
 from datasetkit.options.train import TrainOptions
 from trainer import precision
 from trainer.families import registry
+from trainer.families.base import Family
 from trainer.families.base import rates as part_rates
 from trainer.networks import blocks, layers
 from trainer.networks.layers import Layer
@@ -140,9 +142,7 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
         *_full_changes(options, ranks, adapted, base),
         *_working(options, model, pixels, base),
     ]
-    load_bytes = _FLOAT if options.reads_float32() else base
-    loading = RUNTIME + load_bytes * (model.denoiser + model.encoders) + _FLOAT * model.vae
-    return MemoryEstimate(tuple(shares), loading, shapes is None)
+    return MemoryEstimate(tuple(shares), _loading(options, model, base), shapes is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +225,33 @@ def lora_parameters(options: TrainOptions, shapes: ModelShapes | None) -> int:
     return sum(layers.parameter_count(part, ranks) for part in adapted)
 
 
+def _loading(options: TrainOptions, model: ModelShapes, base: int) -> float:
+    """Return the main memory while the model is loaded."""
+    family = registry.family(model.family)
+    each = _FLOAT if options.reads_float32() else base
+    if family.DENOISER == "unet":
+        return RUNTIME + each * (model.denoiser + model.encoders) + _FLOAT * model.vae
+    # Read in the file's precision, the transformer as int8 layer by layer if it is kept so.
+    denoiser = model.denoiser * (1 if options.is_int8(denoiser=True) else each)
+    encoders = model.encoders * base
+    both = max if frees_encoders(options, family) else sum
+    return RUNTIME + both((denoiser + _FLOAT * model.vae, encoders))
+
+
+def frees_encoders(options: TrainOptions, family: Family) -> bool:
+    """Tell whether a run encodes all captions before its first step and frees the text encoders."""
+    if options.cache_text_encoder_outputs is None:
+        return not family.TRAINS_TEXT
+    return options.cache_text_encoder_outputs
+
+
 def _weights(options: TrainOptions, model: ModelShapes, base: int) -> list[tuple[int, int]]:
     """Return (parameters, bytes per parameter) of the frozen base, one entry per precision."""
     denoiser = 1 if options.is_int8(denoiser=True) else base
     text = 1 if options.is_int8(denoiser=False) else base
+    if frees_encoders(options, registry.family(model.family)):
+        # They are on the device before the denoiser is, and not with it.
+        return [max((model.denoiser, denoiser), (model.encoders, text), key=math.prod)]
     if denoiser == text:
         return [(model.denoiser + model.encoders, denoiser)]
     return [(model.denoiser, denoiser), (model.encoders, text)]
