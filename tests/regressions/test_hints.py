@@ -404,6 +404,7 @@ CHOSEN = {
     "unknown": "old=new", "same-stem": "PREFIX", "origin": "a rule of one's own",
     "caption-unreadable": "NAME of an encoding", "separator": "two ways",
     "namespace": "tests of dsk import", "name-only": "a trigger", "differs": "test of the check",
+    "mentions-excluded": "a sentence is reworded by hand",
     "reg-surplus": "test of dsk reg", "text": "tests/regressions/test_outputs_in_datasets.py",
 }  # fmt: skip
 
