@@ -390,7 +390,8 @@ class _GridFiles:
         self.changed = True
         require_writable(nearest_folder(self._out))
         self.first_entry = self._move_away()
-        title = f"{display(self._out.name)}: {len(missing)} drawn"
+        what = f"{len(missing)} drawn" if missing else "contact sheets and page"
+        title = f"{display(self._out.name)}: {what}"
         with self._project.journal.recording(VERB, title) as recording:
             if missing:
                 self._draw(missing, recording)
@@ -543,7 +544,9 @@ class _GridFiles:
         moves = [Move(path, trash / path.name) for path in self._own_pages()]
         if not moves:
             return None
-        return self._project.apply(Plan(tuple(moves)), VERB, f"{display(self._out.name)}: pages")
+        return self._project.apply(
+            Plan(tuple(moves)), VERB, f"{display(self._out.name)}: earlier contact sheets and page"
+        )
 
 
 def _read_losses(path: Path) -> Mapping[str, Any]:

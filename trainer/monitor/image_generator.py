@@ -36,7 +36,7 @@ _NO_LOSS_OPTIONS: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class ImageGenerator:
-    """A loaded base model (a `preview.PreviewModel`). hash: of its weights, see `model_hash`."""
+    """A loaded base model (a `preview.PreviewModel`)."""
 
     options: TrainOptions
     device_context: DeviceContext
@@ -44,7 +44,6 @@ class ImageGenerator:
     parts: Parts
     encoder: Encoder
     process: Process
-    hash: str
 
     @property
     def source(self) -> Path:
@@ -54,6 +53,11 @@ class ImageGenerator:
     def conditioning(self, texts: Sequence[str]) -> Conditioning:
         """Return the conditioning of prompts."""
         return weighted_text.encode_text(self.family, self.parts, texts, self.options)
+
+    @property
+    def hash(self) -> str:
+        """Return the hash of its weights, which are read again: seconds for each gigabyte."""
+        return model_hash(self.source)
 
     def generate(self, prompt: Prompt) -> Image.Image:
         """Generate one image; the same prompt always gives the same image."""
@@ -93,4 +97,4 @@ def load(options: TrainOptions, reporter: Reporter = SILENT) -> ImageGenerator:
     family = registry.family(parts.family)
     encoder = Encoder(parts.vae, context.device, setup.vae_dtype(context), cache=False)
     noising = process.build(options, family, parts)
-    return ImageGenerator(options, context, family, parts, encoder, noising, model_hash(source))
+    return ImageGenerator(options, context, family, parts, encoder, noising)
