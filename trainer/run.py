@@ -603,7 +603,8 @@ def _writers(
     writers.append(metrics.ProgressLine(reporter, device, per_epoch=per_epoch, before=before))
     if run.options.logging_dir:
         # A folder for each run: TensorBoard draws all files of one as one curve.
-        logs = Path(run.options.logging_dir) / f"{files.name}-{run_files.stamp(files.started)}"
+        prefix = run.options.log_prefix or f"{files.name}-"
+        logs = Path(run.options.logging_dir) / f"{prefix}{run_files.stamp(files.started)}"
         writers.append(metrics.TensorBoard(logs, start=start, per_epoch=per_epoch, before=before))
     return writers
 

@@ -164,6 +164,16 @@ class TrainOptions(CheckedOptions):
         applies="on resume",
         section=TRAINING,
     )
+    log_prefix: str = option(
+        "",
+        "What the name of a run's folder in `logging_dir` begins with; the time follows.",
+        panel="How it runs",
+        change="the name of the files does not tell runs apart",
+        shown="output_name and -",
+        applies="on resume",
+        section=TRAINING,
+        needs="logging_dir",
+    )
     training_comment: str = option(
         "",
         "A comment in the metadata of the LoRA file.",

@@ -16,6 +16,7 @@ from datasetkit.core.errors import ConfigError, InputError, Locked
 from tests.trainer import tiny
 from trainer.files import lora, run_lock
 from trainer.monitor import metrics
+from trainer.plan import outputs
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
@@ -301,6 +302,15 @@ def test_tensorboard_is_written_with_logging_dir(data, options, tmp_path):
     whole(data, replace(options, max_train_steps=1, logging_dir=str(tmp_path / "logs")))
     stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"  # a folder for each run
     assert len(list((tmp_path / "logs").glob(f"sks-{stamp}/events.out.tfevents.*"))) == 1
+    named = replace(options, max_train_steps=1, logging_dir=str(tmp_path / "logs"))
+    whole(data, replace(named, log_prefix="try 2_"))
+    assert len(list((tmp_path / "logs").glob(f"try 2_{stamp}/events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.parametrize("prefix", ["../sks", "a/b", "a:b", "x" * 300])
+def test_log_prefix_must_be_the_start_of_a_name(data, options, tmp_path, prefix):
+    with pytest.raises(InputError, match="log_prefix"):
+        outputs.check_folders(replace(options, logging_dir=str(tmp_path), log_prefix=prefix))
 
 
 def test_output_name_must_be_a_file_name(data, options):

@@ -144,7 +144,7 @@ _SD_SCRIPTS: Final = (
     *_not_needed(
         SD,
         _TRACKING,
-        "log_prefix log_with log_tracker_name log_tracker_config log_config wandb_run_name "
+        "log_with log_tracker_name log_tracker_config log_config wandb_run_name "
         "wandb_api_key",
         "tensorboard",
     ),

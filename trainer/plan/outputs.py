@@ -49,12 +49,26 @@ def output_name(options: TrainOptions, plan: TrainingPlan) -> str:
 def check_folders(options: TrainOptions) -> None:
     """Raise what creating and writing output_dir and logging_dir would raise, and create neither.
 
-    Raises ConfigError for a name that is not valid on every system, StorageError for a folder that
-    cannot be written.
+    Raises ConfigError or InputError for a name that is not valid on every system, StorageError for
+    a folder that cannot be written.
     """
+    _require_prefix(options.log_prefix)
     for folder in filter(None, (options.output_dir, options.logging_dir)):
         require_names(Path(folder))
         _require_writable(Path(folder))
+
+
+def _require_prefix(prefix: str) -> None:
+    """Raise InputError for a log_prefix with which a folder cannot be named."""
+    folder = f"{prefix}20260101T000000Z"  # a time follows
+    fault = name_fault(folder)
+    if fault is None and len(folder.encode("utf-8")) > MAX_NAME_BYTES:
+        fault = "is too long"
+    if fault is not None:
+        raise InputError(
+            f"log_prefix = {display(prefix[:40])} is not the start of a folder's name: it {fault}",
+            hint="set another log_prefix, such as sks-",
+        )
 
 
 def require_apart(options: TrainOptions, plan: TrainingPlan) -> None:
