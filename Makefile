@@ -11,6 +11,10 @@ REVISION ?= $(if $(filter $(SD15),$(BASE)),451f4fe16113bff5a5d2269ed5ad43b0592e9
 TINY := tiny-out
 DATA ?= $(if $(BASE),demo-out,$(TINY))
 GPUS ?= 1
+# A family of transformers, such as anima: `make train` then trains a small base of it with random weights, in a minute,
+# to see the path. The settings are those of examples/families/FAMILY, the images those of the fox girl.
+FAMILY ?=
+FAMILY_OUT = tiny-out/families/$(FAMILY)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -81,7 +85,15 @@ BASE_RUN := $(if $(BASE),pretrained_model_name_or_path=$(if $(wildcard $(BASE)),
 train: $(TRAINER) $(if $(filter demo-out,$(DATA)),demo-out/dataset/config.toml) $(if $(filter $(TINY),$(DATA)),$(TINY)/dataset/reg)
 train: ## train a LoRA on DATA with BASE and GPUS (default: a fox girl on the tiny base, some minutes on a CPU)
 # The tiny base's layers are so small that more threads would only wait for each other.
-ifeq ($(DATA)$(BASE)$(GPUS),$(TINY)1)
+ifneq ($(FAMILY),)
+	$(BIN)/python -m trainer.random_base --family $(FAMILY) $(FAMILY_OUT)/base
+	cp -R $(TINY)/dataset examples/families/$(FAMILY)/dsk.toml $(FAMILY_OUT)
+	OMP_NUM_THREADS=1 $(BIN)/dsk train $(FAMILY_OUT) --set pretrained_model_name_or_path=$(abspath $(FAMILY_OUT)/base) \
+	  --set resolution=64 --set max_train_steps=20 --set mixed_precision=no
+	@echo
+	@echo "The base was random, so the LoRA in $(FAMILY_OUT)/output generates no usable images: it shows that data, trainer and"
+	@echo "file work together. docs/families.md says which base to train on; its settings are $(FAMILY_OUT)/dsk.toml."
+else ifeq ($(DATA)$(BASE)$(GPUS),$(TINY)1)
 	OMP_NUM_THREADS=1 $(BIN)/dsk train $(TINY)
 	@echo
 	@echo "The LoRA is $(TINY)/output/kitsu.safetensors, the plot of its loss $(TINY)/output/kitsu-loss.png. Preview images"

@@ -315,7 +315,7 @@ def _qwen() -> RandomParts:
 def _z_image() -> RandomParts:
     transformer = diffusers.ZImageTransformer2DModel(
         dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
-        axes_dims=[8, 4, 4], axes_lens=[256, 32, 32],
+        axes_dims=[8, 4, 4], axes_lens=[1536, 128, 128],
     )  # fmt: skip
     models = {
         "transformer": transformer,

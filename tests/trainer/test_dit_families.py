@@ -11,8 +11,9 @@ import diffusers
 import pytest
 import torch
 from diffusers.utils import logging
+from safetensors.torch import save_file
 
-from trainer.families import chroma, dit_packing, flux, krea2, qwen, sd3
+from trainer.families import chroma, dit_packing, flux, flux2, krea2, qwen, sd3
 from trainer.families.base import concatenate
 
 FAMILIES: dict[str, Any] = {
@@ -209,6 +210,33 @@ def test_distilled_base_names_the_one_to_train_on(dit_base, tmp_path, name, file
     content = json.loads(path.read_text(encoding="utf-8")) | entry
     path.write_text(json.dumps(content), encoding="utf-8")
     assert base in FAMILIES[name].inspect(folder).distilled
+
+
+def test_file_of_flux_without_guidance_is_schnell(tmp_path):
+    path = tmp_path / "flux1.safetensors"
+    save_file({"double_blocks.0.x": torch.zeros(1)}, path)
+    assert flux.inspect(path).distilled == "black-forest-labs/FLUX.1-dev"
+    save_file({"guidance_in.in_layer.weight": torch.zeros(1)}, path)
+    assert flux.inspect(path).distilled == ""
+
+
+@pytest.mark.parametrize(
+    ("functions", "known", "unknown"),
+    [
+        (krea2, "krea2_raw_bf16", "krea2"),
+        (flux2, "flux-2-klein-base-4b", "my-model"),
+        (flux2, "flux2_dev", "fp8"),
+    ],
+)
+def test_plan_notes_a_file_that_does_not_say_whether_it_is_distilled(
+    tmp_path, functions, known, unknown
+):
+    for name, noted in ((known, False), (unknown, True)):
+        path = tmp_path / f"{name}.safetensors"
+        path.touch()
+        facts = functions.inspect(path)
+        assert facts.distilled == ""
+        assert bool(facts.note) == noted
 
 
 @pytest.mark.parametrize(

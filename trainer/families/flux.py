@@ -27,6 +27,7 @@ from trainer.families.base import (
 )
 from trainer.families.model_files import read_json
 from trainer.lora_files import dit_exports
+from trainer.plan import safetensors_header
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,8 @@ FORMATS: Final[tuple[LoraFormat, ...]] = ("diffusers", "kohya")
 REFUSES: Final[Mapping[str, str]] = dit_family.REFUSES
 # What sd-scripts tells the model in training; images are generated with 3.5.
 GUIDANCE: Final = 1.0
+# In the original layout and in diffusers'.
+_GUIDANCE_LAYERS: Final = ("guidance_in.", "guidance_embedder.")
 _DISTILLED: Final = "black-forest-labs/FLUX.1-dev"
 _KINDS: Final = {
     "transformer": "FluxTransformer2DModel",
@@ -77,9 +80,14 @@ reload = partial(dit_family.reload, "FluxLoraLoaderMixin")
 
 
 def inspect(source: Path) -> ModelFacts:
-    """Return whether the model is schnell, which has no guidance."""
-    config = read_json(source / DENOISER / "config.json") or {}
-    is_schnell = config.get("guidance_embeds") is False or "schnell" in dit_family.names_of(source)
+    """Return whether the model is schnell, which has no layers for guidance."""
+    if source.is_file():
+        names = safetensors_header.read(source).shapes
+        guided = any(sign in name for name in names for sign in _GUIDANCE_LAYERS)
+    else:
+        config = read_json(source / DENOISER / "config.json") or {}
+        guided = config.get("guidance_embeds") is not False
+    is_schnell = not guided or "schnell" in dit_family.names_of(source)
     return ModelFacts("flow", _DISTILLED if is_schnell else "")
 
 

@@ -86,7 +86,11 @@ def inspect(source: Path) -> ModelFacts:
     if distilled is None:
         distilled = "klein" in names and "base" not in names
     large = config.get("num_layers") == _LARGE_LAYERS or "9b" in names
-    return ModelFacts("flow", _BASE.format("9B" if large else "4B") if distilled else "")
+    base = _BASE.format("9B" if large else "4B")
+    if distilled:
+        return ModelFacts("flow", base)
+    unknown = source.is_file() and "base" not in names and "dev" not in names
+    return ModelFacts("flow", note=dit_family.DISTILLED_UNKNOWN.format(base) if unknown else "")
 
 
 def anatomy(shapes: Mapping[Part, Shapes]) -> Anatomy:

@@ -52,6 +52,7 @@ CLIP_SKIP: Final = False
 BLOCKS: Final = BlockList()
 FORMATS: Final[tuple[LoraFormat, ...]] = ("comfy", "diffusers")
 REFUSES: Final[Mapping[str, str]] = dit_family.REFUSES
+_BASE: Final = "krea/Krea-2-Raw"
 _KINDS: Final = {
     "transformer": "Krea2Transformer2DModel",
     "text_encoder": "Qwen3VLModel",
@@ -84,10 +85,14 @@ reload = partial(dit_family.reload, "Krea2LoraLoaderMixin")
 def inspect(source: Path) -> ModelFacts:
     """Return whether the model is Turbo, as its index or its name says."""
     index = read_json(source / "model_index.json") or {}
+    names = dit_family.names_of(source)
     distilled = index.get("is_distilled")
     if distilled is None:
-        distilled = "turbo" in dit_family.names_of(source)
-    return ModelFacts("flow", "krea/Krea-2-Raw" if distilled else "")
+        distilled = "turbo" in names
+    if distilled:
+        return ModelFacts("flow", _BASE)
+    unknown = source.is_file() and "raw" not in names
+    return ModelFacts("flow", note=dit_family.DISTILLED_UNKNOWN.format(_BASE) if unknown else "")
 
 
 def anatomy(shapes: Mapping[Part, Shapes]) -> Anatomy:
