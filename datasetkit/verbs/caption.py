@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.grammar import ends_as_sentence
 from datasetkit.core.files import display, require_writable, sweep
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.words import counted
@@ -218,6 +219,14 @@ def _texts(
     return texts
 
 
+def _is_replaced(change: CaptionChange) -> bool:
+    """Tell whether a caption had tags that the new one does not have."""
+    before = change.before
+    if before is None or before.syntax.kind == "sentence" or ends_as_sentence(before.tags):
+        return False
+    return not set(before.tags) <= set(change.after.tags)
+
+
 def _warnings(
     described: Descriptions,
     join: str,
@@ -229,6 +238,12 @@ def _warnings(
         warnings.append(
             f"{counted(described.cut_off, 'description')} had no end within --max-tokens: kept up "
             "to the last full sentence"
+        )
+    replaced = sum(map(_is_replaced, changes)) if join == "sentence" else 0
+    if replaced:
+        warnings.append(
+            f"{counted(replaced, 'caption')} had tags, which the sentence replaced: with captions "
+            '= "mixed" a caption has both; dsk undo restores the tags'
         )
     undeclared = join == "sentence" and any(c.after.syntax.kind == "tags" for c in changes)
     if undeclared:

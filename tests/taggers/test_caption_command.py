@@ -413,6 +413,17 @@ def test_captions_of_tags_are_told_to_be_sentences_now(folder, server):
     assert ask(folder, server, prompt="caption").warnings == ()
 
 
+def test_tags_that_a_sentence_replaces_are_named(folder, server):
+    api.tag(folder, api.TagOptions(tagger="basic"))
+    replaced = ask(folder, server)
+    assert any("3 captions had tags" in warning for warning in replaced.warnings)
+    again = ask(folder, server, prompt="caption")
+    assert not any("had tags" in warning for warning in again.warnings)
+    write(folder, "sks, 1girl\n")
+    joined = ask(folder, server, existing="append")
+    assert not any("had tags" in warning for warning in joined.warnings)
+
+
 # ---- what a dsk.toml may decide
 
 
