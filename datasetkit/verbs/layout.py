@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption import has_joined_lines, laid_out_text
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, fold, refuse_link
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
@@ -159,6 +160,7 @@ def layout(
         entry=entry,
         warnings=(
             *edited.warnings,
+            *_other_kinds(usable, targets),
             *misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
         ),
         keep_tokens=leading.value,
@@ -182,6 +184,22 @@ def _targets(
         )
         for concept in plan.concepts
     ]
+
+
+def _other_kinds(sets: Sequence[ConceptSet], targets: Sequence[LayoutFolder]) -> list[str]:
+    """Return a line for each concept with sentences whose laid-out folder no dsk.toml says that of:
+    a training from there would take them apart.
+    """
+    lines: list[str] = []
+    for concept, target in zip(sets, targets, strict=True):
+        kind = syntax_of(concept.folder).kind
+        if kind != syntax_of(target.folder).kind:
+            folder = display(target.folder.parent.parent)
+            lines.append(
+                f"{display(concept.name)}: its captions are of the kind {kind}, and no dsk.toml "
+                f'says so for {folder}: write [dataset] captions = "{kind}" into {folder}/dsk.toml'
+            )
+    return lines
 
 
 def _known_triggers(

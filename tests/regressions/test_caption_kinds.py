@@ -66,6 +66,18 @@ def test_an_export_for_sd_scripts_keeps_sentences_whole(dsk, here):
     assert dsk("undo", "dataset").code == 0 and not (laid_out / "0.kohya").exists()
 
 
+def test_a_layout_outside_of_the_project_names_the_kind_that_is_lost(dsk, here):
+    (here / "project").mkdir()
+    (here / "project" / "dsk.toml").write_text('[dataset]\ncaptions = "mixed"\n')
+    image = write_image(here / "project" / "set" / "a.png", 50)
+    image.with_suffix(".txt").write_text(f"kitsu, 1girl\n{SENTENCE}\n")
+    ended = dsk("layout", "kitsu=project/set", "--out", "elsewhere", "--repeats", "1")
+    assert ended.code == 0 and '[dataset] captions = "mixed"' in ended.err
+    assert (here / "elsewhere/train/1_kitsu/a.txt").read_text() == f"kitsu, 1girl\n{SENTENCE}\n"
+    ended = dsk("layout", "kitsu=project/set", "--out", "project/dataset", "--repeats", "1")
+    assert ended.code == 0 and "captions are of the kind" not in ended.err
+
+
 # ---- from the first command to the last
 
 TAGGED = "kitsu, 1girl, solo, long hair, lips, nose, blue eyes, =_=, baseball cap, hat"
