@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from trainer.families import chroma, dit_packing, flux, flux2, krea2, qwen, sd3
 from trainer.families.base import concatenate
+from trainer.objective import flow_sampler, process
 
 FAMILIES: dict[str, Any] = {
     "flux": flux,
@@ -156,6 +157,15 @@ def test_latents_are_normalised_and_back(loaded, family):
     numbers = {"sd3": (0.0609, 1.5305), "flux": (0.1159, 0.3611), "chroma": (0.1159, 0.3611)}
     shift, scale = numbers.get(family, (-0.7571, 1 / 2.8184))
     torch.testing.assert_close(normalised[:, 0], (mean[:, 0] - shift) * scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "shift"),
+    [("flux", 3.158193), ("chroma", 3.158193), ("krea2", 2.475024), ("qwen", 2.000803), ("sd3", 3)],
+)
+def test_previews_of_a_model_without_a_scheduler_have_the_familys_shift(tmp_path, name, shift):
+    times = process.preview_schedule(FAMILIES[name].FLOW, tmp_path).times(4, (1024, 1024))
+    torch.testing.assert_close(times, flow_sampler.step_times(4, shift))
 
 
 def test_packing_is_diffusers():

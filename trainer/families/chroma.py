@@ -37,7 +37,7 @@ NAME: Final[FamilyName] = "chroma"
 TITLE: Final = "Chroma"
 SIGNS: Final = Signs("ChromaTransformer2DModel", ("distilled_guidance_layer.",))
 PROCESS: Final[ProcessName] = "flow"
-FLOW: Final = FlowDefaults("sigmoid")
+FLOW: Final = FlowDefaults("sigmoid", preview="flux_shift", guidance=5.0)
 DENOISER: Final[Part] = dit_family.DENOISER
 ENCODERS: Final[tuple[Part, ...]] = ("text_encoder",)
 EXTRA: Final[tuple[Part, ...]] = ()

@@ -39,7 +39,7 @@ NAME: Final[FamilyName] = "flux"
 TITLE: Final = "Flux.1"
 SIGNS: Final = Signs("FluxTransformer2DModel", ("double_blocks.", "single_blocks."))
 PROCESS: Final[ProcessName] = "flow"
-FLOW: Final = FlowDefaults("flux_shift")
+FLOW: Final = FlowDefaults("flux_shift", preview="flux_shift", guidance=3.5)
 DENOISER: Final[Part] = dit_family.DENOISER
 ENCODERS: Final[tuple[Part, ...]] = ("text_encoder", "text_encoder_2")
 EXTRA: Final[tuple[Part, ...]] = ()

@@ -38,7 +38,8 @@ NAME: Final[FamilyName] = "krea2"
 TITLE: Final = "Krea 2"
 SIGNS: Final = Signs("Krea2Transformer2DModel", ("txtfusion.",))
 PROCESS: Final[ProcessName] = "flow"
-FLOW: Final = FlowDefaults("krea2_shift")
+# diffusers' pipeline counts guidance from 0: its default of 4.5 is 5.5 here.
+FLOW: Final = FlowDefaults("krea2_shift", preview="krea2_shift", guidance=5.5)
 DENOISER: Final[Part] = dit_family.DENOISER
 ENCODERS: Final[tuple[Part, ...]] = ("text_encoder",)
 EXTRA: Final[tuple[Part, ...]] = ()

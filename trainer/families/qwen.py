@@ -37,7 +37,7 @@ NAME: Final[FamilyName] = "qwen"
 TITLE: Final = "Qwen-Image"
 SIGNS: Final = Signs("QwenImageTransformer2DModel", ("transformer_blocks.0.img_mlp.",))
 PROCESS: Final[ProcessName] = "flow"
-FLOW: Final = FlowDefaults("qwen_shift")
+FLOW: Final = FlowDefaults("qwen_shift", preview="qwen_shift")
 DENOISER: Final[Part] = dit_family.DENOISER
 ENCODERS: Final[tuple[Part, ...]] = ("text_encoder",)
 EXTRA: Final[tuple[Part, ...]] = ()

@@ -37,7 +37,7 @@ NAME: Final[FamilyName] = "sd3"
 TITLE: Final = "Stable Diffusion 3.5"
 SIGNS: Final = Signs("SD3Transformer2DModel", ("joint_blocks.",))
 PROCESS: Final[ProcessName] = "flow"
-FLOW: Final = FlowDefaults("sigmoid", shift=3.0)
+FLOW: Final = FlowDefaults("sigmoid", shift=3.0, guidance=4.5)
 DENOISER: Final[Part] = dit_family.DENOISER
 ENCODERS: Final[tuple[Part, ...]] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 EXTRA: Final[tuple[Part, ...]] = ()

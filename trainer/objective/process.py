@@ -187,7 +187,7 @@ def build(options: TrainOptions, family: Family, parts: Parts) -> Process:
     """Return the process of a run."""
     if family.FLOW is not None:
         sampling = _sampling(options, family.FLOW)
-        return Flow(options, family.FLOW, sampling, _schedule(family.FLOW, parts.source))
+        return Flow(options, family.FLOW, sampling, preview_schedule(family.FLOW, parts.source))
     alphas = alphas_of(zero_terminal_snr=options.zero_terminal_snr)
     return Ddpm(options, alphas, "v" if parts.prediction == "v_prediction" else "epsilon")
 
@@ -208,7 +208,7 @@ def _sampling(options: TrainOptions, defaults: FlowDefaults) -> TimeSampling:
     )
 
 
-def _schedule(defaults: FlowDefaults, source: Path) -> PreviewSchedule:
+def preview_schedule(defaults: FlowDefaults, source: Path) -> PreviewSchedule:
     """Return the schedule of preview images, from the scheduler's config in the model's folder if
     it has one.
     """
