@@ -85,8 +85,8 @@ def train(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Train a LoRA for Stable Diffusion 1.x, 2.x or XL on a laid-out dataset; print the plan
-    first.
+    """Train a LoRA for Stable Diffusion or a flow-matching transformer on a laid-out dataset;
+    print the plan first.
 
     Example: dsk train dataset --set pretrained_model_name_or_path=v1-5-pruned.safetensors --dry-run
     """

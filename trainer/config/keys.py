@@ -109,7 +109,9 @@ _RESUME = "dsk train --resume continues from the newest state"
 _MERGE_FIRST = "merge it into the base model first"
 _SEVERAL_GPUS = "python -m trainer.launch trains on several GPUs"
 _REPEATS = "num_repeats, or the number at the front of a folder's name, says it"
-OTHER_MODEL: Final = "Stable Diffusion 1, 2 and XL are trained; the key is of another model"
+OTHER_MODEL: Final = (
+    "from such a file Stable Diffusion 1, 2 and XL are trained; the key is of another model"
+)
 # Options of flow models. Files of other trainers hold them for a model of any family, so they are
 # not taken over from there.
 FLOW: Final = frozenset(
@@ -349,7 +351,7 @@ _LORA_SCRIPTS: Final = (
     ),
     *_not_supported(
         LORA,
-        "LoRAs for Stable Diffusion 1, 2 and XL are trained",
+        "from such a file LoRAs for Stable Diffusion 1, 2 and XL are trained",
         "model_train_type",
         "sd-lora",
         "sdxl-lora",

@@ -17,6 +17,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -25,7 +26,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.lora_files import dit_exports
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 NAME: Final[FamilyName] = "anima"
 TITLE: Final = "Anima"
 CONDITIONER: Final = "text_conditioner"
-SIGNS: Final = Signs(
+MARKS: Final = FileMarks(
     "CosmosTransformer3DModel",
     ("llm_adapter.",),
     lambda folder, config: (folder / CONDITIONER).is_dir(),

@@ -218,7 +218,7 @@ class FamilyNames:
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class FileMarks:
     """How the files of a family are recognised. The first family that matches counts.
 
     class_name: `_class_name` in the denoiser's config.json. is_folder: whether a diffusers folder,
@@ -306,7 +306,7 @@ class Family(Protocol):
         """Return what messages call it."""
 
     @property
-    def SIGNS(self) -> Signs:
+    def MARKS(self) -> FileMarks:
         """Return how its files are recognised."""
 
     @property

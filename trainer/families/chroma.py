@@ -15,6 +15,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -23,7 +24,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.lora_files import dit_exports
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "chroma"
 TITLE: Final = "Chroma"
-SIGNS: Final = Signs("ChromaTransformer2DModel", ("distilled_guidance_layer.",))
+MARKS: Final = FileMarks("ChromaTransformer2DModel", ("distilled_guidance_layer.",))
 PROCESS: Final[ProcessName] = "flow"
 FLOW: Final = FlowDefaults("sigmoid", preview="flux_shift", guidance=5.0)
 DENOISER: Final[Part] = dit_family.DENOISER

@@ -68,10 +68,10 @@ def detect(source: Path) -> DetectedModel:
 def _of_folder(folder: Path) -> Family:
     for part, config in _denoisers(folder):
         for family in registry.families():
-            signs = family.SIGNS
+            marks = family.MARKS
             # Configs of early models have no class.
-            of_class = config.get("_class_name", unet_family.UNET) == signs.class_name
-            if part == family.DENOISER and of_class and signs.is_folder(folder, config):
+            of_class = config.get("_class_name", unet_family.UNET) == marks.class_name
+            if part == family.DENOISER and of_class and marks.is_folder(folder, config):
                 return family
         raise ModelFileError(
             f"{display(folder)} is a model of a family that is not supported: its {part} is "
@@ -104,8 +104,8 @@ def _of_file(path: Path) -> Family:
         ) from error
     for family in registry.families():
         if any(
-            all(has_prefix(names, prefix + key) for key in family.SIGNS.keys)
-            for prefix in family.SIGNS.prefixes
+            all(has_prefix(names, prefix + key) for key in family.MARKS.keys)
+            for prefix in family.MARKS.prefixes
         ):
             return family
     for key, (what, hint) in _OTHER_KEYS.items():

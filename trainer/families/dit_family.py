@@ -131,37 +131,47 @@ def load(
     from trainer.families.source import find
 
     source = find(base, revision)
-    is_file = not source.is_dir()
-    if is_file and folder is None:
+    file = None if source.is_dir() else source
+    others = source if file is None else folder
+    if others is None:
         raise transformer_alone(source)
     chosen = dtype or torch.float32
     kinds = {part: kind for part, kind in kinds.items() if not only or part in only}
-    from_folder = {part: kind for part, kind in kinds.items() if not is_file or part != DENOISER}
     models, loaded = load_parts(
-        folder if is_file and folder else source,
-        from_folder,
+        others,
+        {part: kind for part, kind in kinds.items() if file is None or part != DENOISER},
         list(tokenizers.values()),
         dtype=chosen,
         int8=DENOISER if int8 else "",
         reporter=reporter,
     )
-    if is_file and folder and DENOISER in kinds:
-        reporter.phase(f"loading the base model: {source.name}")
-        models[DENOISER] = load_transformer(source, kinds[DENOISER], folder, chosen)
+    if file is not None and DENOISER in kinds:
+        reporter.phase(f"loading the base model: {file.name}")
+        models[DENOISER] = load_transformer(file, kinds[DENOISER], others, chosen)
     if vae and VAE in kinds:
-        path = find(vae)
-        other = path.parent if path.name == VAE else path
-        models |= load_parts(other, {VAE: kinds[VAE]}, [], dtype=chosen, reporter=reporter)[0]
+        models[VAE] = _other_vae(find(vae), kinds[VAE], reporter)
+    encoders = [name for name in models if name not in (DENOISER, VAE)]
     return Parts(
         models.get(DENOISER),
         models.get(VAE),
-        {name: model for name, model in models.items() if name not in (DENOISER, VAE)},
+        {name: models[name] for name in encoders},
         source,
         family,
         denoiser_name=DENOISER,
         prediction="flow",
         tokenizers={part: loaded[name] for part, name in tokenizers.items()},
     )
+
+
+def _other_vae(path: Path, kind: str, reporter: Reporter) -> Any:
+    """Load a VAE from its folder, or from that of a model."""
+    import torch
+
+    from trainer.families.dit_files import VAE, load_parts
+
+    folder = path.parent if path.name == VAE else path
+    models, _ = load_parts(folder, {VAE: kind}, [], dtype=torch.float32, reporter=reporter)
+    return models[VAE]
 
 
 def targets(parts: Parts, part: Part, exports: DitExports) -> dict[str, str]:

@@ -15,6 +15,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -23,7 +24,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.families.model_files import read_json
 from trainer.lora_files import dit_exports
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "flux"
 TITLE: Final = "Flux.1"
-SIGNS: Final = Signs("FluxTransformer2DModel", ("double_blocks.", "single_blocks."))
+MARKS: Final = FileMarks("FluxTransformer2DModel", ("double_blocks.", "single_blocks."))
 PROCESS: Final[ProcessName] = "flow"
 FLOW: Final = FlowDefaults("flux_shift", preview="flux_shift", guidance=3.5)
 DENOISER: Final[Part] = dit_family.DENOISER

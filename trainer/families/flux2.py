@@ -15,6 +15,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -23,7 +24,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.families.model_files import read_json
 from trainer.lora_files import dit_exports
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "flux2"
 TITLE: Final = "Flux.2"
-SIGNS: Final = Signs("Flux2Transformer2DModel", ("double_stream_modulation_img.",))
+MARKS: Final = FileMarks("Flux2Transformer2DModel", ("double_stream_modulation_img.",))
 PROCESS: Final[ProcessName] = "flow"
 FLOW: Final = FlowDefaults("flux2_shift", preview="flux2")
 DENOISER: Final[Part] = dit_family.DENOISER

@@ -15,6 +15,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -23,7 +24,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.families.model_files import read_json
 from trainer.lora_files import dit_exports
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "krea2"
 TITLE: Final = "Krea 2"
-SIGNS: Final = Signs("Krea2Transformer2DModel", ("txtfusion.",))
+MARKS: Final = FileMarks("Krea2Transformer2DModel", ("txtfusion.",))
 PROCESS: Final[ProcessName] = "flow"
 # diffusers' pipeline counts guidance from 0: its default of 4.5 is 5.5 here.
 FLOW: Final = FlowDefaults("krea2_shift", preview="krea2_shift", guidance=5.5)

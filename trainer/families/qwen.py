@@ -15,6 +15,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -23,7 +24,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.lora_files import dit_exports
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "qwen"
 TITLE: Final = "Qwen-Image"
-SIGNS: Final = Signs("QwenImageTransformer2DModel", ("transformer_blocks.0.img_mlp.",))
+MARKS: Final = FileMarks("QwenImageTransformer2DModel", ("transformer_blocks.0.img_mlp.",))
 PROCESS: Final[ProcessName] = "flow"
 FLOW: Final = FlowDefaults("qwen_shift", preview="qwen_shift")
 DENOISER: Final[Part] = dit_family.DENOISER

@@ -15,13 +15,13 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     LoraFormat,
     Part,
     Parts,
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "sd1"
 TITLE: Final = "Stable Diffusion 1"
-SIGNS: Final = Signs(
+MARKS: Final = FileMarks(
     unet_family.UNET,
     ("cond_stage_model.transformer.",),
     lambda folder, unet: not unet_family.is_xl(folder, unet) and not unet_family.is_2(folder, unet),

@@ -18,13 +18,13 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     LoraFormat,
     Part,
     Parts,
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "sd2"
 TITLE: Final = "Stable Diffusion 2"
-SIGNS: Final = Signs(
+MARKS: Final = FileMarks(
     unet_family.UNET, ("cond_stage_model.model.",), unet_family.is_2, prefixes=("",)
 )
 PROCESS: Final[ProcessName] = "ddpm"

@@ -15,6 +15,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -23,7 +24,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.lora_files import dit_exports
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "sd3"
 TITLE: Final = "Stable Diffusion 3.5"
-SIGNS: Final = Signs("SD3Transformer2DModel", ("joint_blocks.",))
+MARKS: Final = FileMarks("SD3Transformer2DModel", ("joint_blocks.",))
 PROCESS: Final[ProcessName] = "flow"
 FLOW: Final = FlowDefaults("sigmoid", shift=3.0, guidance=4.5)
 DENOISER: Final[Part] = dit_family.DENOISER

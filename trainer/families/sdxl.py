@@ -14,13 +14,13 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     LoraFormat,
     Part,
     Parts,
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "sdxl"
 TITLE: Final = "Stable Diffusion XL"
-SIGNS: Final = Signs(
+MARKS: Final = FileMarks(
     unet_family.UNET, ("conditioner.embedders.1.model.",), unet_family.is_xl, prefixes=("",)
 )
 PROCESS: Final[ProcessName] = "ddpm"

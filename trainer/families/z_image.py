@@ -15,6 +15,7 @@ from trainer.families.base import (
     Conditioning,
     FamilyName,
     FamilyNames,
+    FileMarks,
     FlowDefaults,
     LoraFormat,
     ModelFacts,
@@ -23,7 +24,6 @@ from trainer.families.base import (
     Predicts,
     ProcessName,
     Shapes,
-    Signs,
 )
 from trainer.families.model_files import read_json
 from trainer.lora_files import dit_exports
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NAME: Final[FamilyName] = "z-image"
 TITLE: Final = "Z-Image"
-SIGNS: Final = Signs("ZImageTransformer2DModel", ("cap_embedder.", "layers.0.attention."))
+MARKS: Final = FileMarks("ZImageTransformer2DModel", ("cap_embedder.", "layers.0.attention."))
 PROCESS: Final[ProcessName] = "flow"
 FLOW: Final = FlowDefaults("shift", 2.0)  # as musubi-tuner
 DENOISER: Final[Part] = dit_family.DENOISER

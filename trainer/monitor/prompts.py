@@ -132,7 +132,7 @@ def of_lines(
     )
     guidance = _guidance(options)
     prompts = []
-    for index, (line, place) in enumerate(zip(lines, where, strict=True)):
+    for index, (line, line_name) in enumerate(zip(lines, where, strict=True)):
         defaults: dict[str, Any] = {
             "guidance": guidance,
             "width": width, "height": height, "seed": (options.seed + index) % 2**63,
@@ -141,7 +141,7 @@ def of_lines(
         try:
             prompts.append(Prompt(**{**defaults, **parse(line)}))
         except ConfigError as error:
-            raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None
+            raise ConfigError(f"{line_name}: {error.message}", hint=error.hint) from None
     return tuple(prompts)
 
 
