@@ -237,17 +237,9 @@ def plan_import(
         raise ConfigError(f"unknown import source {kind!r}", hint="one of: " + ", ".join(KINDS))
     if kind == "meta" and meta is None:
         raise ConfigError("no metadata file is given", hint="name it with --meta meta.json")
-    captions: dict[Path, ImportedCaption] = {}
-    failed: list[Failed] = []
     of_folder = {folder: syntax_of(folder).kind for folder in {p.parent for p in images}}
-    for image in images:
-        of_image = replace(reading, kind=of_folder[image.parent])
-        result = _from_sidecar(image, KINDS[kind], of_image, encoding)
-        if isinstance(result, Failed):
-            failed.append(result)
-        elif result is not None:
-            captions[image] = result
     syntaxes = {image: replace(reading, kind=of_folder[image.parent]) for image in images}
+    captions, failed = _from_sidecars(syntaxes, KINDS[kind], encoding)
     if kind == "filename":
         captions = {image: _from_name(image, syntaxes[image]) for image in images}
     if meta is not None and kind in _IN_ONE_FILE:
@@ -257,6 +249,18 @@ def plan_import(
         captions = from_meta | captions
         failed += problems
     return [captions[image] for image in images if image in captions], failed
+
+
+def _from_sidecars(
+    syntaxes: Mapping[Path, TagSyntax], side_cars: Sequence[SideCar], encoding: str
+) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
+    """Read the captions beside images, each with its syntax; return them, and the problems."""
+    results = {
+        image: _from_sidecar(image, side_cars, syntax, encoding)
+        for image, syntax in syntaxes.items()
+    }
+    captions = {i: result for i, result in results.items() if isinstance(result, ImportedCaption)}
+    return captions, [result for result in results.values() if isinstance(result, Failed)]
 
 
 def _from_sidecar(

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final, Literal
@@ -217,31 +217,13 @@ def _of_ai_toolkit(processes: Sequence[Mapping[str, Any]]) -> ToolDataset:
     notes: list[str] = []
     entries: list[Mapping[str, Any]] = []
     for process in processes:
-        for entry in process["datasets"]:
-            folder = _table(entry).get("folder_path") or _table(entry).get("dataset_path")
+        for entry in map(_table, process["datasets"]):
+            folder = str(entry.get("folder_path") or entry.get("dataset_path") or "")
             if not folder:
                 notes.append("a dataset without folder_path is left out")
                 continue
-            name = folder_name(str(folder))
-            word = entry.get("trigger_word") or process.get("trigger_word")
-            ending = str(entry.get("caption_ext") or "txt").lstrip(".")
-            if ending != "txt":
-                notes.append(
-                    f"{name} has its captions in .{ending}: dsk import {display(str(folder))}"
-                )
-            if entry.get("default_caption"):
-                notes.append(f"{name}: images without a caption have the name of the concept here")
-            concepts.append(
-                ToolConcept(
-                    str(folder),
-                    name,
-                    repeats=_number(entry.get("num_repeats", 1), 1),
-                    is_reg=entry.get("is_reg") is True or entry.get("prior_reg") is True,
-                    trigger=(str(word).strip(),) if word else (),
-                    recursive=True,
-                    has_masks=bool(entry.get("mask_path")),
-                )
-            )
+            notes += _ai_toolkit_notes(entry, folder)
+            concepts.append(_ai_toolkit_concept(entry, folder, process.get("trigger_word")))
             entries.append(entry)
     sizes = [_sides(entry.get("resolution")) for entry in entries]
     return ToolDataset(
@@ -252,6 +234,28 @@ def _of_ai_toolkit(processes: Sequence[Mapping[str, Any]]) -> ToolDataset:
         flip_aug=_shared([e.get("flip_x") for e in entries], bool),
         notes=tuple(notes),
     )
+
+
+def _ai_toolkit_concept(entry: Mapping[str, Any], folder: str, trigger: Any) -> ToolConcept:
+    word = str(entry.get("trigger_word") or trigger or "").strip()
+    return ToolConcept(
+        folder,
+        folder_name(folder),
+        repeats=_number(entry.get("num_repeats", 1), 1),
+        is_reg=entry.get("is_reg") is True or entry.get("prior_reg") is True,
+        trigger=(word,) if word else (),
+        recursive=True,
+        has_masks=bool(entry.get("mask_path")),
+    )
+
+
+def _ai_toolkit_notes(entry: Mapping[str, Any], folder: str) -> Iterator[str]:
+    name = folder_name(folder)
+    ending = str(entry.get("caption_ext") or "txt").lstrip(".")
+    if ending != "txt":
+        yield f"{name} has its captions in .{ending}: dsk import {display(folder)}"
+    if entry.get("default_caption"):
+        yield f"{name}: images without a caption have the name of the concept here"
 
 
 def _ai_toolkit_yaml(dataset: ToolDataset) -> str:

@@ -12,6 +12,8 @@ from datasetkit.dataset.kinds import Kind
 from datasetkit.options.declare import MANY, CheckedOptions, check, option
 from datasetkit.options.scan import Tags
 
+ExportFormat = Literal["kohya", "imagefolder", "meta", "onetrainer", "ai-toolkit", "diffusion-pipe"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetOptions(CheckedOptions):
@@ -166,9 +168,7 @@ class ReportOptions(CheckedOptions):
 class ExportOptions(CheckedOptions):
     """`dsk export`: the dataset in another tool's format."""
 
-    format: Literal[
-        "kohya", "imagefolder", "meta", "onetrainer", "ai-toolkit", "diffusion-pipe"
-    ] = option(
+    format: ExportFormat = option(
         "kohya",
         "kohya: dataset.toml + config.toml. imagefolder: metadata.jsonl. meta: sd-scripts' meta "
         "JSON. The others: the dataset of that trainer.",

@@ -26,7 +26,7 @@ from datasetkit.dataset.exports import (
 from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.tool_datasets import ToolConcept, ToolDataset
-from datasetkit.options.dataset import ExportOptions
+from datasetkit.options.dataset import ExportFormat, ExportOptions
 from datasetkit.options.declare import Option, by_name
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import SAVING, SECTIONS, TrainOptions
@@ -113,17 +113,8 @@ def export(
     )
     for note in (*kept.notes, *misnamed_warnings(misnamed_captions(r.path for r in records))):
         context.reporter.warn(note)
-    if options.format == "kohya":
-        files = _kohya_files(config, sets, [*train, *reg], kept.value, out, context.reporter)
-    elif options.format == "imagefolder":
-        files = _imagefolder_files(sets, [*train, *reg])
-        _warn_of_split_names([*train, *reg], context.reporter)
-    elif options.format != "meta":
-        _warn_of_tool(options.format, sets, context.reporter)
-        [path] = _paths(options.format, sets, out)
-        files = {path: tool_datasets.write(options.format, _tool_dataset(config, sets, kept.value))}
-    else:
-        files = {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
+    images = ([*train], [*reg])
+    files = _files(options.format, config, sets, images, kept.value, out, context.reporter)
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
         over |= {path: read_existing(path) for path in files if path not in over}
         plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
@@ -141,6 +132,29 @@ def export(
         kept.lowered_by,
         (*sets.unused_files, *left_out, *reg_left_out),
     )
+
+
+def _files(
+    format: ExportFormat,
+    config: Config,
+    sets: ConceptSets,
+    images: tuple[list[tuple[ConceptSet, ImageRecord]], list[tuple[ConceptSet, ImageRecord]]],
+    keep_tokens: int,
+    out: Path,
+    reporter: Reporter,
+) -> dict[Path, str]:
+    """Return the files of a format with their texts. images: for training, for regularisation."""
+    train, reg = images
+    if format == "kohya":
+        return _kohya_files(config, sets, [*train, *reg], keep_tokens, out, reporter)
+    if format == "imagefolder":
+        _warn_of_split_names([*train, *reg], reporter)
+        return _imagefolder_files(sets, [*train, *reg])
+    if format == "meta":
+        return {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
+    _warn_of_tool(format, sets, reporter)
+    [path] = _paths(format, sets, out)
+    return {path: tool_datasets.write(format, _tool_dataset(config, sets, keep_tokens))}
 
 
 def _paths(format: str, sets: ConceptSets, out: Path) -> list[Path]:
