@@ -231,6 +231,11 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "--suggest --apply recommended": (
+        "tests/cli/test_rules_suggest.py",
+        '"--apply", "recommended"',
+    ),
+    "that dsk rules DIR --suggest prints": ("tests/cli/test_rules_suggest.py", '"hat,1"'),
     "caption_joins.py: --join lines": ("tests/taggers/test_caption_command.py", "join="),
     "run dsk caption for each": ("tests/taggers/test_caption_command.py", 'join="sentence"'),
     "--engine server follows a text": ("tests/taggers/test_caption_command.py", 'engine="server"'),
