@@ -88,13 +88,13 @@ def _load_int8(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
             for name in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(name)
                 layer = model.get_submodule(name.rpartition(".")[0])
-                own = getattr(layer, name.rpartition(".")[2])
-                if own.shape != tensor.shape:
+                current = getattr(layer, name.rpartition(".")[2])
+                if current.shape != tensor.shape:
                     raise ValueError(f"{name} has the shape {list(tensor.shape)}")
                 missing.discard(name)
                 is_weight = name.endswith(".weight") and int8_base.is_quantizable(layer)
                 value = tensor.float() if is_weight else tensor.to(dtype)
-                if isinstance(own, torch.nn.Parameter):
+                if isinstance(current, torch.nn.Parameter):
                     value = torch.nn.Parameter(value, requires_grad=False)
                 setattr(layer, name.rpartition(".")[2], value)
                 if is_weight:
