@@ -34,7 +34,7 @@ from taggers.base import ScoredTag
 
 # The values of `existing` that join the new tags with those of a person's caption.
 JOINED = ("append", "prepend")
-IS_SENTENCE = "the captions of this concept are sentences: no tags are written"
+IS_SENTENCE = "captions are sentences here, which dsk caption writes; the scores are stored"
 NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
 
 
