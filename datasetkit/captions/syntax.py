@@ -101,11 +101,7 @@ def _concepts_of(folder: Path, root: Path, config: Table) -> Sequence[Table]:
         return []
     work = (root / str(_table(config, "run").get("work", "work"))).resolve()
     for here in (folder, *folder.parents):
-        laid_out = _LAID_OUT.fullmatch(here.name)
-        is_finished = here.parent == work or (
-            here.parent.parent == work and here.parent.name.startswith(".")
-        )
-        names = {here.name if is_finished else "", laid_out[1] if laid_out else ""} - {""}
+        names = _names_at(here, work)
         named = [concept for concept in concepts if _name(concept) in names]
         raw = [c for c in concepts if (root / _text(c.get("folder"))).resolve() == here]
         if named or raw:
@@ -113,6 +109,18 @@ def _concepts_of(folder: Path, root: Path, config: Table) -> Sequence[Table]:
         if here == root:
             break
     return []
+
+
+def _names_at(folder: Path, work: Path) -> set[str]:
+    """Return the names that the concept of a folder may have: finished images lie in `work/NAME`
+    or `work/.step/NAME`, laid-out ones in `N_NAME`.
+    """
+    laid_out = _LAID_OUT.fullmatch(folder.name)
+    names = {laid_out[1]} if laid_out else set()
+    of_step = folder.parent.name.startswith(".")
+    if work in (folder.parent, folder.parent.parent if of_step else folder.parent):
+        names.add(folder.name)
+    return names
 
 
 def _name(concept: Table) -> str:

@@ -354,13 +354,19 @@ def suggestions(
     )
 
 
-def prune(context: OperationContext, images: Sequence[ReviewImage], wanted: object) -> EditPlan:
-    """Take rows of the table of suggestions, each by its folder, action, tag and reason."""
+def _wanted_rows(wanted: object) -> tuple[object, set[tuple[str, ...]]]:
+    """Return the kind and the keys of the rows that a request takes. Raises InputError."""
     keys = wanted.get("rows") if isinstance(wanted, dict) else None
     if not isinstance(keys, list) or not all(isinstance(key, list) for key in keys) or not keys:
         raise InputError("prune needs rows of the suggestions", hint="tick one of them")
-    names = {tuple(map(str, key)) for key in keys}
-    table = suggestions(context, images, wanted.get("kind") if isinstance(wanted, dict) else None)
+    kind = wanted.get("kind") if isinstance(wanted, dict) else None
+    return kind, {tuple(map(str, key)) for key in keys}
+
+
+def prune(context: OperationContext, images: Sequence[ReviewImage], wanted: object) -> EditPlan:
+    """Take rows of the table of suggestions, each by its folder, action, tag and reason."""
+    kind, names = _wanted_rows(wanted)
+    table = suggestions(context, images, kind)
     rows = [row for row in table if row.key in names and row.action != "keep"]
     changes: list[tuple[ReviewImage, Caption]] = []
     kept = 0
