@@ -6,12 +6,13 @@ another name. dsk reads and writes `<stem>.txt` only; `dsk check --fix` gives th
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datasetkit.core.files import caption_path, display, fold, reading
+from datasetkit.core.files import CAPTION_SUFFIX, caption_path, display, fold, reading
 
 CAPTION_SUFFIXES = frozenset({".txt", ".caption", ".captions", ".text"})
 # How many names a message has.
@@ -21,6 +22,17 @@ _SHOWN = 8
 def is_caption_name(path: Path) -> bool:
     """Tell whether a file may be a caption, by its suffix."""
     return path.suffix.lower() in CAPTION_SUFFIXES and not path.name.startswith(".")
+
+
+def _caption_names(folder: Path) -> list[str]:
+    """Return the names in a folder for which `is_caption_name` is true, without paths of them."""
+    with os.scandir(folder) as entries:
+        return [
+            name
+            for entry in entries
+            if not (name := entry.name).startswith(".")
+            and name[name.rfind(".") :].lower() in CAPTION_SUFFIXES
+        ]
 
 
 def caption_files(images: Sequence[Path], files: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
@@ -60,7 +72,11 @@ def misnamed_captions(images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
     misnamed: dict[Path, tuple[Path, ...]] = {}
     for folder, inside in by_folder.items():
         with reading(folder):
-            files = sorted(path for path in folder.iterdir() if is_caption_name(path))
+            names = _caption_names(folder)
+        proper = {f"{image.stem}{CAPTION_SUFFIX}" for image in inside}
+        if proper.issuperset(names):  # nearly always
+            continue
+        files = sorted(folder / name for name in names)
         captions = caption_files(inside, (path for path in files if path.is_file()))
         misnamed |= {
             image: paths

@@ -27,7 +27,7 @@ def decode_utf8(data: bytes) -> str | None:
     A text with many null characters is UTF-16 or UTF-32 without a mark.
     """
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError:
         return None
     return None if _is_wide(data) else text

@@ -54,7 +54,7 @@ _STORAGE_HINTS = {
 
 def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Return a sort key that puts `a2` before `a10` and ignores case; the text breaks ties."""
-    folded = unicodedata.normalize("NFC", text).casefold()
+    folded = (text if text.isascii() else unicodedata.normalize("NFC", text)).casefold()
     # isdecimal, not isdigit: int() refuses superscripts.
     parts = ((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in _DIGITS.split(folded) if p)
     return tuple(parts), text
@@ -64,6 +64,8 @@ def fold(text: str) -> str:
     """Return a name in the form in which some file systems compare it: they ignore case, or how an
     accent is written. `ß` is `ss`, as in the captions of trainers on other systems.
     """
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
@@ -82,6 +84,8 @@ def display(name: str | Path) -> str:
 
 def is_readable_name(name: str) -> bool:
     """Tell whether a file name is valid UTF-8 without control characters."""
+    if name.isascii() and name.isprintable():  # nearly always
+        return True
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -161,8 +165,20 @@ def read_regular(path: Path, *, limit: int) -> bytes | None:
         raise InputError(
             f"{display(path)} is {info.st_size:,} bytes large", hint=f"at most {limit:,} are read"
         )
-    with reading(path), open(path, "rb") as file:
-        return file.read()
+    with reading(path):
+        return _read(path, info.st_size)
+
+
+def _read(path: Path, size: int) -> bytes:
+    """Read a file of about this size, in half the time of a buffered file object."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(descriptor, size + 1)
+        while more := os.read(descriptor, max(size, 1 << 16)):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def read_existing(path: Path) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -164,7 +164,7 @@ def scan(
     failed = list(listing.failed)
     alike = same_names(listing.images, any_disk=True)
     owners = same_names(listing.images) if unique_on == "this disk" and alike else alike
-    syntaxes: dict[Path, CaptionSyntax] = {}
+    syntaxes: dict[str, CaptionSyntax] = {}
     for path, file_facts in zip(listing.images, facts, strict=True):
         try:
             if path in owners and unique_on:
@@ -172,12 +172,14 @@ def scan(
             if isinstance(file_facts, Failed):
                 failed.append(file_facts)
                 continue
-            if captions and path.parent not in syntaxes:
-                syntaxes[path.parent] = syntax_of(path.parent)
-            data = read_caption_data(path) if captions else None
             record = ImageRecord(path, file_facts.id, file_facts.width, file_facts.height)
-            syntax = syntaxes.get(path.parent)
-            records.append(with_caption(record, data, syntax, any_text=any_text))
+            if captions:
+                parent = str(path).rpartition(os.sep)[0]
+                if parent not in syntaxes:
+                    syntaxes[parent] = syntax_of(path.parent)
+                data = read_caption_data(path)
+                record = with_caption(record, data, syntaxes[parent], any_text=any_text)
+            records.append(record)
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
     return Scan(folder, tuple(records), tuple(failed), listing.left_out, alike)
@@ -197,12 +199,15 @@ def with_caption(
     """
     caption, fault = None, None
     try:
-        caption = decode_caption(caption_path(record.path), data, syntax)
+        if data is not None:
+            caption = decode_caption(caption_path(record.path), data, syntax)
     except InputError as error:
         if not any_text:
             raise
         fault = Failed(record.path, error.message, error.hint)
-    return replace(record, caption=caption, caption_data=data, caption_fault=fault)
+    return ImageRecord(
+        record.path, record.id, record.width, record.height, caption, data, fault
+    )  # three times as fast as `replace`
 
 
 def _facts(
@@ -214,15 +219,16 @@ def _facts(
     stored_facts = store.all_facts()
     facts: dict[Path, FileFacts | Failed] = {}
     unknown: list[tuple[Path, os.stat_result]] = []
-    for path in paths:
+    for path, key in zip(paths, store.keys(paths), strict=True):
         try:
             info = path.stat()
         except OSError as error:
             facts[path] = Failed(path, f"cannot be read: {error.strerror or error}")
             continue
-        stored = stored_facts.get((store.key(path), state_of(info)))
+        state, stored = stored_facts.get(key, ("", None))
         if (
             stored is None
+            or state != state_of(info)
             or (with_ids and not stored.id)
             or stored.width * stored.height > max_pixels
         ):

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasetkit.core.errors import InputError, StorageError
 from datasetkit.core.file_stamp import state_of
@@ -47,6 +47,8 @@ SCHEMA_VERSION = 7
 STORE = Path(PROJECT, "store.sqlite")
 # The vocabulary of the largest tagger takes half a megabyte.
 _MOST_LABEL_BYTES = 16_000_000
+# Rows that are fetched at once: a call for each takes longer than the row.
+_ROWS = 1_000
 # The size of a pending output: a run is about to make it, or made it and was killed.
 _PENDING = -1
 _SCHEMA = """
@@ -94,8 +96,7 @@ _PACKED = "typeof(row) = 'blob'"
 _NAMES_A_FILE = bytes.fromhex("d9d505f920a163d7")
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(NamedTuple):
     """What is recorded of an image file: its id ("" if it was not hashed), and its size in pixels
     after the EXIF turn.
     """
@@ -160,6 +161,10 @@ class Cursor(sqlite3.Cursor):
     def fetchone(self) -> Any:
         with storage_errors(STORE):
             return super().fetchone()
+
+    def fetchmany(self, *args: Any) -> Any:
+        with storage_errors(STORE):
+            return super().fetchmany(*args)
 
     def fetchall(self) -> Any:
         with storage_errors(STORE):
@@ -285,6 +290,20 @@ class Store:
         except ValueError:
             return os.fsencode(absolute)
 
+    def keys(self, paths: Iterable[Path]) -> Iterator[bytes]:
+        """Yield the key of each path. The folder of several is looked at once."""
+        prefixes: dict[str, bytes] = {}
+        for path in paths:
+            folder, separator, name = str(path).rpartition(os.sep)
+            if name in ("", "..", self.root.name):  # not below the folder, or the root itself
+                yield self.key(path)
+                continue
+            folder += separator  # "/" is a folder, and "" is the current one
+            prefix = prefixes.get(folder)
+            if prefix is None:
+                prefix = prefixes[folder] = self.key(Path(f"{folder}x"))[:-1]
+            yield prefix + os.fsencode(name)
+
     def path(self, key: bytes, *, signed: bool = False) -> Path:
         """Return the path of a stored key.
 
@@ -309,16 +328,20 @@ class Store:
         ).fetchone()
         return FileFacts(*row) if row else None
 
-    def all_facts(self) -> dict[tuple[bytes, str], FileFacts]:
-        """Return `facts` of every file by key and `state_of`: one query for a whole folder."""
+    def all_facts(self) -> dict[bytes, tuple[str, FileFacts]]:
+        """Return `state_of` and `facts` of every file by key: one query for a whole folder."""
         rows = self.database.execute("SELECT path, stamp, id, width, height FROM files")
-        return {(path, stamp): FileFacts(*facts) for path, stamp, *facts in rows}
+        return {
+            path: (stamp, FileFacts(image, width, height))
+            for chunk in iter(lambda: rows.fetchmany(_ROWS), [])
+            for path, stamp, image, width, height in chunk
+        }
 
-    def put_facts(self, facts: Iterable[tuple[Path, os.stat_result, FileFacts]]) -> None:
+    def put_facts(self, facts: Sequence[tuple[Path, os.stat_result, FileFacts]]) -> None:
         """Record the facts of image files."""
         rows = [
-            (self.key(p), i.st_size, i.st_mtime_ns, f.id, f.width, f.height, state_of(i))
-            for p, i, f in facts
+            (key, i.st_size, i.st_mtime_ns, f.id, f.width, f.height, state_of(i))
+            for key, (_, i, f) in zip(self.keys(p for p, _, _ in facts), facts, strict=True)
         ]
         with self.transaction() as database:
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)

@@ -29,6 +29,7 @@ from datasetkit.core.files import display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.words import counted
 from datasetkit.dataset.trigger import KnownTrigger
+from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import RulesOptions
 from datasetkit.project.session import (
@@ -89,12 +90,12 @@ def rules(
         )
     # 2. A plan that a killed run left half done comes first: file names may be temporary.
     recover_projects([folder], context, recursive=options.recursive)
-    require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, context) as project:
         if not context.dry_run:
             require_writable(folder)
         # 3. Read the images and their captions, and select those that pass the filter.
-        scanned, selected = _select(folder, options, project)
+        scanned, selected = _select(folder, listing, options, project)
         where = f"where {options.where}" if options.where else ""
         title = display(f"{folder.resolve().name} {where}".strip())
 
@@ -134,11 +135,11 @@ def rules(
 def _suggested(folder: Path, options: RulesOptions, context: RunContext) -> RulesResult:
     """Make the table of suggestions, and take those of its rows that `options.apply` names."""
     recover_projects([folder], context, recursive=options.recursive)
-    require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, context) as project:
         if options.apply and not context.dry_run:
             require_writable(folder)
-        scanned, selected = _select(folder, options, project, with_ids=True)
+        scanned, selected = _select(folder, listing, options, project, with_ids=True)
         triggers = triggers_of(captions_of(scanned.records))
         tagging = tag_options(folder, {}, only_read=True)
         scores = StoredScores(project.store, tagging)
@@ -178,10 +179,19 @@ def _taken(record: ImageRecord, rows: Sequence[Suggestion]) -> Outcome[Caption]:
 
 
 def _select(
-    folder: Path, options: RulesOptions, project: Project, *, with_ids: bool = False
+    folder: Path,
+    listing: Listing,
+    options: RulesOptions,
+    project: Project,
+    *,
+    with_ids: bool = False,
 ) -> tuple[Scan, list[ImageRecord]]:
     """Scan the folder; return the scan, and the records that pass `options.where`."""
     reporter = project.context.reporter
+    if project.context.wait:  # the other run may have renamed images
+        listing = list_images(
+            folder, recursive=options.recursive, follow_links=options.follow_links
+        )
     scanned = scan(
         folder,
         project.store,
@@ -189,6 +199,7 @@ def _select(
         follow_links=options.follow_links,
         max_pixels=options.max_pixels,
         with_ids=with_ids or needs_ids(options.where),
+        listing=listing,
         reporter=reporter,
     )
     passing = passing_in(
