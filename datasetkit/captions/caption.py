@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
@@ -64,7 +63,14 @@ def tag_form(tag: str, syntax: CaptionSyntax = PLAIN) -> str:
 
 def forms_of(caption: Caption) -> tuple[str, ...]:
     """Return the normal forms of the tags of a caption, in order."""
-    return tuple(tag_form(tag, caption.syntax) for tag in caption.tags)
+    return forms_of_tags(caption.tags, caption.syntax)
+
+
+def forms_of_tags(tags: Sequence[str], syntax: CaptionSyntax = PLAIN) -> tuple[str, ...]:
+    """Return the normal forms of the tags of a line, see `tag_form`."""
+    if not syntax.weighted_captions:
+        return tuple(map(normal_form, tags))
+    return tuple(tag_form(tag, syntax) for tag in tags)
 
 
 def bare_tags(caption: Caption) -> tuple[str, ...]:
@@ -77,12 +83,16 @@ def bare_tags(caption: Caption) -> tuple[str, ...]:
     )
 
 
+# A few, since a caption is often parsed twice in a row: as it is, and as rules leave it.
+@lru_cache(maxsize=16)
 def parse(text: str, syntax: CaptionSyntax = PLAIN) -> Caption:
     """Parse a caption; see `captions/grammar.py`.
 
     Byte-order marks (also in the middle, as in concatenated files), CRLF, repeated separators and
     blank lines are ignored.
     """
+    if syntax.kind == "tags" and (simple := grammar.simple_tags(text, syntax)) is not None:
+        return Caption(simple, (), syntax)
     spans = grammar.spans(text, syntax)
     tags = tuple(grammar.tag_text(text[start:end]) for start, end in spans)
     marks = grammar.marks(text, spans, syntax)
@@ -269,7 +279,7 @@ def with_sentence(caption: Caption, sentence: str, *, first: bool = False) -> Ca
 
 def with_source(caption: Caption, text: str) -> Caption:
     """Return a caption whose file has this text."""
-    return replace(caption, source=text)
+    return Caption(caption.tags, caption.marks, caption.syntax, text, caption.sentences)
 
 
 def _changed_line(

@@ -38,6 +38,12 @@ _BLANK: Final = (
 )
 _LINE_BREAK: Final = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _SPACES: Final = re.compile(r"\s+")
+# Most texts are ASCII, and only commas and line breaks separate their tags: then a tag is one
+# match. What needs another look: braces, backslashes, invisible characters, commas in numbers.
+_NOT_SIMPLE: Final = re.compile(r"[{\\\x00-\x08\x0e-\x1b\x7f]|\d,\d")
+_SIMPLE_TAG: Final = re.compile(
+    r"[^,\s\x1c-\x1f](?:[^,\n\r\x0b\x0c\x1c-\x1e]*[^,\s\x1c-\x1f])?", re.ASCII
+)
 # Digits after a comma that begin a tag of their own: `2023,1girl`, `solo_2022,2023`.
 _TAG_OF_DIGITS: Final = re.compile(
     r"(?:\d+\+?(?:girl|boy|other|koma)|(?:19|20)\d\d(?!\d)|\d+(?:s|d|:))", re.IGNORECASE
@@ -84,6 +90,8 @@ def spans(text: str, syntax: CaptionSyntax = PLAIN) -> list[Span]:
 
 
 def _tag_spans(text: str, syntax: CaptionSyntax) -> list[Span]:
+    if _is_simple(text, syntax):
+        return [match.span() for match in _SIMPLE_TAG.finditer(text)]
     protected = _protected(text, syntax)
     found: list[Span] = []
     start = at = 0
@@ -97,6 +105,26 @@ def _tag_spans(text: str, syntax: CaptionSyntax) -> list[Span]:
         start = match.end()
     _add_span(text, start, len(text), found)
     return found
+
+
+def simple_tags(text: str, syntax: CaptionSyntax) -> tuple[str, ...] | None:
+    """Return the tags of a text whose tags are its pieces between commas and line breaks, as they
+    are; None for another text, which has to be looked at in full.
+    """
+    if "  " in text or "\t" in text or not _is_simple(text, syntax) or _special(syntax):
+        return None
+    return tuple(_SIMPLE_TAG.findall(text))
+
+
+def _is_simple(text: str, syntax: CaptionSyntax) -> bool:
+    """Tell whether every comma and line break of a text separates tags, and nothing else does."""
+    has_separators = syntax.keep_tokens_separator or syntax.secondary_separator
+    return (
+        not has_separators
+        and text.isascii()
+        and _NOT_SIMPLE.search(text) is None
+        and not (syntax.weighted_captions and ("(" in text or "[" in text))
+    )
 
 
 def _add_span(text: str, start: int, end: int, found: list[Span]) -> None:
@@ -187,6 +215,8 @@ def tag_text(raw: str) -> str:
     """Return a tag as it is compared and shown: one space between words, no byte-order marks and
     other invisible characters.
     """
+    if raw.isascii() and raw.isprintable() and "  " not in raw:  # nearly always
+        return raw.strip()
     return _SPACES.sub(" ", without_invisible(raw.replace(BOM, ""))).strip()
 
 
@@ -207,7 +237,9 @@ def is_prose(tags: Sequence[str]) -> bool:
     sentence, or one is as long as a sentence or begins with an article.
     """
     return ends_as_sentence(tags) or any(
-        "{" not in tag and (begins_as_sentence(tag) or len(tag.split(" ")) >= _SENTENCE_WORDS)
+        " " in tag
+        and "{" not in tag
+        and (tag.count(" ") >= _SENTENCE_WORDS - 1 or begins_as_sentence(tag))
         for tag in tags
     )
 
@@ -222,8 +254,10 @@ def before_sentences(tags: Sequence[str]) -> Sequence[str]:
     """Return the tags before the first part of a sentence; all of them if there is none."""
     ends = ends_as_sentence(tags)
     for n, tag in enumerate(tags):
+        if " " not in tag:
+            continue
         least = _CLAUSE_WORDS if ends or begins_as_sentence(tag) else _SENTENCE_WORDS
-        if "{" not in tag and len(tag.split(" ")) >= least:
+        if "{" not in tag and tag.count(" ") >= least - 1:
             return tags[:n]
     return tags[:-1] if ends else tags
 
@@ -525,6 +559,8 @@ def lines(text: str) -> list[tuple[str, str]]:
 
 def is_blank(text: str) -> bool:
     """Tell whether a text has nothing but white space and invisible characters."""
+    if text.isascii() and text.isprintable():
+        return not text or text.isspace()
     return not without_invisible(text).strip(_BLANK)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from datasetkit.captions.caption import (
     CaptionLine,
+    forms_of_tags,
     name_in,
     normal_form,
     tag_form,
@@ -147,6 +148,7 @@ class _Line:
         trigger: Collection[str],
     ) -> None:
         self.rules, self.tags, self.syntax, self.category = rules, line.tags, syntax, category
+        self.forms = forms_of_tags(line.tags, syntax)
         # Behind tags a sentence does not speak for them: the trigger stands first all the same.
         self.sentences = line.sentences if line.begins_as_sentence else ()
         self.fired: dict[Rule, None] = {}
@@ -164,7 +166,7 @@ class _Line:
         """Return the leading rules whose tag is to be written: not a trigger that stands inside a
         wildcard or a sentence, and no additional tag that stands inside a sentence.
         """
-        forms = {tag_form(tag, self.syntax) for tag in self.tags}
+        forms = set(self.forms)
 
         def is_inside(rule: Trigger | Additional) -> bool:
             tags = () if isinstance(rule, Additional) else self.tags
@@ -181,7 +183,9 @@ class _Line:
 
         once: drop repeated tags; else only those that a rule wrote.
         """
-        replaced = [self._replaced(tag) for tag in self.tags]
+        replaced = [
+            self._replaced(form, tag) for form, tag in zip(self.forms, self.tags, strict=True)
+        ]
         leading_forms = {normal_form(leading_tag(rule)) for rule in self.leading}
         present = {form for form, _, _ in replaced} | self.rules.leading_forms
         is_new: dict[str, bool] = {}  # form -> whether a rule wrote the tag
@@ -198,17 +202,17 @@ class _Line:
             is_new[form] = matched or is_new.get(form, False)
             remaining.append(form)
             rest.append((n, form, tag))
-        at = max(
-            (n for n, (_, form, tag) in enumerate(rest, 1) if self._ends(form, tag)), default=0
-        )
+        at = 0
+        if self.trigger:
+            ends = (n for n, (_, form, tag) in enumerate(rest, 1) if self._ends(form, tag))
+            at = max(ends, default=0)
         kept: list[Entry] = [(n, tag) for n, _, tag in rest]
         forms = [form for form, _, _ in replaced]
         after = kept[at - 1][0] if at else None
         return [*kept[:at], *self._leading_entries(at, after, forms, remaining), *kept[at:]]
 
-    def _replaced(self, tag: str) -> tuple[str, str, bool]:
+    def _replaced(self, form: str, tag: str) -> tuple[str, str, bool]:
         """Return the form and the text of a tag after the replacements, and whether one matched."""
-        form = tag_form(tag, self.syntax)
         replace = self.rules.replaces.get(form)
         if replace is None:
             return form, tag, False
@@ -263,7 +267,8 @@ class _Line:
                 reasons += [r for other, r in self.rules.implied_by[form] if other in present]
             if self.rules.exclude:
                 reasons += _excluding(self.rules, form, tag, self.category)
-        self.fired |= dict.fromkeys(reasons)
+        if reasons:
+            self.fired |= dict.fromkeys(reasons)
         return bool(reasons)
 
 
