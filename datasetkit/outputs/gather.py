@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption, read_caption_data
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, PROJECT, caption_path, reading
+from datasetkit.core.records import CaptionSyntax
 from datasetkit.images.scan import Scan
 from datasetkit.outputs import sidecars
 from datasetkit.outputs.facts import CaptionState, FileState, OutputFacts, absolute
@@ -64,31 +66,37 @@ def _entries(folder: Path) -> Iterator[tuple[Path, FileState]]:
     with reading(folder):
         paths = list(folder.iterdir())
     for path in paths:
-        with suppress(FileNotFoundError):
+        try:
             info = path.lstat()
-            is_link = path.is_symlink()
-            yield (
-                path,
-                FileState(
-                    info.st_size,
-                    info.st_mtime_ns,
-                    is_file=path.is_file(),
-                    is_link=is_link,
-                    exists=path.exists() if is_link else True,
-                ),
-            )
+        except FileNotFoundError:
+            continue
+        is_link = stat.S_ISLNK(info.st_mode)
+        yield (
+            path,
+            FileState(
+                info.st_size,
+                info.st_mtime_ns,
+                is_file=path.is_file() if is_link else stat.S_ISREG(info.st_mode),
+                is_link=is_link,
+                exists=path.exists() if is_link else True,
+            ),
+        )
 
 
 def _captions(images: Sequence[Path], store: Store) -> dict[Path, CaptionState]:
     """Read the captions of images. One that cannot be read is a state too."""
     states: dict[Path, CaptionState] = {}
+    syntaxes: dict[Path, CaptionSyntax] = {}
     for image in images:
         path = absolute(caption_path(image))
         if path in states:
             continue
+        folder = path.parent
+        if folder not in syntaxes:
+            syntaxes[folder] = syntax_of(folder)
         try:
             data = read_caption_data(image)
-            states[path] = CaptionState(decode_caption(path, data), data=data)
+            states[path] = CaptionState(decode_caption(path, data, syntaxes[folder]), data=data)
         except InputError as error:
             states[path] = CaptionState(None, problem=error)
     generated = store.generated(state.caption for state in states.values())
