@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from datasetkit.captions.caption import (
     CaptionLine,
     caption_lines,
+    forms_of_tags,
     lines_of,
     parse,
     tag_form,
@@ -57,7 +59,7 @@ class ImageMeasures:
     look: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CaptionFile:
     """The caption of an image as it is on disk. path: its file, also one with another name.
 
@@ -84,7 +86,7 @@ class CaptionFile:
     @property
     def forms(self) -> tuple[str, ...]:
         """Return the normal forms of the tags, in order."""
-        return tuple(tag_form(tag, self.syntax) for tag in self.tags)
+        return forms_of_tags(self.tags, self.syntax)
 
     @property
     def caption(self) -> Caption:
@@ -104,7 +106,7 @@ class CaptionFile:
             return tuple(CaptionLine(line) for line in self.lines if line)
         return tuple(line for line in caption_lines(self.caption) if line.tags or line.sentences)
 
-    @property
+    @cached_property
     def line_forms(self) -> tuple[tuple[str, ...], ...]:
         """Return the normal forms of each of `lines`, without its wildcards."""
         return tuple(

@@ -12,6 +12,7 @@ from datasetkit.captions.encodings import decode_other
 from datasetkit.checks.base import CaptionFile
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MAX_CAPTION_BYTES, caption_path, read_regular
+from datasetkit.core.records import CaptionSyntax
 from datasetkit.images.listing import Listing
 
 # What sd-scripts appends to the stem of an image: a size and the kind of model (strategy_sd.py), or
@@ -33,9 +34,14 @@ def read_folder(listing: Listing) -> FolderContents:
     return FolderContents(tuple(sorted(listing.captions)), latents)
 
 
-def read_caption_file(image: Path, files: Sequence[Path], encoding: str = "") -> CaptionFile | None:
+def read_caption_file(
+    image: Path,
+    files: Sequence[Path],
+    encoding: str = "",
+    syntax: CaptionSyntax | None = None,
+) -> CaptionFile | None:
     """Read the first of the caption files of an image; None if there is none. encoding: of files
-    that are not UTF-8.
+    that are not UTF-8. syntax: how to parse it; None: as the dsk.toml of its folder says.
     """
     if not files:
         return None
@@ -44,7 +50,7 @@ def read_caption_file(image: Path, files: Sequence[Path], encoding: str = "") ->
     data: bytes | None = None
     try:
         data = read_regular(path, limit=MAX_CAPTION_BYTES)
-        caption = decode_caption(path, data)
+        caption = decode_caption(path, data, syntax)
     except InputError as error:
         converted = decode_other(data or b"", encoding) or ""
         return CaptionFile(path, data or b"", (), proper, tuple(others), error.message, converted)

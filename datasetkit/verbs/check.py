@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.captions.caption_names import caption_files
+from datasetkit.captions.syntax import syntax_of
 from datasetkit.checks import registry
 from datasetkit.checks.base import (
     CaptionFile,
@@ -283,7 +284,10 @@ def _files_beside(scanned: Scan, encoding: str) -> _FilesBeside:
         listing = list_images(folder, any_name=True, follow_links=True)
         beside = read_folder(listing)
         files = caption_files(images, beside.captions)
-        captions |= {image: read_caption_file(image, files[image], encoding) for image in images}
+        syntax = syntax_of(folder)
+        captions |= {
+            image: read_caption_file(image, files[image], encoding, syntax) for image in images
+        }
         claimed = (path for image_files in files.values() for path in image_files)
         stray_captions += strays(beside, claimed, [*listing.images, *without_record[folder]])
         latents += stale_latents(beside, images)
