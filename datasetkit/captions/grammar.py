@@ -93,7 +93,7 @@ def _tag_spans(text: str, syntax: CaptionSyntax) -> list[Span]:
     if _is_simple(text, syntax):
         return [match.span() for match in _SIMPLE_TAG.finditer(text)]
     protected = _protected(text, syntax)
-    found: list[Span] = []
+    pieces: list[Span] = []
     start = at = 0
     for match in _separators(syntax).finditer(text):
         while at < len(protected) and protected[at][1] <= match.start():
@@ -101,10 +101,10 @@ def _tag_spans(text: str, syntax: CaptionSyntax) -> list[Span]:
         inside = at < len(protected) and protected[at][0] <= match.start()
         if inside or not _splits(text, match, syntax):
             continue
-        _add_span(text, start, match.start(), found)
+        _add_span(text, start, match.start(), pieces)
         start = match.end()
-    _add_span(text, start, len(text), found)
-    return found
+    _add_span(text, start, len(text), pieces)
+    return pieces
 
 
 def simple_tags(text: str, syntax: CaptionSyntax) -> tuple[str, ...] | None:
