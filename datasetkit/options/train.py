@@ -359,7 +359,7 @@ class TrainOptions(CheckedOptions):
         panel="How it runs",
         change="memory is short, and the text encoders are not trained",
         shown="for models whose text encoders are never trained",
-        section=DATASET,
+        section=MODEL,
     )
     cache_text_encoder_outputs_to_disk: bool = option(
         False,
@@ -367,7 +367,7 @@ class TrainOptions(CheckedOptions):
         panel="How it runs",
         change="main memory is short, or you train the same captions again",
         applies="on resume",
-        section=DATASET,
+        section=MODEL,
     )
     text_wordings: int = option(
         0,

@@ -36,7 +36,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         save_state save_state_on_train_end resume initial_epoch initial_step skip_until_initial_step
         sample_prompts sample_sampler sample_at_first sample_every_n_epochs sample_every_n_steps
         validation_seed validation_split validate_every_n_epochs validate_every_n_steps
-        max_validation_steps training_comment deepspeed
+        max_validation_steps training_comment deepspeed torch_compile blocks_to_swap
     """),
     "model_arguments": _names("""
         pretrained_model_name_or_path v2 v_parameterization vae tokenizer_cache_dir

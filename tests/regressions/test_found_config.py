@@ -501,7 +501,7 @@ def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
 TEXTS = set(
     "additional allow_host apply base bg blocks caption_prefix caption_suffix class_name detector "
     "encoding endpoint engine exclude host keep_duplicates keep_tokens_separator language "
-    "license "
+    "license log_prefix "
     "lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps model name negative "
     "network_args only optimizer_args output_name prefix prompt provider replace repo "
     "revision secondary_separator skip sr system tagger tags training_comment trigger where x y "
@@ -526,7 +526,7 @@ def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
     counts = {(d.name, d.about.counts_from) for t, d in OPTIONS if not t.startswith("lora-")}
     assert {name for name, source in counts if source == "command line"} == {
         "allow_host", "host", "open", "port", "remote",
-        "repo", "public", "trigger", "base", "replace_card", "suggest", "apply",
+        "repo", "public", "trigger", "base", "replace_card", "suggest", "apply", "write",
     }  # fmt: skip
     assert {name for name, source in counts if source == "named file"} == {
         "endpoint", "follow_links", "link",

@@ -256,6 +256,7 @@ ELSEWHERE = {
     "or search without --write and use --set": ("tests/cli/test_find_lr.py", '"init"'),
     "=1e-4, without network_train": ("tests/cli/test_find_lr.py", "text_encoder_lr=1e-4"),
     "jobs list shows those that have ended": ("tests/regressions/test_jobs.py", '"jobs", "list"'),
+    "ComfyUI reads kohya's: --to kohya": ("tests/lora_files/test_convert.py", "kohya"),
     "jobs remove takes one out of the queue": ("tests/regressions/test_job_queue.py", "remove_job"),
     "jobs list shows what it ran": ("tests/regressions/test_job_queue.py", "api.jobs"),
     "such as: dsk jobs add train": ("tests/regressions/test_job_queue.py", '"jobs", "add"'),

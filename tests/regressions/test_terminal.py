@@ -157,8 +157,9 @@ def words(text: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Remove what differs between two runs: times, sizes of a disk."""
-    return re.sub(r"\d+(\.\d+)? [GM]B|\d\d:\d\d|\d{4}-\d\d-\d\d", "", text)
+    """Remove what differs between two runs: times, sizes of a disk, jobs."""
+    job = r"\d{8}T\d{6}-[0-9a-f]{10}|place \d+"
+    return re.sub(rf"{job}|\d+(\.\d+)? [GM]B|\d\d:\d\d|\d{{4}}-\d\d-\d\d", "", text)
 
 
 def test_there_is_a_line_for_every_command():
