@@ -64,6 +64,13 @@ def train(
             rich_help_panel=HOW,
         ),
     ] = False,
+    base_is_distilled: Annotated[
+        bool,
+        typer.Option(
+            "--base-is-distilled",
+            help="Train on a base that is distilled to few steps all the same.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest state in output_dir.")
     ] = False,
@@ -98,6 +105,8 @@ def train(
     if plot and not dry_run:
         raise typer.BadParameter("--plot needs --dry-run: a run plots its rates in <name>-loss.png")
     settings = dict(read_setting(text) for text in set_ or ())
+    if base_is_distilled:
+        settings["base_is_distilled"] = True
 
     def plan_and_train(api: ModuleType, context: RunContext) -> TrainResult:
         plan = api.plan_training(

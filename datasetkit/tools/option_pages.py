@@ -48,6 +48,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--json": "a program reads the result: one JSON document on stdout",
     "--wait": "another dsk command works in this project: wait for it instead of ending with exit "
     "code 11",
+    "--base-is-distilled": "you know that such a LoRA drifts, and want it",
     "--apply": "you agree with the plan",
     "--fix": "the findings are what `--fix` can fix, in bold above",
     "--as": "`sd-scripts`: see what this trainer would read",

@@ -231,6 +231,7 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "--base-is-distilled, or": ("tests/trainer/test_z_image.py", '"--base-is-distilled"'),
     "--suggest --apply recommended": (
         "tests/cli/test_rules_suggest.py",
         '"--apply", "recommended"',

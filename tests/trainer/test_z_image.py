@@ -10,6 +10,8 @@ from diffusers import ZImagePipeline
 from safetensors.torch import save_file
 
 from datasetkit.core.errors import ConfigError, ModelFileError
+from tests.cli.conftest import dsk as dsk
+from tests.cli.conftest import here as here
 from tests.trainer import tiny
 from tests.trainer.test_dit_files import original_z_image
 from trainer.families import option_checks, z_image
@@ -101,3 +103,17 @@ def test_a_transformers_file_takes_the_other_parts_from_a_folder(dit_base, parts
     for name, model_part in parts.models.items():
         for key, value in model_part.state_dict().items():
             assert torch.equal(loaded.models[name].state_dict()[key], value)
+
+
+def test_a_distilled_base_is_planned_where_the_command_says_so(dit_base, tmp_path, dsk):
+    base = shutil.copytree(dit_base("z-image"), tmp_path / "Z-Image-Turbo")
+    tiny.save_images(tmp_path / "ds" / "train" / "1_sks", [(128, 128)])
+    command = (
+        "train", "ds", "--dry-run", "--set", "resolution=128",
+        "--set", "min_bucket_reso=64", "--set", f"pretrained_model_name_or_path={base}",
+    )  # fmt: skip
+    refused = dsk(*command)
+    assert refused.code == 2 and "--base-is-distilled" in refused.err
+    planned = dsk(*command, "--base-is-distilled")
+    assert planned.code == 0 and "tokens: none over 512" in planned.out
+    assert "Z-Image, predicts" in planned.out and "CLIP" not in planned.out

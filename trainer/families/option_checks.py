@@ -61,8 +61,8 @@ def check(options: TrainOptions, model: DetectedModel) -> None:
     if model.distilled and not options.base_is_distilled:
         raise ConfigError(
             "the base model is distilled to few steps, and a LoRA trained on it drifts",
-            hint=f"train on {model.distilled}: its LoRA also works with this model; or set "
-            "base_is_distilled = true",
+            hint=f"train on {model.distilled}: its LoRA also works with this model; "
+            "--base-is-distilled, or base_is_distilled = true in [train], goes on",
         )
 
 
