@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import os
-import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +26,7 @@ from datasetkit.checks import registry as registry_of_checks
 from datasetkit.project.session import RunContext
 from taggers import registry
 from taggers.base import Identity, Labels, ResolvedTagger
-from tests.benchmarks.measure import ROOT, python
+from tests.benchmarks.measure import python, run
 
 IMAGES, QUICK_IMAGES = 10_000, 500
 # The smaller size is a fifth of the larger one, or a tenth as in `.ci/run`.
@@ -37,8 +34,6 @@ SHARE = 5
 TAGS: Final = 20
 _VOCABULARY: Final = 2_000
 _NOTHING: Final = "nothing"
-# getrusage gives kilobytes on Linux and bytes on macOS.
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 # ---- the images
@@ -231,25 +226,18 @@ def measure(work: Path, sizes: tuple[int, int], commands: Sequence[str] = ()) ->
 
 def _once(name: str, folder: Path, warm: Path) -> tuple[float, int]:
     """Run a command in a process of its own; return its CPU seconds and its peak memory."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    done = subprocess.run(
-        python("tests.benchmarks.scale", name, folder, warm),
-        stdout=subprocess.PIPE, encoding="utf-8", check=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    cpu, peak = json.loads(done.stdout.splitlines()[-1])
-    return cpu, peak
+    cost, printed = run(python("tests.benchmarks.scale", name, folder, warm))
+    return float(printed.splitlines()[-1]), cost.peak
 
 
 def main(name: str, folder: Path, warm: Path) -> None:
-    """Run a command on a few images, then on many; print [CPU seconds, peak memory] of these."""
+    """Run a command on a few images, then on many; print the CPU seconds of these."""
     call = next(command.call for command in COMMANDS if command.name == name)
     call(warm)
     gc.collect()
     began = time.process_time()
     call(folder)
-    cpu = time.process_time() - began
-    print(json.dumps([cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT]))
+    print(time.process_time() - began)
 
 
 def table(title: str, rows: Sequence[ScaleRow]) -> str:
