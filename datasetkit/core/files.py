@@ -101,9 +101,13 @@ def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, .
     """
     files: list[Path] = []
     for place in (folder, folder / MASKS):
-        with reading(place):
-            names = os.listdir(place) if place.is_dir() and not place.is_symlink() else []
-        files += [place / name for name in names if (place / name).is_file()]
+        if place.is_symlink() or not place.is_dir():
+            continue
+        with reading(place), os.scandir(place) as entries:
+            # A directory entry knows that it is a file; a link has to be followed.
+            regular = {e.name: e.is_file(follow_symlinks=False) for e in entries}
+            paths = list(place.iterdir())
+        files += [path for path in paths if regular.get(path.name) or path.is_file()]
     index = companion_index((folder, path) for path in files)
     return {image: companions_in(index, folder / image.name) for image in images}
 
