@@ -236,11 +236,15 @@ def is_prose(tags: Sequence[str]) -> bool:
     """Tell whether the tags of a caption are the parts of sentences: the last one ends like a
     sentence, or one is as long as a sentence or begins with an article.
     """
-    return ends_as_sentence(tags) or any(
+    return ends_as_sentence(tags) or any(map(_is_part_of_sentence, tags))
+
+
+@lru_cache(maxsize=1 << 16)  # the same tags are in many captions
+def _is_part_of_sentence(tag: str) -> bool:
+    return (
         " " in tag
         and "{" not in tag
         and (tag.count(" ") >= _SENTENCE_WORDS - 1 or begins_as_sentence(tag))
-        for tag in tags
     )
 
 

@@ -43,6 +43,8 @@ def separator_in(tag: str, vocabulary: Vocabulary) -> str:
     if tag in vocabulary or is_group(tag):
         return ""
     for character in WIDE_COMMAS + _OTHERS:
+        if character not in tag:
+            continue
         parts = _parts(tag, character)
         known = sum(part in vocabulary for part in parts)
         if len(parts) > 1 and known >= (1 if character in WIDE_COMMAS else 2):

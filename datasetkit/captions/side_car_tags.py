@@ -31,6 +31,8 @@ def split_namespace(tag: str, known: Container[str] = BARE | DROPPED) -> tuple[s
     Any other colon is part of the tag (`re:zero`, `:d`). hydrus writes a tag that begins with a
     colon with two.
     """
+    if ":" not in tag:
+        return "", tag
     if tag.startswith("::"):
         return "", tag[1:]
     namespace, colon, name = tag.partition(":")

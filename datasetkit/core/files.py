@@ -100,13 +100,13 @@ def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, .
     If two images share a stem, its files are listed under both.
     """
     files: list[Path] = []
-    for place in (folder, folder / MASKS):
-        if place.is_symlink() or not place.is_dir():
+    for searched in (folder, folder / MASKS):
+        if searched.is_symlink() or not searched.is_dir():
             continue
-        with reading(place), os.scandir(place) as entries:
+        with reading(searched), os.scandir(searched) as entries:
             # A directory entry knows that it is a file; a link has to be followed.
             regular = {e.name: e.is_file(follow_symlinks=False) for e in entries}
-            paths = list(place.iterdir())
+            paths = list(searched.iterdir())
         files += [path for path in paths if regular.get(path.name) or path.is_file()]
     index = companion_index((folder, path) for path in files)
     return {image: companions_in(index, folder / image.name) for image in images}
