@@ -72,6 +72,7 @@ def sched(name: str, *args: str) -> dict[str, str]:
         ({"noise_offset": 0.1, "adaptive_noise_scale": "nan"}, "is not a finite number"),
         ({"resolution": 2**31}, "is larger than 16,384 pixels"),
         ({"resolutions": f"[64, {2**31}]"}, "is larger than 16,384 pixels"),
+        ({"output_dir": '""'}, "output_dir is empty"),
         ({"output_dir": "ds/train/1_kitsu"}, "is a folder of training images"),
         ({"output_dir": "ds/train/../train/1_kitsu"}, "is a folder of training images"),
         ({"output_dir": "ds/train/1_kitsu/out"}, "ds/train, a folder of training images"),

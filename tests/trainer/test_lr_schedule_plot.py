@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from datasetkit.core.errors import InputError
 from datasetkit.options.train import TrainOptions
 from tests.cli.conftest import dsk as dsk
 from tests.cli.conftest import here as here
 from tests.trainer import tiny
+from trainer.monitor import lr_schedule_plot
 from trainer.optimizers import build_scheduler, schedule_options
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -67,3 +69,15 @@ def test_dry_run_draws_the_schedule_beside_the_lora_and_writes_nothing_else(dsk,
     assert "AdamW, CosineAnnealingLR: " in shown and "LR schedule: loras/new/sks-lr" in shown
     alone = dsk(*command, "--plot")
     assert alone.code == 2 and "--plot needs --dry-run" in alone.err
+
+
+def test_a_file_that_is_not_such_a_plot_is_kept(tmp_path):
+    options = TrainOptions(output_dir=str(tmp_path / "out"))
+    path = lr_schedule_plot.write(options, 4, ["unet"], "sks")
+    assert lr_schedule_plot.write(options, 5, ["unet"], "sks") == path
+    picture = Image.new("RGB", (8, 8))
+    picture.save(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="is not a plot of dsk train"):
+        lr_schedule_plot.write(options, 4, ["unet"], "sks")
+    assert path.read_bytes() == before

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Final
 
 from datasetkit.core.disk_sync import make_folders
-from datasetkit.core.files import write_atomic, writing
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display, read_regular, reading, write_atomic, writing
 from datasetkit.figure_style import heading, plain_axes
 from datasetkit.options.train import TrainOptions
 from trainer.monitor.loss_plot import plot_learning_rates
@@ -15,11 +18,16 @@ from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers import build_scheduler, schedule_options
 from trainer.optimizers.optimizer_names import estimates_lr
 
+# In the metadata of the plot: a file of its name without it is somebody else's.
+_SOURCE: Final = "dsk train --dry-run --plot"
+_LARGEST: Final = 16 * 2**20  # bytes
+
 
 def write(options: TrainOptions, steps: int, parts: Sequence[str], name: str) -> Path:
     """Write `<name>-lr-schedule.png` to output_dir; return its path. parts: that are trained.
 
-    The rates are those of the scheduler that the run builds. Raises StorageError.
+    The rates are those of the scheduler that the run builds. Raises InputError where another file
+    has the name, StorageError.
     """
     groups = {
         group: rate
@@ -29,11 +37,25 @@ def write(options: TrainOptions, steps: int, parts: Sequence[str], name: str) ->
     rates = build_scheduler.rates(options, steps, groups)
     folder = Path(options.output_dir)
     path = folder / f"{name}-lr-schedule.png"
+    _require_own(path)
     data = _png(rates, title=name, facts=_facts(options, steps))
     with writing(folder):
         make_folders(folder)
     write_atomic(path, data)
     return path
+
+
+def _require_own(path: Path) -> None:
+    """Raise InputError for a file that is not such a plot: it is kept."""
+    if not os.path.lexists(path):
+        return
+    with reading(path):
+        start = read_regular(path, limit=_LARGEST)
+    if start is None or _SOURCE.encode() not in start:
+        raise InputError(
+            f"{display(path)} is not a plot of dsk train, and is not replaced",
+            hint="move it, or set another output_name",
+        )
 
 
 def _facts(options: TrainOptions, steps: int) -> str:
@@ -58,5 +80,6 @@ def _png(rates: Mapping[str, Sequence[float]], *, title: str, facts: str) -> byt
     axes.set_xlabel("optimizer step")
     png = BytesIO()
     # Without matplotlib's version and the date, the file depends on the numbers alone.
-    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
+    metadata = {"Software": None, "Source": _SOURCE}
+    figure.savefig(png, format="png", dpi=100, metadata=metadata)
     return png.getvalue()

@@ -53,6 +53,10 @@ def check_folders(options: TrainOptions) -> None:
     a folder that cannot be written.
     """
     _require_prefix(options.log_prefix)
+    if not options.output_dir.strip():
+        raise ConfigError(
+            "output_dir is empty", hint='name a folder for the LoRA files: output_dir = "output"'
+        )
     for folder in filter(None, (options.output_dir, options.logging_dir)):
         require_names(Path(folder))
         _require_writable(Path(folder))
