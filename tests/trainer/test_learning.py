@@ -62,4 +62,4 @@ def test_one_image_can_be_overfitted(model, tmp_path):
     (image,) = run.plan.images
     before = grid_loss(run, image)
     list(steps(run))
-    assert grid_loss(run, image) < 0.88 * before
+    assert grid_loss(run, image) < 0.93 * before
