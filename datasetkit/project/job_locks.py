@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 
 
@@ -31,8 +32,8 @@ if sys.platform == "win32":
 
     def lock(descriptor: int) -> None:
         """Lock an open file; wait for it."""
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+        while not try_lock(descriptor):  # LK_LOCK gives up after ten seconds
+            time.sleep(0.05)
 
     def try_lock(descriptor: int) -> bool:
         """Lock an open file; tell whether that succeeded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,8 @@ def test_rows_run_on_the_cpu(tmp_path: Path, capsys):
     assert {line["group"] for line in results.values()} == {CORRECTNESS, SPEED, TAGGING}
     assert {line["status"] for line in results.values()} == {"ok"}
     resumed = results["resumed after half of the steps"]
-    assert resumed["note"].startswith("identical")
+    # Threads that are as busy as those of a test run may sum in another order.
+    largest = re.search(r"largest difference of a weight (\S+)", resumed["note"])
+    assert float(largest[1]) < 1e-6 if largest else resumed["note"].startswith("identical")
     speeds = [line for line in results.values() if line["group"] == SPEED]
     assert all(line["it/s"] > 0 and line["peak MB"] > 50 for line in speeds)
