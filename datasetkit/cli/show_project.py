@@ -267,8 +267,8 @@ def jobs_runner(count: int) -> None:
 
 def jobs_log(result: JobLogResult) -> None:
     # A bar that was redrawn is its last state.
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in result.text.split("\n")]
-    say("\n".join(map(display, lines)).rstrip())
+    for line in result.text.rstrip().split("\n"):
+        say(line.rstrip("\r").rpartition("\r")[2])
 
 
 def jobs_stop(result: StopJobResult) -> None:

@@ -272,7 +272,8 @@ def test_the_real_process_of_a_job(tmp_path, dsk, monkeypatch, state):
     assert dsk("jobs", "runner").code == 0
     (failed,) = [job for job in api.jobs() if job.id == held.id]
     assert (failed.state, failed.code) == ("failed", 10)
-    assert "missing" in dsk("jobs", "log", failed.id).out
+    log = dsk("jobs", "log", failed.id).out.splitlines()
+    assert log[0].startswith("error: missing") and log[1].startswith("hint: ")
     listed = dsk("jobs", "list").out
     assert "dsk tag missing" in listed and "failed" in listed
     assert dsk("jobs", "log", "nothing").code == 2
