@@ -114,6 +114,8 @@ def select(mixed_precision: str) -> tuple[DeviceContext, str]:
     dtype = DTYPES[mixed_precision]
     tf32 = state.device.type == "cuda" and dtype != torch.float32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    # cuDNN's convolutions use TF32 by default.
+    torch.backends.cudnn.allow_tf32 = tf32
     if dtype == torch.float16 and state.device.type == "cpu":
         context = DeviceContext(
             state.device, torch.float32, state.num_processes, state.process_index

@@ -136,13 +136,15 @@ def test_out_of_memory_is_an_error_with_a_next_step(data, options, monkeypatch):
     [("cuda", "no", "highest"), ("cuda", "bf16", "high"), ("cpu", "bf16", "highest")],
 )
 def test_float32_is_tf32_on_a_gpu_in_half_precision_alone(there, name, precision, expected):
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
         there(name)
         device.select(precision)
         assert torch.get_float32_matmul_precision() == expected
+        assert torch.backends.cudnn.allow_tf32 is (expected == "high")
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @pytest.mark.parametrize(

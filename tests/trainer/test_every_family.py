@@ -322,3 +322,13 @@ def test_block_lists_are_refused(base, tmp_path, data):
     options = tiny.flow_options(base, tmp_path, network_args=("mid_lr_weight=0.5",))
     with pytest.raises(ConfigError, match="lists are of a UNet's blocks"):
         run_checks.check_plan(options, planned(data, options), run_checks.base_shapes(options))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_sampler_that_is_not_used_is_said(name):
+    assert not any("Euler" in line for line in option_checks.remarks(TrainOptions(), name))
+    lines = option_checks.remarks(TrainOptions(sample_sampler="euler_a"), name)
+    assert any("by Euler steps" in line for line in lines)
+    assert not any(
+        "Euler" in line for line in option_checks.remarks(TrainOptions(sample_sampler="ddim"), name)
+    )

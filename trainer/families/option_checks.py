@@ -104,7 +104,14 @@ def prediction_type(options: TrainOptions, model: DetectedModel) -> Predicts:
 
 def remarks(options: TrainOptions, name: FamilyName) -> tuple[str, ...]:
     """Return warnings about options that have little or another effect in a family."""
-    return tuple(registry.family(name).remarks(options))
+    family = registry.family(name)
+    lines = list(family.remarks(options))
+    if family.PROCESS == "flow" and options.sample_sampler != _DEFAULTS["sample_sampler"]:
+        lines.append(
+            f"sample_sampler = {options.sample_sampler!r} has no effect: {family.TITLE} generates "
+            "its preview images by Euler steps"
+        )
+    return tuple(lines)
 
 
 def _toml(value: object) -> str:

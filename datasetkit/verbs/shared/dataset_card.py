@@ -34,7 +34,7 @@ def card(images: Sequence[tuple[ConceptSet, ImageRecord]], options: PublishOptio
     lines = [
         f"# {display(options.repo.partition('/')[2])}",
         "",
-        f"{counted(number, 'image')} with captions, for training a LoRA. Made with "
+        f"{counted(number, 'image')} for training a LoRA. Made with "
         "[datasetkit](https://github.com/datasetkit/datasetkit).",
         "",
         "```python",
