@@ -28,7 +28,7 @@ FOREIGN = b"somebody's work"
 
 
 class Warnings(SilentReporter):
-    """A reporter that keeps what it is told to warn of."""
+    """A reporter that keeps the warnings."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
