@@ -165,6 +165,7 @@ def group_by_name(name: str) -> tuple[str, str] | None:
     return None
 
 
+@lru_cache(maxsize=64)  # a folder may have thousands of a kind, and some advice reads files
 def advice_for(kind: str, group: str) -> str:
     """Return what to do about a file that is left out."""
     if group != "image":

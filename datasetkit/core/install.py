@@ -1,20 +1,18 @@
 """The command lines that install packages, as hints and pages show them.
 
 A hint installs into the environment that dsk runs in, from where dsk itself came: a clone, a wheel,
-a repository or PyPI (PEP 610 records which).
+a repository or PyPI (PEP 610 records which). Every command imports this module, and few show a
+hint: what takes long to import is imported inside of functions.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 NAME: Final = "datasetkit"
 # A release sets it to True: the short line then works everywhere.
@@ -56,6 +54,9 @@ def requirement(extras: Iterable[str], origin: Mapping[str, Any] | None) -> str:
     """Return what to install, quoted for a shell. origin: the direct_url.json of the installation,
     None for an index.
     """
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
     url = str(origin["url"]) if origin else ""
     local = Path(url2pathname(urlparse(url).path)) if url.startswith("file:") else None
     if origin is None or (local is not None and not local.exists()):
@@ -85,6 +86,8 @@ def _origin() -> Mapping[str, Any] | None:
     """Return where this installation came from; a clone that is run without being installed counts
     as editable.
     """
+    import importlib.metadata
+
     try:
         recorded = importlib.metadata.distribution(NAME).read_text("direct_url.json")
     except importlib.metadata.PackageNotFoundError:
