@@ -19,7 +19,7 @@ from datasetkit.project.job_progress import FILE, JobReporter, read
 from tests.safety.datasets import write_image
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and sessions of POSIX")
-# A job of the queue: a stand-in for `python -m datasetkit.cli.job` that works as it is told.
+# A job of the queue, in place of `python -m datasetkit.cli.job`: its arguments say what it does.
 JOB = """
 import os, sys, time
 from datasetkit.core.stopping import StopRequests, end_by_signals

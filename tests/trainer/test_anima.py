@@ -9,8 +9,10 @@ from diffusers.models.transformers import transformer_cosmos
 from diffusers.modular_pipelines.anima.encoders import AnimaTextEncoderStep
 from torch.nn import functional
 
-from trainer.families import anima
+from trainer.families import registry
 from trainer.families.base import concatenate
+
+anima: Any = registry.family("anima")
 
 CAPTIONS = ["1girl, solo", "1girl, solo, fox ears, orange hair, smile", "a", ""]
 

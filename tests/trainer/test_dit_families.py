@@ -13,16 +13,12 @@ import torch
 from diffusers.utils import logging
 from safetensors.torch import save_file
 
-from trainer.families import chroma, dit_packing, flux, flux2, krea2, qwen, sd3
+from trainer.families import dit_packing, registry
 from trainer.families.base import concatenate
 from trainer.objective import flow_sampler, process
 
 FAMILIES: dict[str, Any] = {
-    "flux": flux,
-    "chroma": chroma,
-    "qwen": qwen,
-    "krea2": krea2,
-    "sd3": sd3,
+    name: registry.family(name) for name in ("flux", "chroma", "qwen", "krea2", "sd3")
 }
 CAPTIONS = ["1girl, solo", "a fox girl with orange hair, who smiles", ""]
 
@@ -225,17 +221,17 @@ def test_distilled_base_names_the_one_to_train_on(dit_base, tmp_path, name, file
 def test_file_of_flux_without_guidance_is_schnell(tmp_path):
     path = tmp_path / "flux1.safetensors"
     save_file({"double_blocks.0.x": torch.zeros(1)}, path)
-    assert flux.inspect(path).distilled == "black-forest-labs/FLUX.1-dev"
+    assert FAMILIES["flux"].inspect(path).distilled == "black-forest-labs/FLUX.1-dev"
     save_file({"guidance_in.in_layer.weight": torch.zeros(1)}, path)
-    assert flux.inspect(path).distilled == ""
+    assert FAMILIES["flux"].inspect(path).distilled == ""
 
 
 @pytest.mark.parametrize(
     ("functions", "known", "unknown"),
     [
-        (krea2, "krea2_raw_bf16", "krea2"),
-        (flux2, "flux-2-klein-base-4b", "my-model"),
-        (flux2, "flux2_dev", "fp8"),
+        (FAMILIES["krea2"], "krea2_raw_bf16", "krea2"),
+        (registry.family("flux2"), "flux-2-klein-base-4b", "my-model"),
+        (registry.family("flux2"), "flux2_dev", "fp8"),
     ],
 )
 def test_plan_notes_a_file_that_does_not_say_whether_it_is_distilled(

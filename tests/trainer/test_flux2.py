@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from diffusers import Flux2KleinPipeline, Flux2Pipeline, Flux2Transformer2DModel
 
 from trainer import random_dit
 from trainer.data.latents import fingerprint
-from trainer.families import flux2
+from trainer.families import registry
 from trainer.families.base import Conditioning
+
+flux2: Any = registry.family("flux2")
 
 CAPTIONS = ["1girl, solo", "a fox girl with orange hair, who smiles"]
 

@@ -1,14 +1,18 @@
 """`dsk grid` with the LoRA of a transformer: fused layers of a file are several in the model."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from datasetkit import api
 from datasetkit.core.errors import InputError
 from tests.lora_files.files import pair, save
-from trainer.families import z_image
+from trainer.families import registry
 from trainer.grid import loras
 from trainer.grid.applied import AppliedLora
+
+z_image: Any = registry.family("z-image")
 
 
 @pytest.fixture(scope="module")

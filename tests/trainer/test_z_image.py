@@ -14,9 +14,11 @@ from tests.cli.conftest import dsk as dsk
 from tests.cli.conftest import here as here
 from tests.trainer import tiny
 from tests.trainer.test_dit_files import original_z_image
-from trainer.families import option_checks, z_image
+from trainer.families import option_checks, registry
 from trainer.families.detect import DetectedModel, detect
 from trainer.setup import load_parts
+
+z_image: Any = registry.family("z-image")
 
 CAPTIONS = ["1girl, solo", "a fox girl with orange hair, who smiles", "a", ""]
 

@@ -295,7 +295,7 @@ class Anatomy:
 
 
 class Family(Protocol):
-    """A module of functions for one model family."""
+    """What a model family says and does: a module of functions, or an object without state."""
 
     @property
     def NAME(self) -> FamilyName:

@@ -1,6 +1,6 @@
 """What the families of diffusion transformers have in common: their files, layers and LoRA files.
 
-A family takes these functions as its own. Loads no torch.
+A family is a subclass that says the rest, and one instance of it without state. Loads no torch.
 """
 
 from __future__ import annotations
@@ -11,8 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.core.progress import SILENT, Reporter
-from trainer.families import dit_names
-from trainer.families.base import LoraFormat, Part, Parts, Shapes
+from trainer.families import autoencoders, dit_names, dit_shapes
+from trainer.families.base import (
+    Anatomy,
+    BlockList,
+    FamilyName,
+    FamilyNames,
+    FileMarks,
+    FlowDefaults,
+    LoraFormat,
+    Part,
+    Parts,
+    Predicts,
+    ProcessName,
+    Shapes,
+)
 from trainer.families.model_files import transformer_alone
 from trainer.lora_files.dit_exports import DitExports
 
@@ -21,10 +34,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datasetkit.options.networks import NetworkArgs
+    from datasetkit.options.train import TrainOptions
     from trainer.networks.network import Lora
 
 DENOISER: Final[Part] = "transformer"
-DIVISOR: Final = 16  # pixels of a token: 8 of the VAE, 2 of the patches
 _SNR: Final = (
     "a flow model's loss has the same weight at every time, and no trainer weights it by SNR"
 )
@@ -34,7 +47,7 @@ _BRIGHTNESS: Final = (
 )
 _LAYER: Final = "the layer of the text encoder is part of the model"
 # Option -> why a flow-matching transformer refuses it.
-REFUSES: Final[Mapping[str, str]] = {
+_REFUSES: Final[Mapping[str, str]] = {
     "min_snr_gamma": _SNR,
     "debiased_estimation_loss": _SNR,
     "scale_v_pred_loss_like_noise_pred": _SNR,
@@ -66,33 +79,6 @@ def names_of(source: Path) -> str:
     return " ".join((source.name, *cached)).lower()
 
 
-def block(name: str) -> int | None:
-    """Return the number of the block that a layer is in, among those of its kind."""
-    return dit_names.block_number(name)
-
-
-def token_counter(source: Path, folder: str = "tokenizer") -> Callable[[str], int]:
-    """Return a function that counts a caption's tokens. folder: of the tokenizer in the model."""
-
-    @cache
-    def tokenizer() -> Any:
-        from trainer.families.dit_files import load_tokenizer
-
-        return load_tokenizer(source / folder)
-
-    return lambda caption: len(tokenizer()(caption).input_ids)
-
-
-def network_problem(args: NetworkArgs) -> str:
-    """Return why a network cannot be trained on a transformer; "" if it can."""
-    if args.algo != "lora" or args.dora:
-        name = "DoRA" if args.algo == "lora" else args.title
-        return f"{name} is not trained on transformers: no names that other programs read are known"
-    if args.convolutions:
-        return "a transformer has no convolutional blocks for conv_dim"
-    return ""
-
-
 def padded_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:
     """Return the token ids of captions, [captions, length], cut off and padded to a length."""
     tokens = tokenizer(
@@ -103,64 +89,15 @@ def padded_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:
     return ids
 
 
-def load(
-    family: str,
-    kinds: Mapping[Part, str],
-    tokenizers: Mapping[Part, str],
-    base: str,
-    *,
-    revision: str = "",
-    vae: str = "",
-    folder: Path | None = None,
-    dtype: torch.dtype | None = None,
-    only: Collection[Part] = (),
-    int8: bool = False,
-    reporter: Reporter = SILENT,
-) -> Parts:
-    """Load a diffusers folder, or a transformer's file and the other parts from `folder`, frozen,
-    on the CPU. Raises ModelFileError, ConfigError.
-
-    kinds: the class of each part, of diffusers or transformers; all but the transformer and the VAE
-    are encoders. tokenizers: encoder -> its tokenizer's folder. vae: a folder with another VAE of
-    the same class. dtype: of all parts but the VAE, which is loaded in float32; None: float32.
-    only, int8: see `Family.load`.
+def _file_and_folder(source: Path, folder: Path | None) -> tuple[Path | None, Path]:
+    """Return the file of the transformer, None for that in the folder, and the folder of the other
+    parts. Raises ModelFileError.
     """
-    import torch
-
-    from trainer.families.dit_files import VAE, load_parts, load_transformer
-    from trainer.families.source import find
-
-    source = find(base, revision)
-    file = None if source.is_dir() else source
-    others = source if file is None else folder
-    if others is None:
+    if source.is_dir():
+        return None, source
+    if folder is None:
         raise transformer_alone(source)
-    chosen = dtype or torch.float32
-    kinds = {part: kind for part, kind in kinds.items() if not only or part in only}
-    models, loaded = load_parts(
-        others,
-        {part: kind for part, kind in kinds.items() if file is None or part != DENOISER},
-        list(tokenizers.values()),
-        dtype=chosen,
-        int8=DENOISER if int8 else "",
-        reporter=reporter,
-    )
-    if file is not None and DENOISER in kinds:
-        reporter.phase(f"loading the base model: {file.name}")
-        models[DENOISER] = load_transformer(file, kinds[DENOISER], others, chosen)
-    if vae and VAE in kinds:
-        models[VAE] = _other_vae(find(vae), kinds[VAE], reporter)
-    encoders = [name for name in models if name not in (DENOISER, VAE)]
-    return Parts(
-        models.get(DENOISER),
-        models.get(VAE),
-        {name: models[name] for name in encoders},
-        source,
-        family,
-        denoiser_name=DENOISER,
-        prediction="flow",
-        tokenizers={part: loaded[name] for part, name in tokenizers.items()},
-    )
+    return source, folder
 
 
 def _other_vae(path: Path, kind: str, reporter: Reporter) -> Any:
@@ -174,48 +111,205 @@ def _other_vae(path: Path, kind: str, reporter: Reporter) -> Any:
     return models[VAE]
 
 
-def targets(parts: Parts, part: Part, exports: DitExports) -> dict[str, str]:
-    """Return name -> path of the attention and MLP layers of the main blocks."""
-    from trainer.families import dit_lora
+class TransformerFamily:
+    """A family of transformers, but for what `Family` has beside this: NAME, TITLE, MARKS, FLOW,
+    FORMATS, `inspect`, `encode_text` and `predict`.
 
-    return dit_lora.targets(parts.denoiser, exports) if part == DENOISER else {}
+    KINDS: part -> the class of diffusers or transformers, of all parts but the transformer, whose
+    class is that of MARKS; all but the VAE are encoders. TOKENIZERS: encoder -> its tokenizer's
+    folder; COUNTED: the encoder whose tokens are counted. EXPORTS: of its LoRA files; LOADER:
+    diffusers' class that loads them; METADATA: its names in them. Latents are those of Flux.1's
+    VAE.
+    """
+
+    NAME: FamilyName
+    TITLE: str
+    MARKS: FileMarks
+    FLOW: FlowDefaults | None
+    FORMATS: tuple[LoraFormat, ...]
+    KINDS: Mapping[Part, str]
+    TOKENIZERS: Mapping[Part, str] = {"text_encoder": "tokenizer"}
+    COUNTED: Part = "text_encoder"
+    EXPORTS: DitExports
+    LOADER: str
+    METADATA: FamilyNames
+
+    PROCESS: ProcessName = "flow"
+    DENOISER: Part = DENOISER
+    ENCODERS: tuple[Part, ...] = ("text_encoder",)
+    EXTRA: tuple[Part, ...] = ()
+    TRAINS_TEXT = False
+    FILE_PARTS: Mapping[Part, str] = {}
+    PREDICTION: Predicts | None = "flow"
+    LATENT_SCALE: float | None = None
+    DIVISOR = 16  # pixels of a token: 8 of the VAE, 2 of the patches
+    TEXT_LIMIT = 512
+    CLIP_SKIP = False
+    BLOCKS = BlockList()
+    REFUSES = _REFUSES
+
+    moments = staticmethod(autoencoders.moments)
+    decode = staticmethod(autoencoders.decode)
+    normalise = staticmethod(autoencoders.shifted)
+    denormalise = staticmethod(autoencoders.unshifted)
+    latent_shape = staticmethod(autoencoders.latent_shape)
+
+    def anatomy(self, shapes: Mapping[Part, Shapes]) -> Anatomy:
+        """Return the layers of a model from the shapes of its tensors."""
+        return dit_shapes.anatomy(shapes, self.EXPORTS.names)
+
+    def block(self, name: str) -> int | None:
+        """Return the number of the block that a layer is in, among those of its kind."""
+        return dit_names.block_number(name)
+
+    def token_counter(self, source: Path) -> Callable[[str], int]:
+        """Return a function that counts the tokens of what a caption is counted as."""
+
+        @cache
+        def tokenizer() -> Any:
+            from trainer.families.dit_files import load_tokenizer
+
+            return load_tokenizer(source / self.TOKENIZERS[self.COUNTED])
+
+        return lambda caption: len(tokenizer()(self.counted_as(tokenizer(), caption)).input_ids)
+
+    def counted_as(self, tokenizer: Any, caption: str) -> str:
+        """Return the text that is counted as a caption's."""
+        return caption
+
+    def remarks(self, options: TrainOptions) -> Sequence[str]:
+        """Return no warnings."""
+        return ()
+
+    def network_problem(self, args: NetworkArgs) -> str:
+        """Return why a network cannot be trained on a transformer; "" if it can."""
+        if args.algo != "lora" or args.dora:
+            name = "DoRA" if args.algo == "lora" else args.title
+            why = "no names that other programs read are known"
+            return f"{name} is not trained on transformers: {why}"
+        if args.convolutions:
+            return "a transformer has no convolutional blocks for conv_dim"
+        return ""
+
+    def metadata_names(self, prediction: Predicts) -> FamilyNames:
+        """Return the family's names in LoRA metadata."""
+        return self.METADATA
+
+    def kinds(self, folder: Path) -> Mapping[Part, str]:
+        """Return the class of each part. folder: with the text encoders."""
+        return {DENOISER: self.MARKS.class_name, **self.KINDS}
+
+    def prepare(self, denoiser: Any) -> None:
+        """Change what diffusers cannot run as it is; nothing here."""
+
+    def load(
+        self,
+        base: str,
+        *,
+        revision: str = "",
+        vae: str = "",
+        folder: Path | None = None,
+        prediction: Predicts | None = None,
+        dtype: torch.dtype | None = None,
+        only: Collection[Part] = (),
+        int8: bool = False,
+        reporter: Reporter = SILENT,
+    ) -> Parts:
+        """Load a diffusers folder, or a transformer's file and the other parts from `folder`,
+        frozen, on the CPU. Raises ModelFileError, ConfigError.
+
+        vae: a folder with another VAE of the same class. dtype: of all parts but the VAE, which is
+        loaded in float32; None: float32. only, int8: see `Family.load`.
+        """
+        import torch
+
+        from trainer.families.dit_files import VAE, load_parts, load_transformer
+        from trainer.families.source import find
+
+        source = find(base, revision)
+        file, others = _file_and_folder(source, folder)
+        chosen = dtype or torch.float32
+        all_kinds = self.kinds(others)
+        kinds = {part: kind for part, kind in all_kinds.items() if not only or part in only}
+        models, loaded = load_parts(
+            others,
+            {part: kind for part, kind in kinds.items() if file is None or part != DENOISER},
+            list(self.TOKENIZERS.values()),
+            dtype=chosen,
+            int8=DENOISER if int8 else "",
+            reporter=reporter,
+        )
+        if file is not None and DENOISER in kinds:
+            reporter.phase(f"loading the base model: {file.name}")
+            models[DENOISER] = load_transformer(file, kinds[DENOISER], others, chosen)
+        if vae and VAE in kinds:
+            models[VAE] = _other_vae(find(vae), kinds[VAE], reporter)
+        if DENOISER in models:
+            self.prepare(models[DENOISER])
+        encoders = [name for name in models if name not in (DENOISER, VAE)]
+        return Parts(
+            models.get(DENOISER),
+            models.get(VAE),
+            {name: models[name] for name in encoders},
+            source,
+            self.NAME,
+            denoiser_name=DENOISER,
+            prediction="flow",
+            tokenizers={part: loaded[name] for part, name in self.TOKENIZERS.items()},
+        )
+
+    def targets(self, parts: Parts, part: Part) -> dict[str, str]:
+        """Return name -> path of the attention and MLP layers of the main blocks."""
+        from trainer.families import dit_lora
+
+        return dit_lora.targets(parts.denoiser, self.EXPORTS) if part == DENOISER else {}
+
+    def convolutions(self, parts: Parts) -> dict[str, str]:
+        """Return nothing: a transformer has no convolutional blocks."""
+        return {}
+
+    def unreachable(self, parts: Parts, clip_skip: int) -> frozenset[str]:
+        """Return nothing: a gradient reaches every target."""
+        return frozenset()
+
+    def export(
+        self, network: Lora, dtype: torch.dtype, form: LoraFormat
+    ) -> tuple[dict[str, Tensor], Mapping[str, str] | None]:
+        """Return a network's tensors under the names of a format, with the metadata of the run."""
+        from trainer.families import dit_lora
+
+        return dit_lora.export(network, self.EXPORTS, dtype, form), None
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of a file by the names of `targets`."""
+        from trainer.families import dit_lora
+
+        return dit_lora.restore(tensors, self.EXPORTS)
+
+    def restored_shapes(self, shapes: Shapes) -> Shapes:
+        """Return what `restore` returns, from the shapes of a file's tensors alone."""
+        from trainer.families import dit_lora
+
+        return dit_lora.restored_shapes(shapes, self.EXPORTS)
+
+    def reload(self, path: Path, plain: Parts, trained: Sequence[Part], adapter: str) -> None:
+        """Load a LoRA file with diffusers' LoRA loader."""
+        from trainer.families import dit_lora
+
+        dit_lora.reload(self.LOADER, path, plain.denoiser, adapter)
 
 
-def convolutions(parts: Parts) -> dict[str, str]:
-    """Return nothing: a transformer has no convolutional blocks."""
-    return {}
+class FrameLatents:
+    """The latents of Qwen-Image's VAE, which takes an image as a video of one frame; before
+    `TransformerFamily` among the bases of a family.
+    """
 
+    moments = staticmethod(autoencoders.moments_of_frame)
+    decode = staticmethod(autoencoders.decode_frame)
+    normalise = staticmethod(autoencoders.standardised)
+    denormalise = staticmethod(autoencoders.destandardised)
 
-def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
-    """Return nothing: a gradient reaches every target."""
-    return frozenset()
-
-
-def export(
-    network: Lora, dtype: torch.dtype, form: LoraFormat, exports: DitExports
-) -> tuple[dict[str, Tensor], Mapping[str, str] | None]:
-    """Return a network's tensors under the names of a format, with the metadata of the run."""
-    from trainer.families import dit_lora
-
-    return dit_lora.export(network, exports, dtype, form), None
-
-
-def restore(tensors: Mapping[str, Tensor], exports: DitExports) -> dict[str, Tensor]:
-    """Return the tensors of a file by the names of `targets`."""
-    from trainer.families import dit_lora
-
-    return dit_lora.restore(tensors, exports)
-
-
-def restored_shapes(shapes: Shapes, exports: DitExports) -> Shapes:
-    """Return what `restore` returns, from the shapes of a file's tensors alone."""
-    from trainer.families import dit_lora
-
-    return dit_lora.restored_shapes(shapes, exports)
-
-
-def reload(loader: str, path: Path, plain: Parts, trained: Sequence[Part], adapter: str) -> None:
-    """Load a LoRA file with a class of diffusers' LoRA loaders."""
-    from trainer.families import dit_lora
-
-    dit_lora.reload(loader, path, plain.denoiser, adapter)
+    @staticmethod
+    def latent_shape(vae: Any, width: int, height: int) -> tuple[int, int, int]:
+        """Return the shape of an image's latent: channels, height, width."""
+        return vae.config.z_dim, height // 8, width // 8

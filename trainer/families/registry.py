@@ -8,21 +8,21 @@ from typing import Final
 from trainer.families import anima, chroma, flux, flux2, krea2, qwen, sd, sd2, sd3, sdxl, z_image
 from trainer.families.base import Family, FamilyName
 
-# In the order in which a model's files are compared with them.
-_MODULES: Final[tuple[Family, ...]] = (
+# In the order in which a model's files are compared with them. The families of UNets are modules.
+_FAMILIES: Final[tuple[Family, ...]] = (
     sdxl,
     sd2,
     sd,
-    z_image,
-    anima,
-    flux2,
-    chroma,
-    flux,
-    krea2,
-    qwen,
-    sd3,
+    z_image.FAMILY,
+    anima.FAMILY,
+    flux2.FAMILY,
+    chroma.FAMILY,
+    flux.FAMILY,
+    krea2.FAMILY,
+    qwen.FAMILY,
+    sd3.FAMILY,
 )
-FAMILIES: Final[Mapping[FamilyName, Family]] = {module.NAME: module for module in _MODULES}
+FAMILIES: Final[Mapping[FamilyName, Family]] = {each.NAME: each for each in _FAMILIES}
 # Assumed for a model whose files are not on this machine.
 ASSUMED: Final[FamilyName] = sd.NAME
 
@@ -34,4 +34,4 @@ def family(name: FamilyName) -> Family:
 
 def families() -> tuple[Family, ...]:
     """Return all families, in the order in which a model's files are compared with them."""
-    return _MODULES
+    return _FAMILIES
