@@ -37,7 +37,7 @@ export function placed(
   ratio: number,
 ): { readonly left: number; readonly top: number; readonly scale: number } {
   const scale = cssScale(zoom, image, pane, ratio);
-  // Whole device pixels: images of one size then lie on the same pixels, whatever is shown.
+  // Whole device pixels: images of one size then lie on the same pixels.
   const whole = (value: number): number => Math.round(value * ratio) / ratio;
   return {
     left: whole(pane.width / 2 - zoom.x * image.width * scale),
