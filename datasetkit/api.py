@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from datasetkit.options.find_lr import FindLrOptions
     from datasetkit.options.grid import GridOptions
     from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
+    from datasetkit.options.keep import KeepOptions
     from datasetkit.options.lora import (
         LoraCheckOptions,
         LoraConvertOptions,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.jobs_resume import resume_job
     from datasetkit.verbs.jobs_runner import run_jobs
     from datasetkit.verbs.jobs_stop import stop_job
+    from datasetkit.verbs.keep import keep
     from datasetkit.verbs.layout import layout
     from datasetkit.verbs.lora_check import lora_check
     from datasetkit.verbs.lora_convert import lora_convert
@@ -117,6 +119,7 @@ __all__ = [
     "FindLrOptions",
     "GridOptions",
     "ImportOptions",
+    "KeepOptions",
     "LayoutOptions",
     "LoraCheckOptions",
     "LoraConvertOptions",
@@ -160,6 +163,7 @@ __all__ = [
     "interrupted",
     "job_log",
     "jobs",
+    "keep",
     "layout",
     "list_faces",
     "load_config",
@@ -207,6 +211,7 @@ _OPTIONS = {
     "FindLrOptions": "find_lr",
     "GridOptions": "grid",
     "ImportOptions": "dataset",
+    "KeepOptions": "keep",
     "LayoutOptions": "dataset",
     "LoraCheckOptions": "lora",
     "LoraConvertOptions": "lora",
@@ -250,6 +255,7 @@ _VERBS = {
     "interrupted": "history",
     "job_log": "jobs_log",
     "jobs": "jobs_list",
+    "keep": "keep",
     "layout": "layout",
     "list_faces": "faces_list",
     "lora_check": "lora_check",

@@ -12,7 +12,7 @@ VERBS = """
     add_job as_sd_scripts caption
     check crop_faces cutout doctor download erase_faces export find_config
     find_lr forget generate_reg grid groups history hold_job import_captions import_dataset
-    init interrupted job_log jobs layout list_faces
+    init interrupted job_log jobs keep layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
     move_job plan_publishing plan_repeats plan_training projects_below publish
     recover reg remove_job rename report resize resume_job review rules run run_jobs
@@ -22,7 +22,7 @@ NOUNS = """
     CaptionOptions
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions FindLrOptions
     GridOptions
-    ImportOptions
+    ImportOptions KeepOptions
     LayoutOptions LoraCheckOptions LoraResizeOptions LoraConvertOptions LoraMergeOptions
     LoraExtractOptions
     PlanRepeatsOptions PublishOptions RegGenerateOptions RegOptions RenameOptions ReportOptions
@@ -79,7 +79,7 @@ def test_the_tables_of_dsk_toml_are_these():
         caption
         run dataset rename faces resize cutout tag rules plan-repeats layout reg reg-generate report
         check review export import
-        train publish find-lr grid lora-check lora-resize lora-convert lora-merge lora-extract
+        train publish keep find-lr grid lora-check lora-resize lora-convert lora-merge lora-extract
     """
     assert sorted(toml.TABLES) == sorted(names.split())
 

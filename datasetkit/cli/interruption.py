@@ -53,6 +53,7 @@ _AFTER = {
     "lora convert": _PLAN,
     "lora merge": _PLAN,
     "lora extract": _PLAN,
+    "keep": _PLAN,
     "publish": "the hub takes all files at once or none; the same command uploads them again",
     "jobs list": _NOTHING,
     "jobs stop": _NOTHING,

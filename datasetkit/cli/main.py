@@ -92,6 +92,7 @@ def register_commands() -> None:
         "find_lr",
         "grid",
         "lora",
+        "keep",
         "publish",
         "project",
     ):

@@ -50,6 +50,7 @@ TABLES: Final[Mapping[str, str]] = {
     "publish": "publish:PublishOptions",
     "find-lr": "find_lr:FindLrOptions",
     "grid": "grid:GridOptions",
+    "keep": "keep:KeepOptions",
     "lora-check": "lora:LoraCheckOptions",
     "lora-resize": "lora:LoraResizeOptions",
     "lora-convert": "lora:LoraConvertOptions",

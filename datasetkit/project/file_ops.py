@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from datasetkit.core.disk_sync import sync_file
+from datasetkit.core.disk_sync import sync_file, sync_folder
 from datasetkit.core.errors import FileChanged, PlanConflict, StorageError
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
     TEMP_PREFIX,
     TEMP_SUFFIX,
     display,
+    file_sha256,
     keep_mode,
     patiently,
     temp_name,
@@ -229,7 +230,7 @@ def move(op: JournalOperation) -> None:
     goal = op.temp or op.dst
     if op.src is None or not os.path.lexists(op.src):
         return
-    if os.path.lexists(goal) and os.path.samestat(os.lstat(op.src), os.lstat(goal)):
+    if os.path.lexists(goal) and _is_same_file(op.src, goal):
         # After a power cut a file that moved between folders may have both names.
         with writing(op.src):
             os.unlink(op.src)
@@ -238,7 +239,38 @@ def move(op: JournalOperation) -> None:
         return
     _require_free(goal)
     with writing(goal):
-        patiently(os.rename, op.src, goal)
+        try:
+            patiently(os.rename, op.src, goal)
+        except OSError as error:
+            if error.errno != errno.EXDEV or not _is_regular(op.src):
+                raise
+            _move_to_other_disk(op.src, goal)
+
+
+def _is_same_file(source: Path, goal: Path) -> bool:
+    """Tell whether two names are those of one file, or of a file and its finished copy on another
+    disk.
+    """
+    old, new = os.lstat(source), os.lstat(goal)
+    if old.st_dev == new.st_dev:
+        return os.path.samestat(old, new)
+    same = (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
+    return same and stat.S_ISREG(old.st_mode) and file_sha256(source) == file_sha256(goal)
+
+
+def _move_to_other_disk(source: Path, goal: Path) -> None:
+    """Copy a file to another disk, and remove it when the copy is on that disk. Raises OSError."""
+    temporary = goal.parent / temp_name()
+    try:
+        copy_file(source, temporary)
+        sync_file(temporary)
+        patiently(os.replace, temporary, goal)
+        sync_folder(goal.parent)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    os.unlink(source)
 
 
 def move_again(op: JournalOperation) -> None:

@@ -25,7 +25,7 @@ def test_the_commands_are_these():
         "scores",
         "rules", "review", "check", "plan-repeats", "layout", "reg", "reg generate", "report",
         "export", "import", "train", "find-lr", "grid", "lora info", "lora check",
-        "lora resize", "lora convert", "lora merge", "lora extract", "publish",
+        "lora resize", "lora convert", "lora merge", "lora extract", "keep", "publish",
         "init",
         "run", "undo", "history", "doctor", "models list",
         "models download", "models where", "jobs list", "jobs add", "jobs stop",

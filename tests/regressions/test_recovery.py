@@ -49,7 +49,7 @@ ARGUMENTS = {
 # These look without completing anything.
 LOOKING = {"doctor", "history", "init", "models download", "models list", "models where"}
 # Those of LoRA files and of jobs have no dataset.
-LOOKING |= {n for n in commands() if n == "grid" or n.startswith(("lora ", "jobs "))}
+LOOKING |= {n for n in commands() if n in ("grid", "keep") or n.startswith(("lora ", "jobs "))}
 # These never write to a dataset, so they stop.
 READ_ONLY = {"review", "scores"}
 

@@ -74,6 +74,7 @@ LINES = {
     "lora convert": ["lora", "convert", "a.safetensors", "--to", "diffusers"],
     "lora merge": ["lora", "merge", "a.safetensors", "b.safetensors", "--out", "ab.safetensors"],
     "lora extract": ["lora", "extract", "a.safetensors", "b.safetensors"],
+    "keep": ["keep", "a.safetensors", "--to", "loras", "--dry-run"],
     "publish": ["publish", "a.safetensors", "--repo", "me/sks", "--dry-run"],
     "jobs list": ["jobs", "list"],
     "jobs stop": ["jobs", "stop"],
