@@ -11,13 +11,11 @@ if TYPE_CHECKING:
     from datasetkit.verbs.find_lr import FindLrPlan, FindLrResult
     from datasetkit.verbs.shared.result_types import PartSearch
 
-_TITLES = {"unet": "UNet", "text": "text encoder"}
-
 
 def plan(result: FindLrPlan) -> None:
     """Print what a search takes at most."""
     cost = result.cost
-    parts = " and ".join(_TITLES[part] for part in result.parts)
+    parts = " and ".join(result.titles)
     say(
         f"searching the rate of {parts}: {result.optimizer}, seeds "
         f"{', '.join(map(str, result.seeds))}; rank {result.rank}, alpha {result.alpha:g}, batches "
@@ -45,7 +43,7 @@ def found(result: FindLrResult, dry_run: bool) -> None:
     for search in result.parts:
         _candidate(search)
     if result.unet_lr is not None:
-        say(f"UNet: {result.unet_lr:g}", "bold")
+        say(f"{result.denoiser}: {result.unet_lr:g}", "bold")
     _text_encoder(result)
     for line in result.warnings:
         warn(line)
@@ -56,7 +54,7 @@ def found(result: FindLrResult, dry_run: bool) -> None:
 def _probes(parts: tuple[PartSearch, ...]) -> None:
     rows = [
         (
-            _TITLES[search.part],
+            search.title,
             probe.seed,
             probe.outcome if probe.flat_from is None else f"step {probe.flat_from:,}",
             "-" if probe.rate is None else f"{probe.rate:.3g}",
@@ -73,7 +71,7 @@ def _probes(parts: tuple[PartSearch, ...]) -> None:
 def _sweeps(parts: tuple[PartSearch, ...]) -> None:
     rows = [
         (
-            _TITLES[search.part],
+            search.title,
             f"{point.rate:g}",
             "not finite" if point.loss is None else f"{point.loss:.4f}",
             "-" if point.change is None else point.change.words(),
@@ -89,19 +87,18 @@ def _sweeps(parts: tuple[PartSearch, ...]) -> None:
 
 def _candidate(search: PartSearch) -> None:
     rates = [probe.rate for probe in search.probes if probe.rate is not None]
-    title = _TITLES[search.part]
     if search.candidate is None:
-        say(f"{title}: no probe left its start, so there is no rate")
+        say(f"{search.title}: no probe left its start, so there is no rate")
         return
     spread = f", from {min(rates):.3g} to {max(rates):.3g}" if len(rates) > 1 else ""
-    say(f"{title}: candidate {search.candidate:.3g}{spread}", "dim")
+    say(f"{search.title}: candidate {search.candidate:.3g}{spread}", "dim")
 
 
 def _text_encoder(result: FindLrResult) -> None:
     """Print both answers for the text encoder, and which one is used."""
     answers = []
     if result.text_tenth is not None:
-        answers.append(("tenth", f"{result.text_tenth:g} (a tenth of the UNet's)"))
+        answers.append(("tenth", f"{result.text_tenth:g} (a tenth of the {result.denoiser}'s)"))
     if result.text_measured is not None:
         answers.append(("measured", f"{result.text_measured:g} (its own)"))
     if not answers:

@@ -660,7 +660,7 @@ class TrainOptions(CheckedOptions):
     )
     unet_lr: float | None = option(
         None,
-        "The UNet's learning rate; 0: it is not trained.",
+        "The learning rate of the UNet or transformer; 0: it is not trained.",
         change="half of it if images look overbaked",
         shown="`learning_rate`",
         range=_RATE,

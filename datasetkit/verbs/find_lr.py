@@ -20,6 +20,8 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.verbs.shared.paths import AnyPath
 from datasetkit.verbs.shared.training_plan import PlanTrainingResult, plan_run
 from trainer import cpu_threads
+from trainer.families import registry
+from trainer.families.base import Family
 from trainer.lr_search import rules, run_options
 from trainer.lr_search.rules import PartSearch, SearchCost, SearchPart
 from trainer.optimizers import trial
@@ -31,13 +33,15 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class FindLrPlan:
-    """What a search does, and what it takes at most. parts: that are searched. rank, alpha: the
+    """What a search does, and what it takes at most. parts: that are searched; titles: what
+    messages call them. rank, alpha: the
     network's; rates are for their quotient. config: the dsk.toml that --write edits, None without.
     """
 
     name: str
     base: str
     parts: tuple[SearchPart, ...]
+    titles: tuple[str, ...]
     optimizer: str
     seeds: tuple[int, ...]
     images: int
@@ -71,6 +75,12 @@ class FindLrResult:
     entry: int | None = None
     failed: tuple[Failed, ...] = ()
     unused_files: tuple[LeftOut, ...] = ()
+
+    @property
+    def denoiser(self) -> str:
+        """Return what messages call the denoiser of the model."""
+        titles = [search.title for search in self.parts if search.part == "unet"]
+        return titles[0] if titles else ""
 
     @property
     def exit_code(self) -> Exit:
@@ -154,7 +164,8 @@ def read_text_exactly(path: Path) -> str:
 
 def _plan(training: PlanTrainingResult, options: FindLrOptions, config: Path | None) -> FindLrPlan:
     train = training.options
-    parts = _parts(training.rates, options.part)
+    family = registry.family(training.model.family) if training.model else None
+    parts = _parts(training.rates, options.part, family)
     images = {(p.id, p.subset.block.number) for p in training.plan.images if not p.subset.is_reg}
     grid = min(rules.IMAGES, len(images))
     output = Path(train.output_dir)
@@ -162,6 +173,7 @@ def _plan(training: PlanTrainingResult, options: FindLrOptions, config: Path | N
         name=output_name(train, training.plan),
         base=train.pretrained_model_name_or_path,
         parts=parts,
+        titles=tuple(rules.title(part, family.DENOISER if family else None) for part in parts),
         optimizer={"prodigy": "Prodigy", "dadapt": "D-Adaptation"}[options.optimizer],
         seeds=tuple(train.seed + n for n in range(options.seeds)),
         images=grid,
@@ -176,14 +188,24 @@ def _plan(training: PlanTrainingResult, options: FindLrOptions, config: Path | N
     )
 
 
-def _parts(rates: Mapping[str, float], wanted: str) -> tuple[SearchPart, ...]:
-    """Return the parts to search: of those that are trained. Raises ConfigError for none."""
+def _parts(
+    rates: Mapping[str, float], wanted: str, family: Family | None
+) -> tuple[SearchPart, ...]:
+    """Return the parts to search: of those that are trained. family: None while it is not known.
+    Raises ConfigError for none.
+    """
     trained = [
         part for part, names in rules.PROBED_PARTS.items() if any(rates.get(name) for name in names)
     ]
     parts = [part for part in trained if wanted in (part, "both")]
+    if not parts and wanted == "text" and family is not None and not family.TRAINS_TEXT:
+        raise ConfigError(
+            f"--part text: the text encoder of {family.TITLE} is not trained",
+            hint="search the rate of the transformer alone: --part unet",
+        )
     if not parts:
-        title = rules.TITLES["text" if wanted == "text" else "unet"]
+        part: SearchPart = "text" if wanted == "text" else "unet"
+        title = rules.title(part, family.DENOISER if family else None)
         option = "text_encoder_lr" if wanted == "text" else "unet_lr"
         raise ConfigError(
             f"--part {wanted}: the {title} is not trained, by the options of the training",
@@ -245,7 +267,7 @@ def _result(
 
 def _warnings(search: PartSearch, plan: FindLrPlan, options: FindLrOptions) -> list[str]:
     """Return what a person should know of a search before the rate is used."""
-    title = rules.TITLES[search.part]
+    title = search.title
     lines = []
     for probe in search.probes:
         where = f"{title}, seed {probe.seed}"

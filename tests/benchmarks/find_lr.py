@@ -59,7 +59,7 @@ def measure(work: Path, part: SearchPart, seeds: Iterable[int] = SEEDS) -> list[
 def table(part: SearchPart, rows: Sequence[Measured]) -> str:
     """Return the rows as a Markdown table."""
     lines = [
-        f"## find-lr, {rules.TITLES[part]} of the tiny base (by hand: {HAND_TUNED[part]:g})",
+        f"## find-lr, {rules.title(part, 'unet')} of the tiny base (by hand: {HAND_TUNED[part]:g})",
         "",
         f"| seed | flats of the probes | ran away | rate | loss after {TRAINED} steps of it |",
         "|---|---|---|---|---|",

@@ -1,16 +1,19 @@
 """`dsk find-lr`: what it takes, the files that it writes, dsk.toml with --write, and exit codes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.cli.test_train import given
 from tests.trainer import tiny
-from trainer.lr_search import search
+from trainer import random_base
+from trainer.lr_search import rules, search
 from trainer.lr_search.rules import PairedChange, PartSearch, Probe, SweepPoint
 
 UNTOUCHED = "# mine\n[train]   # by hand\nunet_lr = 1e-4 # too low\nlearning_rate = 0.5\n"
 
+TITLES = {"unet": "UNet", "text": "text encoder"}
 LEARNED = PairedChange(-0.3, 0.01)
 
 
@@ -23,13 +26,13 @@ def data(here):
 def found_part(part, rate=2e-3, outcome="flat", change=LEARNED):
     probe = Probe(42, 1e-6, outcome, (1e-6, rate), 2 if outcome == "flat" else None, change)
     if outcome == "never left d0":
-        return PartSearch(part, (probe,), None, (), None)
+        return PartSearch(part, TITLES[part], (probe,), None, (), None)
     sweep = (
         SweepPoint(rate / 2, 0.2, PairedChange(-0.2, 0.01)),
         SweepPoint(rate, 0.1, PairedChange(-0.3, 0.01), True),
         SweepPoint(rate * 2, None, None),
     )
-    return PartSearch(part, (probe,), rate, sweep, rate)
+    return PartSearch(part, TITLES[part], (probe,), rate, sweep, rate)
 
 
 @pytest.fixture
@@ -188,3 +191,38 @@ def test_a_real_search_writes_json(dsk, data, here, tmp_path_factory):
     (part,) = ended.result["parts"]
     assert len(part["probes"][0]["estimates"]) == 20
     assert ended.json["verb"] == "find-lr"
+
+
+# ---- the words for a transformer
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory):
+    folder = random_base.save(tmp_path_factory.mktemp("z") / "z", family="z-image")
+    return given(f"pretrained_model_name_or_path={folder}")
+
+
+def test_a_transformer_is_not_called_a_unet(dsk, data, results, transformer):
+    dry = dsk("find-lr", "ds", "--dry-run", *transformer)
+    assert dry.code == 0, dry.err
+    assert "the rate of transformer: " in dry.out
+    results["unet"] = replace(
+        found_part("unet", change=PairedChange(0.5711, 0.0144)),
+        title=rules.title("unet", "transformer"),
+    )
+    ended = dsk("find-lr", "ds", *transformer)
+    assert ended.code == 0, ended.err
+    assert "transformer: 0.002" in ended.out and "transformer, seed 42: the probe" in ended.err
+    assert "UNet" not in dry.out + dry.err + ended.out + ended.err
+
+
+def test_a_text_encoder_that_is_never_trained_has_no_rate(dsk, data, transformer):
+    ended = dsk("find-lr", "ds", "--dry-run", "--part", "text", *transformer)
+    assert ended.code == 2 and "the text encoder of Z-Image is not trained" in ended.err
+    assert "--part unet" in ended.err
+    assert dsk("find-lr", "ds", "--dry-run", "--part", "unet", *transformer).code == 0
+
+
+def test_a_model_that_is_not_here_yet_may_be_either():
+    assert rules.title("unet", None) == "UNet or transformer"
+    assert rules.title("text", None) == "text encoder"

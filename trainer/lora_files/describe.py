@@ -105,7 +105,7 @@ def describe(lora: LoraFile) -> LoraDescription:
         alphas=_counted(f"{layer.scale:.4g}" for layer in ranked if layer.rank),
         other_keys=len(lora.others),
         training={
-            title: metadata[key]
+            title.replace("UNet", "transformer") if lora.transformer else title: metadata[key]
             for title, key in _TRAINING.items()
             if metadata.get(key, "None") != "None"
         },

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any
 
 from datasetkit.figure_style import INK, LINES, RED, heading, legend, plain_axes, write
-from trainer.lr_search.rules import TITLES, PartSearch, Probe
+from trainer.lr_search.rules import PartSearch, Probe
 
 
 def png(searches: Sequence[PartSearch], *, title: str, facts: str) -> bytes:
@@ -51,7 +51,7 @@ def _estimates(axes: Any, search: PartSearch) -> None:
     if any(value > 0 for probe in search.probes for value in probe.estimates):
         axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel(f"{TITLES[search.part]}: estimated rate")
+    axes.set_ylabel(f"{search.title}: estimated rate")
     legend(axes, loc="lower right")
 
 

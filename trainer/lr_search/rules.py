@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.networks import NetworkArgs
+from trainer.families.base import DENOISERS, PART_TITLES, Part
 
 SearchPart = Literal["unet", "text"]
 ProbeOptimizer = Literal["prodigy", "dadapt"]
@@ -21,10 +22,9 @@ ProbeOptimizer = Literal["prodigy", "dadapt"]
 Outcome = Literal["flat", "growing", "never left d0", "not finite"]
 
 PROBED_PARTS: Final[Mapping[SearchPart, tuple[str, ...]]] = {
-    "unet": ("unet", "transformer"),
+    "unet": DENOISERS,
     "text": ("text_encoder", "text_encoder_2"),
 }
-TITLES: Final[Mapping[SearchPart, str]] = {"unet": "UNet", "text": "text encoder"}
 D0: Final = 1e-6
 FLAT_STEPS: Final = 30  # the least number of steps over which an estimate is flat
 _GROWTH: Final = 1.02  # over these steps
@@ -33,7 +33,7 @@ RAISED: Final = 2  # how often d0 is multiplied by 10
 IMAGES: Final = 8  # training images of the grid
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0)  # of the candidate, in the sweep
 SWEEP_STEPS: Final = 60
-TENTH: Final = 0.1  # of the UNet's rate, for the text encoder
+TENTH: Final = 0.1  # of the denoiser's rate, for the text encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,26 @@ class SweepPoint:
 
 @dataclass(frozen=True, slots=True)
 class PartSearch:
-    """What was found for a part. candidate: the median of the probes' rates; rate: the one that
-    the sweep decided on, or without a sweep the candidate. None: nothing was found.
+    """What was found for a part. title: what messages call it. candidate: the median of the
+    probes' rates; rate: the one that the sweep decided on, or without a sweep the candidate. None:
+    nothing was found.
     """
 
     part: SearchPart
+    title: str
     probes: tuple[Probe, ...]
     candidate: float | None
     sweep: tuple[SweepPoint, ...]
     rate: float | None
+
+
+def title(part: SearchPart, denoiser: Part | None) -> str:
+    """Return what messages call a part. denoiser: the model's, None while it is not known."""
+    if part == "text":
+        return PART_TITLES["text_encoder"]
+    return (
+        PART_TITLES[denoiser] if denoiser else " or ".join(PART_TITLES[part] for part in DENOISERS)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from trainer.lr_search.rules import (
     FACTORS,
     RAISED,
     SWEEP_STEPS,
-    TITLES,
     Outcome,
     PartSearch,
     Probe,
@@ -93,17 +92,18 @@ def _encode(whole: TrainingSetup, reporter: Reporter) -> None:
 
 
 def _search_part(runner: Runner, part: SearchPart, seeds: int, d0: float) -> PartSearch:
+    title = runner.title(part)
     probes = []
     for number in range(seeds):
-        runner.label = f"{TITLES[part]}, probe {number + 1} of {seeds}"
+        runner.label = f"{title}, probe {number + 1} of {seeds}"
         probes.append(runner.probe(part, runner.options.seed + number, d0))
     candidate = rules.candidate(probes)
     if candidate is None:
-        return PartSearch(part, tuple(probes), None, (), None)
+        return PartSearch(part, title, tuple(probes), None, (), None)
     if not runner.sweep_steps:
-        return PartSearch(part, tuple(probes), candidate, (), rules.rounded(candidate))
+        return PartSearch(part, title, tuple(probes), candidate, (), rules.rounded(candidate))
     points = runner.sweep(part, [rules.rounded(factor * candidate) for factor in FACTORS])
-    return PartSearch(part, tuple(probes), candidate, points, rules.taken_rate(points))
+    return PartSearch(part, title, tuple(probes), candidate, points, rules.taken_rate(points))
 
 
 @dataclass(slots=True)
@@ -122,6 +122,10 @@ class Runner:
     reporter: Reporter = SILENT
     label: str = ""
     _texts: dict[SearchPart, TextStates] = field(default_factory=dict)
+
+    def title(self, part: SearchPart) -> str:
+        """Return what messages call a part of the model."""
+        return rules.title(part, self.whole.family.DENOISER)
 
     def probe(self, part: SearchPart, seed: int, d0: float) -> Probe:
         """Probe a part; where the estimate never leaves d0, again with ten times as much."""
@@ -172,7 +176,7 @@ class Runner:
         for number, rate in enumerate(rates, 1):
             run = self._run(part, of_sweep(self.options, part, rate), self.sweep_steps)
             before = before or self._grid(run)
-            title = f"{TITLES[part]}, sweep {number} of {len(rates)}, rate {rate:g}"
+            title = f"{self.title(part)}, sweep {number} of {len(rates)}, rate {rate:g}"
             self.reporter.start(title, self.sweep_steps)
             try:
                 for log in loop.steps(run):
