@@ -14,10 +14,10 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.shared.lora_groups import LayerGroup, groups_of, reported, share_kept
 from datasetkit.verbs.shared.lora_output import require_new, write_output
 from datasetkit.verbs.shared.paths import AnyPath
+from trainer.families import registry
 from trainer.families.detect import detect
 from trainer.lora_files import new_lora, tensor_file
 from trainer.lora_files.base_weights import BaseTensor, open_base
-from trainer.lora_files.convert import VERSIONS
 from trainer.lora_files.extract import UncapturedChange
 from trainer.lora_files.resize import RankRule, ResizedLayer
 
@@ -61,22 +61,23 @@ def lora_extract(
     require_new(out, [Path(tuned), Path(base)])
     models = open_base(tuned), open_base(base)
     detected = detect(models[0].path)
-    names = extracting.shared_layers(*models)
+    layers = extracting.shared_layers(*models)
     dtype = new_lora.output_dtype(
-        options.precision, _dtype(models[0].layers[names[0]]), models[0].path
+        options.precision, _dtype(models[0].layers[layers[0]]), models[0].path
     )
+    names = registry.family(detected.family).metadata_names(detected.prediction or "epsilon")
     header = {
         "ss_network_module": "networks.lora",
-        "ss_base_model_version": VERSIONS[detected.family],
+        "ss_base_model_version": names.base_model_version,
         "ss_output_name": out.stem,
         "ss_sd_model_name": models[1].path.name,
         "ss_training_comment": f"extracted from {Path(tuned).name} by {rule.kind} {rule.value:g}",
     }
     report: list[ResizedLayer] = []
-    context.reporter.start("extracting", len(names))
+    context.reporter.start("extracting", len(layers))
     try:
         results = extracting.extract(
-            *models, names, detected.family, rule, context.reporter.advance
+            *models, layers, detected.family, rule, context.reporter.advance
         )
         tensors, header = new_lora.finished(reported(results, report), (), header, "kohya", dtype)
     finally:
@@ -92,8 +93,8 @@ def lora_extract(
     )
     return LoraExtractResult(
         Path(tuned), Path(base), out, detected.title, groups_of(report), len(report),
-        len(names) - len(report), share_kept(report), tensor_file.file_size(tensors, header), other,
-        _warnings(other), entry,
+        len(layers) - len(report), share_kept(report), tensor_file.file_size(tensors, header),
+        other, _warnings(other), entry,
     )  # fmt: skip
 
 

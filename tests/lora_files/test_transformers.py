@@ -5,9 +5,11 @@ import pytest
 
 from datasetkit.core.errors import InputError
 from tests.lora_files import files
+from trainer.families import registry
 from trainer.lora_files import (
     algebra,
     convert,
+    describe,
     dit_exports,
     dit_layers,
     lora_file,
@@ -137,6 +139,26 @@ def test_attention_alone_is_of_the_family_that_the_header_states(tmp_path):
         assert lora_file.read(path).transformer == family
 
 
+def test_every_family_of_the_registry_is_known_to_the_tools_for_lora_files():
+    transformers = [f for f in registry.families() if f.DENOISER == "transformer"]
+    named = " or ".join(dit_layers.TITLES.values()).split(" or ")
+    assert sorted(named) == sorted(family.TITLE for family in transformers)
+    assert dit_layers.TITLES["flux"] == "Flux.1 or Chroma"
+
+
+@pytest.mark.parametrize("version", ["", "flux2"])
+def test_the_gated_mlp_of_flux2_tells_it_from_flux1(tmp_path, version):
+    for family in ("flux", "flux2"):
+        layers = {
+            path: layer
+            for path, layer in layers_of(family).items()
+            if path.startswith("single_transformer_blocks")
+        }
+        tensors = dict(dit_layers.EXPORTS[family].tensors(layers, "kohya"))
+        path = files.save(tmp_path / "a.safetensors", tensors, {"ss_base_model_version": version})
+        assert lora_file.read(path).transformer == family
+
+
 def test_format_that_a_family_does_not_have_is_refused(tmp_path):
     lora = lora_file.read(write(tmp_path / "a.safetensors", "sd3", "diffusers", layers_of("sd3")))
     with pytest.raises(InputError, match="have no kohya format") as failure:
@@ -212,3 +234,10 @@ def test_info_shows_family_and_blocks(tmp_path, dsk, monkeypatch):
         "img_attn.qkv", "linear1", "proj_out",
     }  # fmt: skip
     assert dsk("lora", "check", "a.safetensors").code == 0
+
+
+def test_a_header_of_a_transformer_gives_the_rate_of_a_transformer(tmp_path):
+    path = write(
+        tmp_path / "a.safetensors", "z-image", "comfy", layers_of("z-image"), ss_unet_lr="1e-4"
+    )
+    assert describe.describe(lora_file.read(path)).training == {"transformer rate": "1e-4"}

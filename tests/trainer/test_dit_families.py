@@ -3,6 +3,7 @@ pipelines compute them.
 """
 
 import json
+import math
 import shutil
 from functools import cache
 from typing import Any
@@ -162,6 +163,17 @@ def test_latents_are_normalised_and_back(loaded, family):
 def test_previews_of_a_model_without_a_scheduler_have_the_familys_shift(tmp_path, name, shift):
     times = process.preview_schedule(FAMILIES[name].FLOW, tmp_path).times(4, (1024, 1024))
     torch.testing.assert_close(times, flow_sampler.step_times(4, shift))
+
+
+def test_previews_of_flux2_count_the_steps_whatever_its_scheduler_says(tmp_path):
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"shift": 3.0}', "utf-8")
+    flow = registry.family("flux2").FLOW
+    assert flow is not None
+    schedule = process.preview_schedule(flow, tmp_path)
+    for steps, shift in ((4, 2.29118), (50, 2.023351)):
+        times = flow_sampler.step_times(steps, math.exp(shift))
+        torch.testing.assert_close(schedule.times(steps, (1024, 1024)), times, rtol=1e-5, atol=0)
 
 
 def test_packing_is_diffusers():

@@ -13,6 +13,7 @@ from diffusers.training_utils import (
 )
 
 from datasetkit.core.errors import ConfigError
+from trainer.families import flux2
 from trainer.objective import flow_sampler, flow_times
 from trainer.objective.flow_times import (
     FLUX_SHIFT,
@@ -65,11 +66,12 @@ def test_tokens_are_sixteen_pixels_wide():
 def test_inference_shift_of_flux2_equals_diffusers():
     golden = (1.701956, 1.835871, 2.008286, 2.023351, 2.016659)
     tokens = [flow_times.tokens_of(size) for size in SIZES]
-    assert [flow_times.flux2_inference_mu(n, 50) for n in tokens] == pytest.approx(golden, abs=1e-6)
-    assert flow_times.flux2_inference_mu(4096, 4) == pytest.approx(2.29118, abs=1e-5)
+    mus = [math.log(flux2.preview_shift(n, 50)) for n in tokens]
+    assert mus == pytest.approx(golden, abs=1e-6)
+    assert math.log(flux2.preview_shift(4096, 4)) == pytest.approx(2.29118, abs=1e-5)
     for n in (256, 4096, 4300, 4301, 9216):
         for steps in (4, 28, 200):
-            assert flow_times.flux2_inference_mu(n, steps) == pytest.approx(
+            assert math.log(flux2.preview_shift(n, steps)) == pytest.approx(
                 compute_empirical_mu(n, steps)
             )
 

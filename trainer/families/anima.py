@@ -52,7 +52,7 @@ class Anima(FrameLatents, TransformerFamily):
     ENCODERS = ("text_encoder", CONDITIONER)
     FORMATS = ("comfy", "kohya", "diffusers")
     COUNTED = CONDITIONER
-    METADATA = FamilyNames("anima", "anima/lora")
+    METADATA = FamilyNames("anima", "anima/lora", known_as=("anima",))
     KINDS: Mapping[Part, str] = {
         "text_encoder": "Qwen3Model",
         CONDITIONER: "AnimaTextConditioner",

@@ -208,13 +208,15 @@ class FamilyNames:
     """A family's names in LoRA metadata.
 
     base_model_version: sd-scripts' ss_base_model_version, which user interfaces read.
-    architecture, implementation: modelspec's. v2: sd-scripts' ss_v2.
+    architecture, implementation: modelspec's. v2: sd-scripts' ss_v2. known_as: what any program
+    calls the family there, in small letters and digits, where several families have such layers.
     """
 
     base_model_version: str
     architecture: str
     implementation: str = "diffusers"
     v2: bool = False
+    known_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,14 +270,16 @@ class FlowDefaults:
 
     sampling, shift, scale: the defaults of `timestep_sampling`, `discrete_flow_shift` and
     `sigmoid_scale`. preview: the shift of preview images of a model without a scheduler's config: a
-    `timestep_sampling` that shifts by resolution, `shift` for the number, or `flux2` for the rule
-    that counts the steps, which is taken in any case. guidance: of preview images.
+    `timestep_sampling` that shifts by resolution, or `shift` for the number. preview_shift: a rule
+    of its own instead, by the tokens of an image and the number of steps, which is taken in any
+    case. guidance: of preview images.
     """
 
     sampling: str
     shift: float | None = None
     scale: float = 1.0
     preview: str = "shift"
+    preview_shift: Callable[[int, int], float] | None = None
     guidance: float = 4.0
 
 

@@ -32,7 +32,7 @@ class Chroma(TransformerFamily):
     FLOW = FlowDefaults("sigmoid", preview="flux_shift", guidance=5.0)
     LATENT_SCALE = 0.3611
     FORMATS = ("diffusers", "kohya")
-    METADATA = FamilyNames("chroma", "chroma/lora")
+    METADATA = FamilyNames("chroma", "chroma/lora", known_as=("chroma",))
     KINDS: Mapping[Part, str] = {
         "text_encoder": "T5EncoderModel",
         "vae": "AutoencoderKL",

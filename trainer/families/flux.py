@@ -43,7 +43,7 @@ class Flux(TransformerFamily):
     LATENT_SCALE = 0.3611
     FORMATS = ("diffusers", "kohya")
     COUNTED = "text_encoder_2"
-    METADATA = FamilyNames("flux1", "flux-1-dev/lora")
+    METADATA = FamilyNames("flux1", "flux-1-dev/lora", known_as=("flux1",))
     KINDS: Mapping[Part, str] = {
         "text_encoder": "CLIPTextModel",
         "text_encoder_2": "T5EncoderModel",

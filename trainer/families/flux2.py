@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -72,15 +73,28 @@ def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (variance + vae.config.batch_norm_eps).sqrt()
 
 
+def preview_shift(tokens: int, steps: int) -> float:
+    """Return the shift of an image that is generated, measured by the authors.
+
+    Its logarithm is linear in the steps between 10 and 200; above 4300 tokens it is the same for
+    any number of steps.
+    """
+    at_200 = 0.00016927 * tokens + 0.45666666
+    if tokens > 4300:
+        return math.exp(at_200)
+    at_10 = 8.73809524e-05 * tokens + 1.89833333
+    return math.exp(at_200 + (at_10 - at_200) * (200 - steps) / 190)
+
+
 class Flux2(TransformerFamily):
     """Flux.2 klein base and dev."""
 
     NAME = "flux2"
     TITLE = "Flux.2"
     MARKS = FileMarks("Flux2Transformer2DModel", ("double_stream_modulation_img.",))
-    FLOW = FlowDefaults("flux2_shift", preview="flux2")
+    FLOW = FlowDefaults("flux2_shift", preview_shift=preview_shift)
     FORMATS = ("comfy", "diffusers", "kohya")
-    METADATA = FamilyNames("flux2", "flux-2/lora")
+    METADATA = FamilyNames("flux2", "flux-2/lora", known_as=("flux2",))
     # "text_encoder": see `kinds`.
     KINDS: Mapping[Part, str] = {"text_encoder": "", "vae": "AutoencoderKLFlux2"}
     EXPORTS = dit_exports.FLUX2

@@ -51,7 +51,7 @@ class Krea2(FrameLatents, TransformerFamily):
     MARKS = FileMarks("Krea2Transformer2DModel", ("txtfusion.",))
     FLOW = FlowDefaults("krea2_shift", preview="krea2_shift", guidance=5.5)
     FORMATS = ("comfy", "diffusers")
-    METADATA = FamilyNames("krea2", "krea-2/lora")
+    METADATA = FamilyNames("krea2", "krea-2/lora", known_as=("krea2",))
     KINDS: Mapping[Part, str] = {
         "text_encoder": "Qwen3VLModel",
         "vae": "AutoencoderKLQwenImage",

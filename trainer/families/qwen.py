@@ -43,7 +43,7 @@ class QwenImage(FrameLatents, TransformerFamily):
     MARKS = FileMarks("QwenImageTransformer2DModel", ("transformer_blocks.0.img_mlp.",))
     FLOW = FlowDefaults("qwen_shift", preview="qwen_shift")
     FORMATS = ("comfy", "diffusers", "kohya")
-    METADATA = FamilyNames("qwen_image", "Qwen-Image/lora")
+    METADATA = FamilyNames("qwen_image", "Qwen-Image/lora", known_as=("qwen",))
     KINDS: Mapping[Part, str] = {
         "text_encoder": "Qwen2_5_VLForConditionalGeneration",
         "vae": "AutoencoderKLQwenImage",

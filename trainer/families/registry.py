@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from trainer.families import anima, chroma, flux, flux2, krea2, qwen, sd, sd2, sd3, sdxl, z_image
-from trainer.families.base import Family, FamilyName
+from trainer.families.base import Anatomy, Family, FamilyName
 
 # In the order in which a model's files are compared with them. The families of UNets are modules.
 _FAMILIES: Final[tuple[Family, ...]] = (
@@ -25,6 +25,11 @@ _FAMILIES: Final[tuple[Family, ...]] = (
 FAMILIES: Final[Mapping[FamilyName, Family]] = {each.NAME: each for each in _FAMILIES}
 # Assumed for a model whose files are not on this machine.
 ASSUMED: Final[FamilyName] = sd.NAME
+
+
+def assumed_anatomy() -> Anatomy:
+    """Return the full-size anatomy of the family that is assumed."""
+    return sd.assumed_anatomy()
 
 
 def family(name: FamilyName) -> Family:

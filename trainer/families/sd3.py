@@ -38,7 +38,9 @@ class StableDiffusion3(TransformerFamily):
     TEXT_LIMIT = 256
     FORMATS = ("diffusers",)
     COUNTED = "text_encoder_3"
-    METADATA = FamilyNames("sd3.5", "stable-diffusion-3.5/lora")
+    METADATA = FamilyNames(
+        "sd3.5", "stable-diffusion-3.5/lora", known_as=("sd3", "stablediffusion3")
+    )
     KINDS: Mapping[Part, str] = {
         "text_encoder": _CLIP,
         "text_encoder_2": _CLIP,

@@ -50,7 +50,7 @@ class ZImage(TransformerFamily):
     FLOW = FlowDefaults("shift", 2.0)  # as musubi-tuner
     LATENT_SCALE = 0.3611  # of Flux.1's VAE
     FORMATS = ("comfy", "kohya", "diffusers")
-    METADATA = FamilyNames("z_image", "z-image/lora")
+    METADATA = FamilyNames("z_image", "z-image/lora", known_as=("zimage",))
     KINDS: Mapping[Part, str] = {
         "text_encoder": "Qwen3Model",
         "vae": "AutoencoderKL",

@@ -5,24 +5,20 @@ written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.words import counted
+from trainer.families import registry
 from trainer.families.base import FamilyName
 from trainer.lora_files import algebra, dit_exports, dit_layers, layer_names
 from trainer.lora_files.lora_file import ADAPTER_METADATA, DOWN, MID, UP, LoraFile, LoraLayer
 from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.new_lora import NewLayer, WrittenFormat
 
-VERSIONS: Final[Mapping[FamilyName, str]] = {
-    "sd1": "sd_v1",
-    "sd2": "sd_v2",
-    "sdxl": "sdxl_base_v1-0",
-}
 # Their projections around the attention are linear; kohya's files of SD2 store them as 1x1
 # convolutions.
 _LINEAR: Final = ("sd2", "sdxl")
@@ -55,7 +51,8 @@ def convert(lora: LoraFile, to: WrittenFormat) -> ConvertedLora:
     if to == "kohya":
         metadata.pop(ADAPTER_METADATA, None)
         metadata.setdefault("ss_network_module", "networks.lora")
-        metadata.setdefault("ss_base_model_version", VERSIONS[family])
+        names = registry.family(family).metadata_names("epsilon")
+        metadata.setdefault("ss_base_model_version", names.base_model_version)
     return ConvertedLora(layers, metadata)
 
 

@@ -7,7 +7,7 @@ keys of half of the families, and ComfyUI does not read the header.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -47,11 +47,21 @@ KOHYA: Final = DitFormat("lora_unet_", is_original=True, has_alpha=True)
 
 @dataclass(frozen=True, slots=True)
 class DitExports:
-    """The formats of a family. default: the one that every program loads."""
+    """The formats of a family. default: the one that every program loads. wide: end of an original
+    path -> out features of the layer per in feature, where families share the path.
+    """
 
     names: DitNames
     default: DitFormatName
     formats: Mapping[DitFormatName, DitFormat]
+    wide: Mapping[str, int] = field(default_factory=dict)
+
+    def fits(self, key: str, shape: tuple[int, ...]) -> bool:
+        """Tell whether a layer of the family can have this shape; () is an unknown one."""
+        name = key.replace(".", "_")
+        return len(shape) < 2 or all(
+            shape[0] == n * shape[1] for end, n in self.wide.items() if name.endswith(end)
+        )
 
     def tensors(
         self,
@@ -150,10 +160,15 @@ def split_rows(names: DitNames, path: str, layer: LowRank) -> dict[str, LowRank]
 
 # ---- the families
 
-FLUX: Final = DitExports(dit_names.FLUX, "diffusers", {"diffusers": DIFFUSERS, "kohya": KOHYA})
+FLUX: Final = DitExports(
+    dit_names.FLUX, "diffusers", {"diffusers": DIFFUSERS, "kohya": KOHYA},
+    {"linear1": 7, "mlp_0": 4},
+)  # fmt: skip
+# Its MLP is gated.
 FLUX2: Final = DitExports(
-    dit_names.FLUX2, "comfy", {"comfy": COMFY, "diffusers": DIFFUSERS, "kohya": KOHYA}
-)
+    dit_names.FLUX2, "comfy", {"comfy": COMFY, "diffusers": DIFFUSERS, "kohya": KOHYA},
+    {"linear1": 9, "mlp_0": 6},
+)  # fmt: skip
 QWEN: Final = DitExports(
     dit_names.QWEN, "comfy", {"comfy": COMFY_SPLIT, "diffusers": DIFFUSERS, "kohya": KOHYA}
 )

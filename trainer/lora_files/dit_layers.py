@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
+from trainer.families.dit_family import TransformerFamily
+from trainer.families.registry import families
 from trainer.lora_files import dit_exports
 from trainer.lora_files.dit_exports import DitExports
 from trainer.lora_files.layer_names import LayerName
 
-# Where a file's layers are those of several, the first one counts.
+
+def _by_layers() -> dict[str, list[TransformerFamily]]:
+    """Return the families in groups with the same layers and formats, whose files look the same;
+    each group under the name of the last one.
+    """
+    groups: dict[str, list[TransformerFamily]] = {}
+    for family in (each for each in families() if isinstance(each, TransformerFamily)):
+        alike = [name for name, group in groups.items() if group[0].EXPORTS is family.EXPORTS]
+        groups[family.NAME] = [family, *(groups.pop(alike[0]) if alike else [])]
+    return groups
+
+
+_FAMILIES: Final = _by_layers()
 EXPORTS: Final[Mapping[str, DitExports]] = {
-    "z-image": dit_exports.Z_IMAGE,
-    "anima": dit_exports.ANIMA,
-    "flux": dit_exports.FLUX,
-    "flux2": dit_exports.FLUX2,
-    "krea2": dit_exports.KREA2,
-    "qwen": dit_exports.QWEN,
-    "sd3": dit_exports.SD3,
+    name: group[0].EXPORTS for name, group in _FAMILIES.items()
 }
 TITLES: Final[Mapping[str, str]] = {
-    "z-image": "Z-Image",
-    "anima": "Anima",
-    "flux2": "Flux.2",
-    "krea2": "Krea 2",
-    "flux": "Flux.1 or Chroma",
-    "qwen": "Qwen-Image",
-    "sd3": "Stable Diffusion 3.5",
-}
-# In the lower-case header entries ss_base_model_version and modelspec.architecture.
-_STATED: Final[Mapping[str, tuple[str, ...]]] = {
-    "z-image": ("z-image", "zimage", "z_image"),
-    "anima": ("anima",),
-    "flux2": ("flux2", "flux-2", "flux.2"),
-    "krea2": ("krea2", "krea-2"),
-    "flux": ("flux1", "flux-1", "flux.1", "chroma"),
-    "qwen": ("qwen",),
-    "sd3": ("sd3", "stable-diffusion-3"),
+    name: " or ".join(family.TITLE for family in group) for name, group in _FAMILIES.items()
 }
 _HEADER: Final = ("ss_base_model_version", "modelspec.architecture")
+# Layers that several families have are this one's if the header does not say: it came first.
+_USUAL: Final = "flux"
 # Of layers outside the main blocks, that some programs train too, few are in a file.
 _LEAST_KNOWN: Final = 0.5
 
@@ -47,8 +42,7 @@ def family_of(keys: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) 
     """Return the family whose layers a file's are; None for no family of transformers.
 
     keys: name of a layer -> the shape of its weight, () for an unknown one. Where the layers are
-    those of several, as with attention alone, the header decides; without a statement there the
-    first one that has them all.
+    those of several, as with attention alone, their shapes decide, then the header.
     """
     counts = {
         family: sum(dit_exports.path_of(exports.names, key) != "" for key in keys)
@@ -58,22 +52,20 @@ def family_of(keys: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) 
     if not keys or most < _LEAST_KNOWN * len(keys):
         return None
     candidates = [family for family, count in counts.items() if count == most]
-    text = " ".join(metadata.get(entry, "") for entry in _HEADER).lower()
-    if "flux2" in candidates and any(_is_flux2(key, shape) for key, shape in keys.items()):
-        return "flux2"
-    stated = [family for family in candidates if any(sign in text for sign in _STATED[family])]
+    fitting = [
+        family
+        for family in candidates
+        if all(EXPORTS[family].fits(key, shape) for key, shape in keys.items())
+    ]
+    candidates = sorted(fitting or candidates, key=lambda family: family != _USUAL)
+    stated = [family for family in candidates if _is_stated(family, metadata)]
     return (stated or candidates)[0]
 
 
-def _is_flux2(key: str, shape: tuple[int, ...]) -> bool:
-    """Tell whether a layer of the original code is of Flux.2, whose MLP is gated: it has 6 rows for
-    each column, and the fused one of a single block 9; in Flux.1 they have 4 and 7.
-    """
-    if len(shape) < 2:
-        return False
-    wide = {"linear1": 9, "mlp_0": 6}
-    name = key.replace(".", "_")
-    return any(name.endswith(end) and shape[0] == n * shape[1] for end, n in wide.items())
+def _is_stated(family: str, metadata: Mapping[str, str]) -> bool:
+    texts = [re.sub(r"[^a-z0-9]", "", metadata.get(entry, "").lower()) for entry in _HEADER]
+    names = [name for each in _FAMILIES[family] for name in each.METADATA.known_as]
+    return any(name in text for name in names for text in texts)
 
 
 def layer_name(family: str, key: str) -> LayerName:

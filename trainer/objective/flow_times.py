@@ -61,18 +61,6 @@ def tokens_of(size: tuple[int, int]) -> int:
     return (size[0] // TOKEN_SIDE) * (size[1] // TOKEN_SIDE)
 
 
-def flux2_inference_mu(tokens: int, steps: int) -> float:
-    """Return the logarithm of Flux.2's shift when it generates images, measured by its authors.
-
-    Linear in the steps between 10 and 200; above 4300 tokens the same for any number of steps.
-    """
-    at_200 = 0.00016927 * tokens + 0.45666666
-    if tokens > 4300:
-        return at_200
-    at_10 = 8.73809524e-05 * tokens + 1.89833333
-    return at_200 + (at_10 - at_200) * (200 - steps) / 190
-
-
 def shifted(s: Tensor, shift: float) -> Tensor:
     """Return k s / (1 + (k - 1) s): times moved towards noise for k above 1; 0 and 1 stay."""
     return shift * s / (1.0 + (shift - 1.0) * s)

@@ -6,8 +6,7 @@ A family names its process; a run asks it for times, noisy latents, targets, wei
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -167,19 +166,21 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class PreviewSchedule:
-    """The times of preview images. shift: None for Flux.2's, which counts the steps. terminal: see
-    `flow_sampler.step_times`.
+    """The times of preview images. shift: a number, or by an image's tokens, or by these and the
+    number of steps. terminal: see `flow_sampler.step_times`.
     """
 
-    shift: float | ShiftByTokens | None
+    shift: float | ShiftByTokens | Callable[[int, int], float]
     terminal: float | None = None
 
     def times(self, steps: int, size: Size) -> Tensor:
         """Return the times from 1 to 0 between which a sampler steps."""
-        if self.shift is None:
-            shift = math.exp(flow_times.flux2_inference_mu(flow_times.tokens_of(size), steps))
+        if isinstance(self.shift, ShiftByTokens):
+            shift = self.shift.shift(size)
+        elif isinstance(self.shift, float):
+            shift = self.shift
         else:
-            shift = self.shift if isinstance(self.shift, float) else self.shift.shift(size)
+            shift = self.shift(flow_times.tokens_of(size), steps)
         return flow_sampler.step_times(steps, shift, terminal=self.terminal)
 
 
@@ -212,8 +213,8 @@ def preview_schedule(defaults: FlowDefaults, source: Path) -> PreviewSchedule:
     """Return the schedule of preview images, from the scheduler's config in the model's folder if
     it has one.
     """
-    if defaults.preview == "flux2":
-        return PreviewSchedule(None)
+    if defaults.preview_shift is not None:
+        return PreviewSchedule(defaults.preview_shift)
     config = read_json(source / "scheduler" / "scheduler_config.json")
     if config is None:
         rule = flow_times.SHIFT_RULES.get(defaults.preview)

@@ -66,9 +66,7 @@ class ModelShapes:
 
 def assumed() -> ModelShapes:
     """Return the shapes that are assumed for a model whose files are missing."""
-    from trainer.families import sd
-
-    return ModelShapes(registry.ASSUMED, sd.assumed_anatomy(), 83_653_863, 128)
+    return ModelShapes(registry.ASSUMED, registry.assumed_anatomy(), 83_653_863, 128)
 
 
 def read(base: str, vae: str = "", others: Path | None = None) -> ModelShapes | None:
