@@ -21,7 +21,7 @@ pytest.importorskip("hatchling", reason="the wheel cannot be built without hatch
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "datasetkit" / "web" / "static"
-BUNDLE = ("index.html", "page.js", "page.css", "icon.svg")
+BUNDLE = sorted(path.name for path in STATIC.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_page_loads_only_files_of_the_bundle():
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     urls = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert sorted(urls) == ["./icon.svg", "./page.css", "./page.js"]
-    for name in ("page.css", "page.js"):
+    for name in (name for name in BUNDLE if name.endswith((".css", ".js"))):
         text = (STATIC / name).read_text(encoding="utf-8")
         assert (
             re.findall(

@@ -3,6 +3,12 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
 
+/** A tab's file is named after its folder in src/tabs/. */
+function chunkName(chunk: { readonly name: string; readonly facadeModuleId?: string | null }) {
+  const tab = /src\/tabs\/([\w-]+)\/index\.tsx$/.exec(chunk.facadeModuleId ?? "");
+  return tab ? `tab-${tab[1]}.js` : `${chunk.name}.js`;
+}
+
 export default defineConfig({
   base: "./",
   plugins: [react()],
@@ -12,13 +18,15 @@ export default defineConfig({
     target: "es2022",
     // The server's content security policy allows no inline scripts and no data: URLs.
     assetsInlineLimit: 0,
-    modulePreload: { polyfill: false },
+    modulePreload: false,
     sourcemap: false,
     reportCompressedSize: false,
+    // One file: each tab's styles are few, and none may arrive after its content.
+    cssCodeSplit: false,
     rollupOptions: {
       output: {
         entryFileNames: "page.js",
-        chunkFileNames: "[name].js",
+        chunkFileNames: chunkName,
         assetFileNames: "page[extname]",
       },
     },

@@ -21,15 +21,21 @@ import { toggleTheme } from "./theme";
 /** Minimum cell widths, smallest first. */
 const CELL_WIDTHS = [96, 120, 148, 184, 232, 300, 400];
 
-export function App({ review }: { readonly review: Review }) {
+interface AppProps {
+  readonly review: Review;
+  /** It is the tab Captions of the studio, whose bands have a part of the buttons. */
+  readonly embedded?: boolean;
+}
+
+export function App({ review, embedded = false }: AppProps) {
   return (
     <ReviewContext value={review}>
-      <Page />
+      <Page embedded={embedded} />
     </ReviewContext>
   );
 }
 
-function Page() {
+function Page({ embedded }: { readonly embedded: boolean }) {
   const review = useReview();
   const fatal = useReviewState((state) => state.fatal);
   const view = useReviewState((state) => state.view);
@@ -61,7 +67,7 @@ function Page() {
   const hasPanel = view === "image" || (panelOpen && view === "grid");
   return (
     <div className={hasPanel ? "page with-panel" : "page"}>
-      <TopBar toggleTheme={() => toggleTheme(review)} />
+      <TopBar embedded={embedded} />
       <Sidebar />
       <main className="content">
         <EditBars />

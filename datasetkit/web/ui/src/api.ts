@@ -1,7 +1,13 @@
 /** The server's API: the types of its JSON, and a function for each URL. URLs are relative. */
 
+import { Http, query } from "./http";
+
+export { ApiError, type CaptionConflict } from "./http";
+
 export interface Session {
   readonly token: string;
+  /** The command that serves the page; `studio` shows all tabs. */
+  readonly command?: "studio" | "review";
   readonly version: number;
   readonly name: string;
   readonly read_only: boolean;
@@ -216,32 +222,6 @@ export interface EditResult {
   readonly restored?: readonly number[];
 }
 
-/** A caption that is not what the page expected. */
-export interface CaptionConflict {
-  readonly id: number;
-  readonly name: string;
-  readonly expected: string | null;
-  readonly current: string | null;
-  readonly added: readonly string[];
-  readonly removed: readonly string[];
-}
-
-/** An HTTP status other than 2xx, or no response at all (status 0). */
-export class ApiError extends Error {
-  constructor(
-    readonly status: number,
-    message: string,
-    readonly hint = "",
-    /** Of the error in a filter, from 0. */
-    readonly position: number | null = null,
-    readonly version: number | null = null,
-    readonly conflicts: readonly CaptionConflict[] = [],
-    readonly count = 0,
-  ) {
-    super(message);
-  }
-}
-
 export interface Api {
   session(): Promise<Session>;
   images(where: string, offset: number, limit: number, signal?: AbortSignal): Promise<ImageColumns>;
@@ -278,44 +258,15 @@ export function preview(id: number, v: string): string {
   return `preview/${id}?v=${encodeURIComponent(v)}`;
 }
 
-/** Return the API over HTTP. The session's token stays in memory and goes with each POST. */
-export function connect(fetcher: typeof fetch = (input, init) => fetch(input, init)): Api {
-  let token = "";
-
-  async function call<T>(url: string, init?: RequestInit): Promise<T> {
-    let response: Response;
-    try {
-      response = await fetcher(url, { credentials: "same-origin", ...init });
-    } catch (error) {
-      if (error instanceof DOMException && error.name === "AbortError") throw error;
-      throw new ApiError(
-        0,
-        "dsk review does not respond",
-        "start it again and open the link that it prints",
-      );
-    }
-    if (response.ok) return (await response.json()) as T;
-    throw await errorOf(response);
-  }
-
-  const get = <T>(url: string, signal?: AbortSignal): Promise<T> =>
-    call<T>(url, signal ? { signal } : {});
+/** Return the API over HTTP. The session's token goes with each POST. */
+export function connect(http: Http = new Http()): Api {
+  const get = <T>(url: string, signal?: AbortSignal): Promise<T> => http.get<T>(url, signal);
   const post = <T>(url: string, body: object, signal?: AbortSignal): Promise<T> =>
-    call<T>(url, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-Dsk-Token": token },
-      body: JSON.stringify(body),
-      ...(signal ? { signal } : {}),
-    });
-  const query = (values: Record<string, string | number>): string =>
-    new URLSearchParams(
-      Object.entries(values).map(([key, value]) => [key, String(value)]),
-    ).toString();
-
+    http.post<T>(url, body, signal);
   return {
     session: async () => {
       const session = await get<Session>("api/session");
-      token = session.token;
+      http.token = session.token;
       return session;
     },
     images: (where, offset, limit, signal) =>
@@ -339,24 +290,4 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
     undo: (version) => post("api/undo", { version }),
     redo: (version) => post("api/redo", { version }),
   };
-}
-
-async function errorOf(response: Response): Promise<ApiError> {
-  try {
-    const body = (await response.json()) as Partial<Record<string, unknown>>;
-    return new ApiError(
-      response.status,
-      String(body["error"] ?? response.statusText),
-      String(body["hint"] ?? ""),
-      typeof body["position"] === "number" ? body["position"] : null,
-      typeof body["version"] === "number" ? body["version"] : null,
-      Array.isArray(body["conflicts"]) ? (body["conflicts"] as CaptionConflict[]) : [],
-      typeof body["count"] === "number" ? body["count"] : 0,
-    );
-  } catch {
-    return new ApiError(
-      response.status,
-      `the server responded with ${response.status} ${response.statusText}`.trim(),
-    );
-  }
 }

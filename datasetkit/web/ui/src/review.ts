@@ -9,6 +9,7 @@ import {
   type Operation,
   type Progress,
   type Scope,
+  type Session,
 } from "./api";
 import { formatTags, withoutTag } from "./captions";
 import { and } from "./filters";
@@ -66,9 +67,10 @@ export class Review {
 
   // -- start and polling
 
-  async start(): Promise<void> {
+  /** given: the session, where it is loaded already. */
+  async start(given?: Session): Promise<void> {
     try {
-      const session = await this.api.session();
+      const session = given ?? (await this.api.session());
       this.store.set({
         session,
         version: session.version,

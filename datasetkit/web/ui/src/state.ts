@@ -107,7 +107,6 @@ export interface State {
   readonly group: number;
 
   readonly minCellWidth: number;
-  readonly theme: "light" | "dark";
 }
 
 export const INITIAL_STATE: State = {
@@ -153,7 +152,6 @@ export const INITIAL_STATE: State = {
   groupImages: new Map(),
   group: 0,
   minCellWidth: 148,
-  theme: "light",
 };
 
 /** The narrowest scope that is not empty. */

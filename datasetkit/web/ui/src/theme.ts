@@ -1,26 +1,28 @@
 /** Light or dark: the system's preference, until the person chooses. */
 
-import type { Review } from "./review";
+import { Store } from "./store";
 
 type Theme = "light" | "dark";
 
 const KEY = "dsk-review-theme";
 const DARK = "(prefers-color-scheme: dark)";
 
-export function startTheme(review: Review): void {
-  const update = () => show(review, storedTheme() ?? (matchMedia(DARK).matches ? "dark" : "light"));
+export const themeStore = new Store<{ readonly theme: Theme }>({ theme: "light" });
+
+export function startTheme(): void {
+  const update = () => show(storedTheme() ?? (matchMedia(DARK).matches ? "dark" : "light"));
   matchMedia(DARK).addEventListener("change", update);
   update();
 }
 
-export function toggleTheme(review: Review): void {
-  const theme = review.store.get().theme === "dark" ? "light" : "dark";
+export function toggleTheme(): void {
+  const theme = themeStore.get().theme === "dark" ? "light" : "dark";
   try {
     localStorage.setItem(KEY, theme);
   } catch {
     // Without local storage the choice lasts until the page is closed.
   }
-  show(review, theme);
+  show(theme);
 }
 
 function storedTheme(): Theme | null {
@@ -32,7 +34,7 @@ function storedTheme(): Theme | null {
   }
 }
 
-function show(review: Review, theme: Theme): void {
+function show(theme: Theme): void {
   document.documentElement.dataset["theme"] = theme;
-  review.store.set({ theme });
+  themeStore.set({ theme });
 }

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { connect, ApiError } from "../src/api";
+import { Http } from "../src/http";
 
 type Call = { readonly url: string; readonly init: RequestInit };
 
@@ -20,7 +21,7 @@ function server(responses: Record<string, { readonly status?: number; readonly b
       ),
     );
   };
-  return { calls, api: connect(fetcher) };
+  return { calls, api: connect(new Http(fetcher)) };
 }
 
 test("URLs are relative, and POST requests carry the token", async () => {
@@ -72,7 +73,7 @@ test("a response that is not JSON is still an error with a status", async () => 
 });
 
 test("without a response the error says what to do", async () => {
-  const api = connect(() => Promise.reject(new TypeError("fetch failed")));
+  const api = connect(new Http(() => Promise.reject(new TypeError("fetch failed"))));
   await expect(api.session()).rejects.toMatchObject({
     status: 0,
     hint: expect.stringContaining("start it again"),

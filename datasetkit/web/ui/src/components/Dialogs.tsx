@@ -1,43 +1,9 @@
 /** The dialogs: keyboard shortcuts, and captions that changed since the page loaded them. */
 
-import { type ReactNode, useEffect, useRef } from "react";
 import { BINDINGS, LIST_KEYS } from "../keys";
+import { Dialog } from "../parts/Dialog";
 import { plural } from "../review";
 import { useReview, useReviewState } from "./context";
-
-interface DialogProps {
-  readonly label: string;
-  readonly close: () => void;
-  readonly children: ReactNode;
-}
-
-function Dialog({ label, close, children }: DialogProps) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    const element = dialog.current;
-    const focused = document.activeElement;
-    element?.showModal();
-    element?.querySelector<HTMLElement>(".primary")?.focus();
-    return () => {
-      element?.close();
-      if (focused instanceof HTMLElement) focused.focus();
-    };
-  }, []);
-  return (
-    <dialog
-      ref={dialog}
-      aria-label={label}
-      onCancel={(event) => {
-        event.preventDefault();
-        close();
-      }}
-      onKeyDown={(event) => event.stopPropagation()}
-      onClick={(event) => event.target === dialog.current && close()}
-    >
-      <div className="dialog-content">{children}</div>
-    </dialog>
-  );
-}
 
 export function Dialogs() {
   const shortcutsOpen = useReviewState((state) => state.shortcutsOpen);

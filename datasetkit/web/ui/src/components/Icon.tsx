@@ -13,6 +13,17 @@ const PATHS = {
   close: "M4 4l8 8M12 4l-8 8",
   left: "M9.5 3.5 5 8l4.5 4.5",
   right: "M6.5 3.5 11 8l-4.5 4.5",
+  help: "M5.6 6a2.4 2.4 0 1 1 3.5 2.1c-.8.4-1.1.9-1.1 1.7M8 12.6v.1",
+  copy: "M5.5 5.5v-3h8v8h-3M2.5 5.5h8v8h-8z",
+  check: "M3 8.5 6.5 12 13 4.5",
+  play: "M5 3.5v9l7.5-4.5z",
+  stop: "M4 4h8v8H4z",
+  up: "M3.5 9.5 8 5l4.5 4.5",
+  down: "M3.5 6.5 8 11l4.5-4.5",
+  folder: "M2 4.5V13h12V5.5H8l-1.5-2H2z",
+  reset: "M3 3.5v3.2h3.2M3.3 6.6A5.2 5.2 0 1 1 2.9 9.5",
+  search: "M7 2.8a4.2 4.2 0 1 0 0 8.4a4.2 4.2 0 0 0 0-8.4M10 10l3.5 3.5",
+  table: "M2 3h12v10H2zM2 6.5h12M2 9.8h12M6.5 3v10",
 } as const;
 
 export function Icon({ name }: { readonly name: keyof typeof PATHS }) {

@@ -1,6 +1,8 @@
 /** The top bar: filter, scope, undo and the buttons for views. */
 
 import { useEffect, useRef, useState } from "react";
+import { useStore } from "../store";
+import { themeStore, toggleTheme } from "../theme";
 import { useReview, useReviewState } from "./context";
 import { Icon } from "./Icon";
 import { ScopeChip } from "./ScopeChip";
@@ -12,22 +14,22 @@ const TYPING_DELAY = 40;
 /** Milliseconds until an error is shown: an expression is often incomplete while it is typed. */
 const ERROR_DELAY = 500;
 
-export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
+export function TopBar({ embedded }: { readonly embedded: boolean }) {
   const review = useReview();
   const session = useReviewState((state) => state.session);
   const undo = useReviewState((state) => state.undo);
   const redo = useReviewState((state) => state.redo);
-  const theme = useReviewState((state) => state.theme);
+  const theme = useStore(themeStore, (state) => state.theme);
   const panelOpen = useReviewState((state) => state.panelOpen);
   const view = useReviewState((state) => state.view);
   return (
     <header className="top-bar">
-      <h1 title={session?.name}>{session?.name ?? ""}</h1>
+      {embedded ? null : <h1 title={session?.name}>{session?.name ?? ""}</h1>}
       <TriggerChip words={session?.trigger ?? NO_TRIGGER} />
       <FilterBox />
       <ScopeChip />
       <div className="buttons">
-        {session?.read_only ? (
+        {embedded ? null : session?.read_only ? (
           <span className="badge">read-only</span>
         ) : (
           <>
@@ -78,15 +80,17 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
         >
           <Icon name="panel" /> <span className="word">Caption</span>
         </button>
-        <button
-          type="button"
-          className="plain icon-only"
-          title="Light or dark theme (m)"
-          aria-label={theme === "dark" ? "Light theme" : "Dark theme"}
-          onClick={toggleTheme}
-        >
-          <Icon name={theme === "dark" ? "light" : "dark"} />
-        </button>
+        {embedded ? null : (
+          <button
+            type="button"
+            className="plain icon-only"
+            title="Light or dark theme (m)"
+            aria-label={theme === "dark" ? "Light theme" : "Dark theme"}
+            onClick={toggleTheme}
+          >
+            <Icon name={theme === "dark" ? "light" : "dark"} />
+          </button>
+        )}
         <button
           type="button"
           title="Keyboard shortcuts (?)"

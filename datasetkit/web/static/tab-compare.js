@@ -1,0 +1,1 @@
+import{m as e,n as t,p as n,t as r}from"./page.js";var i=n();function a(){return(0,i.jsx)(t,{children:(0,i.jsx)(r,{title:e(`compare.empty`),hint:e(`compare.empty.hint`),question:e(`compare.question`),answer:e(`compare.answer`)})})}export{a as default};

@@ -1,0 +1,168 @@
+/** What the shell and all tabs share: the server, the project's facts, messages, undo. */
+
+import { ApiError, type Http } from "../http";
+import { t } from "../i18n";
+import { Store } from "../store";
+import type { StudioSession } from "./api";
+import type { Project } from "./facts";
+
+export interface Toast {
+  readonly id: number;
+  readonly message: string;
+  readonly detail: string;
+  readonly kind: "done" | "warning" | "error";
+  readonly undo: boolean;
+}
+
+/** The main button of the tab: what happens, and why it cannot be pressed. */
+export interface PrimaryAction {
+  readonly label: string;
+  /** Why not yet; "" where it can be pressed. */
+  readonly blocked: string;
+  readonly run: () => void;
+}
+
+export type Overlay = "help" | "jobs" | "palette" | null;
+/** The stream of events: ended means that the server said so. */
+export type Connection = "connecting" | "live" | "lost" | "ended" | "replaced";
+
+export interface StudioState {
+  readonly session: StudioSession;
+  /** Null until it is loaded. */
+  readonly project: Project | null;
+  readonly connection: Connection;
+  readonly undo: string | null;
+  readonly redo: string | null;
+  /** What was done last, for the bottom band. */
+  readonly last: string;
+  /** The command that does what the tab does. */
+  readonly command: string;
+  readonly primary: PrimaryAction | null;
+  readonly toasts: readonly Toast[];
+  readonly overlay: Overlay;
+  readonly drawerOpen: boolean;
+}
+
+interface UndoHandler {
+  readonly undo: () => unknown;
+  readonly redo: () => unknown;
+}
+
+interface UndoResult {
+  readonly title?: string;
+  readonly undo?: string | null;
+  readonly redo?: string | null;
+}
+
+export class Studio {
+  readonly store: Store<StudioState>;
+  /** What undoes while a tab that shows the result itself is open. */
+  undoHandler: UndoHandler | null = null;
+  private toastCount = 0;
+
+  constructor(
+    readonly http: Http,
+    session: StudioSession,
+  ) {
+    http.program = "dsk studio";
+    this.store = new Store<StudioState>({
+      session,
+      project: null,
+      connection: "connecting",
+      undo: session.undo ?? null,
+      redo: session.redo ?? null,
+      last: "",
+      command: "",
+      primary: null,
+      toasts: [],
+      overlay: null,
+      drawerOpen: false,
+    });
+  }
+
+  async refresh(): Promise<void> {
+    try {
+      const [session, project] = await Promise.all([
+        this.http.get<StudioSession>("api/session"),
+        this.http.get<Project>("api/project"),
+      ]);
+      this.http.token = session.token;
+      this.store.set({
+        session,
+        project,
+        undo: session.undo ?? null,
+        redo: session.redo ?? null,
+        connection: "live",
+      });
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  setUndo(undo: string | null, redo: string | null): void {
+    const state = this.store.get();
+    if (state.undo !== undo || state.redo !== redo) this.store.set({ undo, redo });
+  }
+
+  async undo(redo = false): Promise<void> {
+    if (this.undoHandler) {
+      await (redo ? this.undoHandler.redo() : this.undoHandler.undo());
+      return;
+    }
+    const { session, undo: title, redo: redoTitle } = this.store.get();
+    if ((redo ? redoTitle : title) === null) {
+      this.toast(t(redo ? "band.redo.none" : "band.undo.none"));
+      return;
+    }
+    try {
+      const result = await this.http.post<UndoResult>(redo ? "api/redo" : "api/undo", {
+        version: session.version ?? 0,
+      });
+      this.done(result.title ?? t("band.undo"));
+      await this.refresh();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Press the main button of the tab, or say why it cannot be pressed. */
+  pressPrimary(): void {
+    const { primary } = this.store.get();
+    if (primary === null) return;
+    if (primary.blocked) this.toast(primary.blocked, { kind: "warning" });
+    else primary.run();
+  }
+
+  /** Say what was done: as a toast, and in the bottom band. */
+  done(message: string, undo = false): void {
+    this.store.set({ last: message });
+    this.toast(message, { undo });
+  }
+
+  toast(message: string, options: Partial<Omit<Toast, "id" | "message">> = {}): void {
+    const toast: Toast = {
+      id: ++this.toastCount,
+      message,
+      detail: "",
+      kind: "done",
+      undo: false,
+      ...options,
+    };
+    this.store.set({ toasts: [...this.store.get().toasts.slice(-2), toast] });
+    if (toast.kind === "done")
+      setTimeout(() => this.dismiss(toast.id), toast.undo ? 12_000 : 6_000);
+  }
+
+  dismiss(id: number): void {
+    this.store.set({ toasts: this.store.get().toasts.filter((toast) => toast.id !== id) });
+  }
+
+  /** Show an error of the server. Errors of the page itself are thrown on. */
+  fail(error: unknown): void {
+    if (error instanceof DOMException && error.name === "AbortError") return;
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status === 401) this.store.set({ connection: "replaced" });
+    else if (error.status === 0) this.store.set({ connection: "lost" });
+    else this.toast(error.message, { detail: error.hint, kind: "error" });
+  }
+}

@@ -1,0 +1,66 @@
+/** The tab Captions: the page of `dsk review`. */
+
+import { useEffect, useRef } from "react";
+import type { Root } from "react-dom/client";
+import { App } from "../../App";
+import { connect, type Session } from "../../api";
+import type { Http } from "../../http";
+import { t } from "../../i18n";
+import { EmptyState } from "../../parts/EmptyState";
+import { WorkArea } from "../../parts/WorkArea";
+import { Review } from "../../review";
+import { useStudio, useStudioState } from "../../studio/context";
+
+/** It outlives the tab: filter, cursor and selection are still there on return. */
+let review: Review | null = null;
+
+export default function Captions() {
+  const studio = useStudio();
+  const images = useStudioState((state) => state.session.images);
+  const problem = useStudioState((state) => state.session.captions_problem);
+  const started = useRef(false);
+  if (images > 0 && review === null) {
+    review = new Review(connect(studio.http));
+    if (innerWidth < 1200) review.store.set({ panelOpen: false });
+  }
+  useEffect(() => {
+    if (review && !started.current && review.store.get().session === null) void review.start();
+    started.current = true;
+  });
+  // The button in the top band undoes through the review, which shows what changed.
+  useEffect(() => {
+    if (review === null) return;
+    const current = review;
+    studio.undoHandler = { undo: () => current.undo(), redo: () => current.redo() };
+    const stop = current.store.subscribe(() => {
+      const { undo, redo } = current.store.get();
+      studio.setUndo(undo, redo);
+    });
+    return () => {
+      stop();
+      studio.undoHandler = null;
+    };
+  }, [studio, images]);
+
+  if (review === null) {
+    return (
+      <WorkArea>
+        <EmptyState
+          title={problem?.error ?? t("captions.empty")}
+          hint={problem?.hint ?? t("captions.empty.hint")}
+          question={t("captions.question")}
+          answer={t("captions.answer")}
+        />
+      </WorkArea>
+    );
+  }
+  return <App review={review} embedded />;
+}
+
+/** Show the review page alone, for `dsk review`. */
+export function startReview(root: Root, http: Http, session: Session): void {
+  const alone = new Review(connect(http));
+  if (innerWidth < 1200) alone.store.set({ panelOpen: false });
+  root.render(<App review={alone} />);
+  void alone.start(session);
+}
