@@ -19,8 +19,8 @@ Training has two functions: the plan is made first and needs no torch.
     print(result.training.files[-1])
 
 `plan_training` reads `[train]` of the dsk.toml that governs the folder, or takes whole
-`TrainOptions`. `review(folder, options, ready=...)` serves the review page until it is stopped, and
-calls `ready` with the address once browsers can connect.
+`TrainOptions`. `studio(folder, options, ready=...)` and `review(...)` serve the page until it is
+stopped, and call `ready` with the address once browsers can connect.
 """
 
 from importlib import import_module
@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.rules import groups, rules
     from datasetkit.verbs.run import run
     from datasetkit.verbs.scores import scores
+    from datasetkit.verbs.studio import studio
     from datasetkit.verbs.tag import tag
     from datasetkit.verbs.train import plan_training, train
     from datasetkit.verbs.undo import undo
@@ -193,6 +194,7 @@ __all__ = [
     "run_jobs",
     "scores",
     "stop_job",
+    "studio",
     "tag",
     "train",
     "undo",
@@ -284,6 +286,7 @@ _VERBS = {
     "run_jobs": "jobs_runner",
     "scores": "scores",
     "stop_job": "jobs_stop",
+    "studio": "studio",
     "tag": "tag",
     "train": "train",
     "undo": "undo",

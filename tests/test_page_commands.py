@@ -29,7 +29,7 @@ COMMANDS = commands()
 DRY = {"caption", "find-lr", "grid", "publish", "reg generate", "train"}
 # Lines that are parsed and not run, and why.
 PARSED = {
-    r"review": "it serves a page until it is stopped",
+    r"review|studio": "it serves a page until it is stopped",
     r"models download": "it downloads",
     r"jobs stop": "it needs a training that runs",
     r"caption .*--engine server|caption .*--endpoint": "it needs a server",

@@ -16,7 +16,7 @@ VERBS = """
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
     move_job plan_publishing plan_repeats plan_training projects_below publish
     recover reg remove_job rename report resize resume_job review rules run run_jobs
-    scores stop_job tag train undo where
+    scores stop_job studio tag train undo where
 """.split()
 NOUNS = """
     CaptionOptions

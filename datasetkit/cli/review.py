@@ -1,4 +1,4 @@
-"""The command `dsk review`: the page to look through images and prune captions."""
+"""The commands `dsk review` and `dsk studio`: the page, opened at its captions or its images."""
 
 from __future__ import annotations
 
@@ -42,6 +42,34 @@ def review(
 
     Example: dsk review ./imgs
     """
+    _serve("review", folder, given, wait=wait)
+
+
+@command(app, panel=PANEL, table="review")
+def studio(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="The folder of a project, a folder of images, or a dsk.toml; it may be empty.",
+        ),
+    ] = Path(),
+    *,
+    given: Given,
+    wait: opt.Wait = False,
+) -> None:
+    """Open the studio in a browser: the whole way from a folder of images to the LoRA file to keep.
+
+    The page shows what commands do, and the command that does the same in a terminal. Runs that
+    were started in a terminal appear in it. Ctrl-C stops the page; trainings go on.
+
+    Example: dsk studio ./project
+    """
+    _serve("studio", folder, given, wait=wait)
+
+
+def _serve(command: str, folder: Path, given: Given, *, wait: bool) -> None:
+    """Serve the page until it is stopped. command: `review` or `studio`."""
     folder = opt.folder_of(folder)
     options = opt.options(folder, "review", given)
     from datasetkit import api
@@ -58,8 +86,9 @@ def review(
         if options.open and not _opened(server, at_end):
             console.remark("no browser could be started: open the link above")
 
+    serve = api.review if command == "review" else api.studio
     with console.bars() as reporter, ExitStack() as at_end:
-        api.review(folder, options, api.RunContext(wait=wait, reporter=reporter), ready=ready)
+        serve(folder, options, api.RunContext(wait=wait, reporter=reporter), ready=ready)
 
 
 def _print(link: str) -> None:

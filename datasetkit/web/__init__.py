@@ -1,3 +1,1 @@
-"""The web server of `dsk review`: serves the review page of a dataset to a browser on this
-machine.
-"""
+"""The web server of `dsk studio` and `dsk review`: serves the page of a project to a browser."""

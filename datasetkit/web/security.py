@@ -1,4 +1,4 @@
-"""Security of the review page: only the page itself may send requests.
+"""Security of the page: only the page itself may send requests.
 
 - A link contains a token of 256 bits, which counts once. The first request exchanges it for a
   cookie that scripts cannot read and other sites cannot send, and it leaves the address bar.
@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from threading import Lock
+from typing import Literal
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -111,10 +112,18 @@ class Guard:
     """ASGI middleware: passes on the requests of the page, and adds HEADERS to every response."""
 
     def __init__(
-        self, app: ASGIApp, keys: SessionKeys, *, hosts: frozenset[str], port: int
+        self,
+        app: ASGIApp,
+        keys: SessionKeys,
+        *,
+        hosts: frozenset[str],
+        port: int,
+        body_of: Callable[[str, str], Literal["json", "bytes"]],
     ) -> None:
-        """hosts: the allowed host names, without the port."""
-        self.app, self.keys = app, keys
+        """hosts: the allowed host names, without the port. body_of: the kind of body that a method
+        and a path take.
+        """
+        self.app, self.keys, self.body_of = app, keys, body_of
         self.hosts = frozenset(f"{host}:{port}" for host in hosts) | (
             hosts if port == 80 else frozenset()
         )
@@ -147,7 +156,10 @@ class Guard:
             self._require_same_origin(headers)
             if scope["method"] not in ("GET", "HEAD"):
                 self._require_header_token(headers)
-                receive = await _read_body(receive)
+                body = self.body_of(scope["method"], scope["path"])
+                _require_content_type(headers, body)
+                if body == "json":
+                    receive = await _read_body(receive)
         except RequestRefused as refused:
             await _answer(refused, _headers(scope), send_with_headers)
             return
@@ -204,11 +216,20 @@ class Guard:
         tokens = headers.get(TOKEN_HEADER, [])
         if len(tokens) != 1 or not secrets.compare_digest(tokens[0], self.keys.header.encode()):
             raise RequestRefused(403, "the request has no valid token", "reload the page")
-        types = headers.get(b"content-type", [])
-        if len(types) != 1 or types[0].split(b";")[0].strip().lower() != b"application/json":
-            raise RequestRefused(
-                415, "the request is not JSON", "send Content-Type: application/json"
-            )
+
+
+def _require_content_type(
+    headers: Mapping[bytes, list[bytes]], body: Literal["json", "bytes"]
+) -> None:
+    """Refuse a body of another kind. Pages of other sites can send neither kind without asking."""
+    types = headers.get(b"content-type", [])
+    given = types[0].split(b";")[0].strip().lower() if len(types) == 1 else b""
+    if body == "json" and given != b"application/json":
+        raise RequestRefused(415, "the request is not JSON", "send Content-Type: application/json")
+    if body == "bytes" and given != b"application/octet-stream":
+        raise RequestRefused(
+            415, "the request is not a file", "send Content-Type: application/octet-stream"
+        )
 
 
 def _headers(scope: Scope) -> dict[bytes, list[bytes]]:

@@ -1,4 +1,4 @@
-"""The server of the review page: a socket on this machine, the guard before the application, and a
+"""The server of the page: a socket on this machine, the guard before the application, and a
 clean end.
 """
 
@@ -21,9 +21,11 @@ from datasetkit.api import RunContext
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.review import ReviewOptions
 from datasetkit.verbs.review import RunningServer
-from datasetkit.verbs.review.session import open_session
-from datasetkit.web.routes import application
+from datasetkit.verbs.studio.session import open_studio
+from datasetkit.web.application import application
+from datasetkit.web.routes import ROUTES
 from datasetkit.web.security import Guard, SessionKeys
+from datasetkit.web.table import body_of
 
 # A request has so long to arrive as a whole; a browser sends it at once.
 REQUEST_SECONDS = 20.0
@@ -34,25 +36,29 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
 def serve(
+    command: str,
     folder: Path,
     options: ReviewOptions,
     context: RunContext,
     *,
     ready: Callable[[RunningServer], None],
 ) -> None:
-    """Serve the review page of a folder until it is stopped (Ctrl-C, SIGTERM, or
-    `RunningServer.stop`).
+    """Serve the page of a folder until it is stopped (Ctrl-C, SIGTERM, or `RunningServer.stop`).
 
-    ready: called once, when the server accepts connections. Raises ConfigError for a port that is
-    in use or a host that is not valid, and what loading a dataset raises.
+    command: `review` or `studio`. ready: called once, when the server accepts connections. Raises
+    ConfigError for a port that is in use or a host that is not valid, and for `review` what loading
+    a dataset raises.
     """
-    with _listen(options) as listener, open_session(folder, options, context) as session:
+    keys = SessionKeys()
+    with (
+        _listen(options) as listener,
+        open_studio(command, folder, options, context, keys.header) as session,
+    ):
         port = int(listener.getsockname()[1])
-        keys = SessionKeys()
-        app = application(session, keys.header)
+        app = application(session)
         server = _Server(
             uvicorn.Config(
-                Guard(app, keys, hosts=_host_names(options), port=port),
+                Guard(app, keys, hosts=_host_names(options), port=port, body_of=body_of(ROUTES)),
                 loop="asyncio",
                 http=_Protocol,
                 ws="none",
@@ -74,7 +80,9 @@ def serve(
         def link(used: Callable[[], None]) -> str:
             return f"http://{host}:{port}/?token={keys.entry.new(used)}"
 
-        running = RunningServer(link(lambda: None), port, len(session.dataset), link, stop)
+        dataset = session.captions.loaded
+        images = 0 if dataset is None else len(dataset.dataset)
+        running = RunningServer(link(lambda: None), port, images, link, stop)
         server.on_started = lambda: ready(running)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

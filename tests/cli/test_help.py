@@ -23,7 +23,8 @@ def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
         "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "caption",
         "scores",
-        "rules", "review", "check", "plan-repeats", "layout", "reg", "reg generate", "report",
+        "rules", "review", "studio", "check", "plan-repeats", "layout", "reg", "reg generate",
+        "report",
         "export", "import", "train", "find-lr", "grid", "lora info", "lora check",
         "lora resize", "lora convert", "lora merge", "lora extract", "keep", "publish",
         "init",
@@ -124,7 +125,7 @@ def test_a_group_of_commands_has_an_example_that_is_parsed(dsk, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_json_and_those_that_change_something_a_dry_run(name):
     has = set(options(COMMANDS[name]))
-    if name == "review":  # it runs until it is stopped, and its result is a page
+    if name in ("review", "studio"):  # it runs until it is stopped, and its result is a page
         return
     assert "--json" in has
     if name not in (

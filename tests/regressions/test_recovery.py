@@ -48,6 +48,8 @@ ARGUMENTS = {
 }
 # These look without completing anything.
 LOOKING = {"doctor", "history", "init", "models download", "models list", "models where"}
+# It opens on any folder; its Captions tab says what `review` does: tests/web/test_studio.py.
+LOOKING.add("studio")
 # Those of LoRA files and of jobs have no dataset.
 LOOKING |= {n for n in commands() if n in ("grid", "keep") or n.startswith(("lora ", "jobs "))}
 # These never write to a dataset, so they stop.

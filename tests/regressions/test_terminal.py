@@ -96,8 +96,9 @@ LINES = {
 }  # fmt: skip
 # The headings that rows which are printed as blocks of lines do not repeat.
 FIRST_COLUMNS = {"check", "image", "concept", "trained", "at"}
-# `review` runs until it is stopped; `models download` needs a network; `history` is one of them.
-NOT_RUN = {"review", "models download"}
+# `review` and `studio` run until they are stopped; `models download` needs a network; `history` is
+# one of them.
+NOT_RUN = {"review", "studio", "models download"}
 
 
 def project(folder: Path) -> None:

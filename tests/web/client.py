@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -18,7 +18,8 @@ from urllib.parse import quote, urlsplit
 
 from datasetkit.options.review import ReviewOptions
 from datasetkit.verbs.review import RunningServer
-from datasetkit.verbs.review import review as serve
+from datasetkit.verbs.review import review as serve_review
+from datasetkit.verbs.studio import studio as serve_studio
 
 
 @dataclass
@@ -172,8 +173,17 @@ def review(folder: Path, **options: Any) -> Iterator[Browser]:
 
 
 @contextmanager
-def run_server(folder: Path, **options: Any) -> Iterator[Browser]:
-    """Serve the review page of a folder."""
+def studio(folder: Path, **options: Any) -> Iterator[Browser]:
+    """Serve the studio of a folder, and open it."""
+    with run_server(folder, serve_studio, **options) as browser:
+        yield browser.enter()
+
+
+@contextmanager
+def run_server(
+    folder: Path, serve: Callable[..., None] = serve_review, **options: Any
+) -> Iterator[Browser]:
+    """Serve the page of a folder, by default with `dsk review`."""
     started = Event()
     servers: list[RunningServer] = []
     errors: list[BaseException] = []

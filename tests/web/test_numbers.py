@@ -12,7 +12,7 @@ import pytest
 from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.verbs.review.session import open_session
-from datasetkit.web import routes
+from datasetkit.web.routes import captions as routes
 from tests.web import client, datasets
 
 MILLION = 1_000_000

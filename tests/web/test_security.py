@@ -13,7 +13,7 @@ from datasetkit.captions.invisible import without_invisible
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.review import ReviewOptions
 from datasetkit.web import security
-from datasetkit.web.routes import ACTIONS, READS
+from datasetkit.web.routes.captions import ACTIONS, READS
 from tests.web.client import captions, image_ids, review, run_server
 
 HOSTS = [

@@ -47,11 +47,22 @@ def review(
     `web`, ConfigError for a port that is in use or an address that does not exist, and what loading
     a dataset raises.
     """
+    start_server("review", folder, options, context, ready)
+
+
+def start_server(
+    command: str,
+    folder: Path,
+    options: ReviewOptions,
+    context: RunContext,
+    ready: Callable[[RunningServer], None],
+) -> None:
+    """Serve the page for a command, `review` or `studio`. Raises as the command does."""
     require_folder(folder)
     try:
         server = import_module(SERVER)
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"dsk review needs the package {error.name}", hint=install_command("web")
+            f"dsk {command} needs the package {error.name}", hint=install_command("web")
         ) from error
-    server.serve(folder, options, context, ready=ready)
+    server.serve(command, folder, options, context, ready=ready)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from datasetkit import __version__
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.filters import FilterError, Match, Not, exactly, parse, show
 from datasetkit.captions.predicates import SCORE_STEPS
@@ -33,7 +32,7 @@ _OTHER_TAGS_FROM, _MAX_OTHER_TAGS = 2500, 20
 _MAX_FAILED = 1000
 
 
-def session(dataset: ReviewDataset, editor: Editor, translations: TagMeanings, token: str) -> Json:
+def session(dataset: ReviewDataset, editor: Editor, translations: TagMeanings) -> Json:
     """Return what the page needs before anything else."""
     images = dataset.all()
     options = dataset.options[0]
@@ -43,10 +42,7 @@ def session(dataset: ReviewDataset, editor: Editor, translations: TagMeanings, t
     except ConfigError:
         threshold = 0.35
     return {
-        "token": token,
         "version": dataset.version,
-        "name": dataset.folder.name,
-        "read_only": editor.read_only,
         "images": len(images),
         "captioned": sum(image.caption is not None for image in images),
         "failed": [
@@ -73,7 +69,6 @@ def session(dataset: ReviewDataset, editor: Editor, translations: TagMeanings, t
         ),
         "undo": editor.undo_title,
         "redo": editor.redo_title,
-        "dsk": __version__,
     }
 
 
@@ -285,7 +280,7 @@ def _unique(ids: Iterable[Iterable[int]]) -> list[int]:
     return list(dict.fromkeys(image_id for several in ids for image_id in several))
 
 
-def refusal(error: DskError, dataset: ReviewDataset) -> Json:
+def refusal(error: DskError, dataset: ReviewDataset | None) -> Json:
     """Return why a request was refused.
 
     position: of the error in a filter, from 0. conflicts: see EditConflict; `count` may be larger
@@ -294,7 +289,7 @@ def refusal(error: DskError, dataset: ReviewDataset) -> Json:
     answer: Json = {"error": error.message, "hint": error.hint}
     if isinstance(error, FilterError):
         answer["position"] = error.at
-    if isinstance(error, EditConflict):
+    if isinstance(error, EditConflict) and dataset is not None:
         answer["version"] = dataset.version
         answer["count"] = error.count
         answer["conflicts"] = [_conflict(difference, dataset) for difference in error.differences]

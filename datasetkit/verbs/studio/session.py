@@ -1,0 +1,139 @@
+"""The studio session: what one server holds, for `dsk studio` and `dsk review`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import RLock
+from typing import Any, Final, Literal
+
+from datasetkit import __version__
+from datasetkit.core.errors import DskError
+from datasetkit.core.files import find_root
+from datasetkit.options.review import ReviewOptions
+from datasetkit.project.session import RunContext
+from datasetkit.verbs.review import views
+from datasetkit.verbs.review.session import ReviewSession, open_session
+
+Tab = Literal["images", "captions"]
+# The tab that a command opens first.
+TABS: Final[dict[str, Tab]] = {"studio": "images", "review": "captions"}
+
+
+class CaptionsSession:
+    """The dataset whose captions are edited. It is loaded when it is first needed, so the studio
+    also runs on a folder without images.
+    """
+
+    def __init__(self, folder: Path, options: ReviewOptions, context: RunContext) -> None:
+        self.folder, self.options, self.context = folder, options, context
+        self._lock = RLock()
+        self._opened: tuple[ReviewSession, ExitStack] | None = None
+
+    @property
+    def loaded(self) -> ReviewSession | None:
+        """The dataset if it is loaded; never loads it."""
+        opened = self._opened
+        return None if opened is None else opened[0]
+
+    def get(self) -> ReviewSession:
+        """Return the dataset; load it if it is not loaded. Raises DatasetError without images,
+        Locked while another command works in the project.
+        """
+        with self._lock:
+            if self._opened is None:
+                stack = ExitStack()
+                session = stack.enter_context(open_session(self.folder, self.options, self.context))
+                self._opened = session, stack
+            return self._opened[0]
+
+    def close(self) -> None:
+        """Stop the threads of the dataset. The next `get` loads it again."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[1].close()
+
+
+@dataclass(frozen=True, slots=True)
+class StudioSession:
+    """One project in the studio. command: `studio` or `review`; root: the folder of the project;
+    token: what the page sends with each request that changes something; started: in UTC.
+    """
+
+    command: str
+    folder: Path
+    root: Path
+    options: ReviewOptions
+    context: RunContext
+    captions: CaptionsSession
+    token: str = field(repr=False)
+    started: datetime
+
+    @property
+    def tab(self) -> Tab:
+        """The tab that is opened first."""
+        return TABS[self.command]
+
+    @property
+    def read_only(self) -> bool:
+        return self.options.read_only
+
+
+@contextmanager
+def open_studio(
+    command: str, folder: Path, options: ReviewOptions, context: RunContext, token: str
+) -> Iterator[StudioSession]:
+    """Open the session of a server. command: `studio`, or `review`, which needs images.
+
+    Raises for `review` what loading a dataset raises.
+    """
+    captions = CaptionsSession(folder, options, context)
+    session = StudioSession(
+        command,
+        folder.resolve(),
+        find_root(folder),
+        options,
+        context,
+        captions,
+        token,
+        datetime.now(UTC),
+    )
+    if command == "review":
+        captions.get()
+    else:
+        with suppress(DskError):  # the page shows why
+            captions.get()
+    try:
+        yield session
+    finally:
+        captions.close()
+
+
+def info(session: StudioSession) -> dict[str, Any]:
+    """Return what the page needs before anything else.
+
+    captions_problem: why the dataset could not be loaded, {"error", "hint"}; None where it was, and
+    then the values of `views.session` are there too.
+    """
+    shell = {
+        "token": session.token,
+        "dsk": __version__,
+        "command": session.command,
+        "tab": session.tab,
+        "name": session.folder.name,
+        "folder": str(session.folder),
+        "root": str(session.root),
+        "read_only": session.read_only,
+        "started": session.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    try:
+        captions = session.captions.get()
+    except DskError as error:
+        problem = {"error": error.message, "hint": error.hint}
+        return {**shell, "version": 0, "images": 0, "captioned": 0, "captions_problem": problem}
+    dataset = views.session(captions.dataset, captions.editor, captions.tables.translations)
+    return {**shell, **dataset, "captions_problem": None}

@@ -1,0 +1,8 @@
+"""The routes of the page, one module for each group of them."""
+
+from __future__ import annotations
+
+from datasetkit.web.routes import captions, project
+from datasetkit.web.table import ApiRoute
+
+ROUTES: tuple[ApiRoute, ...] = (*project.ROUTES, *captions.ROUTES)
