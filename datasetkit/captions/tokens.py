@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -54,9 +56,32 @@ def count(text: str) -> int:
     return sum(map(_count_word, text.split(" ")))
 
 
-def count_caption(caption: Caption) -> int:
+@dataclass(frozen=True, slots=True)
+class TokenLimit:
+    """How many tokens of a caption a base model reads, and how they are counted.
+
+    steps: numbers of tokens of which a plan says how many captions have more; kind: what messages
+    call the tokens; option: what raises the limit, "" for nothing.
+    """
+
+    limit: int
+    count: Callable[[str], int] = count
+    steps: tuple[int, ...] = LIMITS
+    kind: str = "CLIP tokens"
+    option: str = "max_token_length"
+
+    def step_for(self, tokens: int) -> str:
+        """Return what to do about a caption with more tokens than the limit."""
+        if not self.option:
+            return f"the base model reads {self.limit}; shorten it"
+        enough = next((limit for limit in self.steps if tokens <= limit), None)
+        return f"{self.option} = {enough} is enough" if enough else "no trainer supports that many"
+
+
+def count_caption(caption: Caption, count: Callable[[str], int] = count) -> int:
     """Return the number of tokens that a caption can have in training: of its longest line, with
     the longest option of each wildcard, without weights and without what separates kept tags.
+    count: counts the tokens of a text, CLIP's by default.
     """
     syntax, text = caption.syntax, one_line(caption)
     if syntax.keep_tokens_separator.strip():

@@ -18,6 +18,7 @@ from datasetkit.captions.caption import (
     with_source,
 )
 from datasetkit.captions.grammar import PLAIN, is_group
+from datasetkit.captions.tokens import TokenLimit
 from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
 from datasetkit.dataset.buckets import BucketRules
 from datasetkit.dataset.layout import Misread
@@ -171,7 +172,7 @@ class CheckInput:
     folder: Path
     options: CheckOptions
     rules: tuple[BucketRules, ...]
-    max_tokens: int
+    tokens: TokenLimit
     folders: tuple[CheckFolder, ...]
     items: tuple[CheckImage, ...]
     failed: tuple[Failed, ...] = ()

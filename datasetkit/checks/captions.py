@@ -285,18 +285,13 @@ def underscores(data: CheckInput) -> Iterator[Finding]:
 
 def long(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
-        number = tokens.count_caption(caption.caption)
-        if number > data.max_tokens:
-            enough = next((limit for limit in tokens.LIMITS if number <= limit), None)
-            step = (
-                f"max_token_length = {enough} is enough"
-                if enough
-                else "no trainer supports that many"
-            )
-            over = number - data.max_tokens
+        number = tokens.count_caption(caption.caption, data.tokens.count)
+        over = number - data.tokens.limit
+        if over > 0:
             yield Finding(
                 item.path,
-                f"{number} tokens: {over} {'is' if over == 1 else 'are'} cut off; {step}",
+                f"{number} tokens: {over} {'is' if over == 1 else 'are'} cut off; "
+                f"{data.tokens.step_for(number)}",
                 number,
             )
 
@@ -581,8 +576,8 @@ CHECKS: Final = (
         "tokens",
         "caption",
         "too many tokens",
-        "CLIP tokens of the caption, without start and end token",
-        "more than [train] max_token_length (75, 150 or 225)",
+        "tokens of the caption, by the tokenizer of the base model in [train], else by CLIP's",
+        "more than [train] max_token_length (75, 150 or 225), or than a transformer reads",
         "set max_token_length, or shorten it",
         long,
     ),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption_names import caption_files
 from datasetkit.captions.syntax import syntax_of
+from datasetkit.captions.tokens import TokenLimit
 from datasetkit.checks import registry
 from datasetkit.checks.base import (
     CaptionFile,
@@ -32,7 +33,7 @@ from datasetkit.checks.caption_files import (
 from datasetkit.checks.fixes import FixPlan, plan_fixes
 from datasetkit.checks.summary import CheckSummary, find_all, sheet_entries, summarize, table
 from datasetkit.checks.tags import LEAST_CAPTIONS
-from datasetkit.core.errors import ConfigError, Exit
+from datasetkit.core.errors import ConfigError, Exit, ModelFileError
 from datasetkit.core.files import (
     PROJECT,
     display,
@@ -251,14 +252,29 @@ def gather(
         )
     items, broken = _measured(items, _measures(checks, options), options, project)
     return CheckInput(
-        folder, options, train.all_bucket_rules(), train.max_token_length, tuple(folders),
-        tuple(items),
+        folder, options, train.all_bucket_rules(), _token_limit(train, checks, project),
+        tuple(folders), tuple(items),
         (*failed, *broken), tuple(left_out), same_names, to_check.misread, to_check.astray,
         tuple(stray_captions), tuple(latents), to_check.empty,
         layout_sources(f.folder for f in folders if f.laid_out),
         _Digests(project.store, options.max_pixels, remember=not project.context.dry_run),
         KeptGroups(project.store, options.max_pixels),
     )  # fmt: skip
+
+
+def _token_limit(train: TrainOptions, checks: Sequence[Check], project: Project) -> TokenLimit:
+    """Return the limit of the base model; CLIP's where its tokenizer cannot be read."""
+    if all(check.name != "tokens" for check in checks):
+        return TokenLimit(train.max_token_length)
+    from trainer.plan import token_limit  # here: no other check needs the trainer
+
+    limit = token_limit.of_base(train)
+    try:
+        limit.count("")
+    except ModelFileError as error:
+        limit = TokenLimit(limit.limit, steps=limit.steps, option=limit.option)
+        project.context.reporter.warn(f"{error}: CLIP's tokens are counted instead")
+    return limit
 
 
 @dataclass(frozen=True, slots=True)

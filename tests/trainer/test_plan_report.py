@@ -9,6 +9,7 @@ import pytest
 
 from datasetkit import api
 from datasetkit.captions import tokens
+from datasetkit.captions.tokens import TokenLimit
 from datasetkit.dataset.layout_sources import layout_sources
 from datasetkit.options.dataset import LayoutOptions, PlanRepeatsOptions
 from datasetkit.options.images import RenameOptions
@@ -18,7 +19,6 @@ from tests.dataset.sd_scripts import SECTIONS
 from tests.trainer import tiny
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import bucket_use, caption_use, subset_use
-from trainer.plan.token_limit import TokenLimit
 
 SMALL = TrainOptions(resolution=128, min_bucket_reso=64, max_bucket_reso=256)
 

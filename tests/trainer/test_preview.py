@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from datasetkit.captions.tokens import TokenLimit
 from datasetkit.core.errors import ConfigError
 from datasetkit.images import labelled_sheet
 from datasetkit.options import train as train_options
@@ -26,7 +27,6 @@ from trainer.monitor import metrics, preview, preview_contact_sheet, prompts
 from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.objective import samplers
-from trainer.plan.token_limit import TokenLimit
 from trainer.run import train
 
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "sampler": "ddim"}

@@ -163,7 +163,7 @@ class TransformerFamily:
         return dit_names.block_number(name)
 
     def token_counter(self, source: Path) -> Callable[[str], int]:
-        """Return a function that counts the tokens of what a caption is counted as."""
+        """Return a function that counts the tokens that a caption takes of TEXT_LIMIT."""
 
         @cache
         def tokenizer() -> Any:
@@ -171,11 +171,13 @@ class TransformerFamily:
 
             return load_tokenizer(source / self.TOKENIZERS[self.COUNTED])
 
-        return lambda caption: len(tokenizer()(self.counted_as(tokenizer(), caption)).input_ids)
+        return lambda caption: self.count_tokens(tokenizer(), caption, source)
 
-    def counted_as(self, tokenizer: Any, caption: str) -> str:
-        """Return the text that is counted as a caption's."""
-        return caption
+    def count_tokens(self, tokenizer: Any, caption: str, folder: Path) -> int:
+        """Return the tokens that a caption takes of TEXT_LIMIT, with those around it that count.
+        folder: with the tokenizer.
+        """
+        return len(tokenizer(caption).input_ids)
 
     def remarks(self, options: TrainOptions) -> Sequence[str]:
         """Return no warnings."""

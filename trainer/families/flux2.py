@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # What diffusers' training script tells dev in training; klein has no guidance.
 GUIDANCE: Final = 3.5
 _DEV: Final = "mistral3"
+_DEV_ENCODER: Final = "Mistral3ForConditionalGeneration"
 # Hidden states side by side, by the text encoder's kind.
 _LAYERS: Final = {_DEV: (10, 20, 30)}
 _KLEIN_LAYERS: Final = (9, 18, 27)
@@ -119,8 +120,14 @@ class Flux2(TransformerFamily):
         """Return the class of each part; the text encoder of dev is another one."""
         encoder = read_json(folder / "text_encoder" / "config.json") or {}
         is_dev = encoder.get("model_type") == _DEV
-        text_encoder = "Mistral3ForConditionalGeneration" if is_dev else "Qwen3ForCausalLM"
+        text_encoder = _DEV_ENCODER if is_dev else "Qwen3ForCausalLM"
         return {**super().kinds(folder), "text_encoder": text_encoder}
+
+    def count_tokens(self, tokenizer: Any, caption: str, folder: Path) -> int:
+        """Return the tokens of a caption with the chat around it."""
+        is_dev = self.kinds(folder)["text_encoder"] == _DEV_ENCODER
+        text = _prompt(tokenizer, caption, is_dev=is_dev)
+        return len(tokenizer(text, add_special_tokens=not is_dev).input_ids)
 
     def encode_text(
         self, parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.families import dit_family, dit_packing
 from trainer.families.base import (
@@ -72,6 +72,10 @@ class Krea2(FrameLatents, TransformerFamily):
         return ModelFacts(
             "flow", note=dit_family.DISTILLED_UNKNOWN.format(_BASE) if unknown else ""
         )
+
+    def count_tokens(self, tokenizer: Any, caption: str, folder: Path) -> int:
+        """Return the tokens of a caption and of the suffix."""
+        return len(tokenizer(_PREFIX + caption).input_ids) - _DROPPED + _SUFFIX_TOKENS
 
     def encode_text(
         self, parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int

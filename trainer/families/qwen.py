@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.families import dit_family, dit_names, dit_packing
 from trainer.families.base import (
@@ -30,7 +30,6 @@ _TEMPLATE: Final = (
     "{}<|im_end|>\n<|im_start|>assistant\n"
 )
 _DROPPED: Final = 34  # tokens of the template before the caption
-_READ: Final = 1024  # tokens of the caption and the end of the template
 # What the text of the last block leads to is not read.
 _IDLE: Final = ("attn.add_q_proj", "attn.to_add_out", "txt_mlp.net.0.proj", "txt_mlp.net.2")
 
@@ -41,6 +40,7 @@ class QwenImage(FrameLatents, TransformerFamily):
     NAME = "qwen"
     TITLE = "Qwen-Image"
     MARKS = FileMarks("QwenImageTransformer2DModel", ("transformer_blocks.0.img_mlp.",))
+    TEXT_LIMIT = 1024  # with the end of the template
     FLOW = FlowDefaults("qwen_shift", preview="qwen_shift")
     FORMATS = ("comfy", "diffusers", "kohya")
     METADATA = FamilyNames("qwen_image", "Qwen-Image/lora", known_as=("qwen",))
@@ -64,6 +64,10 @@ class QwenImage(FrameLatents, TransformerFamily):
             dit_names.module_name(f"transformer_blocks.{last}.{layer}") for layer in _IDLE
         )
 
+    def count_tokens(self, tokenizer: Any, caption: str, folder: Path) -> int:
+        """Return the tokens of a caption and of the template's end."""
+        return len(tokenizer(_TEMPLATE.format(caption)).input_ids) - _DROPPED
+
     def encode_text(
         self, parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int
     ) -> Conditioning:
@@ -72,8 +76,9 @@ class QwenImage(FrameLatents, TransformerFamily):
         """
         encoder, tokenizer = parts.encoders["text_encoder"], parts.tokenizers["text_encoder"]
         tokens = tokenizer(
-            [_TEMPLATE.format(caption) for caption in captions], max_length=_READ + _DROPPED,
-            padding=True, padding_side="right", truncation=True, return_tensors="pt",
+            [_TEMPLATE.format(caption) for caption in captions],
+            max_length=self.TEXT_LIMIT + _DROPPED, padding=True, padding_side="right",
+            truncation=True, return_tensors="pt",
         ).to(encoder.device)  # fmt: skip
         output = encoder(
             input_ids=tokens.input_ids,

@@ -69,9 +69,9 @@ class ZImage(TransformerFamily):
         note = "" if source.is_dir() else dit_family.DISTILLED_UNKNOWN.format(_BASE)
         return ModelFacts("flow", note=note)
 
-    def counted_as(self, tokenizer: Any, caption: str) -> str:
-        """Return a caption with the chat around it."""
-        return _chat(tokenizer, caption)
+    def count_tokens(self, tokenizer: Any, caption: str, folder: Path) -> int:
+        """Return the tokens of a caption with the chat around it."""
+        return len(tokenizer(_chat(tokenizer, caption)).input_ids)
 
     def encode_text(
         self, parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from datasetkit.captions.tokens import TokenLimit
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.ranges import in_range, one_of
@@ -18,7 +19,6 @@ from datasetkit.core.suggest import nearest
 from datasetkit.options.train import SAMPLERS, TrainOptions
 from trainer.families import registry, source
 from trainer.families.detect import detect
-from trainer.plan.token_limit import TokenLimit
 
 _LARGEST: Final = 4096  # pixels of a side
 _MOST: Final = 256  # prompts; all their images are in memory at once

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.caption import laid_out, parse, read_caption
+from datasetkit.captions.tokens import TokenLimit
 from datasetkit.core.errors import DskError
 from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
 from datasetkit.dataset.layout_sources import layout_sources
 from trainer.data import captions, prompt_weights
 from trainer.plan.plan import Captioned, Subset, TrainImage, TrainingPlan
-from trainer.plan.token_limit import TokenLimit
 
 
 @dataclass(frozen=True, slots=True)
