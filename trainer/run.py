@@ -93,6 +93,11 @@ class TrainedLora:
     last: ValidationPoint | None = None
     report: Path | None = None
 
+    @property
+    def in_one_format(self) -> tuple[Path, ...]:
+        """Return the files with each LoRA once, if it was saved in several formats."""
+        return tuple(run_manifest.in_one_format(self.files))
+
 
 def train(
     options: TrainOptions,

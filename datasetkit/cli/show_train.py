@@ -86,9 +86,8 @@ def _grid(lora: TrainedLora, plan: PlanTrainingResult) -> str:
 
     options, folder = plan.options, Path(plan.options.output_dir)
     runs = list(folder.glob("*-run.json"))
-    kohya = [path for path in lora.files if not path.name.endswith(".diffusers.safetensors")]
-    files = kohya or list(lora.files)
-    paths = [folder] if kohya and len(runs) == 1 else files
+    files = lora.in_one_format
+    paths = [folder] if len(runs) == 1 else files
     words = [typed_path(path) for path in paths]
     words += ["--x", "epoch" if len(files) > 1 else "weight=0.6,0.8,1"]
     governing = find(folder).table("train")

@@ -13,6 +13,8 @@ from datasetkit.images.labelled_sheet import SheetHeading
 from datasetkit.images.parameters import parameters
 from tests.grid.test_axes import LAYER, prompt, run  # noqa: F401 - a fixture
 from tests.lora_files.files import pair, save
+from trainer.files import run_manifest
+from trainer.files.run_manifest import RunFile, RunManifest
 from trainer.grid import axes, cells, loras, page, sheets
 from trainer.grid.axes import CellRequest, GridContent
 from trainer.grid.cells import GridBase
@@ -109,6 +111,32 @@ def test_a_folder_with_files_of_two_names_or_none_is_refused(tmp_path):
         loras.read([tmp_path / "a.safetensors", tmp_path / "a.safetensors"])
     with pytest.raises(InputError, match="no LoRA was given"):
         loras.read([])
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+@pytest.mark.parametrize(
+    ("saved", "drawn"),
+    [
+        (("", ".diffusers"), ("k-000001", "k-000002", "k")),
+        ((".diffusers",), ("k-000001.diffusers", "k-000002.diffusers", "k.diffusers")),
+        (("", ".kohya"), ("k-000001", "k-000002", "k")),
+        ((".comfy",), ("k-000001.comfy", "k-000002.comfy", "k.comfy")),
+    ],
+)
+def test_a_lora_that_was_saved_in_several_formats_is_drawn_once(
+    tmp_path, saved, drawn, has_manifest
+):
+    """Also where no header says which epoch a file is of: the final one comes last."""
+    names = [f"{stem}{form}" for stem in ("k", "k-000001", "k-000002") for form in saved]
+    files = tuple(RunFile(f"{name}.safetensors", "lora") for name in names)
+    for seed, file in enumerate(files):
+        save(tmp_path / file.name, pair(LAYER, 8, 8, 2, seed=seed))
+    if has_manifest:
+        started = run_manifest.utc(0)
+        run_manifest.write(tmp_path, RunManifest("k", started, files=files))
+    read = loras.read([tmp_path])
+    assert tuple(lora.name for lora in read) == drawn
+    assert {lora.run for lora in read} == {"k"} and [lora.epoch for lora in read] == [1, 2, None]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,12 +32,13 @@ Status = Literal["running", "finished", "stopped", "failed"]
 
 # The ends of a LoRA file's name: the family's first format has no name.
 ENDINGS: Final = (".safetensors", *(f".{form}.safetensors" for form in get_args(LoraFormat)))
+ENDING: Final = rf"(?:\.(?:{'|'.join(get_args(LoraFormat))}))?\.safetensors"  # one, as a pattern
 # What a run puts behind the name of a file, if something that it did not write has the usual name.
 _MARK: Final = r"-[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
 # The kinds of files: what follows the run's name, with the place of the mark. A state is a folder.
 _NAMES: Final = {
-    "lora": r"(-[0-9]{6,}|-step[0-9]{8,}|-best)?{mark}(\.(kohya|diffusers|comfy))?\.safetensors",
-    "failed lora": r"-failed-check{mark}(\.(kohya|diffusers|comfy))?\.safetensors",
+    "lora": r"(-[0-9]{6,}|-step[0-9]{8,}|-best)?{mark}" + ENDING,
+    "failed lora": r"-failed-check{mark}" + ENDING,
     "state": r"-state-(pause-)?[0-9]{8,}{mark}",
     "metrics": r"-metrics{mark}\.jsonl",
     "loss plot": r"-loss{mark}\.png",
@@ -124,6 +125,15 @@ def unmarked(name: str, file: str) -> str:
     """Return the usual name of a run's file. name: of the run."""
     start = file.index(name, file.rfind("/") + 1) + len(name)
     return file[:start] + re.sub(rf"{_MARK}(?=\.|$)", "", file[start:])
+
+
+def in_one_format(files: Iterable[Path]) -> list[Path]:
+    """Return LoRA files of a run, each LoRA once: in the family's first format, if it is there."""
+    by_stem: dict[str, list[Path]] = {}
+    for path in files:
+        by_stem.setdefault(re.sub(f"{ENDING}$", "", path.name), []).append(path)
+    # The name of the first format is the shortest.
+    return [min(paths, key=lambda path: len(path.name)) for paths in by_stem.values()]
 
 
 def give_equal_names(name: str, other: str, *, ignores_case: bool = False) -> bool:

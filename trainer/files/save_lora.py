@@ -126,11 +126,9 @@ def saved_steps(
     steps: dict[int, str] = {}
     for file in files:
         usual = run_manifest.unmarked(name, file.name)
-        epoch = re.fullmatch(
-            re.escape(name) + r"-(\d{6})(\.(kohya|diffusers|comfy))?\.safetensors", usual
-        )
-        step = re.fullmatch(
-            re.escape(name) + r"-step(\d{8})(\.(kohya|diffusers|comfy))?\.safetensors", usual
+        epoch, step = (
+            re.fullmatch(re.escape(name) + number + run_manifest.ENDING, usual)
+            for number in (r"-(\d{6})", r"-step(\d{8})")
         )
         if epoch is not None and int(epoch[1]) in ends:
             steps[ends[int(epoch[1])]] = f"epoch {int(epoch[1])}"
@@ -147,9 +145,7 @@ def prune(options: TrainOptions, files: RunFiles) -> None:
     ):
         if keep is None:
             continue
-        pattern = re.compile(
-            re.escape(files.name) + number + r"(\.(kohya|diffusers|comfy))?\.safetensors"
-        )
+        pattern = re.compile(re.escape(files.name) + number + run_manifest.ENDING)
         usual = {f: run_manifest.unmarked(files.name, f.name) for f in files.listed("lora")}
         numbers = {f: int(m[1]) for f, name in usual.items() if (m := pattern.fullmatch(name))}
         kept = sorted(set(numbers.values()))[-keep:]

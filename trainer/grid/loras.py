@@ -17,7 +17,11 @@ from trainer.lora_files.convert import require_complete
 from trainer.lora_files.lora_file import LoraFile
 
 _SUFFIX: Final = ".safetensors"
-_NUMBERED: Final = re.compile(r"(?P<run>.+?)(?:-(?P<epoch>\d{6})|-step(?P<step>\d{8})|-best)")
+_NAME: Final = re.compile(
+    r"(?P<run>.+?)(?:-(?P<epoch>\d{6})|-step(?P<step>\d{8})|-(?P<best>best))?"
+    rf"(?i:{run_manifest.ENDING})",
+    re.DOTALL,
+)
 _NAMED: Final = 4  # files that a message names
 
 
@@ -44,14 +48,16 @@ class GridLora:
 
     @property
     def run(self) -> str:
-        """Return the name of the run: that of the file without epoch or step."""
-        match = _NUMBERED.fullmatch(self.name)
-        return match["run"] if match else self.name
+        """Return the name of the run: that of the file without epoch, step or format."""
+        return display(_run(self.path.name))
 
     @property
-    def age(self) -> tuple[int, int, bool]:
-        """Return a key that sorts the files of a run by time, the best one behind its equal."""
-        return (self.step or 0, self.epoch or 0, self.best)
+    def age(self) -> tuple[bool, int, int, bool]:
+        """Return a key that sorts the files of a run by time, the best one behind its equal. What
+        has neither step nor epoch is the final file.
+        """
+        is_final = self.step is None and self.epoch is None
+        return (is_final, self.step or 0, self.epoch or 0, self.best)
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
@@ -70,14 +76,14 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 def _of_folder(folder: Path) -> list[Path]:
     """Return the LoRA files of the run in a folder: those that its manifest lists, or those whose
-    names differ only in the epoch or step.
+    names differ only in the epoch or step. Each is drawn once, if it was saved in several formats.
     """
     runs = run_manifest.names(folder)
     if len(runs) == 1:
         files = run_manifest.own_files(folder, runs[0])
         listed = [folder / file.name for file in files if file.kind == "lora"]
         if listed:
-            return [path for path in listed if not path.name.endswith(f".diffusers{_SUFFIX}")]
+            return run_manifest.in_one_format(listed)
     with reading(folder):
         names = [p.name for p in folder.iterdir() if p.suffix.lower() == _SUFFIX and p.is_file()]
     if not names:
@@ -87,8 +93,7 @@ def _of_folder(folder: Path) -> list[Path]:
         )
     by_run: dict[str, list[Path]] = {}
     for name in sorted(names, key=natural_key):
-        match = _NUMBERED.fullmatch(Path(name).stem)
-        by_run.setdefault(match["run"] if match else Path(name).stem, []).append(folder / name)
+        by_run.setdefault(_run(name), []).append(folder / name)
     if len(by_run) > 1:
         shown = ", ".join(map(display, list(by_run)[:_NAMED]))
         more = "" if len(by_run) <= _NAMED else ", ..."
@@ -96,7 +101,13 @@ def _of_folder(folder: Path) -> list[Path]:
             f"{display(folder)} has LoRAs of {len(by_run)} names: {shown}{more}",
             hint="name the files that are to be compared",
         )
-    return next(iter(by_run.values()))
+    return run_manifest.in_one_format(next(iter(by_run.values())))
+
+
+def _run(file: str) -> str:
+    """Return the name of the run from that of a file."""
+    match = _NAME.fullmatch(file)
+    return match["run"] if match else Path(file).stem
 
 
 def read(paths: Sequence[Path]) -> tuple[GridLora, ...]:
@@ -130,11 +141,11 @@ def _read(path: Path) -> GridLora:
             f"{display(path)} has tensors of no layer, such as {display(lora.others[0])}",
             hint="dsk lora check lists them",
         )
-    match = _NUMBERED.fullmatch(path.stem)
+    match = _NAME.fullmatch(path.name)
     epoch = _number(lora.metadata.get("ss_epoch")) or _number(match and match["epoch"])
     step = _number(lora.metadata.get("ss_steps")) or _number(match and match["step"])
-    best = path.stem.endswith("-best")
-    return GridLora(lora, new_lora.model_hash(lora), epoch, step, best)
+    is_best = bool(match and match["best"])
+    return GridLora(lora, new_lora.model_hash(lora), epoch, step, is_best)
 
 
 def _number(text: str | None) -> int | None:

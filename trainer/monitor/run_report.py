@@ -19,13 +19,11 @@ from datasetkit.figure_style import BLUE, FAINT, GRID, INK, WARN
 from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
 from trainer.files.run_files import RunFiles
-from trainer.files.run_manifest import RunFile
+from trainer.files.run_manifest import ENDINGS, RunFile
 from trainer.lora_files import lora_file
 from trainer.lora_files.heat_map import draw as draw_heat_map
 from trainer.lora_files.measure import measure
 
-# What follows the name of a run in the name of its final file.
-_FINAL: Final = (".safetensors", ".diffusers.safetensors")
 _MOST_EPOCHS: Final = 40  # rows of the table
 _WIDEST: Final = 1800  # pixels of the contact sheet
 _QUALITY: Final = 88
@@ -96,7 +94,7 @@ def gathered(
     """Gather what the report shows, when all other files of the run are written."""
     loras = files.listed("lora")
     final = next(
-        (f for f in loras if f.name.removeprefix(files.name) in _FINAL),
+        (f for f in loras if f.name.removeprefix(files.name) in ENDINGS),
         loras[-1] if loras else None,
     )
     heat_map, reason = None, ""

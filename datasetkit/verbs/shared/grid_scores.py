@@ -359,7 +359,7 @@ class GridScorer:
         cells = [c for c in variants.values() if c.lora is not None and c.request.base == base]
         nearest = min((c.request.weights for c in cells), key=lambda w: sum(abs(x - 1) for x in w))
         chosen = [c for c in cells if c.request.weights == nearest and c.lora is not None]
-        chosen.sort(key=lambda c: c.lora.age if c.lora is not None else (0, 0, False))
+        chosen.sort(key=lambda c: c.lora.age if c.lora is not None else (False, 0, 0, False))
         first = chosen[0]
         if len({c.lora.run for c in chosen if c.lora is not None}) > 1:
             return scores.FileSuggestion("", "", ("the files are not of one run",))
