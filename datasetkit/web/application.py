@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, Route
 from datasetkit.core.errors import DskError, Locked, PlanConflict, StorageError
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.editing import ReadOnly
+from datasetkit.verbs.studio.folders import OutsideRoots
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.routes import ROUTES
 from datasetkit.web.table import NotFound, json_response, starlette_routes
@@ -32,6 +33,7 @@ from datasetkit.web.table import NotFound, json_response, starlette_routes
 _STATUS: tuple[tuple[type[DskError], int], ...] = (
     (NotFound, 404),
     (ReadOnly, 403),
+    (OutsideRoots, 403),
     (PlanConflict, 409),
     (Locked, 423),
     (StorageError, 507),

@@ -27,8 +27,10 @@ from datasetkit.web.routes import ROUTES
 from datasetkit.web.security import Guard, SessionKeys
 from datasetkit.web.table import body_of
 
-# A request has so long to arrive as a whole; a browser sends it at once.
+# A request has so long to arrive as a whole; a browser sends it at once. A file has so long for
+# each of these bytes.
 REQUEST_SECONDS = 20.0
+REQUEST_BYTES = 256 * 1024
 # Connections whose request is not complete; beyond, the oldest is closed. Browsers open 6, and some
 # of these ahead of a request.
 MAX_UNFINISHED = 128
@@ -97,6 +99,8 @@ class _Protocol(H11Protocol):
 
     # Of all connections, the one that waits longest first.
     _unfinished: ClassVar[dict[_Protocol, TimerHandle]] = {}
+    # Bytes since its time began.
+    _received = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -104,6 +108,10 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._received += len(data)
+        if self._received >= REQUEST_BYTES:
+            self._received = 0
+            self._complete()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:

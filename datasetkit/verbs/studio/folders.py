@@ -1,0 +1,120 @@
+"""Which folders the page may look into and write to, and what is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.captions.caption_names import CAPTION_SUFFIXES
+from datasetkit.core import file_kinds
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display, fold, is_readable_name, natural_key
+from datasetkit.verbs.studio.session import StudioSession
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+MAX_FOLDERS: Final = 2000
+# Entries that are looked at to count images: a disk in the network takes long for more.
+_COUNTED: Final = 50_000
+
+
+class OutsideRoots(InputError):
+    """A path leads to a folder that this page may not use."""
+
+
+def roots(studio: StudioSession) -> tuple[Path, ...]:
+    """Return the folders below which the page may choose: the project, and the home folder where no
+    other machine reaches the page.
+    """
+    allowed = [studio.root.resolve(), studio.folder]
+    if studio.options.host in _LOOPBACK:
+        with suppress(RuntimeError):  # the user has no home folder
+            allowed.append(Path.home().resolve())
+    return tuple(dict.fromkeys(allowed))
+
+
+def require_allowed(studio: StudioSession, path: str) -> Path:
+    """Return a path that the page names, links followed. Raises OutsideRoots for one that leads out
+    of the roots, InputError for one that cannot exist.
+    """
+    if "\0" in path or len(path) > 4096 or not is_readable_name(path):
+        raise InputError(f"{display(path[:200])} is not a path")
+    try:
+        resolved = (studio.folder / Path(path).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a ring of links; no such user
+        raise InputError(f"{display(path[:200])} cannot be followed") from error
+    if not any(resolved.is_relative_to(root) for root in roots(studio)):
+        raise OutsideRoots(
+            f"{display(resolved)} is outside of the folders that this page may use",
+            hint="start the studio in a folder above it",
+        )
+    return resolved
+
+
+@dataclass(slots=True)
+class _Budget:
+    """How many more entries are looked at."""
+
+    entries: int = _COUNTED
+
+
+def browse(studio: StudioSession, path: str, text: str = "") -> dict[str, Any]:
+    """Return the subfolders of a folder, with the number of images and captions in each.
+
+    text: the beginning of the names to list. For a path that does not exist yet, its nearest folder
+    is listed, and the rest completes the names. Counts are None where counting takes too long.
+    Hidden folders are left out; links are named and not followed.
+    """
+    chosen = require_allowed(studio, path)
+    folder = chosen
+    if not chosen.is_dir():
+        folder = next((p for p in chosen.parents if p.is_dir()), chosen.parent)
+        text = text or chosen.relative_to(folder).parts[0]
+        require_allowed(studio, str(folder))
+    entries = sorted(_subfolders(folder, text), key=lambda entry: natural_key(entry.name))
+    budget = _Budget()
+    allowed = roots(studio)
+    above = folder.parent
+    has_above = any(above.is_relative_to(root) for root in allowed)
+    return {
+        "path": str(folder),
+        "exists": folder == chosen,
+        "parent": str(above) if has_above and folder not in allowed else None,
+        "roots": [str(root) for root in allowed],
+        **_counts(folder, budget),
+        "folders": [_row(entry, budget) for entry in entries[:MAX_FOLDERS]],
+        "more": max(0, len(entries) - MAX_FOLDERS),
+    }
+
+
+def _subfolders(folder: Path, text: str) -> Iterator[os.DirEntry[str]]:
+    wanted = fold(text)
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_hidden = entry.name.startswith(".") or file_kinds.is_system_folder(entry.name)
+                if not is_hidden and fold(entry.name).startswith(wanted) and entry.is_dir():
+                    yield entry
+    except OSError as error:
+        raise InputError(f"cannot read {display(folder)}: {error.strerror}") from error
+
+
+def _row(entry: os.DirEntry[str], budget: _Budget) -> dict[str, Any]:
+    if entry.is_symlink():
+        return {"name": entry.name, "link": True, "images": None, "captions": None}
+    return {"name": entry.name, "link": False, **_counts(Path(entry.path), budget)}
+
+
+def _counts(folder: Path, budget: _Budget) -> dict[str, int | None]:
+    images = captions = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            budget.entries -= 1
+            if budget.entries < 0:
+                return {"images": None, "captions": None}
+            images += file_kinds.is_image_name(entry.name)
+            captions += file_kinds.suffix_of(entry.name) in CAPTION_SUFFIXES
+    return {"images": images, "captions": captions}
