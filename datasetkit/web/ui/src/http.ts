@@ -28,6 +28,11 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether the server has no such thing. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 404;
+}
+
 export type Fetcher = (input: string, init?: RequestInit) => Promise<Response>;
 
 export class Http {

@@ -26,10 +26,10 @@ describe("the table of a grid", () => {
     const table = tableOf(gridOf([EPOCHS, PROMPTS, SEEDS]));
     expect(table.rowAxes).toEqual(["prompt", "seed"]);
     expect(table.rows.map((row) => row.labels)).toEqual([
-      ["smile", "1"],
-      ["smile", "2"],
-      ["frown", "1"],
-      ["frown", "2"],
+      ["smile", "seed 1"],
+      ["smile", "seed 2"],
+      ["frown", "seed 1"],
+      ["frown", "seed 2"],
     ]);
     expect(table.cell(1, 2)?.settings).toEqual({ text: "prompt 0", seed: 1 });
   });

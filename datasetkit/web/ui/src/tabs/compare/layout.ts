@@ -5,7 +5,7 @@ import type { Cell, Grid } from "./shapes";
 /** Axes whose values are LoRAs, most telling first. */
 const LORA_AXES = ["epoch", "lora", "weight", "unet-weight", "text-weight"];
 
-/** The index of the value that is the base model alone, or -1. */
+/** The value that is the base model alone. */
 export const WITHOUT = "without";
 
 export interface Column {
@@ -76,11 +76,16 @@ function rowsOf(grid: Pick<Grid, "axes">, across: number): Row[] {
         ? [{ at: [...at, -1], labels }]
         : axis.values.map((label, value) => ({
             at: [...at, value],
-            labels: [...labels, label],
+            labels: [...labels, named(axis.name, label)],
           })),
     );
   });
   return rows.map((row) => ({ ...row, key: row.at.join() }));
+}
+
+/** A value that says what it is: "seed 1", but "kitsu, smile" for a prompt. */
+function named(axis: string, label: string): string {
+  return /^-?[\d.]+(x\d+)?$/.test(label) ? `${axis} ${label}` : label;
 }
 
 export interface At {

@@ -102,21 +102,20 @@ export interface Grid {
   readonly command: string;
 }
 
-export interface KeepFile {
-  readonly path: string;
-  readonly kind: "lora" | "preview" | "json";
-  readonly state: "new" | "same" | "merged" | "replaced" | "left";
-  readonly bytes: number;
-}
-
-/** What keeping a file writes, or would write. */
+/** What `dsk keep` writes, or would write. */
 export interface KeepResult {
-  readonly files: readonly KeepFile[];
-  readonly conflict: string;
-  readonly free_name: string;
-  readonly notes: readonly string[];
+  readonly file: string;
+  readonly state: "copied" | "replaced" | "present";
+  readonly preview: string | null;
+  readonly json: string | null;
+  /** Whose folder it is, "" where that is not known. */
+  readonly program: string;
+  readonly weight: number;
+  readonly trigger: readonly string[];
+  /** To paste in A1111. */
   readonly prompt: string;
-  readonly comfy: { readonly file: string; readonly strength: number };
+  readonly notes: readonly string[];
+  readonly changed: readonly string[];
   readonly entry: number | null;
   readonly command: string;
 }

@@ -1,0 +1,72 @@
+/** The routes of the tab Compare. */
+
+import type { Http } from "../../http";
+import type { Cell, Grid, GridEntry, KeepFolder, KeepResult } from "./shapes";
+
+/** A run whose files can be drawn. */
+export interface RunFiles {
+  readonly id: string;
+  readonly name: string;
+  readonly folder: string;
+  /** As the axis `epoch` takes them, in the order of the training. */
+  readonly epochs: readonly string[];
+  readonly prompts: number;
+  /** For one image, where it is known. */
+  readonly seconds: number | null;
+}
+
+export interface GridList {
+  readonly grids: readonly GridEntry[];
+  readonly runs: readonly RunFiles[];
+}
+
+export interface DrawPlan {
+  readonly images: number;
+  readonly drawn: number;
+  readonly seconds: number | null;
+  readonly command: string;
+  readonly warnings: readonly string[];
+}
+
+export interface KeepRequest {
+  readonly grid: string;
+  readonly file: number;
+  /** The cell that becomes the preview. */
+  readonly cell: number | null;
+  readonly options: {
+    readonly to: string;
+    readonly name: string;
+    readonly weight: number;
+    readonly replace: boolean;
+  };
+}
+
+export const loadGrids = (http: Http, signal?: AbortSignal): Promise<GridList> =>
+  http.get("api/grids", signal);
+
+export const loadGrid = (http: Http, id: string, signal?: AbortSignal): Promise<Grid> =>
+  http.get(`api/grids/${encodeURIComponent(id)}`, signal);
+
+export const mark = (
+  http: Http,
+  grid: string,
+  cell: number,
+  value: number,
+): Promise<{ readonly marks: Grid["marks"] }> =>
+  http.post(`api/grids/${encodeURIComponent(grid)}/marks`, { cell, mark: value });
+
+export const keepFolders = (http: Http): Promise<{ readonly folders: readonly KeepFolder[] }> =>
+  http.get("api/keep");
+
+export const keep = (
+  http: Http,
+  request: KeepRequest,
+  dryRun: boolean,
+  signal?: AbortSignal,
+): Promise<KeepResult> => http.post("api/keep", { ...request, dry_run: dryRun }, signal);
+
+/** The image of a cell; side: a smaller JPEG whose longer side has so many pixels. */
+export function cellUrl(grid: string, cell: Cell, side = 0): string {
+  const size = side > 0 && Math.max(cell.w, cell.h) > side ? `&side=${side}` : "";
+  return `cell/${encodeURIComponent(grid)}/${cell.n}?v=${encodeURIComponent(cell.v)}${size}`;
+}
