@@ -1,1 +1,1 @@
-import{m as e,n as t,p as n,t as r}from"./page.js";var i=n();function a(){return(0,i.jsx)(t,{children:(0,i.jsx)(r,{title:e(`train.empty`),hint:e(`train.empty.hint`),question:e(`train.question`),answer:e(`train.answer`)})})}export{a as default};
+import{c as e}from"./i18n.js";import{a as t,b as n,r}from"./page.js";var i=n();function a(){return(0,i.jsx)(t,{children:(0,i.jsx)(r,{title:e(`train.empty`),hint:e(`train.empty.hint`),question:e(`train.question`),answer:e(`train.answer`)})})}export{a as default};
