@@ -263,7 +263,7 @@ def _preview(
     data = _png(image, request, plan.file.stem)
     is_ours = over is None or over in (data, written.get(path.absolute()))
     if not is_ours and not request.options.replace:
-        notes.append(f"{display(path.name)} is kept as it is; --replace writes it anew")
+        notes.append(f"{display(path.name)} is kept as it is; --replace writes it again")
         return []
     plan.has_preview = True
     return [WriteBytes(path, data, over)]

@@ -23,7 +23,7 @@ export interface PrimaryAction {
 }
 
 export type Overlay = "help" | "jobs" | "palette" | null;
-/** The stream of events: ended means that the server said so. */
+/** The stream of events: ended means that the server announced it. */
 export type Connection = "connecting" | "live" | "lost" | "ended" | "replaced";
 
 export interface StudioState {

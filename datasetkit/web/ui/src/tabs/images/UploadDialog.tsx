@@ -1,4 +1,4 @@
-/** A drop copies files: what will be copied and what is left out is said before it begins. */
+/** A drop copies files: what will be copied and what is left out is shown before it begins. */
 
 import { useEffect, useMemo, useRef, useState } from "react";
 import { ApiError } from "../../http";
