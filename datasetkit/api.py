@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.history import forget, history, interrupted, projects_below, recover
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.import_dataset import import_dataset
+    from datasetkit.verbs.import_shards import import_shards
     from datasetkit.verbs.init import init
     from datasetkit.verbs.jobs_add import add_job
     from datasetkit.verbs.jobs_hold import hold_job
@@ -160,6 +161,7 @@ __all__ = [
     "hold_job",
     "import_captions",
     "import_dataset",
+    "import_shards",
     "init",
     "interrupted",
     "job_log",
@@ -253,6 +255,7 @@ _VERBS = {
     "hold_job": "jobs_hold",
     "import_captions": "import_",
     "import_dataset": "import_dataset",
+    "import_shards": "import_shards",
     "init": "init",
     "interrupted": "history",
     "job_log": "jobs_log",

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,12 @@ def provide(word: str, world: Path, home: Path) -> None:
         path.write_text(json.dumps([{"path": str(home / "images"), "name": "sks"}]))
     elif path.suffix == ".json":
         path.write_text('{"1": {"tags": "1girl"}}')
+    elif path.suffix == ".tar" or path.name == "shards":
+        shard = path if path.suffix else path / "train-000000.tar"
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(shard, "w") as tar:
+            for image in (world / "work" / "sylvie").glob("*.jpg"):
+                tar.add(image, image.name)
     elif path.suffix in (".jpg", ".png"):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(next((world / "work" / "sylvie").glob("*.jpg")), path)

@@ -4,6 +4,7 @@ import.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from datasetkit.cli import options as opt
 from datasetkit.cli.command import Call, Given, command
 from datasetkit.cli.main import app
 
+# A tar file; of a compressed one the import says how to unpack it.
+_TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+)$")
 PANEL = "Make and describe the dataset"
 DataSet = Annotated[
     Path,
@@ -148,18 +151,28 @@ def import_(
         Path,
         typer.Argument(
             metavar="DIR|FILE",
-            help="A folder of images, or the dataset file of another trainer.",
+            help="A folder of images, the dataset file of another trainer, or WebDataset shards.",
             show_default=False,
         ),
     ],
     *,
     given: Given,
 ) -> Call:
-    """Convert other tools' sidecar files (gallery-dl, hydrus, .caption, ...) to captions, or the
-    dataset of OneTrainer, ai-toolkit or diffusion-pipe to a dsk.toml here.
+    """Convert other tools' sidecar files (gallery-dl, hydrus, .caption, ...) to captions, the
+    dataset of OneTrainer, ai-toolkit or diffusion-pipe to a dsk.toml here, or WebDataset shards to
+    images and captions.
 
     Example: dsk import ./downloads --from gallery-dl
     """
+    is_shard = bool(_TAR.search(path.name.lower())) and not path.is_dir()
+    if is_shard or given["source"] == "webdataset":
+        opt.refuse_given(
+            {name: given[name] for name in ("meta", "recursive")}, "shards have the captions inside"
+        )
+        if given["source"] not in (None, "auto", "webdataset"):
+            opt.refuse_given({"source": given["source"]}, "a shard says itself what it is")
+        options = opt.options(path.parent if is_shard else path, "import", given)
+        return lambda api, context: api.import_shards(path, options, context)
     if path.is_file():
         opt.refuse_given(given, "a dataset file says itself whose it is")
         return lambda api, context: api.import_dataset(path, context)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.export import ExportResult
     from datasetkit.verbs.import_ import ImportResult
     from datasetkit.verbs.import_dataset import ImportDatasetResult
+    from datasetkit.verbs.import_shards import ImportShardsResult
     from datasetkit.verbs.layout import LayoutResult
     from datasetkit.verbs.plan_repeats import PlanRepeatsResult
     from datasetkit.verbs.reg import RegResult
@@ -212,11 +213,15 @@ def export(result: ExportResult, dry_run: bool) -> None:
     problems(result.failed)
 
 
-def import_(result: ImportResult | ImportDatasetResult, dry_run: bool) -> None:
+def import_(result: ImportResult | ImportDatasetResult | ImportShardsResult, dry_run: bool) -> None:
     from datasetkit.verbs.import_dataset import ImportDatasetResult
+    from datasetkit.verbs.import_shards import ImportShardsResult
 
     if isinstance(result, ImportDatasetResult):
         _import_dataset(result, dry_run)
+        return
+    if isinstance(result, ImportShardsResult):
+        _import_shards(result, dry_run)
         return
     if dry_run:
         changes(result.changes)
@@ -225,6 +230,19 @@ def import_(result: ImportResult | ImportDatasetResult, dry_run: bool) -> None:
         f"{wrote(dry_run, len(result.changes), 'caption')}; {result.kept:,} existing kept, "
         f"{images(result.without)} without a sidecar{history_hint(result.entry, near)}"
     )
+    problems(result.failed)
+
+
+def _import_shards(result: ImportShardsResult, dry_run: bool) -> None:
+    counts = (
+        (result.unchanged, "image", "unchanged"),
+        (result.kept, "existing caption", "kept"),
+        (result.without_caption, "image", "without a caption"),
+        (result.without_image, "sample", "without an image"),
+    )
+    rest = "".join(f"; {counted(n, what)} {how}" for n, what, how in counts if n)
+    written = f"{wrote(dry_run, result.images, 'image')} and {counted(result.captions, 'caption')}"
+    say(f"{written} to {from_here(result.out)}{rest}{history_hint(result.entry, result.out)}")
     problems(result.failed)
 
 

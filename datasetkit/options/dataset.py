@@ -12,7 +12,9 @@ from datasetkit.dataset.kinds import Kind
 from datasetkit.options.declare import MANY, CheckedOptions, check, option
 from datasetkit.options.scan import Tags
 
-ExportFormat = Literal["kohya", "imagefolder", "meta", "onetrainer", "ai-toolkit", "diffusion-pipe"]
+ExportFormat = Literal[
+    "kohya", "imagefolder", "meta", "webdataset", "onetrainer", "ai-toolkit", "diffusion-pipe"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ class ExportOptions(CheckedOptions):
     format: ExportFormat = option(
         "kohya",
         "kohya: dataset.toml + config.toml. imagefolder: metadata.jsonl. meta: sd-scripts' meta "
-        "JSON. The others: the dataset of that trainer.",
+        "JSON. webdataset: tar shards. The others: the dataset of that trainer.",
         group="Export",
         change="another program reads the dataset",
     )
@@ -190,6 +192,13 @@ class ExportOptions(CheckedOptions):
         shown="found from the captions",
         change="more or fewer leading tags must keep their place",
     )
+    shard_size: int = option(
+        1000,
+        "Images in a shard, with --format webdataset.",
+        range=(1, 10**6),
+        unit="images",
+        change="images are small, or large: a shard of about 1 GB is read fastest",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +216,7 @@ class ImportOptions(CheckedOptions):
         "taggui",
         "filename",
         "captions-json",
+        "webdataset",
     ] = option(
         "auto",
         "Whose sidecars to read; a dataset file of another tool names itself.",
@@ -220,6 +230,13 @@ class ImportOptions(CheckedOptions):
         path="input file",
         shown="none",
         change="with `--from meta`, or where captions.json is not in the folder",
+    )
+    out: str = option(
+        "",
+        "Where the images of WebDataset shards go.",
+        path="output folder",
+        shown="none",
+        change="shards are imported",
     )
     existing: Literal["skip", "overwrite"] = option(
         "skip",

@@ -29,13 +29,18 @@ def require_space(plan: Plan, *, hint: str = "free some disk space") -> None:
         by_disk[disk] += size
         folders[disk] = folder
     for disk, size in by_disk.items():
-        free = shutil.disk_usage(folders[disk]).free
-        if size > free:
-            raise StorageError(
-                f"the copies take {size / 1e6:,.0f} MB, and {display(folders[disk])} has "
-                f"{free / 1e6:,.0f} MB free",
-                hint=hint,
-            )
+        require_free(folders[disk], size, "copies", hint=hint)
+
+
+def require_free(folder: Path, size: int, what: str, *, hint: str = "free some disk space") -> None:
+    """Raise StorageError if the disk of a folder has less room than some files take."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise StorageError(
+            f"the {what} take {size / 1e6:,.0f} MB, and {display(folder)} has "
+            f"{free / 1e6:,.0f} MB free",
+            hint=hint,
+        )
 
 
 def is_shared(op: Copy | Link) -> bool:

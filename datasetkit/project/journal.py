@@ -49,6 +49,7 @@ from datasetkit.project.file_ops import (
     KINDS,
     JournalOperation,
     check,
+    file_stamp,
     finished_stamp,
     make_temp,
     move,
@@ -607,6 +608,19 @@ class Journal:
             return bool(rows)
         now = path.read_bytes() if rows else None
         return any(after == now and self.is_signed(entry) for entry, after in rows)
+
+    def placed(self, path: Path) -> bool:
+        """Tell whether a command of this project put the file at a path, as a copy or a link of
+        another, and nobody changed it since.
+        """
+        stamp = file_stamp(JournalOperation("link", None, path), path)
+        rows = self.store.database.execute(
+            "SELECT entry FROM ops JOIN journal ON journal.id = ops.entry WHERE dst = ? "
+            "AND kind IN ('link', 'copy') AND ops.stamp = ? AND undoes IS NULL AND state = 'done'",
+            (self.store.key(path), stamp),
+        ).fetchall()
+        inside = path.resolve().is_relative_to(self.root.resolve())
+        return any(inside or self.is_signed(entry) for (entry,) in rows)
 
     def written_below(self, folder: Path, verbs: Collection[str]) -> dict[bytes, bytes]:
         """Return what these verbs wrote last to each file below a folder, by the key of the file.

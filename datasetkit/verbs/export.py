@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.syntax import syntax_of
@@ -25,13 +26,13 @@ from datasetkit.dataset.exports import (
 )
 from datasetkit.dataset.keep_tokens import keep_tokens
 from datasetkit.dataset.naming import require_names
-from datasetkit.dataset.tool_datasets import ToolConcept, ToolDataset
-from datasetkit.options.dataset import ExportFormat, ExportOptions
+from datasetkit.dataset.tool_datasets import Tool, ToolConcept, ToolDataset
+from datasetkit.options.dataset import ExportOptions
 from datasetkit.options.declare import Option, by_name
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import SAVING, SECTIONS, TrainOptions
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import (
     ConceptSet,
@@ -40,13 +41,16 @@ from datasetkit.verbs.shared.concept_folders import (
     history_folder,
 )
 from datasetkit.verbs.shared.concept_images import image_text, no_usable_image, scan_all
+from datasetkit.verbs.shared.export_shards import WrittenFiles, shards_of, write_shards
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.triggers import concept_captions
 
+_TextFormat = Literal["kohya", "imagefolder", "meta"] | Tool
 # The files of the formats that are written to one folder.
 _FILES: dict[str, tuple[str, ...]] = {
     "kohya": ("dataset.toml", "config.toml"),
     "meta": ("meta.json",),
+    "webdataset": (),
     **{tool: (name,) for tool, name in tool_datasets.FILES.items()},
 }
 _METADATA = "metadata.jsonl"
@@ -113,29 +117,41 @@ def export(
     )
     for note in (*kept.notes, *misnamed_warnings(misnamed_captions(r.path for r in records))):
         context.reporter.warn(note)
-    images = ([*train], [*reg])
-    files = _files(options.format, config, sets, images, kept.value, out, context.reporter)
+    title = f"{options.format} {display(folder.resolve().name)}".strip()
+    write: Callable[[Project], WrittenFiles]
+    if options.format == "webdataset":
+        shards = shards_of(sets, train, reg, out, options.shard_size)
+        write = partial(write_shards, shards=shards, out=out, title=title)
+    else:
+        images = ([*train], [*reg])
+        files = _files(options.format, config, sets, images, kept.value, out, context.reporter)
+        write = partial(_write_texts, files=files, over=over, title=title)
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
-        over |= {path: read_existing(path) for path in files if path not in over}
-        plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
-        changed = project.changed(plan)
-        entry = project.apply(
-            plan, "export", f"{options.format} {display(folder.resolve().name)}".strip()
-        )
+        written = write(project)
     return ExportResult(
-        tuple(files),
-        changed,
+        written.files,
+        written.changed,
         len(records),
         kept.value,
         (*failed, *reg_failed),
-        entry,
+        written.entry,
         kept.lowered_by,
         (*sets.unused_files, *left_out, *reg_left_out),
     )
 
 
+def _write_texts(
+    project: Project, files: Mapping[Path, str], over: dict[Path, bytes | None], title: str
+) -> WrittenFiles:
+    """Write files with their texts. over: what they held when the texts were decided."""
+    over |= {path: read_existing(path) for path in files if path not in over}
+    plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
+    changed = project.changed(plan)
+    return WrittenFiles(tuple(files), changed, project.apply(plan, "export", title))
+
+
 def _files(
-    format: ExportFormat,
+    format: _TextFormat,
     config: Config,
     sets: ConceptSets,
     images: tuple[list[tuple[ConceptSet, ImageRecord]], list[tuple[ConceptSet, ImageRecord]]],

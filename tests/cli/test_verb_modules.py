@@ -9,8 +9,9 @@ import datasetkit.verbs
 from tests.cli.commands import commands
 
 VERBS = Path(datasetkit.verbs.__file__).parent
-# `dsk check --as` has one module per trainer, `dsk import` one for other tools' datasets.
-MORE = {"check_as_sd_scripts", "import_dataset"}
+# `dsk check --as` has one module per trainer, `dsk import` one for other tools' datasets,
+# and one for shards.
+MORE = {"check_as_sd_scripts", "import_dataset", "import_shards"}
 MODULES = {p.stem for p in VERBS.iterdir() if not p.stem.startswith("__") and p.stem != "shared"}
 # A run calls the other commands.
 CALLS_OTHERS = {"run"}

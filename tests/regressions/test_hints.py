@@ -231,6 +231,14 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "each of them into a folder of its own: --out": (
+        "tests/regressions/test_hostile_shards.py",
+        '"--out", "out/2"',
+    ),
+    "dsk rename gives each image a name of its own": ("tests/cli/test_shards.py", '"rename"'),
+    "name it: --out photos": ("tests/cli/test_shards.py", '"--out", "photos"'),
+    "with --out, or move that image away": ("tests/cli/test_shards.py", '"--out", "other"'),
+    "with --out, or move them away": ("tests/cli/test_shards.py", '"--out", "other"'),
     "--base-is-distilled, or": ("tests/trainer/test_z_image.py", '"--base-is-distilled"'),
     "--suggest --apply recommended": (
         "tests/cli/test_rules_suggest.py",

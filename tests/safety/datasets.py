@@ -11,7 +11,7 @@ from PIL import Image
 from datasetkit import api
 from datasetkit.checks import registry
 from datasetkit.core.files import read_existing
-from datasetkit.options.dataset import ImportOptions, LayoutOptions
+from datasetkit.options.dataset import ExportOptions, ImportOptions, LayoutOptions
 from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
 from datasetkit.options.reg import RegOptions
 from datasetkit.options.tag import RulesOptions, TagOptions
@@ -255,6 +255,29 @@ def import_captions(root: Path) -> object:
     return api.import_captions(root / "imgs", ImportOptions(existing="overwrite"))
 
 
+def export_shards(root: Path) -> object:
+    return api.export(
+        root / "imgs", ExportOptions(format="webdataset", out=str(root / "s"), shard_size=2)
+    )
+
+
+def import_shards(root: Path) -> object:
+    return api.import_shards(
+        root / "s", ImportOptions(source="webdataset", out=str(root / "imgs" / "new"))
+    )
+
+
+def _with_shards(root: Path) -> None:
+    _plain(root)
+    export_shards(root)
+
+
+def _with_old_shards(root: Path) -> None:
+    _with_shards(root)
+    for n in (2, 5):  # of two shards
+        (root / "imgs" / f"photo {n}.txt").write_text("edited\n")
+
+
 def check_and_fix(root: Path) -> object:
     return api.check(root / "imgs", api.CheckOptions(only=MENDED, trigger=("sks",)), fix=True)
 
@@ -281,6 +304,8 @@ CASES = {
         Case("layout", _laid_out, layout),
         Case("reg", _for_reg, reg),
         Case("import", _for_import, import_captions),
+        Case("export-shards", _with_old_shards, export_shards),
+        Case("import-shards", _with_shards, import_shards),
         Case("check", _spoiled, check_and_fix),
         Case("undo", _for_undo, undo_first),
     )
