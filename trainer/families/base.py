@@ -225,13 +225,15 @@ class FileMarks:
 
     class_name: `_class_name` in the denoiser's config.json. is_folder: whether a diffusers folder,
     with this config, is of the family, where several families have the class. keys: beginnings of
-    tensor names in a single file; each must occur, behind the same one of `prefixes`.
+    tensor names in a single file; each must occur, behind the same one of `prefixes`. own_keys:
+    those of a file in diffusers' layout, if they are others.
     """
 
     class_name: str
     keys: tuple[str, ...]
     is_folder: Callable[[Path, Mapping[str, Any]], bool] = lambda folder, config: True
     prefixes: tuple[str, ...] = ("", "model.diffusion_model.", "diffusion_model.")
+    own_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

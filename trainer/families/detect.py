@@ -103,9 +103,11 @@ def _of_file(path: Path) -> Family:
             f"cannot read {display(path)}", hint="download the file again"
         ) from error
     for family in registry.families():
+        marks = family.MARKS
         if any(
-            all(has_prefix(names, prefix + key) for key in family.MARKS.keys)
-            for prefix in family.MARKS.prefixes
+            all(has_prefix(names, prefix + key) for key in keys)
+            for keys in filter(None, (marks.keys, marks.own_keys))
+            for prefix in marks.prefixes
         ):
             return family
     for key, (what, hint) in _OTHER_KEYS.items():

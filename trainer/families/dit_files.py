@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
+from trainer.families.dit_shapes import PREFIXES
 
 if TYPE_CHECKING:
     import torch
 
 VAE: Final = "vae"
 _TRANSFORMER: Final = "transformer"
+# The scales of ComfyUI's 8-bit files.
+_SCALES: Final = (".scale_weight", ".weight_scale", "scaled_fp8")
 
 
 def load_parts(
@@ -125,22 +128,52 @@ def load_transformer(path: Path, kind: str, folder: Path, dtype: torch.dtype) ->
     """
     import diffusers
     from diffusers.loaders.single_file_utils import SingleFileComponentError
+    from safetensors import SafetensorError
 
     try:
         model = getattr(diffusers, kind).from_single_file(
-            str(path),
+            _transformer_tensors(path),
             config=str(folder),
             subfolder=_TRANSFORMER,
             local_files_only=True,
             torch_dtype=dtype,
         )
-    except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
+        _require_all(model)
+    except (
+        *(SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError, IndexError),
+        SafetensorError,
+    ) as error:
         raise ModelFileError(
             f"{display(path)} is not a transformer that fits {display(folder)}: "
             f"{_first_line(error)}",
             hint="name a file of the same model as the folder",
         ) from error
     return model.requires_grad_(False).eval()
+
+
+def _transformer_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a transformer in a file, which may have other parts, without the prefix
+    of their names. Raises ModelFileError for weights that need a scale beside them.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    if any(name.endswith(_SCALES) for name in tensors):
+        raise ModelFileError(
+            f"the weights in {display(path)} are scaled 8-bit numbers, which are not supported",
+            hint='name a file in bf16 or fp16; base_precision = "int8" makes it small in memory',
+        )
+    for prefix in PREFIXES:
+        if inner := {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}:
+            return inner
+    return tensors
+
+
+def _require_all(model: Any) -> None:
+    """Raise KeyError for a weight that no tensor of a file gave a value."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_meta:
+            raise KeyError(f"{name} is missing")
 
 
 def _first_line(error: Exception) -> str:

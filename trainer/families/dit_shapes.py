@@ -17,7 +17,8 @@ from trainer.families.dit_names import DitNames
 from trainer.networks.layers import Layer, Shape
 
 TRANSFORMER: Final = "transformer"
-_PREFIXES: Final = ("model.diffusion_model.", "diffusion_model.")
+# Before the names in a file of several parts, or of a program that calls the transformer so.
+PREFIXES: Final = ("model.diffusion_model.", "diffusion_model.", "net.")
 # Latent pixels of a token: patches are 2 x 2.
 _PATCH: Final = 4
 # Layers that process the text or the time instead of image tokens.
@@ -48,7 +49,7 @@ def anatomy(shapes: Mapping[Part, Shapes], names: DitNames) -> Anatomy:
 
 
 def _bare(name: str) -> str:
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name
 

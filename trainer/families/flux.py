@@ -37,7 +37,11 @@ class Flux(TransformerFamily):
 
     NAME = "flux"
     TITLE = "Flux.1"
-    MARKS = FileMarks("FluxTransformer2DModel", ("double_blocks.", "single_blocks."))
+    MARKS = FileMarks(
+        "FluxTransformer2DModel",
+        ("double_blocks.", "single_blocks."),
+        own_keys=("time_text_embed.", "single_transformer_blocks.0.norm.linear."),
+    )
     FLOW = FlowDefaults("flux_shift", preview="flux_shift", guidance=3.5)
     ENCODERS = ("text_encoder", "text_encoder_2")
     LATENT_SCALE = 0.3611

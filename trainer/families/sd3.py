@@ -31,7 +31,11 @@ class StableDiffusion3(TransformerFamily):
 
     NAME = "sd3"
     TITLE = "Stable Diffusion 3.5"
-    MARKS = FileMarks("SD3Transformer2DModel", ("joint_blocks.",))
+    MARKS = FileMarks(
+        "SD3Transformer2DModel",
+        ("joint_blocks.",),
+        own_keys=("time_text_embed.", "pos_embed.proj.", "transformer_blocks."),
+    )
     FLOW = FlowDefaults("sigmoid", shift=3.0, guidance=4.5)
     ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
     LATENT_SCALE = 1.5305
