@@ -14,9 +14,10 @@ from pathlib import Path
 from tests.benchmarks import tiny_lora
 from trainer import loop, setup
 from trainer.lr_search import rules, search
-from trainer.lr_search.rules import PairedChange, PartSearch, SearchPart
+from trainer.lr_search.rules import PartSearch, SearchPart
 from trainer.lr_search.run_options import of_sweep, searched
 from trainer.monitor import validation
+from trainer.paired import PairedMean, difference
 from trainer.plan.plan import find_subsets, make_plan
 
 SEEDS = tuple(range(5))
@@ -30,7 +31,7 @@ class Measured:
 
     seed: int
     found: PartSearch
-    change: PairedChange | None
+    change: PairedMean | None
 
 
 def measure(work: Path, part: SearchPart, seeds: Iterable[int] = SEEDS) -> list[Measured]:
@@ -51,7 +52,7 @@ def measure(work: Path, part: SearchPart, seeds: Iterable[int] = SEEDS) -> list[
             before = validation.losses(run, images).tolist()
             for _ in loop.steps(run):
                 pass
-            change = rules.paired(validation.losses(run, images).tolist(), before)
+            change = difference(validation.losses(run, images).tolist(), before)
         rows.append(Measured(seed, found, change))
     return rows
 

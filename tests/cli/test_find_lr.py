@@ -9,12 +9,13 @@ from tests.cli.test_train import given
 from tests.trainer import tiny
 from trainer import random_base
 from trainer.lr_search import rules, search
-from trainer.lr_search.rules import PairedChange, PartSearch, Probe, SweepPoint
+from trainer.lr_search.rules import PartSearch, Probe, SweepPoint
+from trainer.paired import PairedMean
 
 UNTOUCHED = "# mine\n[train]   # by hand\nunet_lr = 1e-4 # too low\nlearning_rate = 0.5\n"
 
 TITLES = {"unet": "UNet", "text": "text encoder"}
-LEARNED = PairedChange(-0.3, 0.01)
+LEARNED = PairedMean(-0.3, 0.01)
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def found_part(part, rate=2e-3, outcome="flat", change=LEARNED):
     if outcome == "never left d0":
         return PartSearch(part, TITLES[part], (probe,), None, (), None)
     sweep = (
-        SweepPoint(rate / 2, 0.2, PairedChange(-0.2, 0.01)),
-        SweepPoint(rate, 0.1, PairedChange(-0.3, 0.01), True),
+        SweepPoint(rate / 2, 0.2, PairedMean(-0.2, 0.01)),
+        SweepPoint(rate, 0.1, PairedMean(-0.3, 0.01), True),
         SweepPoint(rate * 2, None, None),
     )
     return PartSearch(part, TITLES[part], (probe,), rate, sweep, rate)
@@ -112,7 +113,7 @@ def test_a_part_without_a_rate_ends_with_3_and_leaves_dsk_toml(dsk, data, here, 
 
 
 def test_probes_that_ran_away_are_named(dsk, data, results):
-    results["unet"] = found_part("unet", change=PairedChange(0.5711, 0.0144))
+    results["unet"] = found_part("unet", change=PairedMean(0.5711, 0.0144))
     results["text"] = found_part("text", outcome="not finite", change=None)
     ended = dsk("find-lr", "ds", *given())
     err = " ".join(ended.err.split())
@@ -207,7 +208,7 @@ def test_a_transformer_is_not_called_a_unet(dsk, data, results, transformer):
     assert dry.code == 0, dry.err
     assert "the rate of transformer: " in dry.out
     results["unet"] = replace(
-        found_part("unet", change=PairedChange(0.5711, 0.0144)),
+        found_part("unet", change=PairedMean(0.5711, 0.0144)),
         title=rules.title("unet", "transformer"),
     )
     ended = dsk("find-lr", "ds", *transformer)

@@ -17,6 +17,7 @@ from tests.grid.test_cells import made
 from trainer.grid import loras, page, score_page, scores
 from trainer.grid.axes import GridContent
 from trainer.grid.scores import GridScores, VariantMeasures
+from trainer.paired import difference
 
 IMAGES = 8
 # The mean losses and distances of the finished tiny example at epochs 2 to 10, as measured there.
@@ -51,13 +52,13 @@ BASE = measures(0.508, 0.789)
 
 def test_a_difference_is_paired_and_its_error_is_over_images():
     before = np.arange(32.0).reshape(8, 4)
-    steady = scores.difference(before - 0.5, before)
+    steady = difference(before - 0.5, before)
     assert steady.mean == pytest.approx(-0.5) and steady.error == pytest.approx(0)
-    assert steady.is_lower
-    noisy = scores.difference(before + np.array([[1.0], [-1.0]] * 4), before)
+    assert steady.is_fall
+    noisy = difference(before + np.array([[1.0], [-1.0]] * 4), before)
     assert noisy.error == pytest.approx(np.std([1, -1] * 4, ddof=1) / np.sqrt(8))
-    assert not noisy.is_lower
-    assert scores.difference(before[:1], before[:1]).error is None
+    assert not noisy.is_fall
+    assert difference(before[:1], before[:1]).error is None
 
 
 def test_the_loss_alone_does_not_pick_the_epoch():

@@ -9,10 +9,11 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.options.networks import NetworkArgs
 from tests.trainer import tiny
 from trainer.lr_search import rules, run_options
-from trainer.lr_search.rules import PairedChange, Probe
+from trainer.lr_search.rules import Probe
 from trainer.optimizers.optimizer_names import literal_args
+from trainer.paired import PairedMean, difference
 
-LEARNED = PairedChange(-0.3, 0.01)
+LEARNED = PairedMean(-0.3, 0.01)
 
 
 def grown(top, steps, ratio=1.8, d0=1e-6):
@@ -70,12 +71,12 @@ def test_an_estimate_that_starts_very_low_has_to_reach_the_usual_start_first():
 @pytest.mark.parametrize(
     ("change", "ruined"),
     [
-        (PairedChange(-0.3271, 0.012), False),
-        (PairedChange(0.019, 0.01), False),
-        (PairedChange(0.021, 0.01), True),
-        (PairedChange(0.5711, 0.0144), True),
-        (PairedChange(math.nan, 0.01), True),
-        (PairedChange(0.001, None), True),
+        (PairedMean(-0.3271, 0.012), False),
+        (PairedMean(0.019, 0.01), False),
+        (PairedMean(0.021, 0.01), True),
+        (PairedMean(0.5711, 0.0144), True),
+        (PairedMean(math.nan, 0.01), True),
+        (PairedMean(0.001, None), True),
         (None, True),
     ],
 )
@@ -127,10 +128,10 @@ def test_a_rate_that_diverged_or_does_not_learn_is_not_taken():
 
 
 def test_the_error_is_over_images_not_over_timesteps():
-    change = rules.paired([[0.0, 0.4], [0.2, 0.2]], [[0.1, 0.5], [0.4, 0.4]])
+    change = difference([[0.0, 0.4], [0.2, 0.2]], [[0.1, 0.5], [0.4, 0.4]])
     assert change.mean == pytest.approx(-0.15)
     assert change.error == pytest.approx(0.05)
-    assert rules.paired([[0.1]], [[0.2]]).error is None
+    assert difference([[0.1]], [[0.2]]).error is None
 
 
 # ---- cost, options

@@ -8,7 +8,8 @@ from typing import Final
 
 from datasetkit.core.files import display
 from trainer.grid.cells import Grid
-from trainer.grid.scores import Difference, GridScores, VariantScore
+from trainer.grid.scores import GridScores, VariantScore
+from trainer.paired import PairedMean
 
 NOTHING: Final = "–"
 
@@ -18,15 +19,12 @@ def number(value: float | None, digits: int = 4) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def change(value: Difference | None) -> str:
+def change(value: PairedMean | None) -> str:
     """Return a change with its standard error."""
-    if value is None:
-        return NOTHING
-    error = "" if value.error is None else f" ± {value.error:.4f}"
-    return f"{value.mean:+.4f}{error}"
+    return NOTHING if value is None else value.words()
 
 
-def distance(value: Difference | None) -> str:
+def distance(value: PairedMean | None) -> str:
     """Return a distance with its standard error."""
     if value is None:
         return NOTHING

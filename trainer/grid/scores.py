@@ -7,7 +7,6 @@ which is far more precise than either number.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,9 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-# A difference counts if it is larger than so many standard errors, and than this share of what the
-# whole training changed.
-_ERRORS: Final = 2.0
+from trainer.paired import PairedMean, difference, mean
+
+# A difference counts if it is more than chance, and than this share of what the whole training
+# changed.
 _SHARE: Final = 0.01
 
 Values = NDArray[np.float64]
@@ -41,23 +41,6 @@ class VariantMeasures:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """The mean of paired differences; error: its standard error, None for a single pair."""
-
-    mean: float
-    error: float | None
-
-    @property
-    def is_lower(self) -> bool:
-        """Tell whether it is below 0 by more than chance."""
-        return self.error is not None and self.mean < -_ERRORS * self.error
-
-    def __str__(self) -> str:
-        error = "" if self.error is None else f" ± {self.error:.4f}"
-        return f"{self.mean:+.4f}{error}"
-
-
-@dataclass(frozen=True, slots=True)
 class VariantScore:
     """The numbers of one LoRA, or of the base alone (lora: ""). None: not measured.
 
@@ -71,12 +54,12 @@ class VariantScore:
     unet_weight: float
     text_weight: float
     held_out_loss: float | None
-    change: Difference | None
-    trained_change: Difference | None
+    change: PairedMean | None
+    trained_change: PairedMean | None
     recall: float | None
-    to_held_out: Difference | None
-    to_trained: Difference | None
-    drift: Difference | None
+    to_held_out: PairedMean | None
+    to_trained: PairedMean | None
+    drift: PairedMean | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +86,6 @@ class GridScores:
     notes: tuple[str, ...]
 
 
-def difference(now: Values, before: Values) -> Difference:
-    """Return the mean of `now` - `before` with its standard error; of losses, over images, because
-    the timesteps of one image are not independent.
-    """
-    return mean(now - before)
-
-
-def mean(values: Values) -> Difference:
-    """Return the mean of values with its standard error."""
-    each = values.reshape(len(values), -1).mean(axis=1)
-    error = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else None
-    return Difference(float(each.mean()), error)
-
-
 def score(
     label: str,
     lora: str,
@@ -126,10 +95,10 @@ def score(
 ) -> VariantScore:
     """Return the numbers of a variant. base: what the base alone has; None for the base itself."""
 
-    def change(values: Values | None, before: Values | None) -> Difference | None:
+    def change(values: Values | None, before: Values | None) -> PairedMean | None:
         return None if values is None or before is None else difference(values, before)
 
-    def average(values: Values | None) -> Difference | None:
+    def average(values: Values | None) -> PairedMean | None:
         return None if values is None or not len(values) else mean(values)
 
     loss, recall = average(now.held_out), average(now.recall)
@@ -187,7 +156,7 @@ def _last_useful(curve: Sequence[Values], base: Values) -> int:
     whole = max(float(base.mean() - values.mean()) for values in curve)
     for n, values in enumerate(curve):
         later = [difference(other, values) for other in curve[n + 1 :]]
-        if not any(d.is_lower and d.mean < -_SHARE * whole for d in later):
+        if not any(d.is_fall and d.mean < -_SHARE * whole for d in later):
             return n
     return len(curve) - 1
 
@@ -195,11 +164,11 @@ def _last_useful(curve: Sequence[Values], base: Values) -> int:
 def _reason(name: str, curve: Sequence[Values], chosen: int, labels: Sequence[str]) -> str:
     if chosen == len(curve) - 1:
         change = difference(curve[chosen], curve[chosen - 1])
-        return f"{name} at the last file, against {labels[chosen - 1]}: {change}"
+        return f"{name} at the last file, against {labels[chosen - 1]}: {change.words()}"
     later = [difference(other, curve[chosen]) for other in curve[chosen + 1 :]]
     lowest = min(range(len(later)), key=lambda n: later[n].mean)
     return (
-        f"{name} hardly falls after it: {later[lowest]} at the lowest later file, "
+        f"{name} hardly falls after it: {later[lowest].words()} at the lowest later file, "
         f"{labels[chosen + 1 + lowest]}"
     )
 
@@ -211,13 +180,13 @@ def _remarks(variants: Sequence[tuple[str, str, VariantMeasures]], chosen: int) 
         remarks.append("it is the last file: a longer training may be better still")
     last = variants[-1][2].held_out
     now = measures.held_out
-    if last is not None and now is not None and difference(now, last).is_lower:
+    if last is not None and now is not None and difference(now, last).is_fall:
         remarks.append("after it the loss on held-out images rises: the LoRA overfits")
     if measures.to_trained is not None and measures.to_held_out is not None:
         nearer = difference(measures.to_trained, measures.to_held_out)
-        if nearer.is_lower:
+        if nearer.is_fall:
             remarks.append(
                 "its images are nearer to training images than to held-out ones "
-                f"({nearer}): look whether they are copies"
+                f"({nearer.words()}): look whether they are copies"
             )
     return remarks

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.networks import NetworkArgs
 from trainer.families.base import DENOISERS, PART_TITLES, Part
+from trainer.paired import PairedMean, difference
 
 SearchPart = Literal["unet", "text"]
 ProbeOptimizer = Literal["prodigy", "dadapt"]
@@ -37,23 +38,6 @@ TENTH: Final = 0.1  # of the denoiser's rate, for the text encoder
 
 
 @dataclass(frozen=True, slots=True)
-class PairedChange:
-    """A mean difference of losses, image by image, and its standard error (None for one image)."""
-
-    mean: float
-    error: float | None
-
-    @property
-    def is_rise(self) -> bool:
-        """Tell whether the loss rose by more than two standard errors, or is not finite."""
-        return not self.mean <= 2 * (self.error or 0.0)
-
-    def words(self) -> str:
-        error = "" if self.error is None else f" ± {self.error:.4f}"
-        return f"{self.mean:+.4f}{error}"
-
-
-@dataclass(frozen=True, slots=True)
 class Probe:
     """One run of the optimizer that estimates the rate. estimates: d times the rate 1, of each
     step. flat_from: the step from which it is flat. change: of the loss on the grid since step 0,
@@ -65,7 +49,7 @@ class Probe:
     outcome: Outcome
     estimates: tuple[float, ...]
     flat_from: int | None
-    change: PairedChange | None
+    change: PairedMean | None
 
     @property
     def rate(self) -> float | None:
@@ -86,7 +70,7 @@ class SweepPoint:
 
     rate: float
     loss: float | None
-    change: PairedChange | None
+    change: PairedMean | None
     is_taken: bool = False
 
 
@@ -165,21 +149,6 @@ def candidate(probes: Sequence[Probe]) -> float | None:
     return median(rates) if rates else None
 
 
-def paired(now: Sequence[Sequence[float]], before: Sequence[Sequence[float]]) -> PairedChange:
-    """Compare losses, (images, timesteps). The standard error is over images, because the
-    timesteps of one are not independent.
-    """
-    means = [
-        sum(a - b for a, b in zip(row, other, strict=True)) / len(row)
-        for row, other in zip(now, before, strict=True)
-    ]
-    mean = sum(means) / len(means)
-    if len(means) < 2:
-        return PairedChange(mean, None)
-    variance = sum((value - mean) ** 2 for value in means) / (len(means) - 1)
-    return PairedChange(mean, math.sqrt(variance / len(means)))
-
-
 def decide(
     losses: Mapping[float, Sequence[Sequence[float]] | None], before: Sequence[Sequence[float]]
 ) -> tuple[SweepPoint, ...]:
@@ -188,7 +157,7 @@ def decide(
     losses: rate -> losses on the grid, (images, timesteps), None where they are not finite. before:
     those at step 0. A rate that does not lower the loss is not taken.
     """
-    changes = {rate: paired(rows, before) for rate, rows in losses.items() if rows is not None}
+    changes = {rate: difference(rows, before) for rate, rows in losses.items() if rows is not None}
     best = min(changes.values(), key=lambda change: change.mean, default=None)
     limit = 0.0 if best is None else min(0.0, best.mean + (best.error or 0.0))
     good = [rate for rate, change in changes.items() if change.mean <= limit and change.mean < 0]

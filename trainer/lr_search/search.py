@@ -40,6 +40,7 @@ from trainer.lr_search.run_options import of_base, of_probe, of_sweep
 from trainer.monitor import validation
 from trainer.networks.network import Lora
 from trainer.optimizers import trial
+from trainer.paired import difference
 from trainer.plan.plan import TrainImage, TrainingPlan
 from trainer.run import LATENTS
 
@@ -157,7 +158,7 @@ class Runner:
         after = self._grid(run)
         change = None
         if before is not None and after is not None:
-            change = rules.paired(after, before)
+            change = difference(after, before)
         return Probe(seed, d0, outcome, tuple(estimates), flat_from, change)
 
     def _estimates(self, run: TrainingSetup) -> Iterator[float]:

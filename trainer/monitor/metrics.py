@@ -20,6 +20,7 @@ from datasetkit.core.progress import Reporter
 from trainer import finite
 from trainer.device import peak_memory
 from trainer.loop import StepLog
+from trainer.paired import PairedMean
 
 # What a row says of the machine, and not of the training: it differs between equal runs.
 MACHINE: Final = ("time", "elapsed", "seconds", "memory")
@@ -53,10 +54,7 @@ class ValidationPoint:
 
     def words(self) -> str:
         """Return the change and its error as text, "" if the change is unknown."""
-        if self.change is None:
-            return ""
-        error = "" if self.error is None else f" ± {self.error:.4f}"
-        return f"{self.change:+.4f}{error}"
+        return "" if self.change is None else PairedMean(self.change, self.error).words()
 
 
 class Writer(Protocol):

@@ -10,7 +10,6 @@ overfits.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from trainer.files.run_files import Replacing, unchecked
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor import preview
 from trainer.monitor.metrics import ValidationPoint, read_rows
+from trainer.paired import difference
 from trainer.plan.plan import TrainImage, TrainingPlan, block_name
 
 # Timesteps at which each image is measured.
@@ -157,15 +157,12 @@ def compare(
 ) -> ValidationPoint:
     """Compare the losses after a step with those `before` the first one (held out, trained), if
     these are known.
-
-    The standard error is over images, because the timesteps of one image are not independent.
     """
     change = error = trained_change = None
     if before is not None:
-        differences = (now - before[0]).mean(dim=1)
-        change, trained_change = float(differences.mean()), float((trained - before[1]).mean())
-        if len(differences) > 1:
-            error = float(differences.std(correction=1)) / math.sqrt(len(differences))
+        held = difference(now, before[0])
+        change, error = held.mean, held.error
+        trained_change = difference(trained, before[1]).mean
     return ValidationPoint(
         step, epoch, float(now.mean()), float(trained.mean()), change, error, trained_change
     )
