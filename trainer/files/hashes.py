@@ -9,6 +9,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
+from datasetkit import hub
 from datasetkit.core.files import file_sha256
 
 # The bytes that the oldest hashes use (A1111's, before it hashed whole files).
@@ -30,12 +31,12 @@ def sshs_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> t
 
 def checkpoint_hashes(path: Path) -> tuple[str, str]:
     """Return a checkpoint file's short hash (64 KiB at 1 MiB) and full hash (seconds per
-    gigabyte).
+    gigabyte, if the file is not the hub's).
     """
     with path.open("rb") as file:
         file.seek(_LEGACY_START)
         short = _short(file.read(_LEGACY_END - _LEGACY_START))
-    return short, file_sha256(path)
+    return short, _sha256(path)
 
 
 def model_hash(source: Path) -> str:
@@ -43,7 +44,7 @@ def model_hash(source: Path) -> str:
     weights.
     """
     if source.is_file():
-        return file_sha256(source)
+        return _sha256(source)
     each = {
         path.relative_to(source).as_posix(): model_hash(path)
         for path in sorted(source.rglob("*.safetensors"))
@@ -51,6 +52,14 @@ def model_hash(source: Path) -> str:
     return hashlib.sha256(
         "".join(f"{name} {digest}\n" for name, digest in each.items()).encode()
     ).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    """Return the sha256 of a file. One in the hub's cache is not read for it: its hash is recorded,
+    and it was compared with that when it was fetched or loaded.
+    """
+    recorded = hub.etag(path)
+    return recorded if hub.SHA256.fullmatch(recorded) else file_sha256(path)
 
 
 def _short(window: bytes | memoryview) -> str:
