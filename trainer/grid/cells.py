@@ -106,28 +106,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The axes of a grid, and its cells by position: (z, y, x)."""
+    """The axes of a grid, and its cells by position: (z, y, x). unique: the different cells by
+    file, in the order in which they are drawn: those of one base, LoRA and weight one after the
+    other.
+    """
 
     axes: tuple[Axis, ...]
     cells: Mapping[Position, Cell]
-
-    @property
-    def unique(self) -> dict[str, Cell]:
-        """Return the different cells by file, in the order in which they are drawn: those of one
-        base, LoRA and weight one after the other.
-        """
-        order: dict[tuple[str, str, float, float], dict[str, Cell]] = {}
-        for position in sorted(self.cells, key=lambda at: (at[2], at[0], at[1])):
-            cell = self.cells[position]
-            order.setdefault(cell.variant, {}).setdefault(cell.file, cell)
-        bases = dict.fromkeys(base for base, *_ in order)
-        variants = [v for base in bases for v in order if v[0] == base]
-        return {file: cell for variant in variants for file, cell in order[variant].items()}
-
-    @property
-    def steps(self) -> int:
-        """Return the steps of the sampler for all different cells."""
-        return sum(cell.request.prompt.steps for cell in self.unique.values())
+    unique: Mapping[str, Cell]
 
 
 def build(axes: Sequence[Axis], start: CellRequest, bases: Mapping[str, GridBase]) -> Grid:
@@ -153,4 +139,14 @@ def build(axes: Sequence[Axis], start: CellRequest, bases: Mapping[str, GridBase
         x, y, z = (*at, 0, 0, 0)[:3]
         cell = Cell(request, bases[request.base])
         cells[z, y, x] = first.setdefault(cell.key, cell)
-    return Grid(tuple(axes), cells)
+    return Grid(tuple(axes), cells, _unique(cells))
+
+
+def _unique(cells: Mapping[Position, Cell]) -> dict[str, Cell]:
+    order: dict[tuple[str, str, float, float], dict[str, Cell]] = {}
+    for position in sorted(cells, key=lambda at: (at[2], at[0], at[1])):
+        cell = cells[position]
+        order.setdefault(cell.variant, {}).setdefault(cell.file, cell)
+    bases = dict.fromkeys(base for base, *_ in order)
+    variants = [v for base in bases for v in order if v[0] == base]
+    return {file: cell for variant in variants for file, cell in order[variant].items()}
