@@ -381,15 +381,16 @@ class _GridFiles:
 
     def make(self, missing: Sequence[Cell]) -> None:
         """Draw the missing cells, then what is made of all of them. Raises PlanConflict."""
-        self._refuse_other_pages()
+        earlier = self._own_pages()
+        self._refuse_other_pages(earlier)
         measured = _read_losses(self._out / SCORES)
         contents = {} if missing else self._pages(measured)
-        stale = self._stale(contents)
-        if not missing and not stale and all(self._is_same(*item) for item in contents.items()):
+        is_stale = any(path.name not in contents for path in earlier)
+        if not missing and not is_stale and all(self._is_same(*item) for item in contents.items()):
             return
         self.changed = True
         require_writable(nearest_folder(self._out))
-        self.first_entry = self._move_away()
+        self.first_entry = self._move_away(earlier)
         what = f"{len(missing)} drawn" if missing else "contact sheets and page"
         title = f"{display(self._out.name)}: {what}"
         with self._project.journal.recording(VERB, title) as recording:
@@ -522,28 +523,25 @@ class _GridFiles:
         folder = self._out.resolve()
         return [p for p in paths if p.parent.resolve() == folder and p.is_file()]
 
-    def _refuse_other_pages(self) -> None:
-        earlier = {path.name for path in self._own_pages()}
+    def _refuse_other_pages(self, earlier: Sequence[Path]) -> None:
+        own = {path.name for path in earlier}
         for name in (*sheets.file_names(self._grid), RECORD, PAGE, SCORES):
-            if (self._out / name).exists() and name not in earlier:
+            if (self._out / name).exists() and name not in own:
                 raise PlanConflict(
                     f"dsk did not write {display(self._out / name)}, and does not replace it",
                     hint="give another folder with --out, or move that file away",
                 )
 
-    def _stale(self, contents: Mapping[str, bytes]) -> list[Path]:
-        return [path for path in self._own_pages() if path.name not in contents]
-
     def _is_same(self, name: str, data: bytes) -> bool:
         return read_existing(self._out / name) == data
 
-    def _move_away(self) -> int | None:
+    def _move_away(self, earlier: Sequence[Path]) -> int | None:
         """Move the pages of an earlier run to the trash; return the number in the history."""
+        if not earlier:
+            return None
         journal = self._project.journal
         trash = self._project.root / PROJECT / "trash" / f"grid-{journal.next_id()}"
-        moves = [Move(path, trash / path.name) for path in self._own_pages()]
-        if not moves:
-            return None
+        moves = [Move(path, trash / path.name) for path in earlier]
         return self._project.apply(
             Plan(tuple(moves)), VERB, f"{display(self._out.name)}: earlier contact sheets and page"
         )
