@@ -12,8 +12,9 @@ from PIL import Image
 
 from datasetkit.verbs.shared import grid_scores
 from datasetkit.vision import similarity
-from tests.grid.test_axes import prompt, run  # noqa: F401 - a fixture
+from tests.grid.test_axes import LAYER, prompt, run  # noqa: F401 - a fixture
 from tests.grid.test_cells import made
+from tests.lora_files.files import pair, save
 from trainer.grid import loras, page, score_page, scores
 from trainer.grid.axes import GridContent
 from trainer.grid.scores import GridScores, VariantMeasures
@@ -194,3 +195,18 @@ def test_labels_of_a_contact_sheet_have_the_numbers(scored):
     assert list(facts) == [0]
     assert facts[0][0] == ["loss 0.5080", "distance 0.789"]
     assert score_page.facts(grid, None) == {}
+
+
+def test_a_name_with_a_comma_has_its_numbers_beside_its_label(tmp_path):
+    for seed, name in enumerate(("a, b", "a = b")):
+        save(tmp_path / f"{name}.safetensors", pair(LAYER, 8, 8, 2, seed=seed))
+    named = [tmp_path / f"{name}.safetensors" for name in ("a, b", "a = b")]
+    grid = made(("lora", "", ""), GridContent(loras.read(named), (prompt("kitsu"),)))
+    rows = [scores.score("without", "", (0, 0), BASE, None)]
+    rows += [
+        scores.score(name, name, (1, 1), m, BASE)
+        for (_, _, m), name in zip(variants()[:2], ("a, b", "a = b"), strict=True)
+    ]
+    suggestion = scores.FileSuggestion("", "", ())
+    facts = score_page.facts(grid, GridScores(tuple(rows), suggestion, "basic", 8, 8, ()))
+    assert sorted(facts[0]) == [0, 1, 2]

@@ -22,9 +22,11 @@ NAMES: Final = (
     "base", "epoch", "lora", "weight", "unet-weight", "text-weight", "prompt", "size", "seed",
     "steps", "cfg", "sampler", "clip-skip", "sr",
 )  # fmt: skip
-# Axes along which the LoRA changes: the first of them gets the value "without".
-LORA_AXES: Final = ("epoch", "lora", "weight", "unet-weight", "text-weight")
-_WEIGHTS: Final = {"weight": "weight", "unet-weight": "unet", "text-weight": "text"}
+# Axes along which the LoRA changes, by its file or its weights (field of a cell): the first of them
+# gets the value "without".
+FILE_AXES: Final = ("epoch", "lora")
+WEIGHT_AXES: Final = {"weight": "weight", "unet-weight": "unet", "text-weight": "text"}
+LORA_AXES: Final = (*FILE_AXES, *WEIGHT_AXES)
 _MOST_CLIP_SKIP: Final = 12
 _SEEDS: Final = 2**32  # seeds that are drawn, as in the web interfaces
 WITHOUT: Final = "without"
@@ -359,7 +361,7 @@ def _replaced(cell: CellRequest, pair: tuple[str, str]) -> CellRequest:
 
 _CHANGES: Final[Mapping[str, Callable[[CellRequest, Any], CellRequest]]] = {
     "base": _in_cell("base"), "epoch": _in_cell("lora"), "lora": _in_cell("lora"),
-    **{name: _in_cell(field) for name, field in _WEIGHTS.items()},
+    **{name: _in_cell(field) for name, field in WEIGHT_AXES.items()},
     "prompt": _in_cell("prompt"), "size": _with_size, "seed": _in_prompt("seed"),
     "steps": _in_prompt("steps"), "cfg": _in_prompt("guidance"),
     "sampler": _in_prompt("sampler"), "clip-skip": _in_cell("clip_skip"), "sr": _replaced,
@@ -420,7 +422,7 @@ def _refuse_contradictions(axes: Sequence[Axis], content: GridContent) -> None:
             raise ConfigError(f"two axes are {name}", hint="give each axis another name")
     if "epoch" in names and "lora" in names:
         raise ConfigError("epoch and lora are both the LoRA file", hint="leave out one of them")
-    if len(content.loras) > 1 and not {"epoch", "lora"} & set(names):
+    if len(content.loras) > 1 and not {*FILE_AXES} & {*names}:
         raise ConfigError(
             f"there are {counted(len(content.loras), 'LoRA')} and no axis for them",
             hint="make one axis epoch or lora, or name one file",

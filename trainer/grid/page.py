@@ -11,15 +11,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from html import escape
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import quote
 
 from datasetkit.core.files import display
 from trainer.grid import score_page
-from trainer.grid.axes import AxisValue
+from trainer.grid.axes import FILE_AXES, AxisValue
 from trainer.grid.cells import Cell, Grid
+from trainer.grid.score_page import escaped
 from trainer.grid.scores import GridScores
 from trainer.grid.sheets import axis_values
 
@@ -46,14 +46,14 @@ def html(
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="{_text(program)}">
-<title>{_text(title)}</title>
+<meta name="generator" content="{escaped(program)}">
+<title>{escaped(title)}</title>
 <style>{css}</style>
 </head>
 <body>
 <header>
-<h1>{_text(title)}</h1>
-<p class="facts">{_text(subtitle)}</p>
+<h1>{escaped(title)}</h1>
+<p class="facts">{escaped(subtitle)}</p>
 <div class="bar" id="controls" hidden>
 {_tabs(grid)}<label>Size <input id="size" type="range" min="64" max="1024" step="16"></label>
 <span class="keys">Click an image to open it, then <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd>
@@ -82,11 +82,6 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
 
 
-def _text(text: str) -> str:
-    """Return a text for HTML, also in an attribute."""
-    return escape(display(text), quote=True)
-
-
 def _url(file: str) -> str:
     return quote(file)
 
@@ -96,10 +91,12 @@ def _tabs(grid: Grid) -> str:
     if len(values) < 2:
         return ""
     buttons = "".join(
-        f'<button type="button" title="{_text(value.label)}">{_text(value.label)}</button>'
+        f'<button type="button" title="{escaped(value.label)}">{escaped(value.label)}</button>'
         for value in values
     )
-    return f'<div class="tabs" role="group" aria-label="{_text(grid.axes[2].name)}">{buttons}</div>'
+    return (
+        f'<div class="tabs" role="group" aria-label="{escaped(grid.axes[2].name)}">{buttons}</div>'
+    )
 
 
 def _table(grid: Grid, z: int, program: str, marked: Mapping[str, int] | None) -> str:
@@ -118,7 +115,7 @@ def _table(grid: Grid, z: int, program: str, marked: Mapping[str, int] | None) -
         )
         lines.append(f'<tr><th scope="row"{_class(places, 1, y)}>{_label(row)}</th>{cells}</tr>')
     label = axis_values(grid, 2)[z].label
-    title = f' aria-label="{_text(label)}"' if label else ""
+    title = f' aria-label="{escaped(label)}"' if label else ""
     body = "\n".join(lines)
     return (
         f'<section data-z="{z}"{title} tabindex="-1"><table class="cells">\n'
@@ -139,7 +136,7 @@ def suggested(grid: Grid, scores: GridScores | None) -> dict[str, int] | None:
     name = scores.suggestion.lora if scores is not None else ""
     for n, axis in enumerate(grid.axes):
         for number, value in enumerate(axis.values):
-            is_file = axis.name in ("epoch", "lora") and value.value is not None
+            is_file = axis.name in FILE_AXES and value.value is not None
             if name and is_file and value.value.name == name:
                 return {"axis": n, "value": number}
     return None
@@ -149,9 +146,9 @@ def _label(value: AxisValue) -> str:
     if not value.label:
         return ""
     kind = "" if len(value.label) <= _SHORT else ' class="long"'
-    title = "" if len(value.label) <= _SHORT else f' title="{_text(value.label)}"'
-    note = f'<span class="note">{_text(value.note)}</span>' if value.note else ""
-    return f"<span{kind}{title}>{_text(value.label)}</span>{note}"
+    title = "" if len(value.label) <= _SHORT else f' title="{escaped(value.label)}"'
+    note = f'<span class="note">{escaped(value.note)}</span>' if value.note else ""
+    return f"<span{kind}{title}>{escaped(value.label)}</span>{note}"
 
 
 def _cell(cell: Cell, at: Sequence[int], program: str) -> str:
@@ -161,14 +158,14 @@ def _cell(cell: Cell, at: Sequence[int], program: str) -> str:
     return (
         f'<a class="cell" href="{_url(cell.file)}" data-at="{",".join(map(str, at))}">'
         f'<img loading="lazy" decoding="async" src="{_url(cell.file)}" width="{prompt.width}" '
-        f'height="{prompt.height}" alt="{_text(name)}"{small}></a>'
+        f'height="{prompt.height}" alt="{escaped(name)}"{small}></a>'
     )
 
 
 def _viewer(grid: Grid) -> str:
     base = "<p>hold <kbd>b</kbd>: without the LoRA</p>" if base_place(grid) else ""
     third = grid.axes[2].name if len(grid.axes) > 2 else ""
-    more = f"<p><kbd>PgUp</kbd> <kbd>PgDn</kbd> next {_text(third)}</p>" if third else ""
+    more = f"<p><kbd>PgUp</kbd> <kbd>PgDn</kbd> next {escaped(third)}</p>" if third else ""
     return f"""<dialog id="viewer" aria-label="image">
 <div class="stage" id="stage"><img id="image" alt=""></div>
 <aside>

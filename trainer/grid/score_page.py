@@ -7,6 +7,7 @@ from html import escape
 from typing import Final
 
 from datasetkit.core.files import display
+from trainer.grid.axes import LORA_AXES
 from trainer.grid.cells import Grid
 from trainer.grid.scores import GridScores, VariantScore
 from trainer.paired import PairedMean
@@ -55,22 +56,19 @@ def facts(grid: Grid, scores: GridScores | None) -> dict[int, dict[int, list[str
     """
     if scores is None:
         return {}
-    lora_axes = [n for n, axis in enumerate(grid.axes) if axis.name in _LORA_AXES]
+    lora_axes = [n for n, axis in enumerate(grid.axes) if axis.name in LORA_AXES]
     if len(lora_axes) != 1 or any(axis.name == "base" for axis in grid.axes):
         return {}
-    axis = grid.axes[lora_axes[0]]
-    by_label = {
-        label: row for row in scores.rows for label in row.label.rpartition(", ")[2].split(" = ")
-    }
+    lora_axis = lora_axes[0]
+    rows = {(row.lora, row.unet_weight, row.text_weight): row for row in scores.rows}
     lines: dict[int, list[str]] = {}
-    for n, value in enumerate(axis.values):
-        row = by_label.get(value.label)
+    for n in range(len(grid.axes[lora_axis].values)):
+        x, y, z = (n if axis == lora_axis else 0 for axis in range(3))
+        cell = grid.cells[z, y, x]
+        row = rows.get(("" if cell.lora is None else cell.lora.name, *cell.variant[2:]))
         if row is not None:
             lines[n] = _lines(row)
-    return {lora_axes[0]: lines}
-
-
-_LORA_AXES: Final = ("epoch", "lora", "weight")
+    return {lora_axis: lines}
 
 
 def _lines(row: VariantScore) -> list[str]:
@@ -87,20 +85,20 @@ def suggestion(scores: GridScores) -> str:
     """Return the suggestion with its reasons, as HTML."""
     made = scores.suggestion
     title = f"Suggestion: {made.label}" if made.label else "No suggestion"
-    items = "".join(f"<li>{_text(text)}</li>" for text in (*made.reasons, *made.remarks))
+    items = "".join(f"<li>{escaped(text)}</li>" for text in (*made.reasons, *made.remarks))
     more = '<a href="#scores">all measures</a>'
-    return f'<div class="suggestion"><b>{_text(title)}</b><ul>{items}</ul>{more}</div>\n'
+    return f'<div class="suggestion"><b>{escaped(title)}</b><ul>{items}</ul>{more}</div>\n'
 
 
 def table(scores: GridScores) -> str:
     """Return the table of the measures, and how each was made, as HTML."""
-    heads = "".join(f'<th scope="col">{_text(name)}</th>' for name in COLUMNS)
+    heads = "".join(f'<th scope="col">{escaped(name)}</th>' for name in COLUMNS)
     lines = []
     for row in scores.rows:
         best = ' class="best"' if row.label == scores.suggestion.label and row.lora else ""
-        cells = "".join(f"<td>{_text(show(row))}</td>" for show in COLUMNS.values())
-        lines.append(f'<tr{best}><th scope="row">{_text(row.label)}</th>{cells}</tr>')
-    notes = "".join(f"<li>{_text(note)}</li>" for note in scores.notes)
+        cells = "".join(f"<td>{escaped(show(row))}</td>" for show in COLUMNS.values())
+        lines.append(f'<tr{best}><th scope="row">{escaped(row.label)}</th>{cells}</tr>')
+    notes = "".join(f"<li>{escaped(note)}</li>" for note in scores.notes)
     body = "\n".join(lines)
     return f"""<div class="scores" id="scores">
 <h2>Measures</h2>
@@ -114,5 +112,6 @@ def table(scores: GridScores) -> str:
 """
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text for HTML, also in an attribute."""
     return escape(display(text), quote=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from taggers import models, registry
 from taggers.selection import select
 from trainer.config import data_folder
 from trainer.grid import scores
-from trainer.grid.axes import Axis, whole_word
+from trainer.grid.axes import FILE_AXES, WEIGHT_AXES, Axis, whole_word
 from trainer.grid.cells import Cell, Grid
 from trainer.grid.scores import GridScores, Values, VariantMeasures
 from trainer.monitor import validation
@@ -436,12 +435,12 @@ def _label(cell: Cell, axes: Sequence[Axis], *, several: bool) -> str:
     named = [
         value.label
         for axis in axes
-        if axis.name in ("epoch", "lora")
+        if axis.name in FILE_AXES
         for value in axis.values
         if value.value is not None and value.value.hash == lora.hash
     ]
     parts.append(" = ".join(named) or lora.name)  # the best file may be that of an epoch
     unet, text = cell.request.weights
-    if any(re.fullmatch(r"(unet-|text-)?weight", axis.name) for axis in axes):
+    if any(axis.name in WEIGHT_AXES for axis in axes):
         parts.append(f"weight {unet:g}" if unet == text else f"weights {unet:g} and {text:g}")
     return ", ".join(parts)
