@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from datasetkit.cli.console import counted, say, table, warn
 from datasetkit.cli.show import from_here
+from datasetkit.options.toml_edit import written
 
 if TYPE_CHECKING:
     from datasetkit.verbs.find_lr import FindLrPlan, FindLrResult
@@ -119,10 +120,5 @@ def _settings(result: FindLrResult) -> None:
         return
     say("for [train] of dsk.toml (--write writes them):")
     for key, value in result.settings.items():
-        say(f"  {key} = {_toml(value)}")
+        say(f"  {key} = {written(value)}")
 
-
-def _toml(value: object) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return f'"{value}"' if isinstance(value, str) else f"{value}"

@@ -32,10 +32,10 @@ def with_values(text: str, table: str, values: Mapping[str, Any], *, source: str
         start = len(lines) - 1
         lines.append("")
     for key, value in values.items():
-        _set(lines, start, key, _written(value))
+        _set(lines, start, key, written(value))
     edited = "\n".join(lines)
     if not _is_as_wanted(text, edited, table, values):
-        shown = "; ".join(f"{key} = {_written(value)}" for key, value in values.items())
+        shown = "; ".join(f"{key} = {written(value)}" for key, value in values.items())
         raise ConfigError(
             f"{source}: [{table}] is written in a way in which its keys cannot be replaced",
             hint=f"set them yourself: {shown}",
@@ -43,10 +43,10 @@ def with_values(text: str, table: str, values: Mapping[str, Any], *, source: str
     return edited.replace("\n", newline)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Return a value as TOML, on one line."""
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_written, value))}]"
+        return f"[{', '.join(map(written, value))}]"
     return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
 
 

@@ -151,15 +151,10 @@ def _writable_config(folder: Path) -> Path:
 
 
 def _edited(path: Path, settings: Mapping[str, Any]) -> bytes:
-    """Return a dsk.toml with settings of [train]."""
-    text = read_text_exactly(path)
-    return toml_edit.with_values(text, "train", settings, source=display(path)).encode()
-
-
-def read_text_exactly(path: Path) -> str:
-    """Return the text of a config file with its own line ends. Raises ConfigError."""
+    """Return a dsk.toml with settings of [train]. Raises ConfigError."""
     read_text(path)  # for its errors
-    return path.read_bytes().decode("utf-8")
+    text = path.read_bytes().decode("utf-8")  # with its own line ends
+    return toml_edit.with_values(text, "train", settings, source=display(path)).encode()
 
 
 def _plan(training: PlanTrainingResult, options: FindLrOptions, config: Path | None) -> FindLrPlan:
