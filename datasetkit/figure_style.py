@@ -11,6 +11,7 @@ import logging
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -188,6 +189,15 @@ def heading(figure: Figure, title: str, facts: str) -> None:
         (facts, 0.36, {"size": FACTS_SIZE, "color": FAINT}),
     ):
         write(figure, left, 1 - inches / height, legible(text), va="top", **style)
+
+
+def png(figure: Figure, **metadata: str) -> bytes:
+    """Return a figure as a PNG. Without matplotlib's version and the date its bytes depend on the
+    numbers alone.
+    """
+    data = BytesIO()
+    figure.savefig(data, format="png", dpi=figure.dpi, metadata={"Software": None, **metadata})
+    return data.getvalue()
 
 
 def plain_axes(axes: Axes, grid: Literal["both", "y"] = "both") -> None:

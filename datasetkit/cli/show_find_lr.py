@@ -121,4 +121,3 @@ def _settings(result: FindLrResult) -> None:
     say("for [train] of dsk.toml (--write writes them):")
     for key, value in result.settings.items():
         say(f"  {key} = {written(value)}")
-

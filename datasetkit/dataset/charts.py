@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from datasetkit.figure_style import (
     ORANGE,
     TITLE_SIZE,
     legible,
+    png,
     write,
 )
 
@@ -75,10 +75,7 @@ def tag_chart(frame: DataFrame) -> bytes:
             )
             _draw(axes, concept, rows, slots=round((tall - _HEAD - _FOOT) / _ROW))
         top -= tall
-    file = io.BytesIO()
-    # Without the matplotlib version, equal drawings have equal bytes.
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return png(figure)
 
 
 def _panels(frame: DataFrame) -> list[tuple[str, DataFrame]]:

@@ -4,7 +4,6 @@ files share one scale.
 
 from __future__ import annotations
 
-import io
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from datasetkit.core.words import counted
-from datasetkit.figure_style import FAINT, GRID, INK, heading, legible, write
+from datasetkit.figure_style import FAINT, GRID, INK, heading, legible, png, write
 from trainer.lora_files.layer_names import KINDS, LayerName
 from trainer.lora_files.measure import LayerMeasure
 
@@ -92,9 +91,7 @@ def draw(files: Sequence[tuple[str, Sequence[LayerMeasure]]]) -> bytes:
                 _draw(axes, panel, scale)
             top -= tall
         left += wide
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return png(figure)
 
 
 def _panels(measures: Sequence[LayerMeasure]) -> dict[str, _Panel]:

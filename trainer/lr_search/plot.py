@@ -5,9 +5,9 @@ reached.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
+from datasetkit import figure_style
 from datasetkit.figure_style import INK, LINES, RED, heading, legend, plain_axes, write
 from trainer.lr_search.rules import PartSearch, Probe
 
@@ -19,7 +19,7 @@ def png(searches: Sequence[PartSearch], *, title: str, facts: str) -> bytes:
 
     has_sweep = any(search.sweep for search in searches)
     columns = 2 if has_sweep else 1
-    figure = Figure(figsize=(9, 0.8 + 2.9 * len(searches)), facecolor="white")
+    figure = Figure(figsize=(9, 0.8 + 2.9 * len(searches)), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     heading(figure, title, facts)
     panels = figure.subplots(len(searches), columns, squeeze=False, width_ratios=[3, 2][:columns])
@@ -27,10 +27,7 @@ def png(searches: Sequence[PartSearch], *, title: str, facts: str) -> bytes:
         _estimates(row[0], search)
         if has_sweep:
             _sweep(row[1], search)
-    data = BytesIO()
-    # Without matplotlib's version and the date, the file depends on the numbers alone.
-    figure.savefig(data, format="png", dpi=100, metadata={"Software": None})
-    return data.getvalue()
+    return figure_style.png(figure)
 
 
 def _estimates(axes: Any, search: PartSearch) -> None:

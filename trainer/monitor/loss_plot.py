@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from datasetkit.figure_style import (
     heading,
     legend,
     plain_axes,
+    png,
     write,
 )
 
@@ -54,7 +54,7 @@ def plot(
     validations = [row for row in rows if row.get("validation/change") is not None]
     rows = [row for row in rows if "loss" in row]
     steps = [row["step"] for row in rows]
-    figure = Figure(figsize=(9, 8.6 if validations else 6.6), facecolor="white")
+    figure = Figure(figsize=(9, 8.6 if validations else 6.6), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     heading(figure, title, facts)
     panels = figure.subplots(
@@ -71,10 +71,7 @@ def plot(
         _plot_validations(panels[1], validations)
     plot_learning_rates(panels[-1], steps, rows)
     panels[-1].set_xlabel("optimizer step")
-    png = BytesIO()
-    # Without matplotlib's version and the date, the file depends on the numbers alone.
-    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
-    write_atomic(path, png.getvalue())
+    write_atomic(path, png(figure))
 
 
 def _plot_loss(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, read_regular, reading, write_atomic, writing
-from datasetkit.figure_style import heading, plain_axes
+from datasetkit.figure_style import heading, plain_axes, png
 from datasetkit.options.train import TrainOptions
 from trainer.monitor.loss_plot import plot_learning_rates
 from trainer.networks.parameter_groups import possible_rates
@@ -71,15 +70,11 @@ def _png(rates: Mapping[str, Sequence[float]], *, title: str, facts: str) -> byt
 
     steps = range(1, len(next(iter(rates.values()))) + 1)
     rows = [{f"lr/{group}": values[step - 1] for group, values in rates.items()} for step in steps]
-    figure = Figure(figsize=(9, 4.2), facecolor="white")
+    figure = Figure(figsize=(9, 4.2), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     heading(figure, f"{title}: LR schedule", facts)
     axes = figure.subplots()
     plain_axes(axes, grid="y")
     plot_learning_rates(axes, list(steps), rows)
     axes.set_xlabel("optimizer step")
-    png = BytesIO()
-    # Without matplotlib's version and the date, the file depends on the numbers alone.
-    metadata = {"Software": None, "Source": _SOURCE}
-    figure.savefig(png, format="png", dpi=100, metadata=metadata)
-    return png.getvalue()
+    return png(figure, Source=_SOURCE)
