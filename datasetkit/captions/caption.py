@@ -173,7 +173,7 @@ def with_line_entries(
 ) -> Caption:
     """Return the same; change is given the sentences of the line as well."""
     syntax = caption.syntax
-    text = caption.text() if caption.source is None else caption.source
+    text = source_text(caption)
     if syntax.kind != "tags":
         text = _with_changed_parts(text, change, syntax)
     elif not syntax.enable_wildcard:
@@ -228,7 +228,7 @@ def with_tags(caption: Caption, change: Callable[[tuple[str, ...]], Sequence[str
 
 def with_sentences(caption: Caption, change: Callable[[str], str]) -> Caption:
     """Return a caption with other sentences. change: returns what becomes of one."""
-    text = caption.text() if caption.source is None else caption.source
+    text = source_text(caption)
     for part in reversed(grammar.parts(text, caption.syntax)):
         if part.is_sentence:
             text = text[: part.start] + change(text[part.start : part.end]) + text[part.end :]
@@ -237,9 +237,9 @@ def with_sentences(caption: Caption, change: Callable[[str], str]) -> Caption:
 
 
 def with_tags_beside(caption: Caption, tags: Sequence[str]) -> Caption:
-    """Return a mixed caption with these as its only tags, in a line; its sentences stay."""
+    """Return a mixed caption with these as its only tags, in a line; its sentences are kept."""
     syntax = caption.syntax
-    text = caption.text() if caption.source is None else caption.source
+    text = source_text(caption)
     parts = grammar.parts(text, syntax)
     of_sentence = {part.line for part in parts if part.is_sentence}
     lines: list[str] = []
@@ -252,27 +252,39 @@ def with_tags_beside(caption: Caption, tags: Sequence[str]) -> Caption:
         elif part.line not in of_sentence and at is None:
             at = len(lines)
     lines.insert(at or 0, ", ".join(tags))
-    text = "".join(f"{line}\n" for line in lines)
-    return with_source(parse(text, syntax), text)
+    return of_lines(lines, syntax)
 
 
-def with_sentence(caption: Caption, sentence: str, *, first: bool = False) -> Caption:
-    """Return a caption with this as its only sentence; its tags stay.
+def with_sentence(
+    caption: Caption, sentence: str, *, first: bool = False, words: Sequence[str] = ()
+) -> Caption:
+    """Return a caption with this as its only sentence; its tags are kept.
 
-    first: where captions are mixed, put it before the tags. A sentence there ends with a full stop,
-    by which it is known. Raises ValueError for a caption of tags.
+    first: where captions are mixed, put it before the tags, behind these words, which no tag then
+    repeats. A sentence there ends with a full stop, by which it is known. Where lines are separate
+    captions, a sentence is replaced with the tags in its line. Raises ValueError for a caption of
+    tags.
     """
     syntax = caption.syntax
     if syntax.kind == "tags":
         raise ValueError("a caption of tags has no sentence")
     text = grammar.tag_text(sentence)
     if syntax.kind == "sentence":
-        text = f"{', '.join((*caption.tags, text))}\n"
-        return with_source(parse(text, syntax), text)
+        return of_lines([", ".join((*caption.tags, text))], syntax)
     if not grammar.ends_line_as_sentence(text):
         text = f"{text.rstrip(' ,;:')}."
-    tags = [", ".join(line.tags) for line in caption_lines(caption) if line.tags]
-    lines = [text, *tags] if first else [*tags, text]
+    forms = set(map(normal_form, words))
+    lines = [
+        [tag for tag in line.tags if normal_form(tag) not in forms]
+        for line in caption_lines(caption)
+        if not (syntax.enable_wildcard and line.sentences)
+    ]
+    tags = [", ".join(line) for line in lines if line]
+    return of_lines([", ".join((*words, text)), *tags] if first else [*tags, text], syntax)
+
+
+def of_lines(lines: Iterable[str], syntax: CaptionSyntax) -> Caption:
+    """Return the caption whose file has these lines."""
     text = "".join(f"{line}\n" for line in lines)
     return with_source(parse(text, syntax), text)
 
@@ -343,6 +355,11 @@ def file_text(caption: Caption) -> str:
     Callers never write an empty caption: it would stop trainers.
     """
     return caption.text() + "\n" if caption.source is None else caption.source
+
+
+def source_text(caption: Caption) -> str:
+    """Return the text that a caption was read from, or its own if it was made from tags."""
+    return caption.text() if caption.source is None else caption.source
 
 
 def laid_out_text(caption: Caption) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from datasetkit.captions import grammar
-from datasetkit.captions.caption import joined_lines, one_line
+from datasetkit.captions.caption import joined_lines, one_line, source_text
 from datasetkit.captions.grammar import Piece
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
@@ -118,10 +118,9 @@ def sd_scripts_text(caption: Caption, *, keep_tokens: int, separator: str) -> st
     separator: written around the tags that sd-scripts may shuffle and drop, so that sentences and
     kept tags stay; "" if it changes no tags. keep_tokens: how many tags are kept.
     """
-    text = caption.text() if caption.source is None else caption.source
     lines = [
         _sd_scripts_line(of_line, keep_tokens, separator)
-        for of_line in grammar.pieces(text, caption.syntax)
+        for of_line in grammar.pieces(source_text(caption), caption.syntax)
     ]
     return "".join(f"{line}\n" for line in lines)
 

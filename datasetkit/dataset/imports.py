@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from datasetkit.captions import vocabulary
-from datasetkit.captions.caption import dedupe, parse, spell, with_sentence, with_source
+from datasetkit.captions.caption import dedupe, of_lines, parse, spell, with_sentence
 from datasetkit.captions.encodings import decode_other, decode_utf8
 from datasetkit.captions.side_car_tags import BARE, DROPPED, split_namespace, unescape
 from datasetkit.captions.syntax import syntax_of
@@ -146,8 +146,7 @@ def _with_sentence(sentence: str, tags: object, reading: TagSyntax) -> Caption:
 
 def _text_of_kind(text: str, kind: CaptionKind) -> Caption:
     lines = [" ".join(line.split()) for line in text.replace("\ufeff", "").splitlines()]
-    text = "".join(f"{line}\n" for line in lines if line)
-    return with_source(parse(text, CaptionSyntax(kind=kind)), text)
+    return of_lines(filter(None, lines), CaptionSyntax(kind=kind))
 
 
 def _beside(ending: str) -> Callable[[Path], Path]:

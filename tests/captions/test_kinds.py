@@ -158,11 +158,17 @@ def test_a_sentence_is_written_behind_tags_or_before_them():
     first = with_sentence(tags, "A girl, asleep", first=True)
     assert first.source == "A girl, asleep.\nkitsu, 1girl\n"
     assert first.sentences == ("A girl, asleep.",) and first.tags == tags.tags
+    behind = with_sentence(tags, "A girl", first=True, words=("Kitsu", "fox"))
+    assert behind.source == "Kitsu, fox, A girl.\n1girl\n"
+    only = read("kitsu\na line without a full stop\n", MIXED)
+    assert with_sentence(only, "Girl.", first=True, words=("kitsu",)).source == "kitsu, Girl.\n"
     replaced = with_sentence(first, "Another.")
     assert replaced.source == "kitsu, 1girl\nAnother.\n"
     new = with_sentence(parse("", SENTENCE), "A girl, asleep")
     assert new.source == "A girl, asleep\n"
     assert with_sentence(read("kitsu, A.\n", SENTENCE), "B, c.").source == "kitsu, B, c.\n"
+    lines = read("kitsu, 1girl\nkitsu, A girl.\n", replace(MIXED, enable_wildcard=True))
+    assert with_sentence(lines, "Fox.").source == "kitsu, 1girl\nFox.\n"
     with pytest.raises(ValueError, match="tags"):
         with_sentence(parse("a"), "A girl.")
 

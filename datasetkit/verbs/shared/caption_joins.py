@@ -9,15 +9,12 @@ from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import (
-    caption_lines,
     joined_lines,
-    normal_form,
+    of_lines,
     one_line,
     parse,
     with_sentence,
-    with_source,
 )
-from datasetkit.captions.grammar import ends_line_as_sentence
 from datasetkit.captions.rules import apply_to, build, load_groups
 from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError
@@ -94,15 +91,16 @@ class Joiner:
 
     def joined(self, record: ImageRecord, sentence: str) -> Outcome[Caption]:
         """Return the caption of an image with a new sentence; skip one that a person wrote."""
-        before, syntax = record.caption, syntax_of(record.path.parent)
-        present = before if before is not None else parse("", syntax)
+        present = record.caption
+        if present is None:
+            present = parse("", syntax_of(record.path.parent))
+        kind = present.syntax.kind
         if self._is_kept(present):
-            reason = SENTENCE_BY_PERSON if syntax.kind == "mixed" else BY_PERSON
-            return Skipped(record, reason)
+            return Skipped(record, SENTENCE_BY_PERSON if kind == "mixed" else BY_PERSON)
         text = self._with_existing(present, sentence)
-        if syntax.kind == "tags":
-            after = with_source(parse(text, syntax), f"{text}\n")
-        elif syntax.kind == "sentence":
+        if kind == "tags":
+            after = of_lines([text], present.syntax)
+        elif kind == "sentence":
             after = with_sentence(present, text)
         else:
             after = self._mixed(present, text, self._words[record.path])
@@ -149,28 +147,13 @@ class Joiner:
         return joined_lines([old, sentence] if self._existing == "append" else [sentence, old])
 
     def _mixed(self, caption: Caption, sentence: str, words: Sequence[str]) -> Caption:
-        """Return a caption with its lines of tags and one sentence. words: the trigger, which comes
-        before the sentence where that is first.
+        """Return a mixed caption with one sentence. words: the trigger, which comes before the
+        sentence where that is first.
         """
-        syntax = caption.syntax
-        tags = [
-            ", ".join(line.tags)
-            for line in caption_lines(caption)
-            if line.tags and not (syntax.enable_wildcard and line.sentences)
-        ]
         if self._join == "sentence":
-            tags = []
-        if not ends_line_as_sentence(sentence):
-            sentence = f"{sentence.rstrip(' ,;:')}."
-        if self._join == "sentence-then-tags":
-            forms = {normal_form(word) for word in words}
-            kept = [[t for t in line.split(", ") if normal_form(t) not in forms] for line in tags]
-            front = ", ".join((*words, sentence))
-            lines = [front, *(", ".join(line) for line in kept if line)]
-        else:
-            lines = [*tags, sentence]
-        text = "".join(f"{line}\n" for line in lines)
-        return with_source(parse(text, syntax), text)
+            return with_sentence(parse("", caption.syntax), sentence)
+        first = self._join == "sentence-then-tags"
+        return with_sentence(caption, sentence, first=first, words=words if first else ())
 
     def _with_trigger(self, caption: Caption, words: Sequence[str]) -> Caption:
         if not words:
