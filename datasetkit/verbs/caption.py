@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.grammar import ends_as_sentence
-from datasetkit.core.files import display, require_writable, sweep
-from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.core.files import display
+from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport
 from datasetkit.core.words import counted
-from datasetkit.images.listing import list_images
-from datasetkit.images.scan import require_images, scan
+from datasetkit.images.scan import require_images
 from datasetkit.options.caption import CaptionOptions
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
@@ -24,12 +23,10 @@ from datasetkit.project.session import (
 )
 from datasetkit.verbs.shared import describing
 from datasetkit.verbs.shared.caption_joins import Joiner, kinds_of, require_join
-from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
+from datasetkit.verbs.shared.caption_writes import decide_current, scan_to_write, write_captions
 from datasetkit.verbs.shared.describing import Descriptions
 from datasetkit.verbs.shared.sentence_files import write_sentence_files
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
-
-WAITING = "a model has not described it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,41 +81,22 @@ def caption(
     if resolved.notice:
         context.reporter.warn(resolved.notice)
     with open_project(folder, context) as project:
-        if context.wait:  # the other run may have renamed images
-            listing = list_images(
-                folder, recursive=options.recursive, follow_links=options.follow_links
-            )
-        if not context.dry_run:
-            for image_folder in {folder, *(path.parent for path in listing.images)}:
-                require_writable(image_folder)
-                sweep(image_folder)
-        scanned = scan(
-            folder,
-            project.store,
-            recursive=options.recursive,
-            follow_links=options.follow_links,
-            max_pixels=options.max_pixels,
-            with_ids=True,
-            any_text=True,
-            listing=listing,
-            reporter=context.reporter,
-        )
+        scanned = scan_to_write(folder, listing, project, options)
         captions = captions_of(scanned.records)
         triggers = triggers_of(captions)
         words = {path: options.trigger or triggers[path.parent].words for path in captions}
         prompts = describing.prompts(folder, scanned.records, asked, words, project.store, options)
         described = describing.describe(scanned.records, resolved, prompts, project, options)
-        joiner = Joiner(join, options.existing, words)
-        records = _current(scanned.records, described)
-        decisions = _SentenceDecisions(described, joiner, project)
         if join == "sidecar":
             outcomes, changes, entry = write_sentence_files(
-                project, _texts(records, described, words), options.existing, _title(folder)
+                project, _texts(scanned.records, described, words), options.existing, _title(folder)
             )
         else:
+            joiner = Joiner(join, options.existing, words)
+            decisions = _SentenceDecisions(described, joiner, project)
             written = write_captions(
                 project,
-                decisions.decide(records),
+                decisions.first(scanned.records),
                 "caption",
                 _title(folder),
                 decide=decisions.decide,
@@ -164,36 +142,28 @@ def _title(folder: Path) -> str:
     return display(folder.resolve().name)
 
 
-def _current(records: Sequence[ImageRecord], described: Descriptions) -> list[ImageRecord | Failed]:
-    """Return the records with the captions of now, which a person may have edited meanwhile."""
-    if not described.asked:
-        return list(records)
-    return [with_current_caption(record, any_text=True) for record in records]
-
-
 class _SentenceDecisions:
     """Decides captions from descriptions."""
 
     def __init__(self, described: Descriptions, joiner: Joiner, project: Project) -> None:
         self._described, self._joiner, self._store = described, joiner, project.store
 
-    def decide(self, records: Iterable[ImageRecord | Failed]) -> list[Outcome[Caption]]:
-        """Decide the captions of images; a failed record is its own outcome."""
-        present = list(records)
-        captions = [r.caption for r in present if isinstance(r, ImageRecord)]
-        self._joiner.read_generated(self._store, captions)
-        return [r if isinstance(r, Failed) else self._decided(r) for r in present]
+    def first(self, records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
+        """Decide all captions: from their texts of now if the model took its time."""
+        if not self._described.asked:
+            return self.decide(records)
+        return decide_current(records, self.decide, any_text=True)
+
+    def decide(self, records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
+        """Decide the captions of images from their descriptions and present captions."""
+        self._joiner.read_generated(self._store, (record.caption for record in records))
+        return [self._decided(record) for record in records]
 
     def _decided(self, record: ImageRecord) -> Outcome[Caption]:
-        failure = self._described.failed.get(record.path)
-        if failure is not None:
-            return Failed(record.path, failure.error, failure.hint)
-        text = self._described.texts.get(record.path)
-        if text is None:
-            return Skipped(record, WAITING)
-        if record.caption_fault is not None:
-            return record.caption_fault
-        return self._joiner.joined(record, text)
+        described = self._described.of(record)
+        if not isinstance(described, Done):
+            return described
+        return record.caption_fault or self._joiner.joined(record, described.value)
 
     def is_generated(self, done: Done[Caption]) -> bool:
         """Tell whether dsk wrote all of a new caption."""
@@ -201,22 +171,15 @@ class _SentenceDecisions:
 
 
 def _texts(
-    records: Iterable[ImageRecord | Failed],
-    described: Descriptions,
-    words: Mapping[Path, Sequence[str]],
-) -> list[Done[str] | Skipped | Failed]:
+    records: Iterable[ImageRecord], described: Descriptions, words: Mapping[Path, Sequence[str]]
+) -> list[Outcome[str]]:
     """Return the text of the file beside each image: the trigger, then the sentence."""
-    texts: list[Done[str] | Skipped | Failed] = []
-    for record in records:
-        if isinstance(record, Failed):
-            texts.append(record)
-        elif (failure := described.failed.get(record.path)) is not None:
-            texts.append(Failed(record.path, failure.error, failure.hint))
-        elif (text := described.texts.get(record.path)) is None:
-            texts.append(Skipped(record, WAITING))
-        else:
-            texts.append(Done(record, ", ".join((*words[record.path], text))))
-    return texts
+    return [
+        replace(outcome, value=", ".join((*words[outcome.record.path], outcome.value)))
+        if isinstance(outcome, Done)
+        else outcome
+        for outcome in map(described.of, records)
+    ]
 
 
 def _is_replaced(change: CaptionChange) -> bool:

@@ -29,7 +29,7 @@ from datasetkit.core.files import display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.words import counted
 from datasetkit.dataset.trigger import KnownTrigger
-from datasetkit.images.listing import Listing, list_images
+from datasetkit.images.listing import Listing
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import RulesOptions
 from datasetkit.project.session import (
@@ -40,7 +40,7 @@ from datasetkit.project.session import (
     recover_projects,
 )
 from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_caption
-from datasetkit.verbs.shared.caption_writes import write_captions
+from datasetkit.verbs.shared.caption_writes import current_listing, write_captions
 from datasetkit.verbs.shared.concept_folders import tag_options
 from datasetkit.verbs.shared.pruning_table import chosen_rows, scored, table_of
 from datasetkit.verbs.shared.stored_scores import StoredScores
@@ -188,10 +188,6 @@ def _select(
 ) -> tuple[Scan, list[ImageRecord]]:
     """Scan the folder; return the scan, and the records that pass `options.where`."""
     reporter = project.context.reporter
-    if project.context.wait:  # the other run may have renamed images
-        listing = list_images(
-            folder, recursive=options.recursive, follow_links=options.follow_links
-        )
     scanned = scan(
         folder,
         project.store,
@@ -199,7 +195,7 @@ def _select(
         follow_links=options.follow_links,
         max_pixels=options.max_pixels,
         with_ids=with_ids or needs_ids(options.where),
-        listing=listing,
+        listing=current_listing(folder, listing, options, project.context),
         reporter=reporter,
     )
     passing = passing_in(

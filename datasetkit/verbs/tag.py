@@ -9,15 +9,13 @@ from pathlib import Path
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
-from datasetkit.core.files import display, require_writable, sweep
+from datasetkit.core.files import display
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
-from datasetkit.images.listing import Listing, list_images
-from datasetkit.images.scan import Scan, require_images, scan
+from datasetkit.images.scan import require_images
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
-    Project,
     RunContext,
     open_project,
     recover_projects,
@@ -29,7 +27,7 @@ from datasetkit.verbs.shared.caption_rules import (
     decide_caption,
     is_by_person,
 )
-from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
+from datasetkit.verbs.shared.caption_writes import decide_current, scan_to_write, write_captions
 from datasetkit.verbs.shared.scoring import ScoringResult, TagDrift, TaggerUse
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
 from taggers.base import ResolvedTagger
@@ -89,15 +87,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
         context.reporter.warn(warning)
     thresholds = thresholds_of(options, resolved)
     with open_project(folder, context) as project:
-        if context.wait:  # the other run may have renamed images
-            listing = list_images(
-                folder, recursive=options.recursive, follow_links=options.follow_links
-            )
-        if not context.dry_run:
-            for image_folder in {folder, *(path.parent for path in listing.images)}:
-                require_writable(image_folder)
-                sweep(image_folder)
-        scanned = _scan(folder, listing, project, options)
+        scanned = scan_to_write(folder, listing, project, options)
         scored = scoring.score(scanned.records, resolved, project, options)
         drift = scoring.drift(scanned.records, scored, project, options, thresholds)
         project.store.mark_used(scored.taggers[0].key)
@@ -166,9 +156,7 @@ class _Decisions:
         inferred = any(used.inferred for used in self._scored.taggers)
         if not inferred or self._options.existing == "overwrite":
             return self.decide(self._records)
-        current = [with_current_caption(record) for record in self._records]
-        decided = iter(self.decide([r for r in current if not isinstance(r, Failed)]))
-        return [r if isinstance(r, Failed) else next(decided) for r in current]
+        return decide_current(self._records, self.decide)
 
     def decide(self, records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
         """Decide the captions of images from their scores and present captions."""
@@ -210,17 +198,3 @@ def thresholds_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Th
             raise scoring.no_card_value(resolved[0].identity.name)
         threshold = value
     return Thresholds(threshold, options.character_threshold, options.mcut, options.rating)
-
-
-def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions) -> Scan:
-    return scan(
-        folder,
-        project.store,
-        recursive=options.recursive,
-        follow_links=options.follow_links,
-        max_pixels=options.max_pixels,
-        with_ids=True,
-        any_text=True,
-        listing=listing,
-        reporter=project.context.reporter,
-    )

@@ -1,4 +1,4 @@
-"""Write the captions that a verb decided, over the texts that it read."""
+"""Read the images whose captions a verb writes, and write what it decided over those texts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from datasetkit.captions.caption import file_text, read_caption_data
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import caption_path
+from datasetkit.core.files import caption_path, require_writable, sweep
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome
-from datasetkit.images.scan import with_caption
+from datasetkit.images.listing import Listing, list_images
+from datasetkit.images.scan import Scan, scan, with_caption
+from datasetkit.options.scan import ScanOptions
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import Project
+from datasetkit.project.session import Project, RunContext
 from datasetkit.project.store import caption_hash
 
 # From images with their present captions to what these become: an outcome for each.
@@ -32,6 +34,40 @@ class WrittenCaptions:
     @property
     def failed(self) -> tuple[Failed, ...]:
         return tuple(outcome for outcome in self.outcomes if isinstance(outcome, Failed))
+
+
+def current_listing(
+    folder: Path, listing: Listing, options: ScanOptions, context: RunContext
+) -> Listing:
+    """Return the listing of a folder; after waiting for another run, which may have renamed images,
+    a new one.
+    """
+    if not context.wait:
+        return listing
+    return list_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+
+
+def scan_to_write(folder: Path, listing: Listing, project: Project, options: ScanOptions) -> Scan:
+    """Scan the images that a model gives captions, with those that they have. Raises StorageError,
+    before the model runs, for a folder that cannot be written.
+    """
+    context = project.context
+    listing = current_listing(folder, listing, options, context)
+    if not context.dry_run:
+        for image_folder in {folder, *(path.parent for path in listing.images)}:
+            require_writable(image_folder)
+            sweep(image_folder)
+    return scan(
+        folder,
+        project.store,
+        recursive=options.recursive,
+        follow_links=options.follow_links,
+        max_pixels=options.max_pixels,
+        with_ids=True,
+        any_text=True,
+        listing=listing,
+        reporter=context.reporter,
+    )
 
 
 def write_captions(
@@ -60,7 +96,7 @@ def write_captions(
             by_path[images[path]] = kept_edit(images[path])
         if decide is not None:
             again = [o.record for p in changed if isinstance(o := by_path[images[p]], Done)]
-            by_path.update((_path(o), o) for o in _decide_again(again, decide))
+            by_path.update((_path(o), o) for o in decide_current(again, decide))
         done = [o for o in by_path.values() if isinstance(o, Done)]
         writes = [
             WriteText(caption_path(o.record.path), file_text(o.value), o.record.caption_data)
@@ -87,11 +123,15 @@ def _path(outcome: Outcome[Caption]) -> Path:
     return outcome.path if isinstance(outcome, Failed) else outcome.record.path
 
 
-def _decide_again(records: Iterable[ImageRecord], decide: Decide) -> list[Outcome[Caption]]:
-    """Decide captions from what their files hold now."""
-    current = [with_current_caption(record) for record in records]
-    unreadable = [record for record in current if isinstance(record, Failed)]
-    return [*unreadable, *decide([r for r in current if not isinstance(r, Failed)])]
+def decide_current(
+    records: Iterable[ImageRecord], decide: Decide, *, any_text: bool = False
+) -> list[Outcome[Caption]]:
+    """Decide captions from what their files hold now: an outcome for each record, in order.
+    any_text: also from one that is not UTF-8.
+    """
+    current = [with_current_caption(record, any_text=any_text) for record in records]
+    decided = iter(decide([r for r in current if not isinstance(r, Failed)]))
+    return [r if isinstance(r, Failed) else next(decided) for r in current]
 
 
 def with_current_caption(record: ImageRecord, *, any_text: bool = False) -> ImageRecord | Failed:

@@ -15,7 +15,7 @@ from datasetkit.captions.grammar import before_sentences
 from datasetkit.captions.rules import load_groups
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
-from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
+from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, Skipped
 from datasetkit.dataset import layout
 from datasetkit.executors import batches
 from datasetkit.options.caption import CaptionOptions
@@ -35,6 +35,8 @@ _KEEP_EVERY = 8
 # Tags in a prompt beyond these are of little use.
 _MOST_TAGS = 60
 _LARGEST_STORED = 100_000
+
+WAITING = "a model has not described it yet"
 
 # The id of an image, and the recipe of a description.
 Key = tuple[str, str]
@@ -63,6 +65,13 @@ class Descriptions:
     asked: int = 0
     waiting: int = 0
     cut_off: int = 0
+
+    def of(self, record: ImageRecord) -> Outcome[str]:
+        """Return the description of an image, or why it has none."""
+        path = record.path
+        if path in self.texts:
+            return Done(record, self.texts[path])
+        return self.failed.get(path) or Skipped(record, WAITING)
 
 
 def question(folder: Path, options: CaptionOptions) -> Question:

@@ -21,7 +21,7 @@ BY_PERSON = "its .caption file was written or edited by a person"
 
 
 def write_sentence_files(
-    project: Project, texts: Sequence[Done[str] | Skipped | Failed], existing: str, title: str
+    project: Project, texts: Sequence[Outcome[str]], existing: str, title: str
 ) -> tuple[tuple[Outcome[Caption], ...], tuple[CaptionChange, ...], int | None]:
     """Write the files that differ, as one plan; a file that is saved meanwhile is kept."""
     decided = [_decided(project, text, existing) for text in texts]
@@ -51,7 +51,7 @@ def write_sentence_files(
 
 
 def _decided(
-    project: Project, text: Done[str] | Skipped | Failed, existing: str
+    project: Project, text: Outcome[str], existing: str
 ) -> tuple[Outcome[Caption], WriteText | None, bool]:
     """Return the outcome of an image, the write if its file changes, and whether dsk wrote all of
     the new text.
