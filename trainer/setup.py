@@ -21,6 +21,7 @@ from trainer.families import int8_base, option_checks, registry
 from trainer.families.base import Family, Part, Parts
 from trainer.families.base import rates as part_rates
 from trainer.families.detect import detect
+from trainer.families.option_checks import frees_encoders
 from trainer.families.source import find
 from trainer.files import lora
 from trainer.loop import TrainingSetup
@@ -28,7 +29,6 @@ from trainer.networks.ema import WeightAverage
 from trainer.objective import process
 from trainer.optimizers import trial
 from trainer.plan import model_fingerprint
-from trainer.plan.memory import frees_encoders
 from trainer.plan.plan import TrainingPlan
 
 _COMPILER = "inductor"  # a backend of torch.compile

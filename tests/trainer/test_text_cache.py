@@ -15,9 +15,8 @@ from trainer.data import run_captions, text_cache
 from trainer.data.latents import Encoder
 from trainer.data.prefetch import Reader
 from trainer.data.text_cache import TextCache
-from trainer.families import registry
+from trainer.families import option_checks, registry
 from trainer.families.base import Conditioning
-from trainer.plan import memory
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
@@ -123,7 +122,7 @@ def test_a_run_with_encoded_captions_is_bit_identical_and_reuses_them(
 def test_the_encoders_are_empty_afterwards_and_the_run_needs_none(data, model, tmp_path):
     options = tiny.options(model, tmp_path, **RUN, cache_text_encoder_outputs=True)
     plan, parts = planned(data, options), setup.load_parts(options)
-    assert memory.frees_encoders(options, registry.family(parts.family))
+    assert option_checks.frees_encoders(options, registry.family(parts.family))
     texts = setup.encode_texts(options, parts, ["sks", "", "sks"], tmp_path)
     assert all(p.is_meta for m in parts.encoders.values() for p in m.parameters())
     run = setup.assemble(options, plan, parts, texts=texts)
@@ -134,9 +133,9 @@ def test_the_encoders_are_empty_afterwards_and_the_run_needs_none(data, model, t
 
 def test_by_default_only_families_that_never_train_text_free_their_encoders():
     for family in registry.families():
-        assert memory.frees_encoders(TrainOptions(), family) is not family.TRAINS_TEXT
+        assert option_checks.frees_encoders(TrainOptions(), family) is not family.TRAINS_TEXT
         off = TrainOptions(cache_text_encoder_outputs=False)
-        assert not memory.frees_encoders(off, family)
+        assert not option_checks.frees_encoders(off, family)
 
 
 def test_captions_that_are_encoded_once_exclude_a_trained_text_encoder():

@@ -8,7 +8,7 @@ from typing import Final
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.train import TrainOptions
 from trainer.families import registry, source
-from trainer.families.base import FamilyName, Predicts, formats
+from trainer.families.base import Family, FamilyName, Predicts, formats
 from trainer.families.detect import DetectedModel, detect
 
 _DEFAULTS: Final = {f.name: f.default for f in fields(TrainOptions)}
@@ -100,6 +100,13 @@ def prediction_type(options: TrainOptions, model: DetectedModel) -> Predicts:
         )
     options.check_prediction(v=prediction == "v_prediction")
     return prediction
+
+
+def frees_encoders(options: TrainOptions, family: Family) -> bool:
+    """Tell whether a run encodes all captions before its first step and frees the text encoders."""
+    if options.cache_text_encoder_outputs is None:
+        return not family.TRAINS_TEXT
+    return options.cache_text_encoder_outputs
 
 
 def remarks(options: TrainOptions, name: FamilyName) -> tuple[str, ...]:

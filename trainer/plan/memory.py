@@ -12,9 +12,11 @@ The coefficients were measured on full-size Stable Diffusion 1 models (table in 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain
 from typing import Any, Final
 
@@ -23,8 +25,8 @@ from datasetkit.dataset.buckets import Size
 from datasetkit.options.train import TrainOptions
 from trainer import precision
 from trainer.families import registry
-from trainer.families.base import Family
 from trainer.families.base import rates as part_rates
+from trainer.families.option_checks import frees_encoders
 from trainer.networks import blocks, layers
 from trainer.networks.layers import Layer
 from trainer.networks.ranks import RankSettings
@@ -159,42 +161,40 @@ def fits(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -> tu
     """Return how the run fits usual cards that it does not fit as it is, the largest card first;
     cards that it fits by no options are left out.
     """
-    needed = estimate(options, largest, shapes).bytes
-    found = (_fit(options, largest, shapes, card) for card in CARDS if needed > card * _USABLE)
-    return tuple(fit for fit in found if fit is not None)
+    savings = _savings(options, shapes or model_shapes.assumed())
+
+    @cache
+    def needed(number: int) -> float:
+        return estimate(replace(options, **savings[number]), largest, shapes).bytes
+
+    # Each takes less memory than the one before.
+    numbers = {
+        card: bisect_left(
+            range(len(savings)), True, key=lambda number: needed(number) <= card * _USABLE
+        )
+        for card in CARDS
+    }
+    return tuple(
+        CardFit(card, savings[number])
+        for card, number in numbers.items()
+        if 0 < number < len(savings)
+    )
 
 
-def _fit(
-    options: TrainOptions, largest: Size, shapes: ModelShapes | None, card: int
-) -> CardFit | None:
-    changes: dict[str, bool | int | str] = {}
-    candidates: list[tuple[str, bool | int | str]] = [("gradient_checkpointing", True)]
-    if not options.network().dora:
-        candidates.append(("base_precision", "int8"))
-    for name, value in candidates:
-        if getattr(options, name) != value and not (
-            name == "base_precision" and options.is_int8(denoiser=True)
-        ):
-            changes[name] = value
-        if _bytes(options, changes, largest, shapes) <= card * _USABLE:
-            return CardFit(card, changes)
-    if options.network().dora:
-        return None
-    blocks_of_model = len(_block_sizes(shapes or model_shapes.assumed()))
-    for count in range(options.blocks_to_swap + 1, blocks_of_model + 1):
-        more = {**changes, "blocks_to_swap": count}
-        if _bytes(options, more, largest, shapes) <= card * _USABLE:
-            return CardFit(card, more)
-    return None
-
-
-def _bytes(
-    options: TrainOptions,
-    changes: Mapping[str, Any],
-    largest: Size,
-    shapes: ModelShapes | None,
-) -> float:
-    return estimate(replace(options, **changes), largest, shapes).bytes
+def _savings(options: TrainOptions, model: ModelShapes) -> list[dict[str, Any]]:
+    """Return options that save memory, each with those before it, the mildest first; the first one
+    changes nothing.
+    """
+    changes: dict[str, Any] = {}
+    savings = [changes]
+    if not options.gradient_checkpointing:
+        savings.append(changes := {**changes, "gradient_checkpointing": True})
+    if options.network().dora:  # it needs the exact weights
+        return savings
+    if not options.is_int8(denoiser=True):
+        savings.append(changes := {**changes, "base_precision": "int8"})
+    counts = range(options.blocks_to_swap + 1, len(_block_sizes(model)) + 1)
+    return [*savings, *({**changes, "blocks_to_swap": count} for count in counts)]
 
 
 def _block_sizes(model: ModelShapes) -> dict[int, int]:
@@ -236,13 +236,6 @@ def _loading(options: TrainOptions, model: ModelShapes, base: int) -> float:
     encoders = model.encoders * base
     both = max if frees_encoders(options, family) else sum
     return RUNTIME + both((denoiser + _FLOAT * model.vae, encoders))
-
-
-def frees_encoders(options: TrainOptions, family: Family) -> bool:
-    """Tell whether a run encodes all captions before its first step and frees the text encoders."""
-    if options.cache_text_encoder_outputs is None:
-        return not family.TRAINS_TEXT
-    return options.cache_text_encoder_outputs
 
 
 def _weights(options: TrainOptions, model: ModelShapes, base: int) -> list[tuple[int, int]]:

@@ -223,20 +223,12 @@ def _reported(
     buckets = report.bucket_use(plan)
     blocks = report.block_use(plan)
     # The block whose batches take the most memory decides.
-    estimate, batch_size, largest = max(
-        (
-            (
-                memory.estimate(
-                    replace(options, train_batch_size=block.batch_size), block.largest, shapes
-                ),
-                block.batch_size,
-                block.largest,
-            )
-            for block in blocks
-        ),
-        key=lambda estimated: estimated[0].bytes,
+    sizes = [
+        (replace(options, train_batch_size=block.batch_size), block.largest) for block in blocks
+    ]
+    estimate, size = max(
+        ((memory.estimate(*each, shapes), each) for each in sizes), key=lambda pair: pair[0].bytes
     )
-    cards = memory.fits(replace(options, train_batch_size=batch_size), largest, shapes)
     space = disk.estimate(options, plan, shapes)
     kept = _keep_tokens(options, plan)
     plan = replace(plan, notices=(*plan.notices, *kept.notes))
@@ -259,7 +251,7 @@ def _reported(
         to_download=tuple(run_checks.to_download(options)),
         memory=estimate,
         memory_bytes=estimate.bytes,
-        fits=cards,
+        fits=memory.fits(*size, shapes),
         disk=space,
         ignored=ignored,
         keep_tokens_lowered_by=kept.lowered_by,
