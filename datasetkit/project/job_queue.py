@@ -20,7 +20,7 @@ from typing import Final
 
 from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, read_regular, write_atomic, writing
+from datasetkit.core.files import read_regular, write_atomic, writing
 from datasetkit.project import job_locks, jobs
 from datasetkit.project.jobs import Job
 
@@ -61,13 +61,7 @@ def enqueue(arguments: Sequence[str], folder: Path, *, held: bool = False) -> Jo
 
 def find(job_id: str) -> Job:
     """Return the job that waits with an id, or the beginning of one. Raises InputError."""
-    matches = [job for job in queue() if job.id.startswith(job_id)]
-    if len(matches) != 1 or not job_id:
-        raise InputError(
-            f"{len(matches):,} jobs in the queue have an id that begins with {display(job_id)}",
-            hint="dsk jobs list shows the ids",
-        )
-    return matches[0]
+    return jobs.the_one(queue(), job_id, "jobs in the queue")
 
 
 def hold(job_id: str, held: bool) -> Job:

@@ -26,7 +26,7 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -302,10 +302,17 @@ def folder_of(job: Job) -> JobFolder:
 
 def find(job_id: str) -> Job:
     """Return the job of an id, or of the beginning of one. Raises InputError."""
-    matches = [job for job in list_jobs() if job.id.startswith(job_id)]
-    if len(matches) != 1:
+    return the_one(list_jobs(), job_id, "jobs")
+
+
+def the_one(jobs: Iterable[Job], job_id: str, what: str) -> Job:
+    """Return the job whose id is, or begins with, `job_id`. what: the jobs, for the error. Raises
+    InputError.
+    """
+    matches = [job for job in jobs if job.id.startswith(job_id)]
+    if len(matches) != 1 or not job_id:
         raise InputError(
-            f"{len(matches):,} jobs have an id that begins with {display(job_id)}",
+            f"{len(matches):,} {what} have an id that begins with {display(job_id)}",
             hint="dsk jobs list shows the ids",
         )
     return matches[0]
@@ -450,9 +457,10 @@ def _prune(jobs: Path) -> None:
     """Delete the folders of jobs that ended, but for the newest. A job registers itself in less
     than a minute, so younger folders are left alone.
     """
-    ended = [
-        folder for folder in _job_folders(jobs) if not _is_alive(folder) and not is_queued(folder)
-    ]
+    folders = _job_folders(jobs)
+    if len(folders) <= _KEPT:
+        return  # as most times: no lock has to be tried
+    ended = [folder for folder in folders if not _is_alive(folder) and not is_queued(folder)]
     now = datetime.now(UTC)
     for folder in ended[_KEPT:]:
         started = _time(folder.name)
