@@ -110,7 +110,9 @@ def grid(
     """
     plan = _plan(paths_of(paths), options, context)
     out, cells = plan.out, plan.cells
-    with open_project(out.parent, context, create_folder=True) as project:
+    # The folder of --out may lie anywhere, even in /tmp, which is not a project.
+    home = out if options.out else out.parent
+    with open_project(home, context, create_folder=True) as project:
         missing = [cell for cell in cells if not _is_drawn(out, cell)]
         made = _GridFiles(plan, project)
         if not context.dry_run:

@@ -147,6 +147,14 @@ def test_undo_takes_a_grid_away_and_then_brings_an_earlier_page_back(run, drawer
     assert not (run / "grid").exists() or files(run / "grid") == []
 
 
+def test_the_history_of_a_grid_elsewhere_is_in_its_own_folder(run, drawer, tmp_path):
+    out = tmp_path / "elsewhere" / "look"
+    api.grid(run, options(out=str(out)))
+    assert [path.name for path in out.parent.iterdir()] == ["look"]
+    api.undo(out)
+    assert not (out / "index.html").exists()
+
+
 def test_a_dry_run_writes_nothing_and_loads_no_model(run, drawer):
     before = files(run.parent)
     result = api.grid(run, options(), RunContext(dry_run=True))
