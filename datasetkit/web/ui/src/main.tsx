@@ -39,5 +39,5 @@ async function start(root: ReturnType<typeof createRoot>): Promise<void> {
   startRoutes("images");
   const studio = new Studio(http, session);
   root.render(<Shell studio={studio} />);
-  void studio.refresh();
+  void studio.start();
 }

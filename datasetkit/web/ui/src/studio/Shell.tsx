@@ -10,6 +10,7 @@ import { themeStore, toggleTheme } from "../theme";
 import { StudioContext, useStudio, useStudioState } from "./context";
 import { TAB_NAMES, type TabName, type TabState, tabState } from "./facts";
 import { Help } from "./Help";
+import { JobsButton, JobsDialog } from "./Jobs";
 import { actionFor, type ShellAction } from "./keys";
 import { Palette } from "./Palette";
 import { go, neighbor, routeStore } from "./route";
@@ -56,6 +57,7 @@ function Bands() {
       </main>
       <BottomBand />
       {overlay === "help" ? <Help close={close} /> : null}
+      {overlay === "jobs" ? <JobsDialog close={close} /> : null}
       {overlay === "palette" ? <Palette close={close} /> : null}
     </div>
   );
@@ -77,7 +79,8 @@ function TopBand({ tab }: { readonly tab: TabName }) {
   const project = useStudioState((state) => state.project);
   const undo = useStudioState((state) => state.undo);
   const theme = useStore(themeStore, (state) => state.theme);
-  const states = project ? tabState(project) : null;
+  const jobs = useStudioState((state) => state.jobs);
+  const states = project ? tabState(project, jobs) : null;
   const dark = theme === "dark";
   return (
     <header className="top-band">
@@ -94,6 +97,7 @@ function TopBand({ tab }: { readonly tab: TabName }) {
       </div>
       <div className="band-buttons">
         {session.read_only ? <span className="badge">{t("band.readOnly")}</span> : null}
+        <JobsButton />
         <button
           type="button"
           className="plain icon-only"
@@ -140,7 +144,7 @@ function TabButton({ name, selected, state }: TabButtonProps) {
       type="button"
       role="tab"
       id={`tab-${name}`}
-      className={`tab ${state.kind}`}
+      className={`tab is-${state.kind}`}
       aria-selected={selected}
       aria-controls="work"
       aria-label={`${label}: ${stateText(state)}`}

@@ -1,6 +1,6 @@
 /** The studio that all components share, and what a tab tells the shell. */
 
-import { createContext, useContext, useEffect } from "react";
+import { createContext, useContext, useEffect, useRef } from "react";
 import { useStore } from "../store";
 import type { PrimaryAction, Studio, StudioState } from "./studio";
 
@@ -33,4 +33,18 @@ export function usePrimary(action: PrimaryAction | null): void {
     studio.store.set({ primary: action });
     return () => studio.store.set({ primary: null });
   }, [studio, action]);
+}
+
+/** Do something when files of a kind changed on disk, e.g. `config` or `outputs`. */
+export function useFiles(kind: string, changed: () => void): void {
+  const studio = useStudio();
+  const latest = useRef(changed);
+  latest.current = changed;
+  useEffect(
+    () =>
+      studio.onFiles((kinds) => {
+        if (kinds.includes(kind) || kinds.includes("all")) latest.current();
+      }),
+    [studio, kind],
+  );
 }

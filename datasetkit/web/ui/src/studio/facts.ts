@@ -12,50 +12,77 @@ export const TAB_NAMES = [
 ] as const;
 export type TabName = (typeof TAB_NAMES)[number];
 
-/** Facts of `api/project`. A part that the server does not send counts as nothing yet. */
+/** What the state of each tab follows from: `GET api/project`. */
 export interface Project {
   readonly name: string;
   readonly root: string;
-  readonly read_only?: boolean;
-  readonly images?: {
-    readonly count: number;
-    /** Unreadable, smaller than the size, or a near-duplicate. */
-    readonly problems: number;
-    readonly outputs_current: boolean;
+  readonly config: {
+    readonly exists: boolean;
+    readonly hash: string;
+    readonly problem: { readonly error: string; readonly hint: string } | null;
   };
-  readonly check?: {
-    readonly ran: boolean;
+  readonly images: {
+    readonly concepts: readonly {
+      readonly name: string;
+      readonly folder: string;
+      readonly images: number;
+      readonly repeats: number;
+    }[];
+    readonly total: number;
+    readonly unreadable: number;
+    /** Smaller than the training size. */
+    readonly small: number;
+    readonly near_duplicates: number;
+    readonly left_out: number;
+  };
+  readonly captions: {
+    readonly captioned: number;
+    readonly missing: number;
+    readonly empty: number;
+    readonly without_trigger: number;
+  };
+  readonly check: {
+    /** Null: it never ran. */
+    readonly ran: string | null;
+    readonly code: number;
     /** It ran on today's content. */
-    readonly current: boolean;
-    readonly errors: number;
+    readonly is_current: boolean;
   };
-  readonly captions?: { readonly captioned: number; readonly problems: number };
-  readonly plan?: {
-    readonly concepts: number;
-    readonly problems: number;
-    /** Laid out, and current. */
-    readonly current: boolean;
+  readonly layout: {
+    readonly folder: string;
+    readonly exists: boolean;
+    readonly is_current: boolean;
+    readonly images: number;
   };
-  readonly train?: {
+  readonly train: {
     readonly base: string;
-    readonly problems: number;
-    /** A run with today's data and options has ended. */
+    readonly problem: { readonly error: string; readonly hint: string } | null;
+  };
+  readonly runs: {
+    readonly total: number;
+    readonly running: number;
+    readonly failed: number;
+    readonly lost: number;
+    readonly last: string | null;
+    /** The newest finished run used the options that dsk.toml has now. */
     readonly current: boolean;
   };
-  readonly watch?: {
-    readonly runs: number;
-    /** The newest run failed or was lost. */
-    readonly problems: number;
-    readonly last_ended_well: boolean;
+  readonly compare: { readonly loras: number; readonly grids: number; readonly kept: number };
+  readonly history: {
+    readonly entries: number;
+    readonly interrupted: number;
+    readonly undo: string | null;
   };
-  readonly compare?: {
-    readonly loras: number;
-    readonly problems: number;
-    readonly kept: boolean;
-  };
-  readonly history?: { readonly entries: number; readonly problems: number };
-  /** Work that runs now: the tab that shows it, and its share from 0 to 1. */
-  readonly running?: readonly { readonly tab: TabName; readonly share: number | null }[];
+  /** The command that works in the project. */
+  readonly locked: { readonly verb: string; readonly job: string | null } | null;
+}
+
+/** A job, as far as it decides the state of a tab. */
+export interface Work {
+  readonly verb: string;
+  readonly state: string;
+  readonly here: boolean;
+  readonly progress: { readonly done: number; readonly of: number } | null;
 }
 
 export type TabState =
@@ -65,12 +92,41 @@ export type TabState =
 
 const EMPTY: TabState = { kind: "empty" };
 
+/** The tab whose work a command is. */
+const TAB_OF_VERB: Readonly<Record<string, TabName>> = {
+  rename: "images",
+  resize: "images",
+  cutout: "images",
+  "faces list": "images",
+  "faces crop": "images",
+  "faces erase": "images",
+  import: "images",
+  check: "check",
+  tag: "captions",
+  caption: "captions",
+  rules: "captions",
+  "plan-repeats": "plan",
+  layout: "plan",
+  reg: "plan",
+  "reg generate": "plan",
+  "find-lr": "train",
+  train: "watch",
+  grid: "compare",
+  keep: "compare",
+};
+
 /** The state of each tab. */
-export function tabState(project: Project): Readonly<Record<TabName, TabState>> {
+export function tabState(
+  project: Project,
+  jobs: readonly Work[] = [],
+): Readonly<Record<TabName, TabState>> {
   const states = {} as Record<TabName, TabState>;
-  for (const name of TAB_NAMES) {
-    const running = project.running?.find((work) => work.tab === name);
-    states[name] = running ? { kind: "running", share: running.share } : RESTING[name](project);
+  for (const name of TAB_NAMES) states[name] = RESTING[name](project);
+  for (const job of jobs) {
+    const tab = TAB_OF_VERB[job.verb];
+    if (!tab || !job.here || !["running", "stopping"].includes(job.state)) continue;
+    const { done, of } = job.progress ?? { done: 0, of: 0 };
+    states[tab] = { kind: "running", share: of > 0 ? Math.min(1, done / of) : null };
   }
   return states;
 }
@@ -83,28 +139,24 @@ function resting(exists: boolean, problems: number, done: boolean): TabState {
 
 const RESTING: Readonly<Record<TabName, (project: Project) => TabState>> = {
   images: ({ images }) =>
-    images ? resting(images.count > 0, images.problems, images.outputs_current) : EMPTY,
+    resting(images.total > 0, images.unreadable + images.small + images.near_duplicates, true),
   // Errors of an earlier content say nothing about today's.
   check: ({ images, check }) =>
     resting(
-      (images?.count ?? 0) > 0,
-      check?.current ? check.errors : 0,
-      check?.ran === true && check.current,
+      images.total > 0,
+      check.ran !== null && check.is_current && check.code !== 0 ? 1 : 0,
+      check.ran !== null && check.is_current,
     ),
   captions: ({ images, captions }) =>
-    captions
-      ? resting(
-          captions.captioned > 0,
-          captions.problems,
-          captions.captioned >= (images?.count ?? 0),
-        )
-      : EMPTY,
-  plan: ({ plan }) => (plan ? resting(plan.concepts > 0, plan.problems, plan.current) : EMPTY),
-  train: ({ train }) => (train ? resting(train.base !== "", train.problems, train.current) : EMPTY),
-  watch: ({ watch }) =>
-    watch ? resting(watch.runs > 0, watch.problems, watch.last_ended_well) : EMPTY,
-  compare: ({ compare }) =>
-    compare ? resting(compare.loras > 0, compare.problems, compare.kept) : EMPTY,
-  history: ({ history }) =>
-    history ? resting(history.entries > 0, history.problems, false) : EMPTY,
+    resting(
+      images.total > 0 && captions.captioned > 0,
+      captions.missing + captions.empty + captions.without_trigger,
+      captions.captioned >= images.total,
+    ),
+  plan: ({ images, layout }) =>
+    resting(images.concepts.length > 0, 0, layout.exists && layout.is_current),
+  train: ({ train, runs }) => resting(train.base !== "", train.problem ? 1 : 0, runs.current),
+  watch: ({ runs }) => resting(runs.total > 0, runs.failed + runs.lost, runs.running === 0),
+  compare: ({ compare }) => resting(compare.loras > 0, 0, compare.kept > 0),
+  history: ({ history }) => resting(history.entries > 0, history.interrupted, false),
 };

@@ -3,7 +3,8 @@
 import { ApiError, type Http } from "../http";
 import { t } from "../i18n";
 import { Store } from "../store";
-import type { StudioSession } from "./api";
+import { type Job, type Run, type StudioApi, studioApi, type StudioSession } from "./api";
+import { Events, realBrowser, type ServerEvent } from "./events";
 import type { Project } from "./facts";
 
 export interface Toast {
@@ -31,6 +32,9 @@ export interface StudioState {
   /** Null until it is loaded. */
   readonly project: Project | null;
   readonly connection: Connection;
+  readonly jobs: readonly Job[];
+  /** The newest first; null until they are loaded. */
+  readonly runs: readonly Run[] | null;
   readonly undo: string | null;
   readonly redo: string | null;
   /** What was done last, for the bottom band. */
@@ -41,6 +45,11 @@ export interface StudioState {
   readonly toasts: readonly Toast[];
   readonly overlay: Overlay;
   readonly drawerOpen: boolean;
+}
+
+interface JobEvent {
+  readonly jobs?: readonly Job[];
+  readonly gone?: readonly string[];
 }
 
 interface UndoHandler {
@@ -56,19 +65,27 @@ interface UndoResult {
 
 export class Studio {
   readonly store: Store<StudioState>;
+  readonly api: StudioApi;
+  readonly events: Events;
   /** What undoes while a tab that shows the result itself is open. */
   undoHandler: UndoHandler | null = null;
   private toastCount = 0;
+  private readonly fileListeners = new Set<(kinds: readonly string[]) => void>();
+  private reloadTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     readonly http: Http,
     session: StudioSession,
   ) {
     http.program = "dsk studio";
+    this.api = studioApi(http);
+    this.events = new Events(realBrowser(), (connection) => this.onConnection(connection));
     this.store = new Store<StudioState>({
       session,
       project: null,
       connection: "connecting",
+      jobs: [],
+      runs: null,
       undo: session.undo ?? null,
       redo: session.redo ?? null,
       last: "",
@@ -80,22 +97,84 @@ export class Studio {
     });
   }
 
+  /** Load what the shell shows, and follow the server's events. */
+  async start(): Promise<void> {
+    this.events.on((event) => this.onEvent(event));
+    this.events.start();
+    await this.refresh();
+  }
+
+  private onEvent({ type, data }: ServerEvent): void {
+    if (type === "hello" && data["resumed"] === false) this.reloadSoon(["all"]);
+    if (type === "job") this.mergeJobs(data as JobEvent);
+    if (type === "files") this.reloadSoon(Object.keys(data));
+  }
+
+  private onConnection(connection: Connection): void {
+    const before = this.store.get().connection;
+    if (before === "replaced") return;
+    this.store.set({ connection });
+    // Whether the server is gone, or another one is there that does not know this page.
+    if (connection === "lost") void this.refresh();
+  }
+
+  private mergeJobs({ jobs: changed = [], gone = [] }: JobEvent): void {
+    const { jobs } = this.store.get();
+    const states = new Map(jobs.map((job) => [job.id, job.state]));
+    const merged = new Map(jobs.map((job) => [job.id, job]));
+    for (const job of changed) merged.set(job.id, job);
+    for (const id of gone) merged.delete(id);
+    this.store.set({ jobs: [...merged.values()] });
+    // What began or ended has changed more than its job.
+    if (changed.some((job) => states.get(job.id) !== job.state)) this.reloadSoon(["jobs"]);
+  }
+
+  /** Several changes at once are one reload. */
+  private reloadSoon(kinds: readonly string[]): void {
+    for (const listener of [...this.fileListeners]) listener(kinds);
+    this.reloadTimer ??= setTimeout(() => {
+      this.reloadTimer = undefined;
+      void this.refresh();
+    }, 100);
+  }
+
+  /** Call the listener when files of a kind have changed on disk; the result stops it. */
+  onFiles(listener: (kinds: readonly string[]) => void): () => void {
+    this.fileListeners.add(listener);
+    return () => this.fileListeners.delete(listener);
+  }
+
   async refresh(): Promise<void> {
     try {
-      const [session, project] = await Promise.all([
+      const [session, project, jobs, runs] = await Promise.all([
         this.http.get<StudioSession>("api/session"),
         this.http.get<Project>("api/project"),
+        this.api.jobs(),
+        this.api.runs(),
       ]);
       this.http.token = session.token;
       this.store.set({
         session,
         project,
+        jobs: jobs.jobs,
+        runs: runs.runs,
         undo: session.undo ?? null,
         redo: session.redo ?? null,
-        connection: "live",
       });
     } catch (error) {
       this.fail(error);
+    }
+  }
+
+  /** Send a request, and load again what it changed. Errors are shown. */
+  async act(request: Promise<unknown>): Promise<boolean> {
+    try {
+      await request;
+      await this.refresh();
+      return true;
+    } catch (error) {
+      this.fail(error);
+      return false;
     }
   }
 

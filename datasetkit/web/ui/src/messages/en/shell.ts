@@ -24,6 +24,7 @@ export const shell = {
   "job.state.stopped": "stopped",
   "job.state.failed": "failed",
   "job.state.lost": "lost",
+  "job.state.finished": "finished",
   "job.state.ended": "ended",
 
   "jobs.button": "Jobs",
@@ -40,6 +41,8 @@ export const shell = {
   "jobs.release": "Release",
   "jobs.earlier": "Move up",
   "jobs.later": "Move down",
+  "jobs.held": "held",
+  "jobs.edit": "Edit the queue",
   "jobs.run": "Run the queue",
   "jobs.of": "{done} of {of}",
   "jobs.left": "{time} left",
@@ -126,4 +129,6 @@ export const shell = {
   "key.theme": "light or dark",
   "key.help": "this help",
   "key.back": "back; never loses text",
+
+  "log.dropped": { one: "{n} earlier line is not shown", other: "{n} earlier lines are not shown" },
 } as const;

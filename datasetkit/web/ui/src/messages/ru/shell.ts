@@ -29,6 +29,7 @@ export const shell = {
   "job.state.stopped": "остановлено",
   "job.state.failed": "ошибка",
   "job.state.lost": "прервано",
+  "job.state.finished": "завершено",
   "job.state.ended": "завершено",
 
   "jobs.button": "Задания",
@@ -45,6 +46,8 @@ export const shell = {
   "jobs.release": "Отпустить",
   "jobs.earlier": "Выше",
   "jobs.later": "Ниже",
+  "jobs.held": "придержано",
+  "jobs.edit": "Изменить очередь",
   "jobs.run": "Запустить очередь",
   "jobs.of": "{done} из {of}",
   "jobs.left": "осталось {time}",
@@ -131,4 +134,11 @@ export const shell = {
   "key.theme": "светлая или тёмная",
   "key.help": "эта справка",
   "key.back": "назад; текст не теряется",
+
+  "log.dropped": {
+    one: "не показана {n} более ранняя строка",
+    few: "не показаны {n} более ранние строки",
+    many: "не показано {n} более ранних строк",
+    other: "не показано {n} более ранней строки",
+  },
 } as const;

@@ -24,6 +24,7 @@ export const shell = {
   "job.state.stopped": "已停止",
   "job.state.failed": "失败",
   "job.state.lost": "意外中断",
+  "job.state.finished": "已完成",
   "job.state.ended": "已结束",
 
   "jobs.button": "任务",
@@ -39,6 +40,8 @@ export const shell = {
   "jobs.release": "放行",
   "jobs.earlier": "上移",
   "jobs.later": "下移",
+  "jobs.held": "暂缓中",
+  "jobs.edit": "编辑队列",
   "jobs.run": "运行队列",
   "jobs.of": "{done} / {of}",
   "jobs.left": "剩余 {time}",
@@ -124,4 +127,6 @@ export const shell = {
   "key.theme": "浅色或深色",
   "key.help": "本帮助",
   "key.back": "返回；绝不丢失文字",
+
+  "log.dropped": { other: "未显示之前的 {n} 行" },
 } as const;

@@ -1,0 +1,85 @@
+/** The runs on the left: which one is open, which ones are in its chart, and the queue. */
+
+import { percent, t } from "../../i18n";
+import { LineSample } from "../../parts/chart/Chart";
+import type { Run } from "../../studio/api";
+import { useStudio, useStudioState } from "../../studio/context";
+import { formatRoute } from "../../studio/route";
+import { RunMark } from "./RunMark";
+
+interface RunListProps {
+  readonly runs: readonly Run[];
+  readonly selected: string;
+  /** In the chart, in the order of their looks. */
+  readonly compared: readonly string[];
+  readonly onCompare: (id: string) => void;
+}
+
+export function RunList({ runs, selected, compared, onCompare }: RunListProps) {
+  const studio = useStudio();
+  const queued = useStudioState((state) => state.jobs)
+    .filter((job) => job.state === "queued")
+    .sort((a, b) => a.place - b.place);
+  return (
+    <div className="watch-runs">
+      <h2 className="column-title">{t("watch.runs")}</h2>
+      <ul>
+        {runs.map((run) => (
+          <li key={run.id} className={run.id === selected ? "run-row selected" : "run-row"}>
+            <a
+              href={formatRoute("watch", run.id)}
+              aria-current={run.id === selected ? "true" : undefined}
+            >
+              <RunMark state={run.state} />
+              <span className="run-name">{run.name}</span>
+              <span className="number muted small">{aside(run)}</span>
+            </a>
+            {run.id === selected ? (
+              <span className="run-look">
+                <LineSample look={1} />
+              </span>
+            ) : (
+              <label className="run-look" title={t("watch.compare", { name: run.name })}>
+                <input
+                  type="checkbox"
+                  aria-label={t("watch.compare", { name: run.name })}
+                  checked={compared.includes(run.id)}
+                  onChange={() => onCompare(run.id)}
+                />
+                {compared.includes(run.id) ? (
+                  <LineSample look={compared.indexOf(run.id) + 1} />
+                ) : null}
+              </label>
+            )}
+          </li>
+        ))}
+      </ul>
+      {queued.length ? (
+        <>
+          <h2 className="column-title">{t("jobs.queue")}</h2>
+          <ol className="watch-queue">
+            {queued.map((job) => (
+              <li key={job.id}>
+                <span className="number muted">{job.place}</span>
+                <span className="run-name">{job.title || job.verb}</span>
+                {job.held ? <span className="muted small">{t("jobs.held")}</span> : null}
+              </li>
+            ))}
+          </ol>
+          <p className="watch-queue-edit">
+            <button type="button" onClick={() => studio.store.set({ overlay: "jobs" })}>
+              {t("jobs.edit")} <kbd>q</kbd>
+            </button>
+          </p>
+        </>
+      ) : null}
+    </div>
+  );
+}
+
+function aside(run: Run): string {
+  if (run.state === "running" || run.state === "stopping") {
+    return run.steps ? percent(run.step / run.steps) : "";
+  }
+  return "";
+}

@@ -1,0 +1,76 @@
+import { expect, test } from "vitest";
+import type { Metrics, StudioApi } from "../src/studio/api";
+import { fromServer, heldOut, MetricsStore, over } from "../src/tabs/watch/metrics";
+
+const column = (step: number[], mean: (number | null)[]) => ({ step, mean });
+
+function storeOf(series: Metrics["series"]) {
+  const asked: string[] = [];
+  const api = {
+    metrics: (id: string) => {
+      asked.push(id);
+      return Promise.resolve({ run: id, keys: [], last: 0, series });
+    },
+  } as unknown as StudioApi;
+  return { asked, metrics: new MetricsStore(api) };
+}
+
+test("events add rows, and a reset voids the steps after it", async () => {
+  const { metrics } = storeOf({ loss: column([1, 2, 3], [3, 2, 1]) });
+  await metrics.load(["k"]);
+  const event = (data: object) => metrics.onEvent({ type: "metrics", id: "", data: { ...data } });
+  event({ run: "k", rows: { loss: column([3, 4], [9, 0.5]) } });
+  const loss = () => metrics.store.get().runs.get("k")?.["loss"];
+  expect(loss()?.x).toEqual([1, 2, 3, 4]);
+  expect(loss()?.mean).toEqual([3, 2, 1, 0.5]);
+  event({ run: "k", reset: 2, rows: { loss: column([3], [0.7]) } });
+  expect(loss()?.mean).toEqual([3, 2, 0.7]);
+  event({ run: "k", reset: 0 });
+  expect(loss()?.x).toEqual([]);
+  event({ run: "other", rows: { loss: column([1], [1]) } });
+  expect(metrics.store.get().runs.has("other")).toBe(false);
+});
+
+test("a run is loaded once, and again when its rows were too many for an event", async () => {
+  const { asked, metrics } = storeOf({});
+  await metrics.load(["k", "l"]);
+  await metrics.load(["k"]);
+  expect(asked).toEqual(["k", "l"]);
+  metrics.onEvent({ type: "metrics", id: "", data: { run: "k", buckets: true } });
+  metrics.onEvent({ type: "hello", id: "", data: { resumed: true } });
+  expect(asked).toEqual(["k", "l", "k"]);
+});
+
+test("over samples, and over time from the first step", () => {
+  const run = fromServer({
+    loss: column([1, 2, 3], [3, 2, 1]),
+    samples: column([1, 2, 3], [2, 2, 1]),
+    time: column([1, 2, 3], [1000, 1001, 1005]),
+  });
+  expect(over(run, "loss", "samples").x).toEqual([2, 4, 5]);
+  expect(over(run, "loss", "time").x).toEqual([0, 1, 5]);
+  expect(over(run, "loss", "step").x).toEqual([1, 2, 3]);
+  expect(over(run, "nothing", "time").x).toEqual([]);
+});
+
+test("a clock that was set back does not turn the line back", () => {
+  const run = fromServer({
+    loss: column([1, 2, 3], [3, 2, 1]),
+    time: column([1, 2, 3], [1000, 900, 1001]),
+  });
+  const { x } = over(run, "loss", "time");
+  expect(x).toEqual([...x].sort((a, b) => a - b));
+});
+
+test("the held-out loss has its standard error as the bar", () => {
+  const run = fromServer({
+    "validation/change": column([0, 10], [null, -0.4]),
+    "validation/error": column([10], [0.1]),
+  });
+  const held = heldOut(run);
+  expect([held.mean, held.min, held.max]).toEqual([
+    [null, -0.4],
+    [null, -0.5],
+    [null, -0.30000000000000004],
+  ]);
+});
