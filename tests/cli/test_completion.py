@@ -44,6 +44,7 @@ def env(tmp_path):
                          "XDG_CONFIG_HOME": str(tmp_path / ".config")}  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", list(SCRIPTS))
 def test_what_dsk_installs_completes_commands_options_and_values(shell, env):
     if shutil.which(shell) is None:

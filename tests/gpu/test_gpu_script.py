@@ -100,6 +100,7 @@ def test_rows_with_a_bound_bring_the_reference():
     assert script.chosen("") == list(ROWS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "parameters", "layers", "blocks"),
     [

@@ -158,6 +158,7 @@ def test_a_path_that_is_too_long_for_windows_has_a_next_step(tmp_path):
     assert isinstance(files.storage_error(path, error), StorageError)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["cp1252", "cp866", "gbk", "ascii"])
 def test_a_console_of_another_encoding_gets_every_line(encoding, here):
     caption = write_image(here / "imgs" / "a.png", 1).with_suffix(".txt")
@@ -171,6 +172,7 @@ def test_a_console_of_another_encoding_gets_every_line(encoding, here):
         assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("term", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
 def test_a_console_without_ansi_gets_plain_text(term, here):
     images(here / "imgs", 2)
@@ -182,6 +184,7 @@ def test_a_console_without_ansi_gets_plain_text(term, here):
     assert b"\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_two_runs_on_windows_wait_for_each_other(tmp_path):
     """The lock is `msvcrt.locking` there."""
     images(tmp_path / "imgs", 1)

@@ -103,6 +103,7 @@ def test_8_bit_weights_change_a_prediction_little(base, family, tmp_path):
     assert 0 < float((after - before).norm()) < 0.05 * float(before.norm())
 
 
+@pytest.mark.long
 def test_8_bit_weights_are_read_layer_by_layer_and_streamed_equal(base, family, tmp_path):
     """Equal to a model that is quantized as a whole, and so are streamed blocks."""
     options = tiny.flow_options(base, tmp_path)
@@ -193,12 +194,14 @@ def test_the_gradient_of_an_epoch_does_not_depend_on_the_batch(gradient):
         assert float((gradient(train_batch_size=size) - alone).norm() / alone.norm()) < 1e-5
 
 
+@pytest.mark.long
 def test_checkpointing_does_not_change_the_gradient(gradient):
     plain = gradient(train_batch_size=2)
     recomputed = gradient(train_batch_size=2, gradient_checkpointing=True)
     assert float((recomputed - plain).norm() / plain.norm()) < 1e-6
 
 
+@pytest.mark.long
 def test_the_modules_that_no_gradient_reaches_are_named(base, family, tmp_path):
     run = ready(tiny_data(tmp_path), tiny.flow_options(base, tmp_path))
     wake(run)

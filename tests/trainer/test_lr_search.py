@@ -34,6 +34,7 @@ def estimates_of(setup_of_run):
     return [max(log.rates.values()) for log in loop.steps(setup_of_run)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["unet", "text"])
 def test_a_probe_is_the_run_that_its_options_describe(searching, part):
     """After other runs, and with a second network on the model: bit by bit."""
@@ -47,6 +48,7 @@ def test_a_probe_is_the_run_that_its_options_describe(searching, part):
     assert found.estimates[0] == 1e-6 < found.estimates[-1]
 
 
+@pytest.mark.long
 def test_another_seed_draws_other_weights_and_noise(searching):
     _, _, runner = searching
     first, second = (runner.probe_once("unet", seed, 1e-6) for seed in (1, 2))
@@ -54,6 +56,7 @@ def test_another_seed_draws_other_weights_and_noise(searching):
     assert runner.probe_once("unet", 1, 1e-6) == first
 
 
+@pytest.mark.long
 def test_the_other_parts_stay_as_they_were(searching):
     _, _, runner = searching
     for part, trained in (("unet", "unet"), ("text", "text_encoder")):
@@ -62,6 +65,7 @@ def test_the_other_parts_stay_as_they_were(searching):
         assert set(moved) == {trained}
 
 
+@pytest.mark.long
 def test_a_sweep_starts_from_the_same_weights_each_time(searching):
     _, _, runner = searching
     first = runner.sweep("unet", [1e-3, 1e-2])
@@ -77,6 +81,7 @@ def test_a_rate_that_makes_the_loss_infinite_is_reported(searching):
     assert worst.change is None or worst.change.is_rise
 
 
+@pytest.mark.long
 def test_an_estimate_that_never_leaves_its_start_is_tried_with_more(searching, monkeypatch):
     _, _, runner = searching
     tried = []
@@ -93,6 +98,7 @@ def test_an_estimate_that_never_leaves_its_start_is_tried_with_more(searching, m
     assert (found.outcome, found.rate, found.d0) == ("never left d0", None, tried[-1])
 
 
+@pytest.mark.long
 def test_few_steps_leave_the_estimate_growing_or_at_its_start(searching):
     _, _, runner = searching
     outcomes = {runner.probe_once(part, 1, 1e-12).outcome for part in ("unet", "text")}
