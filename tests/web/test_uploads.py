@@ -21,7 +21,7 @@ from datasetkit.core.files import PROJECT
 from datasetkit.project.session import RunContext
 from datasetkit.verbs.studio import uploads
 from datasetkit.verbs.studio.upload_names import SentFile, sent_files
-from datasetkit.verbs.studio.uploads import Receiver, Upload, UploadResult
+from datasetkit.verbs.studio.uploads import Receiver, Upload, UploadImport
 
 CONTEXT = RunContext()
 
@@ -58,14 +58,14 @@ def send(upload: Upload, files: Mapping[str, bytes]) -> dict[str, dict[str, Any]
     """Send all files that are waited for; return how each was judged."""
     judged = {}
     for row in uploads.state(upload)["files"]:
-        if row["state"] == "waiting":
+        if row["state"] == "wanted":
             receiver = Receiver(upload, row["n"])
             receiver.write(files[row["path"]])
             judged[row["path"]] = receiver.finish()
     return judged
 
 
-def upload(root: Path, files: Mapping[str, bytes], to: str = "images") -> UploadResult:
+def upload(root: Path, files: Mapping[str, bytes], to: str = "images") -> UploadImport:
     begun = begin(root, files, to)
     send(begun, files)
     return uploads.finish(begun, CONTEXT)
@@ -79,7 +79,7 @@ def below(folder: Path) -> dict[str, bytes]:
     }
 
 
-def reasons(result: UploadResult) -> dict[str, str]:
+def reasons(result: UploadImport) -> dict[str, str]:
     return {item.path: item.kind for item in result.left_out}
 
 
@@ -106,7 +106,7 @@ def test_all_that_is_left_out_is_listed_with_a_reason_before_it_is_sent(tmp_path
     }  # fmt: skip
     begun = begin(tmp_path, files)
     rows = {row["path"]: row for row in uploads.state(begun)["files"]}
-    assert {path for path, row in rows.items() if row["state"] == "waiting"} == {"a.png"}
+    assert {path for path, row in rows.items() if row["state"] == "wanted"} == {"a.png"}
     assert {path: row["kind"] for path, row in rows.items() if "kind" in row} == {
         "Thumbs.db": "system", ".hidden.png": "hidden", "clip.mp4": "video", "b.cr2": "camera raw",
         "alone.txt": "alone", "empty.png": "empty", "con.png": "name", "a:b.png": "name",
@@ -132,7 +132,7 @@ def test_the_content_decides_and_never_the_suffix(tmp_path):
         "video.png": "video", "page.jpg": "other", "c.png": "damaged", "a.txt": "other",
         "script.png": "other", "z.png": "other",
     }  # fmt: skip
-    assert judged["video.png"]["state"] == "left out" and judged["video.png"]["reason"]
+    assert judged["video.png"]["state"] == "left-out" and judged["video.png"]["reason"]
     assert result.renamed == {"photo": "photo.jpg", "b.dat": "b.dat.png"}
 
 
@@ -366,7 +366,7 @@ def test_planned_names_of_somebody_else_lead_nowhere(names, tmp_path):
 # ---- zip archives
 
 
-def zip_upload(root: Path, data: bytes) -> UploadResult:
+def zip_upload(root: Path, data: bytes) -> UploadImport:
     return upload(root, {"photos.zip": data})
 
 
@@ -454,8 +454,8 @@ def test_hostile_names_stay_in_the_folder_or_are_left_out(tmp_path):
     project = tmp_path / "project"
     project.mkdir()
     state = uploads.begin(project, project, "images", files)
-    waiting = [row["path"] for row in state["files"] if row["state"] == "waiting"]
+    waiting = [row["path"] for row in state["files"] if row["state"] == "wanted"]
     for path in waiting:
         assert not set(path) & set('\\|<>:"?*\0\n') and ".." not in path.split("/")
-    assert {row["state"] for row in state["files"]} == {"waiting", "left out"}
+    assert {row["state"] for row in state["files"]} == {"wanted", "left-out"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]

@@ -83,10 +83,14 @@ def browse(studio: StudioSession, path: str, text: str = "") -> dict[str, Any]:
         "path": str(folder),
         "exists": folder == chosen,
         "parent": str(above) if has_above and folder not in allowed else None,
-        "roots": [str(root) for root in allowed],
+        "root": max(
+            (n for n, root in enumerate(allowed) if folder.is_relative_to(root)),
+            key=lambda n: len(allowed[n].parts),
+        ),
+        "roots": [{"n": n, "path": str(root)} for n, root in enumerate(allowed)],
         **_counts(folder, budget),
         "folders": [_row(entry, budget) for entry in entries[:MAX_FOLDERS]],
-        "more": max(0, len(entries) - MAX_FOLDERS),
+        "truncated": len(entries) > MAX_FOLDERS,
     }
 
 
@@ -103,9 +107,10 @@ def _subfolders(folder: Path, text: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _row(entry: os.DirEntry[str], budget: _Budget) -> dict[str, Any]:
+    row = {"name": entry.name, "path": entry.path, "link": entry.is_symlink()}
     if entry.is_symlink():
-        return {"name": entry.name, "link": True, "images": None, "captions": None}
-    return {"name": entry.name, "link": False, **_counts(Path(entry.path), budget)}
+        return {**row, "images": None, "captions": None}
+    return {**row, **_counts(Path(entry.path), budget)}
 
 
 def _counts(folder: Path, budget: _Budget) -> dict[str, int | None]:

@@ -17,6 +17,7 @@ from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import RunContext
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.session import ReviewSession, open_session
+from datasetkit.verbs.studio.images import ImageIndex
 
 Tab = Literal["images", "captions"]
 # The tab that a command opens first.
@@ -72,6 +73,7 @@ class StudioSession:
     captions: CaptionsSession
     token: str = field(repr=False)
     started: datetime
+    images: ImageIndex = field(default_factory=ImageIndex, repr=False)
 
     @property
     def tab(self) -> Tab:

@@ -21,6 +21,7 @@ _MAX_DEPTH: Final = 8
 _MAX_NAME_BYTES: Final = 200
 _MAX_PATH: Final = 4096  # characters
 _MAX_SIZE: Final = 2**50
+_LATEST: Final = 2**35 * 1000  # milliseconds since 1970
 SIDECARS: Final = CAPTION_SUFFIXES | {".json"}
 ZIP: Final = ".zip"
 
@@ -68,7 +69,9 @@ class LeftOutFile:
 
 
 def sent_files(value: Any) -> list[SentFile]:
-    """Read the files of a request. Raises InputError for what no browser sends."""
+    """Read the files of a request; browsers send `modified` in milliseconds. Raises InputError for
+    what no browser sends.
+    """
     if not isinstance(value, list) or not value:
         raise InputError("the request has no `files`", hint='e.g. [{"path": "a.png", "size": 9}]')
     if len(value) > MAX_FILES:
@@ -87,8 +90,8 @@ def _sent_file(item: Any) -> SentFile:
         raise InputError(f"the size of {display(path[:200])} is not possible")
     modified = item.get("modified", 0)
     is_time = isinstance(modified, int | float) and not isinstance(modified, bool)
-    is_time = is_time and math.isfinite(modified) and 0 <= modified < 2**35
-    return SentFile(relative(path), size, float(modified) if is_time else 0.0)
+    is_time = is_time and math.isfinite(modified) and 0 <= modified < _LATEST
+    return SentFile(relative(path), size, modified / 1000 if is_time else 0.0)
 
 
 def relative(path: str) -> str:
@@ -241,36 +244,36 @@ class _NamePlan:
         for image in images:
             folder, stem = fold(image.parent), fold(PurePosixPath(image.name).stem)
             # `a.txt` and `masks/a.png` belong to the stem, `a.jpg.txt` to the whole name.
-            own = companions.pop((folder, stem), [])
-            own += companions.pop((folder, fold(image.name)), [])
-            self._place(image, own)
+            files = companions.pop((folder, stem), [])
+            files += companions.pop((folder, fold(image.name)), [])
+            self._place(image, files)
         for rest in companions.values():
             for file in rest:
                 self._place_alone(file)
         return self.names
 
-    def _place(self, image: ArrivedFile, own: Sequence[ArrivedFile]) -> None:
+    def _place(self, image: ArrivedFile, files: Sequence[ArrivedFile]) -> None:
         """Give an image and its companions the first stem that is free for all of them."""
         there = self._taken.get(fold(image.path))
         if there is not None and self._is_same(image, there):
             self.names.present.append(image.sent.path)
-            for file in own:
+            for file in files:
                 self._place_alone(file)
             return
         stem = PurePosixPath(image.name).stem
         number = 1
         while True:
             new = stem if number == 1 else f"{stem}-{number}"
-            if self._is_free(image, own, new):
+            if self._is_free(image, files, new):
                 break
             number += 1
         self._stems.add((fold(image.parent), fold(new)))
-        for file in (image, *own):
+        for file in (image, *files):
             self._take(file, _with_stem(file.path, stem, new))
 
-    def _is_free(self, image: ArrivedFile, own: Sequence[ArrivedFile], new: str) -> bool:
+    def _is_free(self, image: ArrivedFile, files: Sequence[ArrivedFile], new: str) -> bool:
         stem = PurePosixPath(image.name).stem
-        paths = [_with_stem(file.path, stem, new) for file in (image, *own)]
+        paths = [_with_stem(file.path, stem, new) for file in (image, *files)]
         is_used = (fold(image.parent), fold(new)) in self._stems
         return not is_used and not any(fold(path) in self._taken for path in paths)
 

@@ -91,7 +91,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class UploadResult:
+class UploadImport:
     """What an import did. files: imported, relative to the folder. present: that were there."""
 
     folder: Path
@@ -209,7 +209,7 @@ def find(root: Path, base: Path, upload_id: str) -> Upload | None:
     try:
         record = json.loads(data)
         files = upload_names.sent_files(
-            [{"path": p, "size": size, "modified": time_} for p, size, time_ in record["files"]]
+            [{"path": p, "size": size, "modified": t * 1000} for p, size, t in record["files"]]
         )
         refused = tuple(LeftOutFile(**item) for item in record["left_out"])
         to = str(record["to"])
@@ -226,20 +226,20 @@ def open_uploads(root: Path, base: Path) -> list[Upload]:
     folder = root / PROJECT / FOLDER
     if folder.is_symlink():
         return []
-    found: list[tuple[float, Upload]] = []
+    dated: list[tuple[float, Upload]] = []
     for name in _names_in(folder):
         with suppress(InputError, OSError):
             upload = find(root, base, name)
             if upload is not None:
-                found.append(((upload.folder / _RECORD).stat().st_mtime, upload))
-    return [upload for _, upload in sorted(found, key=lambda pair: -pair[0])]
+                dated.append(((upload.folder / _RECORD).stat().st_mtime, upload))
+    return [upload for _, upload in sorted(dated, key=lambda pair: -pair[0])]
 
 
 def state(upload: Upload) -> dict[str, Any]:
     """Return what has arrived of an upload.
 
-    files: each has its number, and a state: waiting, arrived or left out. done: whether nothing is
-    waited for.
+    files: each has its number, and a state: wanted, arrived or left-out. bytes: of those that are
+    imported; waiting: how many are wanted.
     """
     names = _regular(upload.folder)
     refused = {item.path: item for item in upload.left_out}
@@ -254,18 +254,19 @@ def state(upload: Upload) -> dict[str, Any]:
             "path": file.path,
             "size": file.size,
             "modified": file.modified,
-            "state": "left out" if why else "arrived" if arrived else "waiting",
+            "state": "left-out" if why else "arrived" if arrived else "wanted",
             **({"kind": why.kind, "reason": why.reason} if why else {}),
         })  # fmt: skip
-    waiting = [row for row in rows if row["state"] == "waiting"]
+    waiting = [row for row in rows if row["state"] == "wanted"]
     return {
         "id": upload.id,
         "to": upload.to,
         "files": rows,
         "unpacked": _unpacked_state(upload, names),
         "waiting": len(waiting),
-        "bytes": sum(row["size"] for row in rows if row["state"] != "left out"),
+        "bytes": sum(row["size"] for row in rows if row["state"] != "left-out"),
         "bytes_waiting": sum(row["size"] for row in waiting),
+        "free": max(0, shutil.disk_usage(upload.root).free - _RESERVE),
     }
 
 
@@ -379,7 +380,7 @@ class Receiver:
             return {"n": self._number, "state": "arrived"}
         reason = {"kind": why[0], "reason": why[1]}
         write_atomic(self._upload.staged(f"{self._number}.out"), json.dumps(reason).encode())
-        return {"n": self._number, "state": "left out", **reason}
+        return {"n": self._number, "state": "left-out", **reason}
 
 
 def _is_zip(path: Path, sent: SentFile) -> bool:
@@ -465,7 +466,7 @@ def _unpack(upload: Upload, number: int, path: Path) -> None:
 # ---- ending
 
 
-def finish(upload: Upload, context: RunContext) -> UploadResult:
+def finish(upload: Upload, context: RunContext) -> UploadImport:
     """Import what has arrived, as one plan. Raises InputError while files are missing, Locked,
     StorageError.
 
@@ -491,7 +492,7 @@ def finish(upload: Upload, context: RunContext) -> UploadResult:
     refused = [*upload.left_out, *_out(upload, names), *_unpacked(upload, names)[1]]
     discard(upload)
     imported = {file.staged for file in arrived if file.is_image and not file.sent.is_mask}
-    return UploadResult(
+    return UploadImport(
         folder=target,
         files=tuple(planned.targets.values()),
         images=len(imported & planned.targets.keys()),
@@ -522,7 +523,7 @@ def _out(upload: Upload, names: Mapping[str, int]) -> list[LeftOutFile]:
 
 
 def _planned(upload: Upload, arrived: Sequence[ArrivedFile], target: Path) -> ImportNames:
-    """Return where each file goes: as an import that was cut off has planned it, else anew."""
+    """Return where each file goes; an import that was cut off goes on with its names."""
     before = _read_names(upload, arrived)
     if before is not None:
         return before
@@ -582,7 +583,7 @@ def _same_bytes(first: Path, second: Path) -> bool:
 
 def discard(upload: Upload) -> None:
     """Remove an upload. Files that are imported stay."""
-    with suppress(OSError):  # first: without it, the folder is no upload
+    with suppress(OSError):  # first: without it, there is no upload any more
         (upload.folder / _RECORD).unlink()
     shutil.rmtree(upload.folder, ignore_errors=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datasetkit.web.routes import captions, project, uploads
+from datasetkit.web.routes import captions, images, project, uploads
 from datasetkit.web.table import ApiRoute
 
-ROUTES: tuple[ApiRoute, ...] = (*project.ROUTES, *captions.ROUTES, *uploads.ROUTES)
+ROUTES: tuple[ApiRoute, ...] = (*project.ROUTES, *captions.ROUTES, *uploads.ROUTES, *images.ROUTES)

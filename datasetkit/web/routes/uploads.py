@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -10,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from datasetkit.core.errors import InputError
-from datasetkit.verbs.studio import folders, uploads
+from datasetkit.verbs.studio import concepts, folders, uploads
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.verbs.studio.upload_names import sent_files
 from datasetkit.verbs.studio.uploads import Receiver, Upload
@@ -47,10 +46,15 @@ def list_uploads(studio: StudioSession, query: Values) -> Json:
 def begin(studio: StudioSession, body: Values) -> Json:
     """Begin an upload, or go on with the one of the same files."""
     files = sent_files(body.get("files"))
-    to = body.get("to", "")
-    if not isinstance(to, str):
-        raise InputError("`to` must be the name of a folder")
-    return uploads.begin(studio.root, studio.folder, to, files)
+    return uploads.begin(studio.root, studio.folder, _target(studio, body), files)
+
+
+def _target(studio: StudioSession, body: Values) -> str:
+    """Return the folder that files go to: `to`, or that of a concept by its name."""
+    concept, to = body.get("concept"), body.get("to", "")
+    if not isinstance(to, str) or not isinstance(concept, str | None):
+        raise InputError("`to` must be a folder, or `concept` the name of a concept")
+    return to if concept is None else concepts.upload_folder(studio, concept)
 
 
 def state(studio: StudioSession, query: Values) -> Json:
@@ -59,8 +63,19 @@ def state(studio: StudioSession, query: Values) -> Json:
 
 def end(studio: StudioSession, body: Values) -> Json:
     """Import what has arrived, as one plan."""
-    result = asdict(uploads.finish(_upload(studio, body), studio.context))
-    return {**result, "folder": str(result["folder"])}
+    result = uploads.finish(_upload(studio, body), studio.context)
+    return {
+        "folder": str(result.folder),
+        "imported": len(result.files),
+        "images": result.images,
+        "present": result.present,
+        "renamed": result.renamed,
+        "left_out": [
+            {"name": item.path, "kind": item.kind, "reason": item.reason}
+            for item in result.left_out
+        ],
+        "entry": result.entry,
+    }
 
 
 def cancel(studio: StudioSession, body: Values) -> Json:

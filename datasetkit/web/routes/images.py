@@ -1,0 +1,113 @@
+"""Routes of the tab Images: concepts, their images, and the images themselves by number."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from datasetkit.core.errors import InputError
+from datasetkit.verbs.review.thumbnails import ImageGone
+from datasetkit.verbs.studio import concepts
+from datasetkit.verbs.studio.images import PREVIEW_SIDE, SIDES, ShownImage, jpeg
+from datasetkit.verbs.studio.session import StudioSession
+from datasetkit.web.table import (
+    ApiRoute,
+    Endpoint,
+    Json,
+    NotFound,
+    Values,
+    endpoint,
+    error_response,
+    get,
+    is_whole_number,
+    post,
+    query_number,
+    text,
+)
+
+
+def list_concepts(studio: StudioSession, query: Values) -> Json:
+    return concepts.overview(studio)
+
+
+def add_concept(studio: StudioSession, body: Values) -> Json:
+    folder = text(body, "folder") if body.get("folder") else ""
+    return concepts.add(studio, text(body, "name"), folder)
+
+
+def sources(studio: StudioSession, query: Values) -> Json:
+    number = query_number(query, "concept", 0, 10**6)
+    offset = query_number(query, "offset", 0, 10**9)
+    return concepts.sources(studio, number, offset, query_number(query, "limit", 500, 20_000))
+
+
+def source(studio: StudioSession, query: Values) -> Json:
+    found = concepts.source(studio, _number(query["id"]))
+    if found is None:
+        raise NotFound("no image has this id", hint="it may have been moved")
+    return found
+
+
+def left_out(studio: StudioSession, query: Values) -> Json:
+    return concepts.left_out(studio, query_number(query, "concept", 0, 10**6))
+
+
+def _number(written: str) -> int:
+    if not is_whole_number(written):
+        raise NotFound("an image id is a whole number")
+    return int(written)
+
+
+def shown(studio: StudioSession, number: str) -> ShownImage:
+    """Return the image of a number in a URL. Raises NotFound."""
+    image = studio.images.get(_number(number))
+    if image is None:
+        raise NotFound("no image has this id", hint="it may have been moved")
+    return image
+
+
+def _source(studio: StudioSession, request: Request) -> ShownImage:
+    return shown(studio, request.path_params["id"])
+
+
+def _made(studio: StudioSession, request: Request) -> ShownImage:
+    """Return what was made of the image of a number."""
+    image = concepts.made_of(studio, shown(studio, request.path_params["id"]))
+    if image is None:
+        raise NotFound("nothing was made of this image yet", hint="prepare it")
+    return image
+
+
+def serve(studio: StudioSession, request: Request, image: ShownImage) -> Response:
+    """Return the JPEG of an image; `side` of the query is the number of pixels."""
+    side = query_number(request.query_params, "side", PREVIEW_SIDE, SIDES[1])
+    try:
+        data = jpeg(image, max(side, SIDES[0]), max_pixels=studio.options.max_pixels)
+    except ImageGone as error:
+        return error_response(error, 409)
+    except InputError as error:
+        return error_response(error, 415)
+    is_current = request.query_params.get("v") == image.v
+    cache = "private, max-age=31536000, immutable" if is_current else "no-store"
+    return Response(data, media_type="image/jpeg", headers={"cache-control": cache})
+
+
+def _image(find: object) -> Endpoint:
+    async def answer(studio: StudioSession, request: Request) -> Response:
+        return await run_in_threadpool(
+            lambda: serve(studio, request, find(studio, request))  # type: ignore[operator]
+        )
+
+    return answer
+
+
+ROUTES: tuple[ApiRoute, ...] = (
+    get("/api/concepts", list_concepts),
+    post("/api/concepts", add_concept),
+    get("/api/sources", sources),
+    get("/api/sources/{id}", source),
+    get("/api/left-out", left_out),
+    endpoint("GET", "/source/{id}", _image(_source)),
+    endpoint("GET", "/made/{id}", _image(_made)),
+)
