@@ -1,1 +1,1 @@
-import{l as e}from"./i18n.js";import{E as t,a as n,r}from"./page.js";var i=t();function a(){return(0,i.jsx)(n,{children:(0,i.jsx)(r,{title:e(`train.empty`),hint:e(`train.empty.hint`),question:e(`train.question`),answer:e(`train.answer`)})})}export{a as default};
+import{l as e}from"./i18n.js";import{O as t,a as n,r}from"./page.js";var i=t();function a(){return(0,i.jsx)(n,{children:(0,i.jsx)(r,{title:e(`train.empty`),hint:e(`train.empty.hint`),question:e(`train.question`),answer:e(`train.answer`)})})}export{a as default};

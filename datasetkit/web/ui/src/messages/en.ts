@@ -7,6 +7,7 @@ import { history } from "./en/history";
 import { images } from "./en/images";
 import { plan } from "./en/plan";
 import { shell } from "./en/shell";
+import { start } from "./en/start";
 import { train } from "./en/train";
 import { watch } from "./en/watch";
 
@@ -16,6 +17,7 @@ export const en = {
   ...check,
   ...captions,
   ...plan,
+  ...start,
   ...train,
   ...watch,
   ...compare,

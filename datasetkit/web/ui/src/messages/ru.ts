@@ -8,6 +8,7 @@ import { history } from "./ru/history";
 import { images } from "./ru/images";
 import { plan } from "./ru/plan";
 import { shell } from "./ru/shell";
+import { start } from "./ru/start";
 import { train } from "./ru/train";
 import { watch } from "./ru/watch";
 
@@ -17,6 +18,7 @@ export const ru = translation({
   ...check,
   ...captions,
   ...plan,
+  ...start,
   ...train,
   ...watch,
   ...compare,

@@ -8,6 +8,7 @@ import { history } from "./zh/history";
 import { images } from "./zh/images";
 import { plan } from "./zh/plan";
 import { shell } from "./zh/shell";
+import { start } from "./zh/start";
 import { train } from "./zh/train";
 import { watch } from "./zh/watch";
 
@@ -17,6 +18,7 @@ export const zh = translation({
   ...check,
   ...captions,
   ...plan,
+  ...start,
   ...train,
   ...watch,
   ...compare,

@@ -13,18 +13,25 @@ export interface FolderSuggestion {
 
 /** `POST api/browse`: the folders in a folder. Files are never listed. */
 export interface Folders {
-  readonly root: number;
   readonly path: string;
+  /** The folder above, null where the page may not go higher. */
   readonly parent: string | null;
-  readonly roots: readonly { readonly n: number; readonly path: string }[];
+  readonly roots: readonly string[];
   readonly folders: readonly {
     readonly name: string;
-    readonly path: string;
-    readonly images: number;
-    readonly captions: number;
     readonly link: boolean;
+    /** Null where counting takes too long. */
+    readonly images: number | null;
+    readonly captions: number | null;
   }[];
-  readonly truncated: boolean;
+  /** How many more there are. */
+  readonly more: number;
+}
+
+/** The path of a folder in another one, with the separator that its path has. */
+export function joined(folder: string, name: string): string {
+  const separator = folder.includes("\\") && !folder.includes("/") ? "\\" : "/";
+  return folder.endsWith(separator) ? folder + name : folder + separator + name;
 }
 
 interface FolderFieldProps {
@@ -127,17 +134,22 @@ export function Browser({ start, choose }: BrowserProps) {
           </p>
           <ul tabIndex={0} aria-label={t("browse.folders")}>
             {shown.folders.map((folder) => (
-              <li key={folder.path}>
-                <button type="button" className="plain" onClick={() => open(folder.path)}>
+              <li key={folder.name}>
+                <button
+                  type="button"
+                  className="plain"
+                  disabled={folder.link}
+                  onClick={() => open(joined(shown.path, folder.name))}
+                >
                   {folder.name}
-                  {folder.images > 0 ? (
+                  {folder.images ? (
                     <span className="muted"> {t("browse.images", { n: folder.images })}</span>
                   ) : null}
                 </button>
               </li>
             ))}
             {shown.folders.length === 0 ? <li className="muted">{t("browse.none")}</li> : null}
-            {shown.truncated ? <li className="muted">{t("browse.more")}</li> : null}
+            {shown.more > 0 ? <li className="muted">{t("browse.more")}</li> : null}
           </ul>
         </>
       ) : null}

@@ -2,6 +2,7 @@
 
 import { chooseLanguage, type Key, type Language, LANGUAGES, t, useLanguage } from "../i18n";
 import { Dialog } from "../parts/Dialog";
+import { startTour } from "./tour";
 
 const KEYS: readonly (readonly [keys: string, label: Key])[] = [
   ["[ ]", "key.prev"],
@@ -54,6 +55,15 @@ export function Help({ close }: { readonly close: () => void }) {
               ))}
             </select>
           </label>
+          <button
+            type="button"
+            onClick={() => {
+              close();
+              startTour();
+            }}
+          >
+            {t("help.tour")}
+          </button>
         </div>
       </div>
     </Dialog>

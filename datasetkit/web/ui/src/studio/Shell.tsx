@@ -12,6 +12,7 @@ import { TAB_NAMES, type TabName, type TabState, tabState } from "./facts";
 import { Help } from "./Help";
 import { JobsButton, JobsDialog } from "./Jobs";
 import { actionFor, type ShellAction } from "./keys";
+import { Note } from "./Note";
 import { Palette } from "./Palette";
 import { go, neighbor, routeStore } from "./route";
 import type { Studio } from "./studio";
@@ -53,6 +54,7 @@ function Bands() {
         <Suspense fallback={<Waiting />}>
           <Page />
         </Suspense>
+        <Note tab={tab} />
         <Toasts />
       </main>
       <BottomBand />

@@ -68,6 +68,15 @@ describe("what is left out", () => {
     expect(sorted([file("A.JPG"), file("a.txt", { kind: "text" })]).captions).toEqual([1]);
   });
 
+  it("sends an archive, and captions that may be of its images", () => {
+    expect(kindOf("a.zip", bytes("PK\x03\x04"))).toBe("archive");
+    expect(kindOf("a.zip", bytes("GIF89a"))).toBe("image");
+    expect(kindOf("a.docx", bytes("PK\x03\x04"))).toBe("other");
+    const result = sorted([file("a.zip", { kind: "archive" }), file("b.txt", { kind: "text" })]);
+    expect(result.wanted).toEqual([0, 1]);
+    expect(result.leftOut).toEqual([]);
+  });
+
   it("never loses a file, also beyond the limit", () => {
     const files = Array.from({ length: MAX_FILES + 3 }, (_, n) => file(`${n}.png`));
     const result = sorted(files);

@@ -26,8 +26,6 @@ function server(states: Readonly<Record<number, Partial<UploadFile>>> = {}, fail
     open: async (files) => ({
       id: "u1",
       files: files.map((_, n) => ({ n, state: "wanted" as const, reason: "", ...states[n] })),
-      bytes: 0,
-      free: 1e9,
     }),
     send: async (_, n) => {
       now += 1;
@@ -41,7 +39,7 @@ function server(states: Readonly<Record<number, Partial<UploadFile>>> = {}, fail
     },
     end: async () => {
       fake.ended += 1;
-      return { imported: fake.sent.length, left_out: [], entry: 1 };
+      return { images: fake.sent.length, left_out: [], entry: 1 };
     },
     cancel: async () => undefined,
   };

@@ -35,6 +35,7 @@ export const images = {
   "images.more": { one: "and {n} more", other: "and {n} more" },
   "images.problem.unreadable": "unreadable",
   "images.problem.small": "small",
+  "images.problem.cropped": "cut",
   "images.problem.duplicate": "duplicate",
   "images.prepare": "Prepare",
   "images.prepare.start": { one: "Prepare {n} image", other: "Prepare {n} images" },

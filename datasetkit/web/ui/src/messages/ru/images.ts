@@ -46,6 +46,7 @@ export const images = {
   "images.more": { one: "и ещё {n}", few: "и ещё {n}", many: "и ещё {n}", other: "и ещё {n}" },
   "images.problem.unreadable": "не читается",
   "images.problem.small": "мало",
+  "images.problem.cropped": "обрезка",
   "images.problem.duplicate": "повтор",
   "images.prepare": "Подготовка",
   "images.prepare.start": {

@@ -34,6 +34,7 @@ export const images = {
   "images.more": { other: "还有 {n} 个" },
   "images.problem.unreadable": "无法读取",
   "images.problem.small": "偏小",
+  "images.problem.cropped": "裁切",
   "images.problem.duplicate": "重复",
   "images.prepare": "处理",
   "images.prepare.start": { other: "处理 {n} 张图片" },

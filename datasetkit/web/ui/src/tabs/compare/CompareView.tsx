@@ -52,8 +52,11 @@ export function CompareView(props: CompareViewProps) {
     () => (blind === null ? table.columns.map((_, n) => n) : shuffled(table.columns, blind)),
     [table, blind],
   );
-  const columns = order.map((column) => table.columns[column]!);
-  const labels = blind === null ? columns.map((c) => c.label) : blindLabels(columns);
+  const columns = order.map((column) => {
+    const shown = table.columns[column]!;
+    return shown.without ? { ...shown, label: t("compare.without") } : shown;
+  });
+  const labels = blind === null ? columns.map((column) => column.label) : blindLabels(columns);
   const covered = blind !== null;
   const suggested = covered ? "" : (grid.scores?.suggestion.label ?? "");
   const cell = table.cell(at.row, at.column);

@@ -28,7 +28,10 @@ export function DrawDialog({ runs, grid, close }: DrawDialogProps) {
   const [plan, setPlan] = useState<DrawPlan | null>(null);
   const [problem, setProblem] = useState("");
   const options = useMemo(() => gridOptions(choice), [choice]);
-  const body = useMemo(() => ({ verb: "grid", run: run?.id ?? "", options }), [run, options]);
+  const body = useMemo(
+    () => ({ verb: "grid", arguments: [run?.folder ?? "."], options }),
+    [run, options],
+  );
 
   useEffect(() => {
     setPlan(null);
@@ -36,10 +39,17 @@ export function DrawDialog({ runs, grid, close }: DrawDialogProps) {
     if (!body.options) return;
     const stop = new AbortController();
     const timer = setTimeout(() => {
-      studio.http.post<DrawPlan>("api/plan", body, stop.signal).then(setPlan, (error: unknown) => {
-        if (error instanceof ApiError) setProblem(`${error.message}. ${error.hint}`);
-        else if (!stop.signal.aborted) throw error;
-      });
+      studio.http.post<DrawPlan>("api/plan", body, stop.signal).then(
+        (answer) => {
+          setPlan(answer);
+          if (answer.error) setProblem(`${answer.error}. ${answer.hint ?? ""}`);
+        },
+        (error: unknown) => {
+          // 409: a newer plan has ended this one.
+          if (error instanceof ApiError && error.status !== 409) setProblem(error.message);
+          else if (!stop.signal.aborted && !(error instanceof ApiError)) throw error;
+        },
+      );
     }, DRY_RUN_DELAY);
     return () => {
       stop.abort();
@@ -50,8 +60,9 @@ export function DrawDialog({ runs, grid, close }: DrawDialogProps) {
   const change = (part: Partial<Choice>) => setChoice({ ...choice, ...part });
   const toggle = <T,>(values: readonly T[], all: readonly T[], value: T): readonly T[] =>
     all.filter((item) => (item === value) !== values.includes(item));
-  const images = plan?.drawn ?? count(choice, epochs.length);
-  const seconds = plan?.seconds ?? (run?.seconds ? run.seconds * images : null);
+  const result = plan?.output?.result;
+  const images = result?.drawn.length ?? count(choice, epochs.length);
+  const seconds = run?.seconds ? run.seconds * images : null;
   const start = async () => {
     try {
       await studio.http.post("api/jobs", { ...body, when: "queue" });
@@ -163,7 +174,7 @@ export function DrawDialog({ runs, grid, close }: DrawDialogProps) {
       <div className="draw-plan" role="status">
         {options === null ? <p className="error-text">{t("compare.draw.axes")}</p> : null}
         {problem ? <p className="error-text">{problem}</p> : null}
-        {plan?.warnings.map((warning) => (
+        {plan?.output?.warnings.map((warning) => (
           <p key={warning} className="warn-text">
             {warning}
           </p>

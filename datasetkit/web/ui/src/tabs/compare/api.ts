@@ -20,12 +20,15 @@ export interface GridList {
   readonly runs: readonly RunFiles[];
 }
 
+/** `POST api/plan`: what a dry run of `dsk grid` answers. */
 export interface DrawPlan {
-  readonly images: number;
-  readonly drawn: number;
-  readonly seconds: number | null;
   readonly command: string;
-  readonly warnings: readonly string[];
+  readonly output: {
+    readonly result: { readonly images: number; readonly drawn: readonly string[] };
+    readonly warnings: readonly string[];
+  } | null;
+  readonly error?: string;
+  readonly hint?: string;
 }
 
 export interface KeepRequest {

@@ -6,7 +6,7 @@ import { bytes, number, t, tKey } from "../../i18n";
 import { Dialog } from "../../parts/Dialog";
 import type { DroppedFile } from "../../parts/DropZone";
 import { useStudio } from "../../studio/context";
-import { uploadServer } from "./api";
+import { addConcept, uploadServer } from "./api";
 import { type Candidate, HEAD, kindOf, sorted, type Sorted } from "./kinds";
 import type { Concept, Imported } from "./shapes";
 import { upload, type UploadProgress } from "./uploader";
@@ -41,7 +41,7 @@ export function UploadDialog({ files, concepts, concept, close, done }: UploadDi
   useEffect(() => () => stop.current?.abort(), []);
   useEffect(() => primary.current?.focus(), [found, result]);
   const wanted = useMemo(
-    () => (found ? [...found.images, ...found.captions].map((index) => files[index]!) : []),
+    () => (found ? found.wanted.map((index) => files[index]!) : []),
     [found, files],
   );
   const size = wanted.reduce((sum, { file }) => sum + file.size, 0);
@@ -50,10 +50,11 @@ export function UploadDialog({ files, concepts, concept, close, done }: UploadDi
     stop.current = new AbortController();
     setProblem("");
     try {
+      if (!concepts.some((item) => item.name === name)) await addConcept(studio.http, name, "");
       const server = uploadServer(studio.http, name);
       const imported = await upload(server, wanted, setProgress, stop.current.signal);
       setResult(imported);
-      studio.done(t("images.imported", { n: imported.imported }), imported.entry !== null);
+      studio.done(t("images.imported", { n: imported.images }), imported.entry !== null);
       await done();
       await studio.refresh();
     } catch (error) {
@@ -72,7 +73,7 @@ export function UploadDialog({ files, concepts, concept, close, done }: UploadDi
   return (
     <Dialog label={t("images.upload.title")} close={close}>
       <header>
-        <h2>{result ? t("images.imported", { n: result.imported }) : t("images.upload.title")}</h2>
+        <h2>{result ? t("images.imported", { n: result.images }) : t("images.upload.title")}</h2>
       </header>
       {!result && found ? (
         <>
@@ -151,7 +152,7 @@ export function UploadDialog({ files, concepts, concept, close, done }: UploadDi
               ref={primary}
               type="button"
               className="primary"
-              disabled={!found || found.images.length === 0 || name === "" || progress !== null}
+              disabled={!found || wanted.length === 0 || name === "" || progress !== null}
               onClick={() => void start()}
             >
               {t("images.upload.start", { n: found?.images.length ?? 0 })}

@@ -2,9 +2,7 @@
 
 import { type DragEvent, useCallback, useEffect, useState } from "react";
 import { isMissing } from "../../http";
-import { t } from "../../i18n";
-import { type DroppedFile, droppedFiles, DropZone } from "../../parts/DropZone";
-import { EmptyState } from "../../parts/EmptyState";
+import { type DroppedFile, droppedFiles } from "../../parts/DropZone";
 import { WorkArea } from "../../parts/WorkArea";
 import { useStudio, useStudioState } from "../../studio/context";
 import { loadConcepts } from "./api";
@@ -12,6 +10,7 @@ import { FolderDialog } from "./FolderDialog";
 import "./images.css";
 import { ImagesView } from "./ImagesView";
 import type { Concepts } from "./shapes";
+import { StartCards } from "./StartCards";
 import { UploadDialog } from "./UploadDialog";
 
 /** What was shown last: it is there again on return. */
@@ -64,17 +63,7 @@ export default function Images() {
     >
       {shown === undefined || images === 0 ? (
         <WorkArea>
-          <EmptyState
-            title={t("images.empty")}
-            hint={t("images.empty.hint")}
-            question={t("images.question")}
-            answer={t("images.answer")}
-          >
-            <DropZone onFiles={take} disabled={readOnly} />
-            <button type="button" disabled={readOnly} onClick={() => setFolderOpen(true)}>
-              {t("images.folder.open")}
-            </button>
-          </EmptyState>
+          <StartCards take={take} openFolder={() => setFolderOpen(true)} done={load} />
         </WorkArea>
       ) : (
         <ImagesView

@@ -6,7 +6,7 @@ export const MAX_FILES = 20_000;
 export const MAX_IMAGE_BYTES = 64 * 2 ** 20;
 export const MAX_CAPTION_BYTES = 64 * 1024;
 
-export type Kind = "image" | "text" | "other";
+export type Kind = "image" | "text" | "archive" | "other";
 
 export interface Candidate {
   readonly path: string;
@@ -18,6 +18,8 @@ export interface Candidate {
 export type Reason = "system" | "kind" | "large" | "empty" | "many" | "alone";
 
 export interface Sorted {
+  /** All that is sent, in the order of the drop. */
+  readonly wanted: readonly number[];
   readonly images: readonly number[];
   readonly captions: readonly number[];
   readonly leftOut: readonly { readonly index: number; readonly reason: Reason }[];
@@ -29,7 +31,13 @@ const SYSTEM = /(^|\/)(\.[^/]*|thumbs\.db|desktop\.ini|__macosx)(\/|$)/i;
 /** What a file is by its first bytes; a caption by its name, because any text may be one. */
 export function kindOf(path: string, head: Uint8Array): Kind {
   if (isImage(head)) return "image";
+  if (/\.zip$/i.test(path) && isZip(head)) return "archive";
   return TEXT.test(path) && !head.includes(0) ? "text" : "other";
+}
+
+/** The beginning of a zip archive. The server unpacks it. */
+function isZip(head: Uint8Array): boolean {
+  return String.fromCharCode(...head.subarray(0, 4)) === "PK\x03\x04";
 }
 
 function isImage(head: Uint8Array): boolean {
@@ -50,31 +58,37 @@ function isImage(head: Uint8Array): boolean {
   );
 }
 
-/** Sort files before anything is sent. A caption belongs to an image of the same name beside it. */
+/**
+ * Sort files before anything is sent. A caption belongs to an image of the same name beside it, or
+ * in an archive that is sent with it.
+ */
 export function sorted(files: readonly Candidate[]): Sorted {
   const stem = (path: string): string => path.replace(/\.[^./]+$/, "").toLowerCase();
-  const images: number[] = [];
-  const texts: number[] = [];
   const leftOut: { index: number; reason: Reason }[] = [];
+  const accepted: number[] = [];
   files.forEach((file, index) => {
-    const reason = refusal(file);
+    const reason = refusal(file) ?? (accepted.length >= MAX_FILES ? "many" : null);
     if (reason) leftOut.push({ index, reason });
-    else if (images.length + texts.length >= MAX_FILES) leftOut.push({ index, reason: "many" });
-    else (file.kind === "image" ? images : texts).push(index);
+    else accepted.push(index);
   });
+  const ofKind = (kind: Kind): number[] => accepted.filter((index) => files[index]?.kind === kind);
+  const images = ofKind("image");
+  const archives = ofKind("archive");
   const stems = new Set(images.map((index) => stem(files[index]!.path)));
   const captions: number[] = [];
-  for (const index of texts) {
-    if (stems.has(stem(files[index]!.path))) captions.push(index);
+  for (const index of ofKind("text")) {
+    if (stems.has(stem(files[index]!.path)) || archives.length > 0) captions.push(index);
     else leftOut.push({ index, reason: "alone" });
   }
   leftOut.sort((a, b) => a.index - b.index);
-  return { images, captions, leftOut };
+  const wanted = [...images, ...captions, ...archives].sort((a, b) => a - b);
+  return { wanted, images, captions, leftOut };
 }
 
 function refusal(file: Candidate): Reason | null {
   if (SYSTEM.test(file.path)) return "system";
   if (file.kind === "other") return file.size === 0 ? "empty" : "kind";
+  if (file.kind === "archive") return null;
   const most = file.kind === "image" ? MAX_IMAGE_BYTES : MAX_CAPTION_BYTES;
   return file.size > most ? "large" : null;
 }

@@ -62,18 +62,16 @@ export interface LeftOut {
 export interface UploadFile {
   readonly n: number;
   readonly state: "wanted" | "arrived" | "left-out";
-  readonly reason: string;
+  readonly reason?: string;
 }
 
 export interface Upload {
   readonly id: string;
   readonly files: readonly UploadFile[];
-  readonly bytes: number;
-  readonly free: number;
 }
 
 export interface Imported {
-  readonly imported: number;
+  readonly images: number;
   readonly left_out: readonly LeftOut[];
   readonly entry: number | null;
 }

@@ -49,7 +49,7 @@ export async function upload(
   );
   const refused: LeftOut[] = opened.files
     .filter((file) => file.state === "left-out")
-    .map((file) => ({ name: sources[file.n]?.path ?? "", reason: file.reason }));
+    .map((file) => ({ name: sources[file.n]?.path ?? "", reason: file.reason ?? "" }));
   const taken = opened.files.filter((file) => file.state !== "left-out");
   const sizeOf = (n: number): number => sources[n]?.file.size ?? 0;
   const ofBytes = taken.reduce((sum, file) => sum + sizeOf(file.n), 0);
