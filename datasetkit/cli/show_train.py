@@ -312,10 +312,13 @@ def _disk(disk: DiskEstimate) -> None:
     files = f"{counted(disk.loras, 'LoRA file')} of {size_of(disk.lora)}"
     if disk.states:
         files += f", at most {counted(disk.states, 'training state')} of {size_of(disk.state)}"
+    if disk.texts:
+        files += f", at most {counted(disk.texts, 'encoded caption')} of {size_of(disk.text)}"
     free = "" if disk.free is None else f"; {size_of(disk.free)} free"
     say(f"disk: {files}: about {size_of(disk.bytes)} in {from_here(disk.folder)}{free}")
+    fewer = "set text_wordings, or save fewer files" if disk.texts else "save fewer files"
     if disk.free is not None and disk.bytes > disk.free:
-        warn(f"{from_here(disk.folder)} has less space than the run takes: save fewer files")
+        warn(f"{from_here(disk.folder)} has less space than the run takes: {fewer}")
 
 
 def _lora(lora: TrainedLora) -> None:

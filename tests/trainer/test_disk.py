@@ -5,10 +5,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from datasetkit.cli import show_train
-from tests.trainer import tiny
-from trainer.plan import disk
+from tests.trainer import tiny, tiny_families
+from trainer import random_dit, setup
+from trainer.data import run_captions
+from trainer.families import registry
+from trainer.plan import disk, model_shapes, token_limit
 from trainer.plan.plan import find_subsets, make_plan
 
 
@@ -77,3 +81,70 @@ def test_free_space_of_a_folder_to_come_is_that_of_the_one_above(tmp_path, monke
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     assert disk._free(tmp_path / "not" / "there") == 7 and seen == [tmp_path]
+
+
+# ---- encoded captions
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({"shuffle_caption": True}, 40),
+        ({"shuffle_caption": True, "text_wordings": 3}, 12),
+        ({"shuffle_caption": True, "text_wordings": 30}, 40),
+        ({"caption_tag_dropout_rate": 0.1}, 40),
+        ({}, 4),
+        ({"enable_wildcard": True}, 4),
+    ],
+)
+def test_captions_that_vary_have_a_text_for_each_wording(data, options, changes, texts):
+    options = replace(options, **({"shuffle_caption": False} | changes))
+    plan = make_plan(find_subsets(data, options)[0], options)
+    assert disk.texts(options, plan) == texts
+    encoded = set(run_captions.of_run(options, plan, ()))
+    assert len(encoded) <= texts
+    assert texts == 40 or len(encoded) == texts or "text_wordings" in changes
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["sd1", "sdxl", *random_dit.BUILDERS])
+def test_an_encoded_caption_is_as_large_as_the_plan_says(data, options, dit_base, tmp_path, family):
+    if family == "sd1":
+        base = tiny.save_small(tmp_path / "sd1")
+    elif family == "sdxl":
+        base = tiny_families.save_pipeline(tmp_path / "sdxl", "sdxl", "epsilon")
+    else:
+        base = dit_base(family)
+    options = replace(
+        options, pretrained_model_name_or_path=str(base), network_train_unet_only=True,
+        cache_text_encoder_outputs=True, cache_text_encoder_outputs_to_disk=True,
+        text_encoder_lr=0.0,
+    )  # fmt: skip
+    shapes = model_shapes.read(str(base))
+    assert shapes is not None
+    plan = make_plan(find_subsets(data, options)[0], options)
+    count = token_limit.of_base(options).count
+    estimate = disk.estimate(options, plan, shapes, count("sks, a fox girl"))
+    parts = setup.load_parts(options)
+    encode = registry.family(family).encode_text
+    with torch.no_grad():
+        row = encode(parts, ["sks, a fox girl"], clip_skip=1, max_tokens=75).rows()[0]
+    assert estimate.texts > 0
+    # The random Krea 2 has 3 of 12 layers, and more tokens behind a caption.
+    size, within = (4 * row.states.nbytes, 0.06) if family == "krea2" else (row.states.nbytes, 0.03)
+    assert estimate.text == pytest.approx(size, rel=within)
+    assert estimate.bytes > estimate.texts * estimate.text
+
+
+def test_captions_in_main_memory_take_no_disk(data, options, dit_base):
+    options = replace(options, pretrained_model_name_or_path=str(dit_base("z-image")))
+    plan = make_plan(find_subsets(data, options)[0], options)
+    shapes = model_shapes.read(str(dit_base("z-image")))
+    assert disk.estimate(options, plan, shapes, 20).texts == 0
+
+
+def test_too_many_encoded_captions_are_a_warning_that_says_what_to_do(tmp_path, capsys):
+    estimate = disk.DiskEstimate(tmp_path, 1, 1e6, 0, 0, int(1e9), 1000, 4e6)
+    show_train._disk(estimate)
+    printed = capsys.readouterr()
+    assert "1,000 encoded captions" in printed.out and "set text_wordings" in printed.err

@@ -204,6 +204,12 @@ def longest(caption: str, options: CaptionSettings, length: Callable[[str], int]
     return max(texts, key=length)
 
 
+def varies(caption: str, options: CaptionSettings) -> bool:
+    """Tell whether samples of a caption may have different texts, beside none at all."""
+    chosen = options.enable_wildcard and ("\n" in caption or "{" in caption)
+    return chosen or _changes_tags(options)
+
+
 def with_affixes(caption: str, options: CaptionSettings) -> str:
     """Add prefix and suffix to a caption."""
     return " ".join(

@@ -291,13 +291,14 @@ class Anatomy:
 
     parameters: of each part. layers: of each trainable part, those that a network can adapt. width:
     output values of the denoiser's layers per latent pixel of the VAE. text_widths: output values
-    of each encoder's layers per token.
+    of each encoder's layers per token; hidden_widths: values of each encoder's state of a token.
     """
 
     parameters: Mapping[Part, int]
     layers: Mapping[Part, tuple[Layer, ...]] = field(compare=False)
     width: float
     text_widths: Mapping[Part, int] = field(default_factory=dict)
+    hidden_widths: Mapping[Part, int] = field(default_factory=dict)
 
 
 class Family(Protocol):
@@ -401,6 +402,13 @@ class Family(Protocol):
 
     def token_counter(self, source: Path) -> Callable[[str], int]:
         """Return a function that counts a caption's tokens. source: the model."""
+
+    def conditioning_values(
+        self, widths: Mapping[Part, int], tokens: int, options: TrainOptions
+    ) -> int:
+        """Return how many values the conditioning of a caption has. widths: `hidden_widths` of an
+        anatomy; tokens: of the caption.
+        """
 
     def remarks(self, options: TrainOptions) -> Sequence[str]:
         """Return warnings about options that have little or another effect in this family."""

@@ -22,6 +22,8 @@ from trainer.lora_files import dit_exports
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from datasetkit.options.train import TrainOptions
+
 
 class Chroma(TransformerFamily):
     """Chroma."""
@@ -44,6 +46,12 @@ class Chroma(TransformerFamily):
         """Return what is known of a model: Chroma is not distilled, but for those named flash."""
         is_flash = "flash" in dit_family.names_of(source)
         return ModelFacts("flow", "lodestones/Chroma1-HD" if is_flash else "")
+
+    def conditioning_values(
+        self, widths: Mapping[Part, int], tokens: int, options: TrainOptions
+    ) -> int:
+        """Return the values of a caption's states: of its tokens and one more."""
+        return super().conditioning_values(widths, tokens + 1, options)
 
     def encode_text(
         self, parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int

@@ -117,9 +117,10 @@ class TransformerFamily:
 
     KINDS: part -> the class of diffusers or transformers, of all parts but the transformer, whose
     class is that of MARKS; all but the VAE are encoders. TOKENIZERS: encoder -> its tokenizer's
-    folder; COUNTED: the encoder whose tokens are counted. EXPORTS: of its LoRA files; LOADER:
-    diffusers' class that loads them; METADATA: its names in them. Latents are those of Flux.1's
-    VAE.
+    folder; COUNTED: the encoder whose tokens are counted. HIDDEN_STATES: of a token in the
+    conditioning; PADDED: it has TEXT_LIMIT tokens of every caption. EXPORTS: of its LoRA files;
+    LOADER: diffusers' class that loads them; METADATA: its names in them. Latents are those of
+    Flux.1's VAE.
     """
 
     NAME: FamilyName
@@ -144,6 +145,8 @@ class TransformerFamily:
     LATENT_SCALE: float | None = None
     DIVISOR = 16  # pixels of a token: 8 of the VAE, 2 of the patches
     TEXT_LIMIT = 512
+    HIDDEN_STATES = 1
+    PADDED = False
     CLIP_SKIP = False
     BLOCKS = BlockList()
     REFUSES = _REFUSES
@@ -178,6 +181,13 @@ class TransformerFamily:
         folder: with the tokenizer.
         """
         return len(tokenizer(caption).input_ids)
+
+    def conditioning_values(
+        self, widths: Mapping[Part, int], tokens: int, options: TrainOptions
+    ) -> int:
+        """Return how many values the conditioning of a caption has."""
+        length = self.TEXT_LIMIT if self.PADDED else min(tokens, self.TEXT_LIMIT)
+        return length * self.HIDDEN_STATES * widths.get(self.COUNTED, 0)
 
     def remarks(self, options: TrainOptions) -> Sequence[str]:
         """Return no warnings."""

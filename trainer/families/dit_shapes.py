@@ -14,6 +14,7 @@ from typing import Final
 from trainer.families import dit_names
 from trainer.families.base import Anatomy, Part, Shapes
 from trainer.families.dit_names import DitNames
+from trainer.families.model_files import hidden_widths
 from trainer.networks.layers import Layer, Shape
 
 TRANSFORMER: Final = "transformer"
@@ -45,6 +46,7 @@ def anatomy(shapes: Mapping[Part, Shapes], names: DitNames) -> Anatomy:
         text_widths={
             part: _rows(each, _EMBEDDING) for part, each in shapes.items() if part != TRANSFORMER
         },
+        hidden_widths=hidden_widths(shapes),
     )
 
 

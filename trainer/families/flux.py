@@ -42,6 +42,7 @@ class Flux(TransformerFamily):
         ("double_blocks.", "single_blocks."),
         own_keys=("time_text_embed.", "single_transformer_blocks.0.norm.linear."),
     )
+    PADDED = True
     FLOW = FlowDefaults("flux_shift", preview="flux_shift", guidance=3.5)
     ENCODERS = ("text_encoder", "text_encoder_2")
     LATENT_SCALE = 0.3611

@@ -93,6 +93,8 @@ class Flux2(TransformerFamily):
     NAME = "flux2"
     TITLE = "Flux.2"
     MARKS = FileMarks("Flux2Transformer2DModel", ("double_stream_modulation_img.",))
+    HIDDEN_STATES = 3
+    PADDED = True
     FLOW = FlowDefaults("flux2_shift", preview_shift=preview_shift)
     FORMATS = ("comfy", "diffusers", "kohya")
     METADATA = FamilyNames("flux2", "flux-2/lora", known_as=("flux2",))

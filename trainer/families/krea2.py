@@ -49,6 +49,7 @@ class Krea2(FrameLatents, TransformerFamily):
     NAME = "krea2"
     TITLE = "Krea 2"
     MARKS = FileMarks("Krea2Transformer2DModel", ("txtfusion.",), own_keys=("text_fusion.",))
+    HIDDEN_STATES = 12
     FLOW = FlowDefaults("krea2_shift", preview="krea2_shift", guidance=5.5)
     FORMATS = ("comfy", "diffusers")
     METADATA = FamilyNames("krea2", "krea-2/lora", known_as=("krea2",))

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
-from trainer.families.base import PART_TITLES, Family, Part
+from trainer.families.base import PART_TITLES, Family, Part, Shapes
 from trainer.plan import safetensors_header
 
 
@@ -134,3 +134,15 @@ def read_json(path: Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def hidden_widths(shapes: Mapping[Part, Shapes]) -> dict[Part, int]:
+    """Return the width of the token embedding of each part that has one."""
+    ends = ("embed_tokens.weight", "shared.weight", "token_embedding.weight")
+    embeddings = {
+        part: next(
+            (s for name, s in each.items() if name.endswith(ends) or name == "embed.weight"), ()
+        )
+        for part, each in shapes.items()
+    }
+    return {part: shape[1] for part, shape in embeddings.items() if len(shape) == 2}

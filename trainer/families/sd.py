@@ -64,6 +64,7 @@ _TEXT_NAMES: Final = {"text_encoder": "lora_te"}
 inspect = unet_family.inspect
 network_problem = unet_family.network_problem
 token_counter = unet_family.token_counter
+conditioning_values = unet_family.conditioning_values
 moments, decode = autoencoders.moments, autoencoders.decode
 latent_shape = autoencoders.latent_shape
 export, restore = unet_family.export, unet_family.restore
@@ -83,6 +84,7 @@ def assumed_anatomy() -> Anatomy:
         unet_shapes.stable_diffusion_1(),
         57304.0,
         {"text_encoder": 82_944},
+        {"text_encoder": 768},
     )
 
 

@@ -70,6 +70,7 @@ _TEXT_NAMES: Final = {"text_encoder": "lora_te"}
 inspect = unet_family.inspect
 network_problem = unet_family.network_problem
 token_counter = unet_family.token_counter
+conditioning_values = unet_family.conditioning_values
 moments, decode = autoencoders.moments, autoencoders.decode
 latent_shape = autoencoders.latent_shape
 # As in Stable Diffusion 1: 192 modules of the UNet's attention blocks, 138 of the text encoder.

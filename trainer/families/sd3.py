@@ -22,6 +22,8 @@ from trainer.lora_files import dit_exports
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from datasetkit.options.train import TrainOptions
+
 
 _CLIP: Final = "CLIPTextModelWithProjection"
 
@@ -68,6 +70,12 @@ class StableDiffusion3(TransformerFamily):
         """Return the last block's query of the text, which no gradient reaches."""
         last = len(parts.denoiser.transformer_blocks) - 1
         return frozenset([dit_names.module_name(f"transformer_blocks.{last}.attn.add_q_proj")])
+
+    def conditioning_values(
+        self, widths: Mapping[Part, int], tokens: int, options: TrainOptions
+    ) -> int:
+        """Return the values of a caption's states: 77 tokens of CLIP, padded to T5's width."""
+        return (77 + self.TEXT_LIMIT) * widths.get(self.COUNTED, 0)
 
     def encode_text(
         self, parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int

@@ -64,6 +64,7 @@ _SMALL: Final = 768 * 768  # pixels; below this the model generates poor images
 inspect = unet_family.inspect
 network_problem = unet_family.network_problem
 token_counter = unet_family.token_counter
+conditioning_values = unet_family.conditioning_values
 moments, decode = autoencoders.moments, autoencoders.decode
 latent_shape = autoencoders.latent_shape
 export, restore = unet_family.export, unet_family.restore

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from datasetkit.captions import tokens
+from datasetkit.captions import tokens as token_counts
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
 from trainer.families import model_files
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datasetkit.options.networks import NetworkArgs
+    from datasetkit.options.train import TrainOptions
     from trainer.networks.network import Lora
 
 UNET: Final = "UNet2DConditionModel"
@@ -140,7 +141,15 @@ def network_problem(args: NetworkArgs) -> str:
 
 def token_counter(source: Path) -> Callable[[str], int]:
     """Return CLIP's: its tokenizer ships with the package."""
-    return tokens.count
+    return token_counts.count
+
+
+def conditioning_values(widths: Mapping[Part, int], tokens: int, options: TrainOptions) -> int:
+    """Return the values of a caption's states, which are padded, and have start and end tokens in
+    each chunk.
+    """
+    chunks = options.max_token_length // token_counts.CHUNK
+    return chunks * (token_counts.CHUNK + 2) * sum(widths.values())
 
 
 def export(

@@ -12,6 +12,7 @@ from typing import Final
 
 from trainer.families import unet_blocks, unet_paths
 from trainer.families.base import Anatomy, BlockList, Part, Shapes
+from trainer.families.model_files import hidden_widths
 from trainer.networks.layers import Layer, Shape
 
 UNET: Final = "unet"
@@ -67,6 +68,7 @@ def anatomy(
         },
         width=_unet_width(unet),
         text_widths={part: sum(s[0] for s in each.values()) for part, each in linear.items()},
+        hidden_widths=hidden_widths({part: shapes[part] for part in encoders}),
     )
 
 

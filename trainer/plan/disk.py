@@ -1,4 +1,6 @@
-"""Estimate the disk space that a run takes: its LoRA files and training states."""
+"""Estimate the disk space that a run takes: its LoRA files, training states and encoded
+captions.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,13 @@ from typing import Final
 
 from datasetkit.core.files import nearest_folder
 from datasetkit.options.train import TrainOptions
+from trainer import precision
+from trainer.data import captions
+from trainer.data.captions import CaptionSettings
+from trainer.families import registry
+from trainer.families.option_checks import frees_encoders
 from trainer.files.saved_states import KEPT
-from trainer.plan import memory
+from trainer.plan import memory, model_shapes
 from trainer.plan.model_shapes import ModelShapes
 from trainer.plan.plan import TrainingPlan
 
@@ -22,8 +29,9 @@ class DiskEstimate:
     """What a run writes to `folder`, as far as it is large: latents, metrics and preview images are
     not counted.
 
-    loras: files that are kept; states: at most at a time, with one that is being written. lora,
-    state: bytes of each. free: bytes on that disk now, None where it is not known.
+    loras: files that are kept; states: at most at a time, with one that is being written; texts:
+    encoded captions, at most. lora, state, text: bytes of each. free: bytes on that disk now, None
+    where it is not known.
     """
 
     folder: Path
@@ -32,15 +40,23 @@ class DiskEstimate:
     states: int
     state: float
     free: int | None
+    texts: int = 0
+    text: float = 0.0
 
     @property
     def bytes(self) -> float:
         """Return the bytes of all of them."""
-        return self.loras * self.lora + self.states * self.state
+        return self.loras * self.lora + self.states * self.state + self.texts * self.text
 
 
-def estimate(options: TrainOptions, plan: TrainingPlan, shapes: ModelShapes | None) -> DiskEstimate:
-    """Estimate the disk space of a run. shapes: None for a missing model."""
+def estimate(
+    options: TrainOptions, plan: TrainingPlan, shapes: ModelShapes | None, tokens: float = 0.0
+) -> DiskEstimate:
+    """Estimate the disk space of a run. shapes: None for a missing model; tokens: of a caption, on
+    average.
+    """
+    options = precision.decided(options)
+    model = shapes or model_shapes.assumed()
     parameters = memory.lora_parameters(options, shapes)
     states = memory.STATES.get(options.optimizer_type.casefold(), memory.DEFAULT_STATE)
     trained_and_average = 4 + (4 if options.ema_decay else 0)
@@ -62,7 +78,37 @@ def estimate(options: TrainOptions, plan: TrainingPlan, shapes: ModelShapes | No
         of_saved + paused,
         parameters * (trained_and_average + states),
         _free(folder),
+        texts(options, plan) if is_on_disk(options, model) else 0,
+        text_bytes(options, model, tokens),
     )
+
+
+def is_on_disk(options: TrainOptions, model: ModelShapes) -> bool:
+    """Tell whether a run keeps its encoded captions on disk."""
+    to_disk = options.cache_text_encoder_outputs_to_disk
+    return to_disk and frees_encoders(options, registry.family(model.family))
+
+
+def texts(options: TrainOptions, plan: TrainingPlan) -> int:
+    """Return how many different captions a run encodes, at most: one that varies has a text for
+    each sample of each epoch, or for so many epochs as text_wordings says.
+    """
+    epochs = min(plan.epochs, options.text_wordings or plan.epochs)
+    fixed: set[tuple[str, CaptionSettings]] = set()
+    varying = 0
+    for image, samples in zip(plan.images, plan.samples, strict=True):
+        if samples and captions.varies(image.caption, image.subset.captions):
+            varying += samples * epochs
+        elif samples:
+            fixed.add((image.caption, image.subset.captions))
+    return varying + len(fixed)
+
+
+def text_bytes(options: TrainOptions, model: ModelShapes, tokens: float) -> float:
+    """Return the size of an encoded caption. tokens: of the caption."""
+    family = registry.family(model.family)
+    values = family.conditioning_values(model.anatomy.hidden_widths, round(tokens), options)
+    return values * memory.BYTES[options.mixed_precision]
 
 
 def _saved(last: int, every: int) -> int:

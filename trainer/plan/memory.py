@@ -36,7 +36,7 @@ from trainer.plan.model_shapes import ModelShapes
 # Possible relative error of the estimate.
 MARGIN: Final = 0.2
 _FLOAT: Final = 4  # bytes; trained weights are always float32
-_BYTES: Final[Mapping[str, int]] = {"no": 4, "fp16": 2, "bf16": 2}
+BYTES: Final[Mapping[str, int]] = {"no": 4, "fp16": 2, "bf16": 2}
 # Python and its libraries; a GPU's driver context takes about as much.
 RUNTIME: Final = 600e6
 # Values stored for the backward pass (and computed in it) per output value of a layer. True: with
@@ -113,7 +113,7 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
     """
     options = precision.decided(options)
     model = shapes or model_shapes.assumed()
-    base = _BYTES[options.mixed_precision]
+    base = BYTES[options.mixed_precision]
     pixels = largest[0] * largest[1]
     ranks, adapted = _adapted(options, model)
     parameters = sum(layers.parameter_count(part, ranks) for part in adapted)

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from datasetkit.captions.caption import laid_out, parse, read_caption
 from datasetkit.captions.tokens import TokenLimit
@@ -71,7 +72,8 @@ class CaptionUse:
     missing, empty: training images that use their concept's name instead. over: number of tokens ->
     number of captions with more; too_long: those longer than the limit, which are truncated.
     differing: laid-out captions that differ from the one beside the source image; unknown: number
-    of training images with an unknown source. limit, token_kind, limit_option: of the base model,
+    of training images with an unknown source. tokens: of the longest caption that an image can
+    have, the mean. limit, token_kind, limit_option: of the base model,
     see `TokenLimit`.
     """
 
@@ -82,6 +84,7 @@ class CaptionUse:
     too_long: tuple[Path, ...]
     differing: tuple[Path, ...]
     unknown: int
+    tokens: float = 0.0
     limit: int = 75
     token_kind: str = "CLIP tokens"
     limit_option: str = "max_token_length"
@@ -161,6 +164,7 @@ def caption_use(plan: TrainingPlan, limit: TokenLimit, *, weighted: bool = False
         too_long=_longer(token_counts, limit.limit),
         differing=tuple(path for path, differs in differing.items() if differs),
         unknown=sum(differs is None for differs in differing.values()),
+        tokens=mean(token_counts.values()) if token_counts else 0.0,
         limit=limit.limit,
         token_kind=limit.kind,
         limit_option=limit.option,

@@ -229,7 +229,10 @@ def _reported(
     estimate, size = max(
         ((memory.estimate(*each, shapes), each) for each in sizes), key=lambda pair: pair[0].bytes
     )
-    space = disk.estimate(options, plan, shapes)
+    caption_use = report.caption_use(
+        plan, token_limit.of_base(options), weighted=options.weighted_captions
+    )
+    space = disk.estimate(options, plan, shapes, caption_use.tokens)
     kept = _keep_tokens(options, plan)
     plan = replace(plan, notices=(*plan.notices, *kept.notes))
     return PlanTrainingResult(
@@ -242,9 +245,7 @@ def _reported(
         held_out=tuple(dict.fromkeys(image.path for image in plan.held_out)),
         buckets=buckets,
         blocks=blocks,
-        captions=report.caption_use(
-            plan, token_limit.of_base(options), weighted=options.weighted_captions
-        ),
+        captions=caption_use,
         lr_schedule=schedule_options.name(options),
         rates=_rates(options, model),
         model=model,
