@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from datasetkit.verbs.review import RunningServer
 
 
-@command(app, panel=PANEL, table="review")
+# Options of dsk studio alone.
+STUDIO = ("root", "allow_import", "keep_token", "new")
+
+
+@command(app, panel=PANEL, table="review", without=STUDIO)
 def review(
     folder: Annotated[
         Path,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,20 @@ _MOST_BYTES = 4 << 20  # of a config file
 _LINE = re.compile(r"at line (\d+)")
 _KEY = re.compile(r"\s*([\w.\"'-]+)\s*=")
 _TABLE = re.compile(r"\s*(\[\[?[^\]]+\]\]?)")
+
+
+# Path -> the bytes that are read in its place.
+_frozen: dict[Path, bytes] = {}
+
+
+@contextmanager
+def frozen(path: Path, data: bytes) -> Iterator[None]:
+    """Read these bytes in the place of a file; what is in it now does not count."""
+    _frozen[path] = data
+    try:
+        yield
+    finally:
+        del _frozen[path]
 
 
 def read_toml(path: Path, *, hint: str = "") -> dict[str, Any]:
@@ -32,8 +48,10 @@ def read_text(path: Path, *, hint: str = "") -> str:
     Raises ConfigError.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+        data = _frozen.get(path)
+        if data is None:
+            with path.open("rb") as file:
+                data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {display(path)}: {error.strerror}", hint=hint) from None
     if len(data) > _MOST_BYTES:

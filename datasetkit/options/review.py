@@ -49,6 +49,38 @@ class ReviewOptions(CheckedOptions):
         repeat=True,
         change="browsers reach this machine under a name",
     )
+    root: tuple[str, ...] = option(
+        (),
+        "A folder besides the project that the page may read and write; repeat for more. On this "
+        "machine it may also use your home folder.",
+        panel="How it runs",
+        path="input folder",
+        counts_from="command line",
+        repeat=True,
+        metavar="DIR",
+        change="models or results are on another disk",
+    )
+    allow_import: bool = option(
+        False,
+        "Let the page set optimizers and LR schedules that import any code.",
+        panel="How it runs",
+        counts_from="command line",
+        change="you train with a class of your own",
+    )
+    keep_token: bool = option(
+        False,
+        "Keep the keys of the page, so that an open page goes on when the server is started again.",
+        panel="How it runs",
+        counts_from="command line",
+        change="the server is restarted often",
+    )
+    new: bool = option(
+        False,
+        "Start another server, also where one runs for this project.",
+        panel="How it runs",
+        counts_from="command line",
+        change="two people look at one project",
+    )
     translations: tuple[str, ...] = option(
         (),
         "Tables of what tags mean in your language, besides translations.csv (or .txt) in the "

@@ -41,9 +41,15 @@ def queue() -> tuple[Job, ...]:
     )
 
 
-def enqueue(arguments: Sequence[str], folder: Path, *, held: bool = False) -> Job:
+def enqueue(
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    held: bool = False,
+    config: tuple[Path, bytes] | None = None,
+) -> Job:
     """Add a command line, without `dsk`, to the end of the queue. Nothing starts it by itself, see
-    job_runner.start. Raises InputError for a queue that is full, StorageError.
+    job_runner.start. config: see jobs.add. Raises InputError for a full queue, StorageError.
     """
     with _changing() as queue_folder:
         entries = _entries()
@@ -53,7 +59,7 @@ def enqueue(arguments: Sequence[str], folder: Path, *, held: bool = False) -> Jo
                 hint="dsk jobs remove takes one out of the queue",
             )
         verb = " ".join(arguments[:2]) if arguments[:1] in (["reg"], ["faces"]) else arguments[0]
-        path = jobs.add(verb, "", arguments, folder)
+        path = jobs.add(verb, "", arguments, folder, config)
         number = int(entries[-1][0].name[:6]) + 1 if entries else 1
         _write(queue_folder / f"{number:06d}-{path.name}", held=held)
     return find(path.name)

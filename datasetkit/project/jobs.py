@@ -3,7 +3,8 @@
 Each has a folder in the user's state folder, `jobs/<id>/`:
 
     spec.json       what runs: verb, title, command line, working folder, lane
-    pid.json        process and machine; for people alone
+    dsk.toml        the options when it was added, of a job that came from the page
+    pid.json        the process: number, start, boot and machine; only a kill needs it
     alive           locked by the run while it lives; the system frees it at any death
     progress.jsonl  how far it is, see job_progress.py
     log             its output, of a job that came from the queue
@@ -35,9 +36,17 @@ from typing import Any, Final, Literal
 
 from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, InputError
-from datasetkit.core.files import display, read_regular, write_atomic, write_new, writing
+from datasetkit.core.files import (
+    CONFIG_NAME,
+    display,
+    read_existing,
+    read_regular,
+    write_atomic,
+    write_new,
+    writing,
+)
 from datasetkit.core.stopping import Request, RunPause, Terminated
-from datasetkit.project import job_locks
+from datasetkit.project import job_locks, processes
 from datasetkit.project.signature import state_folder
 
 State = Literal["queued", "running", "stopping", "done", "stopped", "failed", "lost"]
@@ -89,7 +98,8 @@ class Job:
     from where; "" where it is not known. started: in UTC, as text; of a job in the queue, when it
     was added. code: the exit code, None while it runs or where it is lost. reason: why it ended.
     progress: None where it is not known. place: in the queue, 1 for the next one; held: it waits
-    there until it is released.
+    there until it is released. run: folder and name of the run, of a training. asked: the request
+    to stop, and when, in seconds since 1970.
     """
 
     id: str
@@ -106,6 +116,8 @@ class Job:
     progress: JobProgress | None = None
     place: int = 0
     held: bool = False
+    run: tuple[str, str] | None = None
+    asked: tuple[Request, float] | None = None
 
     @property
     def runs(self) -> bool:
@@ -138,9 +150,16 @@ class JobFolder:
 
     def explain(self, title: str) -> None:
         """Replace the title by what is known of the run once it is planned."""
+        self._add_to_spec("title", title)
+
+    def name_run(self, folder: Path, name: str) -> None:
+        """Record where the results of a training go."""
+        self._add_to_spec("run", [str(folder.absolute()), name])
+
+    def _add_to_spec(self, key: str, value: object) -> None:
         if self._path is not None:
             with suppress(DskError, OSError):
-                _write(self._path / _SPEC, {**_read(self._path / _SPEC), "title": title})
+                _write(self._path / _SPEC, {**_read(self._path / _SPEC), key: value})
 
     def because(self, reason: str) -> None:
         """Keep the reason of an end for `end`, which follows when the process ends."""
@@ -246,9 +265,16 @@ def lane_of(arguments: Sequence[str]) -> Lane:
     return next((_LANES[name] for name in names if name in _LANES), "io")
 
 
-def add(verb: str, title: str, arguments: Sequence[str], folder: Path) -> Path:
-    """Make the folder of a new job, which nothing runs yet; return it. arguments: of `dsk`. Raises
-    OSError, InputError.
+def add(
+    verb: str,
+    title: str,
+    arguments: Sequence[str],
+    folder: Path,
+    config: tuple[Path, bytes] | None = None,
+) -> Path:
+    """Make the folder of a new job, which nothing runs yet; return it. arguments: of `dsk`. config:
+    a dsk.toml and the text that the job reads in it; later edits of the file do not count.
+    Raises OSError, InputError.
     """
     jobs = _jobs_folder()
     if jobs is None:
@@ -267,6 +293,9 @@ def add(verb: str, title: str, arguments: Sequence[str], folder: Path) -> Path:
             "folder": str(folder),
             "lane": lane_of(arguments or verb.split()),
         }
+        if config is not None:
+            spec["config"] = str(config[0])
+            write_new(path / CONFIG_NAME, config[1], sync=False, mode=0o600)
         _write(path / _SPEC, spec)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
@@ -280,7 +309,9 @@ def _begin(folder: Path) -> int:
     lock = os.open(folder / _ALIVE, os.O_RDWR)
     try:
         job_locks.lock(lock)
-        _write(folder / _PID, {"pid": os.getpid(), "host": socket.gethostname()})
+        pid = os.getpid()
+        process = {"pid": pid, "started": processes.started(pid), "boot": processes.boot()}
+        _write(folder / _PID, {**process, "host": socket.gethostname()})
     except BaseException:
         os.close(lock)
         raise
@@ -351,6 +382,39 @@ def request_stop(job: Job, how: Request) -> None:
             _write(path, {"how": how})
 
 
+def kill(job: Job) -> bool:
+    """Kill the process of a job that runs, if it is still the one that registered; tell whether it
+    was. It saves nothing.
+    """
+    folder = _jobs_folder()
+    if folder is None or not _is_alive(folder / job.id) or job.id in _own:
+        return False
+    process = _read(folder / job.id / _PID)
+    pid = process.get("pid")
+    if type(pid) is not int or process.get("host") != socket.gethostname():
+        return False
+    return processes.kill(pid, _text(process, "started"), _text(process, "boot"))
+
+
+def forget(job: Job) -> None:
+    """Delete the folder of a job that has ended. Its results stay. Raises InputError."""
+    folder = _jobs_folder()
+    if job.runs or job.state == "queued":
+        raise InputError(f"the job {job.id} is {job.state}", hint="stop it first")
+    if folder is not None:
+        shutil.rmtree(folder / job.id, ignore_errors=True)
+
+
+def frozen_config(job: Job) -> tuple[Path, bytes] | None:
+    """Return the path of the dsk.toml that governs a job, and its text when the job was added; None
+    where the job reads the file itself.
+    """
+    folder = folder_of(job).path
+    path = "" if folder is None else _text(_read(folder / _SPEC), "config")
+    data = read_existing(folder / CONFIG_NAME) if folder is not None and path else None
+    return None if data is None else (Path(path), data)
+
+
 # ---- files
 
 
@@ -411,6 +475,8 @@ def _job(folder: Path) -> Job:
         reason=_text(end, "reason"),
         lane=lane if (lane := spec.get("lane")) in ("gpu", "light") else "io",
         argv=tuple(words[1:]),
+        run=_run(spec.get("run")),
+        asked=_asked(folder / _STOP),
     )
 
 
@@ -420,6 +486,21 @@ def _state(folder: Path, code: int | None) -> State:
     if code is None:
         return "queued" if is_queued(folder) else "lost"
     return "done" if code in (0, 3) else "stopped" if code in (129, 130, 143) else "failed"
+
+
+def _run(value: object) -> tuple[str, str] | None:
+    match value:
+        case [str() as folder, str() as name]:
+            return folder, name
+    return None
+
+
+def _asked(path: Path) -> tuple[Request, float] | None:
+    try:
+        moment = path.stat().st_mtime
+    except OSError:
+        return None
+    return "now" if _read(path).get("how") == "now" else "save", moment
 
 
 def _command(words: Sequence[str]) -> str:

@@ -14,18 +14,25 @@ from datasetkit.project.jobs import Job
 _NOT_QUEUED = frozenset({"jobs", "review", "studio", "undo", "history", "init"})
 
 
-def add_job(command: Sequence[str], folder: Path | None = None, *, held: bool = False) -> Job:
+def add_job(
+    command: Sequence[str],
+    folder: Path | None = None,
+    *,
+    held: bool = False,
+    config: tuple[Path, bytes] | None = None,
+) -> Job:
     """Add a command line of `dsk` to the queue, and start the runner if none runs.
 
     command: without `dsk`. folder: where it runs, by default here. held: it waits until
-    `hold_job(..., held=False)`. Raises InputError, StorageError.
+    `hold_job(..., held=False)`. config: a dsk.toml and the text that the job reads in it; later
+    edits of the file do not count. Raises InputError, StorageError.
     """
     if not command or command[0] in _NOT_QUEUED or command[0].startswith("-"):
         raise InputError(
             f"{shlex.join(['dsk', *command])} cannot wait in the queue",
             hint="give a command that works by itself, such as: dsk jobs add train",
         )
-    job = job_queue.enqueue(command, (folder or Path.cwd()).absolute(), held=held)
+    job = job_queue.enqueue(command, (folder or Path.cwd()).absolute(), held=held, config=config)
     if not held:
         job_runner.start()
     return job

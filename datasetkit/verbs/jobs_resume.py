@@ -27,6 +27,6 @@ def resume_job(job_id: str) -> Job:
             hint="dsk jobs list shows what it ran; the same command goes on where it stopped",
         )
     arguments = job.argv if _RESUME in job.argv else (*job.argv, _RESUME)
-    added = job_queue.enqueue(arguments, Path(job.folder))
+    added = job_queue.enqueue(arguments, Path(job.folder), config=jobs.frozen_config(job))
     job_runner.start()
     return added

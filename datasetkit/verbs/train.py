@@ -184,6 +184,7 @@ def train(
     with jobs.registered("train", title) if as_job else jobs.unregistered() as job:
         if job.problem:
             context.reporter.warn(f"dsk jobs stop cannot reach this run: {job.problem}")
+        job.name_run(Path(plan.options.output_dir), output_name(plan.options, plan.plan))
         context = replace(context, reporter=JobReporter(context.reporter, job))
         stop = StopRequests(job.stop_request, partial(context.reporter.warn, _STOPPING))
         with stop.listening():

@@ -24,16 +24,16 @@ from starlette.routing import BaseRoute, Route
 from datasetkit.core.errors import DskError, Locked, PlanConflict, StorageError
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.editing import ReadOnly
-from datasetkit.verbs.studio.folders import OutsideRoots
+from datasetkit.verbs.studio.errors import NotAllowed, NotFound
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.routes import ROUTES
-from datasetkit.web.table import NotFound, json_response, starlette_routes
+from datasetkit.web.table import json_response, starlette_routes
 
 # The first class that matches decides.
 _STATUS: tuple[tuple[type[DskError], int], ...] = (
     (NotFound, 404),
+    (NotAllowed, 403),
     (ReadOnly, 403),
-    (OutsideRoots, 403),
     (PlanConflict, 409),
     (Locked, 423),
     (StorageError, 507),

@@ -19,6 +19,7 @@ from starlette.routing import Route, compile_path
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.verbs.review.editing import ReadOnly
 from datasetkit.verbs.review.operations import is_text
+from datasetkit.verbs.studio.errors import NotFound as NotFound
 from datasetkit.verbs.studio.session import StudioSession
 
 Json = dict[str, Any]
@@ -30,10 +31,6 @@ Handler = Callable[[StudioSession, Values], Json]
 Endpoint = Callable[[StudioSession, Request], Awaitable[Response]]
 
 _MAX_DIGITS = 15
-
-
-class NotFound(InputError):
-    """Nothing has the id of the request."""
 
 
 @dataclass(frozen=True, slots=True)

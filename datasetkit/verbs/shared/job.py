@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
+from datasetkit.core import toml_text
 from datasetkit.core.progress import Reporter
 from datasetkit.project import jobs
 from datasetkit.project.job_progress import JobReporter
@@ -36,9 +37,12 @@ def execute(job_id: str, run: Callable[[list[str]], int]) -> int:
     its exit code. Raises InputError for no such job.
     """
     code = 1
-    with jobs.executing(job_id) as job:
+    with jobs.executing(job_id) as job, ExitStack() as stack:
         try:
-            code = run(list(jobs.find(job_id).argv))
+            spec = jobs.find(job_id)
+            if (frozen := jobs.frozen_config(spec)) is not None:
+                stack.enter_context(toml_text.frozen(*frozen))
+            code = run(list(spec.argv))
         finally:
             job.end(code)
     return code

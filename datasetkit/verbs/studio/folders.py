@@ -12,46 +12,12 @@ from typing import Any, Final
 from datasetkit.captions.caption_names import CAPTION_SUFFIXES
 from datasetkit.core import file_kinds
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, fold, is_readable_name, natural_key
+from datasetkit.core.files import display, fold, natural_key
 from datasetkit.verbs.studio.session import StudioSession
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 MAX_FOLDERS: Final = 2000
 # Entries that are looked at to count images: a disk in the network takes long for more.
 _COUNTED: Final = 50_000
-
-
-class OutsideRoots(InputError):
-    """A path leads to a folder that this page may not use."""
-
-
-def roots(studio: StudioSession) -> tuple[Path, ...]:
-    """Return the folders below which the page may choose: the project, and the home folder where no
-    other machine reaches the page.
-    """
-    allowed = [studio.root.resolve(), studio.folder]
-    if studio.options.host in _LOOPBACK:
-        with suppress(RuntimeError):  # the user has no home folder
-            allowed.append(Path.home().resolve())
-    return tuple(dict.fromkeys(allowed))
-
-
-def require_allowed(studio: StudioSession, path: str) -> Path:
-    """Return a path that the page names, links followed. Raises OutsideRoots for one that leads out
-    of the roots, InputError for one that cannot exist.
-    """
-    if "\0" in path or len(path) > 4096 or not is_readable_name(path):
-        raise InputError(f"{display(path[:200])} is not a path")
-    try:
-        resolved = (studio.folder / Path(path).expanduser()).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a ring of links; no such user
-        raise InputError(f"{display(path[:200])} cannot be followed") from error
-    if not any(resolved.is_relative_to(root) for root in roots(studio)):
-        raise OutsideRoots(
-            f"{display(resolved)} is outside of the folders that this page may use",
-            hint="start the studio in a folder above it",
-        )
-    return resolved
 
 
 @dataclass(slots=True)
@@ -68,15 +34,15 @@ def browse(studio: StudioSession, path: str, text: str = "") -> dict[str, Any]:
     is listed, and the rest completes the names. Counts are None where counting takes too long.
     Hidden folders are left out; links are named and not followed.
     """
-    chosen = require_allowed(studio, path)
+    chosen = studio.roots.path(path)
     folder = chosen
     if not chosen.is_dir():
         folder = next((p for p in chosen.parents if p.is_dir()), chosen.parent)
         text = text or chosen.relative_to(folder).parts[0]
-        require_allowed(studio, str(folder))
+        studio.roots.path(str(folder))
     entries = sorted(_subfolders(folder, text), key=lambda entry: natural_key(entry.name))
     budget = _Budget()
-    allowed = roots(studio)
+    allowed = studio.roots.folders
     above = folder.parent
     has_above = any(above.is_relative_to(root) for root in allowed)
     return {

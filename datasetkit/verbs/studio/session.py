@@ -17,7 +17,10 @@ from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import RunContext
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.session import ReviewSession, open_session
+from datasetkit.verbs.studio.dry_runs import DryRuns
 from datasetkit.verbs.studio.images import ImageIndex
+from datasetkit.verbs.studio.roots import Roots
+from datasetkit.verbs.studio.run_files import RunFinder
 
 Tab = Literal["images", "captions"]
 # The tab that a command opens first.
@@ -62,7 +65,8 @@ class CaptionsSession:
 @dataclass(frozen=True, slots=True)
 class StudioSession:
     """One project in the studio. command: `studio` or `review`; root: the folder of the project;
-    token: what the page sends with each request that changes something; started: in UTC.
+    token: what the page sends with each request that changes something; started: in UTC;
+    roots: the folders that the page may use.
     """
 
     command: str
@@ -73,6 +77,9 @@ class StudioSession:
     captions: CaptionsSession
     token: str = field(repr=False)
     started: datetime
+    roots: Roots
+    dry_runs: DryRuns = field(default_factory=DryRuns, repr=False)
+    runs: RunFinder = field(default_factory=RunFinder, repr=False)
     images: ImageIndex = field(default_factory=ImageIndex, repr=False)
 
     @property
@@ -103,6 +110,7 @@ def open_studio(
         captions,
         token,
         datetime.now(UTC),
+        Roots.of(folder, options),
     )
     if command == "review":
         captions.get()
@@ -112,6 +120,7 @@ def open_studio(
     try:
         yield session
     finally:
+        session.dry_runs.stop()
         captions.close()
 
 
@@ -131,6 +140,7 @@ def info(session: StudioSession) -> dict[str, Any]:
         "root": str(session.root),
         "read_only": session.read_only,
         "started": session.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "roots": [str(folder) for folder in session.roots.folders],
     }
     try:
         captions = session.captions.get()

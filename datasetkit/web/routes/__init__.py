@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from datasetkit.web.routes import captions, images, project, uploads
+from datasetkit.web.routes import (
+    captions,
+    images,
+    jobs,
+    project,
+    runs,
+    uploads,
+)
 from datasetkit.web.table import ApiRoute
 
-ROUTES: tuple[ApiRoute, ...] = (*project.ROUTES, *captions.ROUTES, *uploads.ROUTES, *images.ROUTES)
+ROUTES: tuple[ApiRoute, ...] = (
+    *project.ROUTES,
+    *jobs.ROUTES,
+    *runs.ROUTES,
+    *captions.ROUTES,
+    *images.ROUTES,
+    *uploads.ROUTES,
+)
