@@ -23,7 +23,6 @@ from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import open_project
 from datasetkit.verbs.shared import concept_folders
 from datasetkit.verbs.shared.concept_images import train_options
-from datasetkit.verbs.studio.folders import require_allowed
 from datasetkit.verbs.studio.images import ShownImage
 from datasetkit.verbs.studio.session import StudioSession
 
@@ -150,7 +149,7 @@ def _steps(studio: StudioSession) -> dict[str, Mapping[str, Any]]:
 
 def _allowed_listing(studio: StudioSession, concept: StudioConcept) -> Listing:
     with suppress(InputError):  # a dsk.toml from elsewhere names any folder
-        require_allowed(studio, str(concept.folder))
+        studio.roots.path(str(concept.folder))
         return _listing(concept.folder)
     return Listing(())
 
@@ -301,7 +300,7 @@ def add(studio: StudioSession, name: str, folder: str) -> dict[str, Any]:
         raise ConfigError(f"the name `{display(name)}` {fault}", hint="choose another name")
     if any(concept.name == name for concept in find_concepts(studio)):
         raise ConfigError(f"there is a concept {display(name)}", hint="choose another name")
-    images = require_allowed(studio, folder) if folder else studio.root / name
+    images = studio.roots.path(folder) if folder else studio.root / name
     values = {"name": name, "folder": _shown(studio, images)}
     path = studio.root / CONFIG_NAME
     with open_project(studio.root, studio.context) as project:
