@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,13 +28,18 @@ def triggers(lora: LoraDescription) -> tuple[str, ...]:
     """Return the trigger that the header names, else the concept of its folders if it is a tag,
     else the tag of every image.
     """
-    if stated := lora.metadata.get(_TRIGGERS, "").strip():
+    return triggers_in(lora.metadata, lora.tags)
+
+
+def triggers_in(metadata: Mapping[str, str], tags: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the same from a header and its tags, see `describe.tags`."""
+    if stated := metadata.get(_TRIGGERS, "").strip():
         return tuple(word for part in stated.split(",") if (word := part.strip()))
-    for folder in _json_keys(lora.metadata.get("ss_dataset_dirs", "")):
+    for folder in _json_keys(metadata.get("ss_dataset_dirs", "")):
         name = re.sub(r"^\d+_", "", folder)
-        if name in lora.tags:
+        if name in tags:
             return (name,)
-    return tuple(lora.tags)[:1]
+    return tuple(tags)[:1]
 
 
 def samples_of(path: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datasetkit.web.routes import (
     captions,
+    grids,
     images,
     jobs,
     project,
@@ -18,5 +19,6 @@ ROUTES: tuple[ApiRoute, ...] = (
     *runs.ROUTES,
     *captions.ROUTES,
     *images.ROUTES,
+    *grids.ROUTES,
     *uploads.ROUTES,
 )

@@ -59,14 +59,14 @@ export const mark = (
   http.post(`api/grids/${encodeURIComponent(grid)}/marks`, { cell, mark: value });
 
 export const keepFolders = (http: Http): Promise<{ readonly folders: readonly KeepFolder[] }> =>
-  http.get("api/keep");
+  http.get("api/loras/keep");
 
 export const keep = (
   http: Http,
   request: KeepRequest,
   dryRun: boolean,
   signal?: AbortSignal,
-): Promise<KeepResult> => http.post("api/keep", { ...request, dry_run: dryRun }, signal);
+): Promise<KeepResult> => http.post("api/loras/keep", { ...request, dry_run: dryRun }, signal);
 
 /** The image of a cell; side: a smaller JPEG whose longer side has so many pixels. */
 export function cellUrl(grid: string, cell: Cell, side = 0): string {

@@ -1,0 +1,390 @@
+"""The tab Compare: grids and previews as tables of cells, marks, and keeping a LoRA file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.core.disk_sync import make_folders
+from datasetkit.core.errors import DskError, InputError
+from datasetkit.core.files import display, read_existing, read_regular, write_atomic
+from datasetkit.options.keep import KeepOptions
+from datasetkit.options.toml import find as find_config
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import open_project
+from datasetkit.project.signature import state_folder
+from datasetkit.verbs.keep import KeepResult
+from datasetkit.verbs.keep import keep as keep_file
+from datasetkit.verbs.shared.kept_loras import KeptLora, kept_loras
+from datasetkit.verbs.shared.lora_card import triggers_in
+from datasetkit.verbs.shared.web_interfaces import lora_folder
+from datasetkit.verbs.studio import grid_files
+from datasetkit.verbs.studio.grid_files import GridCell, GridSource
+from datasetkit.verbs.studio.images import ShownImage
+from datasetkit.verbs.studio.session import StudioSession
+from trainer.lora_files import describe, lora_file
+
+_FOLDERS: Final = "kept-folders.json"  # in the user's state folder
+_MOST_FOLDERS: Final = 10
+_LARGEST: Final = 2**16  # bytes
+
+
+def overview(studio: StudioSession) -> dict[str, Any]:
+    """Return the grids and previews of the project, and the runs whose files can be drawn."""
+    sources = grid_files.find_grids(studio.root)
+    grids = []
+    for source in sources:
+        with suppress(InputError):
+            grids.append(_entry(studio, source, grid_files.cells_of(source)))
+    runs = [_run(studio, source) for source in sources if source.kind == "previews"]
+    return {"grids": grids, "runs": runs}
+
+
+def _entry(studio: StudioSession, source: GridSource, cells: Sequence[GridCell]) -> dict[str, Any]:
+    images = _read(studio, cells)
+    return {
+        "id": source.id,
+        "title": _title(source, cells),
+        "folder": _shown(studio, source.folder),
+        "kind": source.kind,
+        "images": len(images),
+        "missing": len(cells) - len(images),
+        "run": source.run or next((grid_files.run_of(c.lora) for c in cells if c.lora), ""),
+    }
+
+
+def _title(source: GridSource, cells: Sequence[GridCell]) -> str:
+    if source.kind == "previews":
+        return display(source.run)
+    runs = dict.fromkeys(grid_files.run_of(cell.lora) for cell in cells if cell.lora)
+    axes = grid_files.axes_of(cells).values
+    varied = [name for name, values in axes.items() if len(values) > 1]
+    return display(f"{', '.join(list(runs)[:3])}: {' x '.join(varied) or 'one image'}")
+
+
+def _run(studio: StudioSession, source: GridSource) -> dict[str, Any]:
+    files = sorted(
+        path
+        for path in source.folder.iterdir()
+        if path.suffix == ".safetensors" and grid_files.run_of(path.stem) == source.run
+    )
+    prompts = 0
+    with suppress(InputError):
+        axes = grid_files.axes_of(grid_files.cells_of(source))
+        prompts = len(axes.values.get("prompt", ()))
+    epochs = [epoch for path in files if (epoch := grid_files.epoch_of(path.stem))]
+    return {
+        "id": source.id,
+        "name": source.run,
+        "folder": _shown(studio, source.folder),
+        "epochs": epochs,
+        "prompts": prompts,
+        "seconds": None,
+    }
+
+
+def _shown(studio: StudioSession, path: Path) -> str:
+    return str(path.relative_to(studio.root)) if path.is_relative_to(studio.root) else str(path)
+
+
+def _read(studio: StudioSession, cells: Sequence[GridCell]) -> dict[Path, ShownImage]:
+    paths = [cell.path for cell in cells]
+    images = studio.images.read(paths, max_pixels=studio.options.max_pixels)
+    return {image.path: image for image in images if not image.problem}
+
+
+def find(studio: StudioSession, grid_id: str) -> GridSource | None:
+    """Return the grid of an id, None without one."""
+    return next((g for g in grid_files.find_grids(studio.root) if g.id == grid_id), None)
+
+
+# ---- one grid
+
+
+@dataclass(frozen=True, slots=True)
+class _Lora:
+    """A LoRA of a grid. path: None where its file is not beside the grid."""
+
+    name: str
+    path: Path | None
+    hash: str
+
+
+def table(studio: StudioSession, source: GridSource) -> dict[str, Any]:
+    """Return a grid: its axes, its cells with their positions and settings, its LoRA files, what
+    was measured, and the marks. Cells without a file are left out.
+    """
+    cells = grid_files.cells_of(source)
+    axes = grid_files.axes_of(cells)
+    images = _read(studio, cells)
+    loras = _loras(source, cells)
+    number_of = {lora.name: n for n, lora in enumerate(loras)}
+    marks = grid_files.marks_of(source)
+    described = _described(loras)
+    first = loras[0] if loras else None
+    run = source.run or (grid_files.run_of(first.name) if first else "")
+    folder = source.folder if source.kind == "previews" else source.folder.parent
+    return {
+        **_entry(studio, source, cells),
+        "version": _version(source),
+        "axes": [{"name": name, "values": values} for name, values in axes.values.items()],
+        "cells": [
+            {
+                "n": n,
+                "at": [axes.position(labels) for labels in cell.labels],
+                "v": images[cell.path].v,
+                "w": images[cell.path].width,
+                "h": images[cell.path].height,
+                "file": number_of.get(cell.lora),
+                "settings": cell.settings,
+            }
+            for n, cell in enumerate(cells)
+            if cell.path in images
+        ],
+        "files": _file_rows(studio, loras),
+        "scores": grid_files.scores_of(source),
+        **described,
+        "marks": {str(n): marks[c.file] for n, c in enumerate(cells) if c.file in marks},
+        "options": grid_files.run_options(folder, run),
+        "command": _draw_command(studio, source, axes.values),
+    }
+
+
+def _version(source: GridSource) -> int:
+    """Return a number that grows when the grid or its marks change."""
+    times = []
+    for path in (source.record, source.marks):
+        with suppress(OSError):
+            times.append(path.lstat().st_mtime_ns // 1000)
+    return max(times, default=0)
+
+
+def _loras(source: GridSource, cells: Sequence[GridCell]) -> list[_Lora]:
+    """Return the LoRAs of a grid in its order. A file whose header has another hash was written
+    again since, and is not offered.
+    """
+    loras: dict[str, _Lora] = {}
+    for cell in cells:
+        if cell.lora and cell.lora not in loras:
+            path = grid_files.lora_file_of(source, cell.lora)
+            if path is not None and cell.hash and _is_other(path, cell.hash):
+                path = None
+            loras[cell.lora] = _Lora(cell.lora, path, cell.hash)
+    return list(loras.values())
+
+
+def _is_other(path: Path, hash_of_tensors: str) -> bool:
+    with suppress(DskError, OSError):
+        stated = lora_file.read(path).metadata.get("sshs_model_hash", "")
+        return bool(stated) and stated != hash_of_tensors
+    return True
+
+
+def _described(loras: Sequence[_Lora]) -> dict[str, Any]:
+    """Return the trigger and the family of the first LoRA that can be read."""
+    for lora in loras:
+        if lora.path is not None:
+            with suppress(DskError, OSError):
+                file = lora_file.read(lora.path)
+                metadata = file.metadata
+                trigger = triggers_in(metadata, describe.tags(metadata))
+                return {"trigger": trigger, "family": file.family_title}
+    return {"trigger": (), "family": ""}
+
+
+def _file_rows(studio: StudioSession, loras: Sequence[_Lora]) -> list[dict[str, Any]]:
+    kept = _kept(studio)
+    rows = []
+    for n, lora in enumerate(loras):
+        size = 0
+        with suppress(OSError):
+            size = lora.path.stat().st_size if lora.path is not None else 0
+        rows.append({
+            "n": n,
+            "name": lora.name,
+            "label": grid_files.label_of(lora.name),
+            "bytes": size,
+            "sha256": lora.hash,
+            "there": lora.path is not None,
+            "kept": _kept_row(kept.get(lora.path.resolve())) if lora.path is not None else None,
+        })  # fmt: skip
+    return rows
+
+
+def _kept(studio: StudioSession) -> Mapping[Path, KeptLora]:
+    with suppress(DskError):
+        return kept_loras(studio.root)
+    return {}
+
+
+def _kept_row(kept: KeptLora | None) -> dict[str, Any] | None:
+    if kept is None:
+        return None
+    return {
+        "name": kept.copy.stem, "folder": str(kept.copy.parent), "weight": kept.weight,
+        "time": kept.time,
+    }  # fmt: skip
+
+
+def _draw_command(
+    studio: StudioSession, source: GridSource, axes: Mapping[str, Sequence[str]]
+) -> str:
+    """Return the command that draws a grid along the same axes."""
+    folder = source.folder if source.kind == "previews" else source.folder.parent
+    words = ["dsk", "grid", os.path.relpath(folder, studio.root)]
+    if source.kind == "grid":
+        for flag, (name, values) in zip("xyz", axes.items(), strict=False):
+            plain = [v.removeprefix(f"{name} ") for v in values if v != grid_files.WITHOUT]
+            is_plain = plain and not any("," in value or " " in value for value in plain)
+            words += [f"--{flag}", f"{name}={','.join(plain)}" if is_plain else name]
+    return shlex.join(words)
+
+
+def cell_image(studio: StudioSession, source: GridSource, number: int) -> ShownImage | None:
+    """Return the image of a cell, None where there is none."""
+    cells = grid_files.cells_of(source)
+    if not 0 <= number < len(cells):
+        return None
+    return _read(studio, [cells[number]]).get(cells[number].path)
+
+
+# ---- marks
+
+
+def mark(studio: StudioSession, source: GridSource, number: int, value: int) -> dict[str, Any]:
+    """Mark a cell with 1 to 5, or with 0 for none; return all marks. Raises InputError."""
+    cells = grid_files.cells_of(source)
+    if not 0 <= number < len(cells):
+        raise InputError(f"the grid has no cell {number}")
+    if not 0 <= value <= 5:
+        raise InputError("a mark is a number from 1 to 5, or 0 for none")
+    file = cells[number].file
+    with open_project(studio.root, studio.context) as project:
+        marks = grid_files.marks_of(source)
+        before = read_existing(source.marks)
+        marks = {name: m for name, m in marks.items() if name != file}
+        if value:
+            marks[file] = value
+        text = json.dumps({"marks": dict(sorted(marks.items()))}, indent=1) + "\n"
+        plan = Plan((WriteText(source.marks, text, before),))
+        title = f"{display(source.folder.name)}: mark {value or 'removed'}"
+        entry = project.apply(plan, "grid", title, edited=(source.marks,))
+    by_number = {str(n): marks[c.file] for n, c in enumerate(cells) if c.file in marks}
+    return {"marks": by_number, "entry": entry}
+
+
+# ---- keeping a file
+
+
+def keep(
+    studio: StudioSession,
+    source: GridSource,
+    file: int,
+    cell: int | None,
+    options: Mapping[str, Any],
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Copy the LoRA of a grid to a web interface, with a cell as its preview.
+
+    Raises NotAllowed for a folder that the page may not use, and what `dsk keep` raises.
+    """
+    cells = grid_files.cells_of(source)
+    loras = _loras(source, cells)
+    if not 0 <= file < len(loras):
+        raise InputError(f"the grid has no LoRA {file}")
+    path = loras[file].path
+    if path is None:
+        raise InputError(
+            f"{display(loras[file].name)} is not beside the grid, or was written again since",
+            hint="draw the grid again",
+        )
+    preview = _preview_path(studio, source, cells, cell)
+    chosen = studio.roots.path(str(options.get("to") or ""), "the folder")
+    studio.roots.output(str(lora_folder(chosen).path), "the folder of LoRAs")
+    checked = KeepOptions(
+        **{**options, "to": str(chosen), "preview": str(preview) if preview else ""}
+    )
+    result = keep_file(path, checked, replace(studio.context, dry_run=dry_run))
+    if not dry_run:
+        _remember(chosen)
+    return _keep_row(studio, result, checked)
+
+
+def _preview_path(
+    studio: StudioSession, source: GridSource, cells: Sequence[GridCell], cell: int | None
+) -> Path | None:
+    if cell is None:
+        return None
+    if not 0 <= cell < len(cells):
+        raise InputError(f"the grid has no cell {cell}")
+    image = _read(studio, [cells[cell]]).get(cells[cell].path)
+    if image is None:
+        raise InputError("the image of this cell is gone", hint="choose another one")
+    return image.path
+
+
+def _keep_row(studio: StudioSession, result: KeepResult, options: KeepOptions) -> dict[str, Any]:
+    words = ["dsk", "keep", _shown(studio, result.source), "--to", options.to]
+    words += ["--name", options.name] if options.name else []
+    words += ["--weight", f"{options.weight:g}"] if options.weight else []
+    words += ["--preview", _shown(studio, Path(options.preview))] if options.preview else []
+    words += ["--replace"] if options.replace else []
+    return {
+        "file": str(result.file),
+        "state": result.state,
+        "preview": str(result.preview) if result.preview else None,
+        "json": str(result.json) if result.json else None,
+        "program": result.program,
+        "family": result.family,
+        "weight": result.weight,
+        "trigger": result.trigger,
+        "prompt": result.prompt,
+        "notes": result.notes,
+        "changed": [str(path) for path in result.changed],
+        "entry": result.entry,
+        "command": shlex.join(words),
+    }
+
+
+def folders(studio: StudioSession) -> dict[str, Any]:
+    """Return the folders that files were kept in before, the newest first."""
+    rows = []
+    for path in _remembered():
+        with suppress(InputError):
+            folder = studio.roots.path(path)
+            if folder.is_dir():
+                rows.append({"path": str(folder), "kind": lora_folder(folder).program})
+    return {"folders": rows, "default": str(find_default(studio))}
+
+
+def find_default(studio: StudioSession) -> Path:
+    """Return a folder in the project, for a first try."""
+    config = find_config(studio.folder)
+    return (config.root or studio.root) / "kept"
+
+
+def _remembered() -> list[str]:
+    state = state_folder()
+    with suppress(InputError, OSError, ValueError, RecursionError):
+        data = read_regular(state / _FOLDERS, limit=_LARGEST) if state is not None else None
+        paths = json.loads(data or b"[]")
+        if isinstance(paths, list):
+            return [path for path in paths if isinstance(path, str)][:_MOST_FOLDERS]
+    return []
+
+
+def _remember(folder: Path) -> None:
+    state = state_folder()
+    if state is None:
+        return
+    paths = dict.fromkeys([str(folder), *_remembered()])
+    with suppress(OSError, DskError):  # a convenience
+        make_folders(state, mode=0o700)
+        write_atomic(state / _FOLDERS, json.dumps(list(paths)[:_MOST_FOLDERS]).encode())
