@@ -50,12 +50,14 @@ function Bands() {
   return (
     <div className="studio" key={language}>
       <TopBand tab={tab} />
-      <main id="work" role="tabpanel" aria-labelledby={`tab-${tab}`} tabIndex={-1}>
-        <Suspense fallback={<Waiting />}>
-          <Page />
-        </Suspense>
-        <Note tab={tab} />
-        <Toasts />
+      <main>
+        <div id="work" role="tabpanel" aria-labelledby={`tab-${tab}`} tabIndex={-1}>
+          <Suspense fallback={<Waiting />}>
+            <Page />
+          </Suspense>
+          <Note tab={tab} />
+          <Toasts />
+        </div>
       </main>
       <BottomBand />
       {overlay === "help" ? <Help close={close} /> : null}

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Candidate, kindOf, MAX_FILES, sorted } from "../../src/tabs/images/kinds";
+import { type Candidate, kindOf, MAX_FILES, sorted, withoutTop } from "../../src/tabs/images/kinds";
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
 
@@ -82,5 +82,20 @@ describe("what is left out", () => {
     const result = sorted(files);
     expect(result.images).toHaveLength(MAX_FILES);
     expect(result.leftOut.map((item) => item.reason)).toEqual(["many", "many", "many"]);
+  });
+});
+
+describe("a dropped folder", () => {
+  it("becomes the folder of the concept, and keeps the folders in it", () => {
+    expect(withoutTop(["set/a.png", "set/b/c.png"])).toEqual({
+      top: "set",
+      paths: ["a.png", "b/c.png"],
+    });
+  });
+
+  it("stays as it is beside other files", () => {
+    expect(withoutTop(["set/a.png", "b.png"]).paths).toEqual(["set/a.png", "b.png"]);
+    expect(withoutTop(["set/a.png", "settle/b.png"]).top).toBe("");
+    expect(withoutTop([])).toEqual({ top: "", paths: [] });
   });
 });

@@ -13,7 +13,7 @@ interface ConceptListProps {
 export function ConceptList({ concepts, concept, choose, add }: ConceptListProps) {
   return (
     <section className="concepts" aria-label={t("images.concepts")}>
-      <h3>{t("images.concepts")}</h3>
+      <h2 className="section">{t("images.concepts")}</h2>
       <ul>
         {concepts.map((item) => (
           <li key={item.id}>

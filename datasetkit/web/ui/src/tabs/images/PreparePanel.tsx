@@ -49,7 +49,7 @@ export function PreparePanel({ concept, steps, setSteps, plan }: PreparePanelPro
   };
   return (
     <section className="prepare" aria-label={t("images.prepare")}>
-      <h3>{t("images.prepare")}</h3>
+      <h2 className="section">{t("images.prepare")}</h2>
       {(Object.keys(FIELDS) as StepName[]).map((step) => {
         const { option, choices } = FIELDS[step];
         const value = String(steps[step]?.[option] ?? firstOptions(step, concept)[option] ?? "");

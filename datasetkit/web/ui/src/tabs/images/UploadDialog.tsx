@@ -7,7 +7,7 @@ import { Dialog } from "../../parts/Dialog";
 import type { DroppedFile } from "../../parts/DropZone";
 import { useStudio } from "../../studio/context";
 import { addConcept, uploadServer } from "./api";
-import { type Candidate, HEAD, kindOf, sorted, type Sorted } from "./kinds";
+import { type Candidate, HEAD, kindOf, sorted, type Sorted, withoutTop } from "./kinds";
 import type { Concept, Imported } from "./shapes";
 import { upload, type UploadProgress } from "./uploader";
 
@@ -20,11 +20,27 @@ interface UploadDialogProps {
 }
 
 const SHOWN = 50;
+const BY_NAME = new Intl.Collator("en", { numeric: true });
 
-export function UploadDialog({ files, concepts, concept, close, done }: UploadDialogProps) {
+export function UploadDialog({
+  files: unsorted,
+  concepts,
+  concept,
+  close,
+  done,
+}: UploadDialogProps) {
   const studio = useStudio();
+  const { top, files } = useMemo(() => {
+    // A browser names the files of a folder in any order.
+    const dropped = [...unsorted].sort((a, b) => BY_NAME.compare(a.path, b.path));
+    const inside = withoutTop(dropped.map((file) => file.path));
+    return {
+      top: inside.top,
+      files: dropped.map(({ file }, n) => ({ path: inside.paths[n] ?? file.name, file })),
+    };
+  }, [unsorted]);
   const [found, setFound] = useState<Sorted | null>(null);
-  const [name, setName] = useState(concept?.name ?? folderName(files));
+  const [name, setName] = useState(concept?.name ?? top);
   const [progress, setProgress] = useState<UploadProgress | null>(null);
   const [problem, setProblem] = useState("");
   const [result, setResult] = useState<Imported | null>(null);
@@ -65,11 +81,12 @@ export function UploadDialog({ files, concepts, concept, close, done }: UploadDi
       setProgress(null);
     }
   };
-  const leftOut = result
-    ? result.left_out.map((file) => [file.name, file.reason] as const)
-    : (found?.leftOut ?? []).map(
-        ({ index, reason }) => [files[index]!.path, tKey(`images.reason.${reason}`)] as const,
-      );
+  const leftOut = [
+    ...(found?.leftOut ?? []).map(
+      ({ index, reason }) => [files[index]!.path, tKey(`images.reason.${reason}`)] as const,
+    ),
+    ...(result?.left_out ?? []).map((file) => [file.name, file.reason] as const),
+  ];
   return (
     <Dialog label={t("images.upload.title")} close={close}>
       <header>
@@ -165,12 +182,6 @@ export function UploadDialog({ files, concepts, concept, close, done }: UploadDi
       </footer>
     </Dialog>
   );
-}
-
-/** The first folder of a drop, as the name of a concept. */
-function folderName(files: readonly DroppedFile[]): string {
-  const [first, ...rest] = (files[0]?.path ?? "").split("/");
-  return rest.length > 0 ? (first ?? "") : "";
 }
 
 async function candidates(files: readonly DroppedFile[]): Promise<readonly Candidate[]> {

@@ -85,6 +85,18 @@ export function sorted(files: readonly Candidate[]): Sorted {
   return { wanted, images, captions, leftOut };
 }
 
+/** Paths without the folder that holds all of them, and that folder: "" where there is none. */
+export function withoutTop(paths: readonly string[]): {
+  readonly top: string;
+  readonly paths: readonly string[];
+} {
+  const top = paths[0]?.split("/")[0] ?? "";
+  const inside = paths.length > 0 && paths.every((path) => path.startsWith(`${top}/`));
+  return inside
+    ? { top, paths: paths.map((path) => path.slice(top.length + 1)) }
+    : { top: "", paths };
+}
+
 function refusal(file: Candidate): Reason | null {
   if (SYSTEM.test(file.path)) return "system";
   if (file.kind === "other") return file.size === 0 ? "empty" : "kind";

@@ -183,7 +183,7 @@ interface ConceptsProps {
 function Concepts({ plan, change }: ConceptsProps) {
   return (
     <section className="plan-concepts" aria-label={t("images.concepts")}>
-      <h3>{t("images.concepts")}</h3>
+      <h2 className="section">{t("images.concepts")}</h2>
       {plan.concepts.map((concept) => (
         <div key={concept.name} className="plan-concept">
           <b>
@@ -236,7 +236,7 @@ function Facts({ plan }: { readonly plan: LayoutPlan }) {
   return (
     <div className="plan-facts">
       <section>
-        <h3>{t("plan.buckets")}</h3>
+        <h2 className="section">{t("plan.buckets")}</h2>
         <table>
           <tbody>
             {plan.buckets.map((bucket) => (
@@ -255,7 +255,7 @@ function Facts({ plan }: { readonly plan: LayoutPlan }) {
       </section>
       {plan.balance ? (
         <section>
-          <h3>{t("plan.balance")}</h3>
+          <h2 className="section">{t("plan.balance")}</h2>
           <p>
             {t("plan.balance.text", {
               train: number(plan.balance.train),
@@ -266,7 +266,7 @@ function Facts({ plan }: { readonly plan: LayoutPlan }) {
       ) : null}
       {plan.memory ? (
         <section>
-          <h3>{t("plan.memory")}</h3>
+          <h2 className="section">{t("plan.memory")}</h2>
           <p className={plan.memory.fits ? "" : "error-text"}>
             {t("plan.memory.of", { need: bytes(plan.memory.need), have: bytes(plan.memory.have) })}
             {plan.memory.fits ? "" : ` ${t("plan.memory.short")}`}
