@@ -3,6 +3,7 @@ import {
   numberText,
   type OptionInfo,
   parseValue,
+  rangeText,
   searchOptions,
   textOf,
 } from "../src/parts/options";
@@ -73,6 +74,12 @@ test("small rates are shown as people write them, and what is shown is read back
   for (const value of [0.0001, 3e-5, 1.25e-7, 12]) {
     expect(parseValue(rate, textOf(value))).toEqual({ ok: true, value });
   }
+});
+
+test("a range is in one notation", () => {
+  expect(rangeText([0.00003, 0.0003])).toEqual({ from: "3e-5", to: "3e-4" });
+  expect(rangeText([0, 0.0005])).toEqual({ from: "0", to: "5e-4" });
+  expect(rangeText([4, 32])).toEqual({ from: "4", to: "32" });
 });
 
 test("lists and pairs", () => {

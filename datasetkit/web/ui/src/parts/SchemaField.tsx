@@ -5,10 +5,10 @@ import { Icon } from "../components/Icon";
 import { t } from "../i18n";
 import {
   isNumeric,
-  numberText,
   type OptionInfo,
   type OptionValue,
   parseValue,
+  rangeText,
   sameValue,
   textOf,
   valueText,
@@ -47,11 +47,9 @@ export function SchemaField(props: SchemaFieldProps) {
       <label htmlFor={id} className="field-name">
         {props.label ?? option.name}
       </label>
-      <Control {...props} id={id} />
+      <Control {...props} id={id} describedBy={`${id}-help`} />
       <div className="field-note">
-        {usual ? (
-          <span>{t("field.usual", { from: numberText(usual[0]), to: numberText(usual[1]) })}</span>
-        ) : null}
+        {usual ? <span>{t("field.usual", rangeText(usual))}</span> : null}
         {children}
       </div>
       <div className="field-source">
@@ -82,9 +80,21 @@ function sentence(change: string): string {
   return `Change it: ${change}.`;
 }
 
-function Control(props: SchemaFieldProps & { readonly id: string }) {
-  const { option, value, id, onChange, readOnly = false } = props;
-  const describedBy = `${id}-help`;
+interface ControlProps {
+  readonly id: string;
+  readonly option: OptionInfo;
+  readonly value: OptionValue;
+  readonly readOnly?: boolean;
+  readonly problem?: string;
+  /** The id of the element with the help. */
+  readonly describedBy?: string;
+  readonly onChange: (value: OptionValue) => void;
+  readonly onInvalid?: (invalid: boolean) => void;
+}
+
+/** What takes the value of an option: a switch, a list of choices, or text that is checked. */
+export function Control(props: ControlProps) {
+  const { option, value, id, onChange, describedBy, readOnly = false } = props;
   if (option.types.includes("bool") && option.types.length === 1) {
     return (
       <input
@@ -123,7 +133,7 @@ function Control(props: SchemaFieldProps & { readonly id: string }) {
   return <TextControl {...props} />;
 }
 
-function TextControl(props: SchemaFieldProps & { readonly id: string }) {
+function TextControl(props: ControlProps) {
   const { option, value, id, onChange, onInvalid, problem, readOnly = false } = props;
   const [typed, setTyped] = useState(textOf(value));
   const [error, setError] = useState("");
@@ -150,7 +160,7 @@ function TextControl(props: SchemaFieldProps & { readonly id: string }) {
         readOnly={readOnly}
         placeholder={value === null || value === "" ? valueText(option, null) : undefined}
         aria-invalid={message !== ""}
-        aria-describedby={message ? `${id}-error` : `${id}-help`}
+        aria-describedby={message ? `${id}-error` : props.describedBy}
         onChange={(event) => {
           const text = event.target.value;
           setTyped(text);

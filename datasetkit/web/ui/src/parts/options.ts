@@ -52,6 +52,17 @@ export function numberText(value: number): string {
   return String(value);
 }
 
+/** The ends of a range in one notation: 3e-5 to 3e-4, but 4 to 32. */
+export function rangeText([from, to]: readonly [number, number]): {
+  readonly from: string;
+  readonly to: string;
+} {
+  const small = [from, to].some((value) => value !== 0 && Math.abs(value) < 1e-3);
+  const text = (value: number) =>
+    small && value !== 0 ? value.toExponential().replace("e+", "e") : numberText(value);
+  return { from: text(from), to: text(to) };
+}
+
 /** Read what was typed. The server checks again; this says at once what is not possible. */
 export function parseValue(option: OptionInfo, text: string): Parsed {
   const trimmed = text.trim();

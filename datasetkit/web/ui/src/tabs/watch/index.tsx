@@ -23,7 +23,7 @@ interface Compared {
 
 const compared = new Store<Compared>({ ids: [] });
 let metrics: MetricsStore | null = null;
-/** So many colors and dashes are told apart. */
+/** So many colors and dashes can be distinguished. */
 export const MAX_LINES = 8;
 
 function metricsOf(api: StudioApi): MetricsStore {
