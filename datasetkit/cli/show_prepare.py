@@ -22,11 +22,11 @@ from datasetkit.cli.show import (
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
-    from datasetkit.core.records import Skipped
+    from datasetkit.core.records import SkippedImages
     from datasetkit.verbs.caption import CaptionResult
     from datasetkit.verbs.cutout import CutoutResult
     from datasetkit.verbs.rename import RenameResult
-    from datasetkit.verbs.resize import BucketFit, ResizeResult
+    from datasetkit.verbs.resize import EnlargedImages, ResizeResult
     from datasetkit.verbs.rules import RulesResult
     from datasetkit.verbs.scores import ScoreRow, ScoresResult
     from datasetkit.verbs.shared.faces import FacesResult
@@ -56,24 +56,26 @@ def rename(result: RenameResult, dry_run: bool) -> None:
 
 
 def resize(result: ResizeResult, dry_run: bool) -> None:
-    done, skipped = result.report.done, result.report.skipped
+    counts = result.report.counts
+    done = result.report.done if counts.done else []
+    skipped = sum(each.images for each in counts.skipped)
     out = from_here(result.out)
     hint = history_hint(result.entry, result.out, result.captions.entry)
     if dry_run:
-        waiting = sum(s.reason != "up to date" for s in skipped)
-        say(f"would resize {images(waiting)} into {out}; {len(skipped) - waiting:,} up to date")
+        waiting = sum(each.images for each in counts.skipped if each.reason != "up to date")
+        say(f"would resize {images(waiting)} into {out}; {skipped - waiting:,} up to date")
     elif not done and skipped:
-        say(f"{out}: {images(len(skipped))}, all up to date{hint}")
+        say(f"{out}: {images(skipped)}, all up to date{hint}")
     else:
         shrunk = sum(d.value.size != d.value.source for d in done)
         sizes = f"{shrunk:,} shrunk, {len(done) - shrunk:,} same size"
-        say(f"wrote {images(len(done))} to {out} ({sizes}); {len(skipped):,} up to date{hint}")
+        say(f"wrote {images(len(done))} to {out} ({sizes}); {skipped:,} up to date{hint}")
     renamed_sources(result, dry_run)
     rewritten(result.captions, result.out, dry_run, "match those edited beside the originals")
     for item in done:
         if item.note:
             warn(f"{display(item.record.path.name)}: {item.note}")
-    _enlarged(result.uses)
+    _enlarged(result.enlarged)
     problems([*result.report.failed, *result.captions.failed])
 
 
@@ -102,36 +104,36 @@ def rewritten(result: CaptionRewriteResult, out: Path, dry_run: bool, purpose: s
         say(f"{verb} {captions} to {purpose}{history_hint(result.entry, out)}")
 
 
-def _enlarged(uses: Sequence[BucketFit]) -> None:
+def _enlarged(resolutions: Sequence[EnlargedImages]) -> None:
     """Print for each resolution how many images a trainer would enlarge, and the largest factor."""
-    if not uses:
-        return
-    rows = []
-    for resolution in uses[0].scale:
-        larger = [use for use in uses if use.scale[resolution] > 1]
-        worst = max(uses, key=lambda use: use.scale[resolution])
-        w, h = worst.bucket[resolution]
-        most = f"{display(worst.path.name)} x {worst.scale[resolution]:.2f} to {w}x{h}"
-        rows.append((resolution, f"{len(larger)} of {len(uses)}", most))
-    table("", ["trained at", "enlarged", "most"], rows)
+    rows = [
+        (
+            at.resolution,
+            f"{at.enlarged} of {at.images}",
+            f"{display(at.most.name)} x {at.scale:.2f} to {at.bucket[0]}x{at.bucket[1]}",
+        )
+        for at in resolutions
+    ]
+    if rows:
+        table("", ["trained at", "enlarged", "most"], rows)
 
 
 def tag(result: TagResult, dry_run: bool) -> None:
     if dry_run:
         changes(result.changes)
     hits(result.hits)
-    skipped = result.report.skipped
-    kept = [s for s in skipped if s.record.caption and not s.record.caption.is_empty]
-    uncaptioned = [s for s in skipped if s not in kept]
+    outcomes = result.report.counts
+    kept = [each for each in outcomes.skipped if each.captioned]
+    uncaptioned = [each for each in outcomes.skipped if not each.captioned]
     near = result.changes[0].path if result.changes else Path()
     taggers = "; ".join(map(_used, result.taggers))
-    unchanged = len(result.report.done) - len(result.changes)
-    counts = f"{unchanged:,} unchanged, {len(kept):,} hand-edited kept"
+    unchanged = outcomes.done - len(result.changes)
+    counts = f"{unchanged:,} unchanged, {_number(kept):,} hand-edited kept"
     if uncaptioned:
-        counts += f", {len(uncaptioned):,} without a caption"
+        counts += f", {_number(uncaptioned):,} without a caption"
     say(
         f"{wrote(dry_run, len(result.changes), 'caption')} ({taggers}); {counts}; "
-        f"{result.inferred:,} of {len(result.report.outcomes):,} images needed "
+        f"{result.inferred:,} of {outcomes.images:,} images needed "
         f"inference{history_hint(result.entry, near)}"
     )
     for drift in result.drift:
@@ -156,12 +158,13 @@ def caption(result: CaptionResult, dry_run: bool) -> None:
             say("prompt of the first image:", "dim")
             for line in result.prompt.splitlines():
                 say(f"  {display(line)}", "dim")
-    done, skipped = result.report.done, result.report.skipped
-    kept = [s for s in skipped if s.reason != WAITING]
+    outcomes = result.report.counts
+    kept = [each for each in outcomes.skipped if each.reason != WAITING]
     near = result.changes[0].path if result.changes else Path()
     where = f", {result.device}" if result.device else ""
-    counts = f"{len(done) - len(result.changes):,} unchanged, {len(kept):,} hand-edited kept"
-    total = len(result.report.outcomes)
+    unchanged = outcomes.done - len(result.changes)
+    counts = f"{unchanged:,} unchanged, {_number(kept):,} hand-edited kept"
+    total = outcomes.images
     asked = (
         f"{result.waiting:,} of {total:,} images would be described first"
         if dry_run
@@ -183,11 +186,17 @@ def caption(result: CaptionResult, dry_run: bool) -> None:
     problems(result.report.failed)
 
 
-def _reasons(what: str, skipped: Sequence[Skipped]) -> None:
+def _number(skipped: Sequence[SkippedImages]) -> int:
+    return sum(each.images for each in skipped)
+
+
+def _reasons(what: str, skipped: Sequence[SkippedImages]) -> None:
     """Print the images that were skipped, a line for each reason."""
-    for reason in dict.fromkeys(item.reason for item in skipped):
-        names = [display(item.record.path.name) for item in skipped if item.reason == reason]
-        say(f"  {what} {first(names)}: {reason}", "dim")
+    by_reason: dict[str, list[Path]] = {}
+    for each in skipped:
+        by_reason.setdefault(each.reason, []).extend(each.first)
+    for reason, paths in by_reason.items():
+        say(f"  {what} {first([display(path.name) for path in paths])}: {reason}", "dim")
 
 
 def _used(used: TaggerUse) -> str:
@@ -256,7 +265,9 @@ def rules(result: RulesResult, dry_run: bool) -> None:
     near = result.changes[0].path if result.changes else Path()
     changed = f"{verb} {counted(len(result.changes), 'caption')}{excluded(result.left_out)}"
     say(f"{changed}{history_hint(result.entry, near)}")
-    uncaptioned = sum(s.reason == "it has no caption" for s in result.report.skipped)
+    uncaptioned = sum(
+        each.images for each in result.report.counts.skipped if each.reason == "it has no caption"
+    )
     if uncaptioned:
         warn(f"{images(uncaptioned)} without a caption: dsk tag writes one")
     for text in result.warnings:

@@ -56,3 +56,17 @@ class SilentReporter:
 
 
 SILENT: Reporter = SilentReporter()
+
+
+class WarningRecorder:
+    """A reporter that passes everything on to another one, and keeps what it warned of."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self.warnings: list[str] = []
+        self.start, self.advance, self.finish = reporter.start, reporter.advance, reporter.finish
+        self.phase, self.note = reporter.phase, reporter.note
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self._reporter.warn(message)

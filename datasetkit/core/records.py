@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, overload
 
 T_co = TypeVar("T_co", covariant=True)
+# How many images that were skipped for one reason are named.
+_NAMED = 4
 
 # What a caption is: tags; a sentence; or lines of tags and lines that are sentences.
 CaptionKind = Literal["tags", "sentence", "mixed"]
@@ -135,14 +137,75 @@ Outcome = Done[T_co] | Skipped | Failed
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedImages:
+    """How many images were skipped for one reason. captioned: whether they have a caption; first:
+    the paths of some.
+    """
+
+    reason: str
+    captioned: bool
+    images: int
+    first: tuple[Path, ...]
+
+
+class LazyItems(Sequence[T_co]):
+    """Items that are made when somebody reads one. number: how many there are, as it is known
+    before.
+    """
+
+    def __init__(self, make: Callable[[], Sequence[T_co]], number: int) -> None:
+        self._make, self._number = make, number
+        self._items: Sequence[T_co] | None = None
+
+    def _all(self) -> Sequence[T_co]:
+        if self._items is None:
+            self._items = tuple(self._make())
+        return self._items
+
+    def __len__(self) -> int:
+        return self._number if self._items is None else len(self._items)
+
+    @overload
+    def __getitem__(self, at: int) -> T_co: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T_co]: ...
+    def __getitem__(self, at: int | slice) -> T_co | Sequence[T_co]:
+        return self._all()[at]
+
+    def __iter__(self) -> Iterator[T_co]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self._all()) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._all()))
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCounts:
+    """How the work on images ended. failed: all of them."""
+
+    done: int
+    skipped: tuple[SkippedImages, ...]
+    failed: tuple[Failed, ...]
+
+    @property
+    def images(self) -> int:
+        """Return the number of images."""
+        return self.done + sum(each.images for each in self.skipped) + len(self.failed)
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport(Generic[T_co]):
     """The outcomes of a stage, one for each image, in input order. unused_files: what the folder
-    has besides, and is left out.
+    has besides, and is left out. known_counts: where the outcomes are lazy.
     """
 
     stage: str
-    outcomes: tuple[Outcome[T_co], ...]
+    outcomes: Sequence[Outcome[T_co]]
     unused_files: tuple[LeftOut, ...] = ()
+    known_counts: OutcomeCounts | None = field(default=None, compare=False, repr=False)
 
     @property
     def done(self) -> Sequence[Done[T_co]]:
@@ -154,7 +217,34 @@ class RunReport(Generic[T_co]):
 
     @property
     def failed(self) -> Sequence[Failed]:
+        if self.known_counts is not None:
+            return self.known_counts.failed
         return [o for o in self.outcomes if isinstance(o, Failed)]
+
+    @property
+    def counts(self) -> OutcomeCounts:
+        """Return how many images were done, and how many skipped for which reason."""
+        return self.known_counts or _counted(self.outcomes)
+
+
+def _counted(outcomes: Iterable[Outcome[object]]) -> OutcomeCounts:
+    done = 0
+    failed: list[Failed] = []
+    skipped: dict[tuple[str, bool], list[Path]] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Done):
+            done += 1
+        elif isinstance(outcome, Failed):
+            failed.append(outcome)
+        else:
+            caption = outcome.record.caption
+            captioned = caption is not None and not caption.is_empty
+            skipped.setdefault((outcome.reason, captioned), []).append(outcome.record.path)
+    groups = tuple(
+        SkippedImages(reason, captioned, len(paths), tuple(paths[:_NAMED]))
+        for (reason, captioned), paths in skipped.items()
+    )
+    return OutcomeCounts(done, groups, tuple(failed))
 
 
 def unused_files(result: object) -> tuple[LeftOut, ...]:

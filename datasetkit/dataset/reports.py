@@ -68,12 +68,11 @@ def frequency(
     trigger_forms = {normal_form(trigger) for trigger in triggers}
     rows: list[dict[str, object]] = []
     for concept, members in _concepts(items):
-        holders = _holders(members)
+        counts = _TagCounts.of(members, triggers)
         means = _mean_scores(members)
-        with_trigger = {trigger: _images_with(holders, trigger) for trigger in triggers}
-        for tag, images in sorted(holders.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        for tag, images in sorted(counts.images.items(), key=lambda pair: (-pair[1], pair[0])):
             is_trigger = normal_form(tag) in trigger_forms
-            flags = _flags(len(images), len(members), is_trigger=is_trigger)
+            flags = _flags(images, len(members), is_trigger=is_trigger)
             flags += [f"near {other}" for other in near_spellings.get(tag, ())]
             flags += [UNKNOWN] if not is_trigger and tag not in vocabulary else []
             rows.append(
@@ -81,12 +80,12 @@ def frequency(
                     "concept": concept,
                     "tag": tag,
                     "category": TRIGGER if is_trigger else vocabulary.category(tag) or "",
-                    "images": len(images),
+                    "images": images,
                     "of_images": len(members),
-                    "percent": round(100 * len(images) / len(members), 2),
-                    "weighted": sum(members[i].repeats for i in images),
+                    "percent": round(100 * images / len(members), 2),
+                    "weighted": counts.samples[tag],
                     "mean_score": means.get(normal_form(tag), math.nan),
-                    **{conditional(t): _share(images, with_trigger[t]) for t in triggers},
+                    **{conditional(t): counts.share(tag, t) for t in triggers},
                     "flags": "; ".join(flags),
                 }
             )
@@ -194,23 +193,43 @@ def _concepts(items: Sequence[CaptionedImage]) -> list[tuple[str, Sequence[Capti
     return [*sorted(by_name.items()), (TOTAL, items)] if items else []
 
 
-def _holders(members: Sequence[CaptionedImage]) -> dict[str, set[int]]:
-    """Return for each tag the indices of the members that have it."""
-    holders: defaultdict[str, set[int]] = defaultdict(set)
-    for i, member in enumerate(members):
-        for tag in member.tags:
-            holders[tag].add(i)
-    return dict(holders)
+@dataclass(frozen=True, slots=True)
+class _TagCounts:
+    """How many members of a concept have each tag, and how many samples per epoch these are.
 
+    with_trigger: how many have a trigger, in any spelling; beside: how many have it and the tag.
+    """
 
-def _images_with(holders: Mapping[str, set[int]], trigger: str) -> set[int]:
-    """Return the members that have a trigger in any spelling."""
-    form = normal_form(trigger)
-    return {i for tag, images in holders.items() if normal_form(tag) == form for i in images}
+    images: Counter[str]
+    samples: Counter[str]
+    with_trigger: Counter[str]
+    beside: Mapping[str, Counter[str]]
 
+    @classmethod
+    def of(cls, members: Sequence[CaptionedImage], triggers: Sequence[str]) -> _TagCounts:
+        by_repeats: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        with_trigger: Counter[str] = Counter()
+        beside: dict[str, Counter[str]] = {trigger: Counter() for trigger in triggers}
+        forms = {trigger: normal_form(trigger) for trigger in triggers}
+        for member in members:
+            tags = set(member.tags)
+            by_repeats[member.repeats].update(tags)
+            tag_forms = set(map(normal_form, tags)) if triggers else set[str]()
+            for trigger in triggers:
+                if forms[trigger] in tag_forms:
+                    with_trigger[trigger] += 1
+                    beside[trigger].update(tags)
+        images: Counter[str] = Counter()
+        samples: Counter[str] = Counter()
+        for repeats, counts in by_repeats.items():
+            images.update(counts)
+            samples.update({tag: repeats * n for tag, n in counts.items()})
+        return cls(images, samples, with_trigger, beside)
 
-def _share(images: set[int], within: set[int]) -> float:
-    return round(len(images & within) / len(within), 4) if within else math.nan
+    def share(self, tag: str, trigger: str) -> float:
+        """Return the share of the images with a trigger that have the tag; NaN if none has it."""
+        images = self.with_trigger[trigger]
+        return round(self.beside[trigger][tag] / images, 4) if images else math.nan
 
 
 def _mean_scores(members: Sequence[CaptionedImage]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +48,8 @@ _MADE = frozenset({PROJECT, "tags.csv"})
 class Listing:
     """The files of a folder.
 
-    images: in natural order. failed: entries with an image's suffix that cannot be used. captions:
-    files named like captions; other: sidecars, caches and all that is not an image.
+    images: in natural order. failed: entries with an image's suffix that cannot be used. other:
+    sidecars, caches and all that is not an image.
     left_out: images and videos that are not used, and what belongs to the system. Hidden files and
     `masks/` are in none of them.
     """
@@ -57,8 +57,15 @@ class Listing:
     images: tuple[Path, ...]
     failed: tuple[Failed, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
-    captions: tuple[Path, ...] = ()
+    # The names of the captions by folder: most commands need no path of them, and a path takes six
+    # times as much memory.
+    caption_names: tuple[tuple[Path, tuple[str, ...]], ...] = ()
     other: tuple[Path, ...] = ()
+
+    @property
+    def captions(self) -> tuple[Path, ...]:
+        """Return the files that are named like captions."""
+        return tuple(folder / name for folder, names in self.caption_names for name in names)
 
     @property
     def image_files(self) -> int:
@@ -80,7 +87,7 @@ def list_images(
     _collect(folder, entries, recursive, follow_links, any_name)
     return Listing(
         tuple(entries.images), tuple(entries.failed), tuple(entries.left_out),
-        tuple(entries.captions), tuple(entries.other),
+        tuple(entries.caption_names), tuple(entries.other),
     )  # fmt: skip
 
 
@@ -147,7 +154,7 @@ class _Entries:
     images: list[Path] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    captions: list[Path] = field(default_factory=list)
+    caption_names: list[tuple[Path, tuple[str, ...]]] = field(default_factory=list)
     other: list[Path] = field(default_factory=list)
 
     def leave_out(self, entry: os.DirEntry[str], kind: str, group: str) -> None:
@@ -157,7 +164,41 @@ class _Entries:
 def _collect(
     folder: Path, entries: _Entries, recursive: bool, follow_links: bool, any_name: bool
 ) -> None:
-    ordered: list[os.DirEntry[str]] = []  # natural order takes most of the time: images only
+    ordered, captions, others = _entries_of(folder)
+    has_config = any(entry.name == CONFIG_NAME for entry in others)
+    paths = _paths_of(folder, {entry.name for entry in ordered})
+    for entry in sorted(ordered, key=lambda e: natural_key(e.name)):
+        if entry.is_dir(follow_symlinks=False):
+            if _is_of_system(entry.name, recursive=recursive):
+                entries.leave_out(entry, "system folder", "system")
+            elif not is_searched(entry.name) or entry.name == MASKS:
+                continue
+            elif recursive:
+                _collect(Path(entry.path), entries, recursive, follow_links, any_name)
+            elif has_own_images(Path(entry.path), in_project=has_config):
+                entries.leave_out(entry, "subfolder", "folder")
+        elif entry.name.startswith(".") or is_system_file(entry.name):
+            _collect_hidden(entry, entries)
+        elif (problem := _unusable(entry, follow_links, any_name)) is None:
+            entries.images.append(paths(entry.name))
+        else:
+            entries.failed.append(Failed(paths(entry.name), *problem))
+    entries.caption_names.append((folder, tuple(sorted(captions))))
+    for entry in sorted(others, key=lambda e: e.name):
+        if entry.name.startswith(".") or is_system_file(entry.name):
+            _collect_hidden(entry, entries)
+        else:
+            _collect_other(entry, entries, recursive=recursive)
+
+
+def _entries_of(
+    folder: Path,
+) -> tuple[list[os.DirEntry[str]], list[str], list[os.DirEntry[str]]]:
+    """Return the images and folders in a folder, the names of its captions, and all else.
+
+    Only the first are sorted naturally, which takes most of the time.
+    """
+    ordered: list[os.DirEntry[str]] = []
     captions: list[str] = []
     others: list[os.DirEntry[str]] = []
     readable = readable_suffixes()
@@ -170,43 +211,20 @@ def _collect(
                 captions.append(entry.name)
             else:
                 others.append(entry)
-    has_config = any(entry.name == CONFIG_NAME for entry in others)
-    paths = _paths_of(folder)
-    for entry in sorted(ordered, key=lambda e: natural_key(e.name)):
-        if entry.is_dir(follow_symlinks=False):
-            if _is_of_system(entry.name, recursive=recursive):
-                entries.leave_out(entry, "system folder", "system")
-            elif not is_searched(entry.name) or entry.name == MASKS:
-                continue
-            elif recursive:
-                _collect(Path(entry.path), entries, recursive, follow_links, any_name)
-            elif _has_own_images(Path(entry.path), in_project=has_config):
-                entries.leave_out(entry, "subfolder", "folder")
-        elif entry.name.startswith(".") or is_system_file(entry.name):
-            _collect_hidden(entry, entries)
-        elif (problem := _unusable(entry, follow_links, any_name)) is None:
-            entries.images.append(paths(entry.name))
-        else:
-            entries.failed.append(Failed(paths(entry.name), *problem))
-    entries.captions += map(paths, sorted(captions))
-    for entry in sorted(others, key=lambda e: e.name):
-        if entry.name.startswith(".") or is_system_file(entry.name):
-            _collect_hidden(entry, entries)
-        else:
-            _collect_other(entry, entries, recursive=recursive)
+    return ordered, captions, others
 
 
-def _paths_of(folder: Path) -> Callable[[str], Path]:
-    """Return a function from the name of a file of a folder to its path.
+def _paths_of(folder: Path, names: Collection[str]) -> Callable[[str], Path]:
+    """Return a function from one of these names of files of a folder to its path.
 
     `iterdir` builds paths without parsing their text, in a third of the time.
     """
     with reading(folder):
-        paths = {path.name: path for path in folder.iterdir()}
-    return lambda name: paths.get(name) or folder / name
+        paths = {path.name: path for path in folder.iterdir() if path.name in names}
+    return lambda name: paths.pop(name, None) or folder / name
 
 
-def _has_own_images(folder: Path, *, in_project: bool) -> bool:
+def has_own_images(folder: Path, *, in_project: bool) -> bool:
     """Tell whether a subfolder holds images of a person, at any depth: not one that dsk makes.
 
     in_project: the folder above has a dsk.toml.
@@ -225,7 +243,7 @@ def _has_own_images(folder: Path, *, in_project: bool) -> bool:
     if any(file_kinds.is_image_name(e.name) and e.is_file(follow_symlinks=False) for e in inside):
         return True
     return any(
-        _has_own_images(Path(entry.path), in_project=False)
+        has_own_images(Path(entry.path), in_project=False)
         for entry in inside
         if entry.is_dir(follow_symlinks=False) and is_searched(entry.name) and entry.name != MASKS
     )

@@ -14,9 +14,9 @@ from typing import Literal
 from datasetkit.captions.caption import decode_caption, read_caption_data
 from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import DatasetError, DskError, InputError
-from datasetkit.core.file_kinds import advice_on, counts_of
+from datasetkit.core.file_kinds import advice_on, counts_of, is_image_name
 from datasetkit.core.file_stamp import state_of
-from datasetkit.core.files import caption_path, display, image_id
+from datasetkit.core.files import caption_path, display, image_id, reading
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import CaptionSyntax, Failed, ImageRecord, LeftOut
 from datasetkit.executors import local
@@ -37,6 +37,8 @@ _LEVELS = 4
 # The names in a laid-out dataset: its concept folders, and the folders that hold them.
 _CONCEPT = re.compile("[1-9][0-9]*_.")
 _ROOTS = frozenset({"train", "img", "reg"})
+# How many images are looked at, and stored, at once.
+_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,15 @@ def require_images(folder: Path, *, recursive: bool = False, follow_links: bool 
     if not listing.images and not listing.failed:
         raise no_images(folder, listing.left_out)
     return listing
+
+
+def require_an_image(folder: Path, *, recursive: bool = False, follow_links: bool = False) -> None:
+    """Do `require_images` without listing the folder where it has an image."""
+    require_folder(folder)
+    with reading(folder), os.scandir(folder) as entries:
+        if any(is_image_name(e.name) and e.is_file(follow_symlinks=False) for e in entries):
+            return
+    require_images(folder, recursive=recursive, follow_links=follow_links)
 
 
 def no_images(
@@ -157,12 +168,39 @@ def scan(
         )
     if not listing.images and not listing.failed:
         raise no_images(folder, listing.left_out)
+    alike = same_names(listing.images, any_disk=True)
+    records: list[ImageRecord] = []
+    failed = list(listing.failed)
+    for image in each_image(
+        listing, store, alike,
+        max_pixels=max_pixels, with_ids=with_ids, captions=captions, any_text=any_text,
+        unique_on=unique_on, reporter=reporter,
+    ):  # fmt: skip
+        if isinstance(image, Failed):
+            failed.append(image)
+        else:
+            records.append(image)
+    return Scan(folder, tuple(records), tuple(failed), listing.left_out, alike)
+
+
+def each_image(
+    listing: Listing,
+    store: Store,
+    alike: Mapping[Path, Path],
+    *,
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
+    with_ids: bool = False,
+    captions: bool = True,
+    any_text: bool = False,
+    unique_on: Literal["this disk", "any disk", ""] = "this disk",
+    reporter: Reporter = SILENT,
+) -> Iterator[ImageRecord | Failed]:
+    """Yield the images of a listing as `scan` returns them, in order, without keeping them. alike:
+    `listing.same_names` of them, on any disk.
+    """
     facts = _facts(
         listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter
     )
-    records: list[ImageRecord] = []
-    failed = list(listing.failed)
-    alike = same_names(listing.images, any_disk=True)
     owners = same_names(listing.images) if unique_on == "this disk" and alike else alike
     syntaxes: dict[str, CaptionSyntax] = {}
     for path, file_facts in zip(listing.images, facts, strict=True):
@@ -170,7 +208,7 @@ def scan(
             if path in owners and unique_on:
                 refuse_shared_caption(path, owners[path])
             if isinstance(file_facts, Failed):
-                failed.append(file_facts)
+                yield file_facts
                 continue
             record = ImageRecord(path, file_facts.id, file_facts.width, file_facts.height)
             if captions:
@@ -179,10 +217,9 @@ def scan(
                     syntaxes[parent] = syntax_of(path.parent)
                 data = read_caption_data(path)
                 record = with_caption(record, data, syntaxes[parent], any_text=any_text)
-            records.append(record)
+            yield record
         except DskError as error:
-            failed.append(Failed(path, error.message, error.hint))
-    return Scan(folder, tuple(records), tuple(failed), listing.left_out, alike)
+            yield Failed(path, error.message, error.hint)
 
 
 def with_caption(
@@ -212,14 +249,40 @@ def with_caption(
 
 def _facts(
     paths: Sequence[Path], store: Store, *, with_ids: bool, max_pixels: int, reporter: Reporter
-) -> list[FileFacts | Failed]:
-    """Return the facts of each file, in order; files that are not in the store are read on all
-    cores.
+) -> Iterator[FileFacts | Failed]:
+    """Yield the facts of each file, in order; files that are not in the store are read on all
+    cores, and stored a few thousand at a time.
     """
-    stored_facts = store.all_facts()
+    reporter.start("looking", len(paths))
+    read = partial(read_facts, with_ids=with_ids, max_pixels=max_pixels)
+    for at in range(0, len(paths), _AT_ONCE):
+        chunk = paths[at : at + _AT_ONCE]
+        facts, unknown = _stored_facts(chunk, store, with_ids=with_ids, max_pixels=max_pixels)
+        reporter.advance(len(facts))
+        new: list[tuple[Path, os.stat_result, FileFacts]] = []
+        results = local.each(read, [path for path, _ in unknown], name="looking")
+        for (path, info), result in zip(unknown, results, strict=True):
+            facts[path] = result
+            if isinstance(result, FileFacts):
+                new.append((path, info, result))
+            reporter.advance()
+        if new:
+            store.put_facts(new)
+        yield from (facts[path] for path in chunk)
+    reporter.finish()
+
+
+def _stored_facts(
+    paths: Sequence[Path], store: Store, *, with_ids: bool, max_pixels: int
+) -> tuple[dict[Path, FileFacts | Failed], list[tuple[Path, os.stat_result]]]:
+    """Return the facts of the files that have not changed since they were stored, and the other
+    files.
+    """
+    keys = list(store.keys(paths))
+    stored_facts = store.facts_of(keys)
     facts: dict[Path, FileFacts | Failed] = {}
     unknown: list[tuple[Path, os.stat_result]] = []
-    for path, key in zip(paths, store.keys(paths), strict=True):
+    for path, key in zip(paths, keys, strict=True):
         try:
             info = path.stat()
         except OSError as error:
@@ -235,20 +298,7 @@ def _facts(
             unknown.append((path, info))
         else:
             facts[path] = stored
-    new: list[tuple[Path, os.stat_result, FileFacts]] = []
-    reporter.start("looking", len(paths))
-    reporter.advance(len(facts))
-    read = partial(read_facts, with_ids=with_ids, max_pixels=max_pixels)
-    results = local.each(read, [path for path, _ in unknown], name="looking")
-    for (path, info), result in zip(unknown, results, strict=True):
-        facts[path] = result
-        if isinstance(result, FileFacts):
-            new.append((path, info, result))
-        reporter.advance()
-    reporter.finish()
-    if new:
-        store.put_facts(new)
-    return [facts[path] for path in paths]
+    return facts, unknown
 
 
 def refuse_shared_caption(path: Path, owner: Path) -> None:

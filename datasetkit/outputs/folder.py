@@ -12,7 +12,7 @@ from datasetkit.dataset.layout import laid_out_root, outside_of
 from datasetkit.dataset.naming import require_names
 from datasetkit.images.listing import same_names
 from datasetkit.images.pixels import WRITERS
-from datasetkit.images.scan import Scan, require_images, scan
+from datasetkit.images.scan import Scan, require_an_image, scan
 from datasetkit.options.scan import ScanOptions
 from datasetkit.project.session import Project, RunContext, recover_projects
 
@@ -43,7 +43,7 @@ def prepare_output_folder(
     require_names(out)
     recover_projects([out], context)
     if not context.dry_run:
-        require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+        require_an_image(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_writable(nearest_folder(out))
     return out
 

@@ -11,6 +11,7 @@ Its tables:
   measurements   detected faces and text, and descriptions by models, so that no model runs twice
   trigger_words  the trigger of each folder, with the journal entry that set it
   journal        each command (project/journal.py), with its operations in `ops`, folders in `dirs`
+  kept_results   what commands found that had nothing to do (verbs/shared/kept_results.py)
 
 Paths are bytes relative to the project root, so that a moved project and any file name work. The
 store may come from somebody else: a path in it that leads out of the project counts only where the
@@ -43,12 +44,13 @@ from datasetkit.core.files import (
 from datasetkit.core.install import upgrade_command
 from datasetkit.core.records import Caption
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 STORE = Path(PROJECT, "store.sqlite")
 # The vocabulary of the largest tagger takes half a megabyte.
 _MOST_LABEL_BYTES = 16_000_000
-# Rows that are fetched at once: a call for each takes longer than the row.
-_ROWS = 1_000
+# Rows that a query asks for at once: a call for each takes longer than the row. SQLite before 3.32
+# takes no more than 999.
+_ROWS = 900
 # The size of a pending output: a run is about to make it, or made it and was killed.
 _PENDING = -1
 _SCHEMA = """
@@ -85,10 +87,11 @@ _ADDED = {
     "ALTER TABLE looks RENAME TO fingerprints; "
     "ALTER TABLE fingerprints RENAME COLUMN look TO fingerprint; "
     "ALTER TABLE measures RENAME TO measurements; ALTER TABLE ops RENAME COLUMN sign TO stamp",
+    8: "CREATE TABLE kept_results (key TEXT PRIMARY KEY, state TEXT, result BLOB) WITHOUT ROWID",
 }
 _TABLES = (
     "files", "models", "scores", "generated", "outputs", "fingerprints", "measurements",
-    "trigger_words", "journal", "ops", "dirs",
+    "trigger_words", "journal", "ops", "dirs", "kept_results",
 )  # fmt: skip
 # Scores that dsk can have written; an image with others in a store from elsewhere is scored again.
 _PACKED = "typeof(row) = 'blob'"
@@ -226,6 +229,28 @@ class Store:
             query = "SELECT 1 FROM journal WHERE state = 'open' LIMIT 1"
             return source.execute(query).fetchone() is not None
 
+    @staticmethod
+    def kept_result(root: Path, key: str) -> tuple[str, bytes] | None:
+        """Return the state of the files that a result was computed from, and the result.
+
+        Reads the store on disk, also one that is open, and copies nothing.
+        """
+        with _reading(root) as source:
+            if source.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+                return None
+            row = source.execute(
+                "SELECT state, result FROM kept_results WHERE key = ? AND typeof(result) = 'blob'",
+                (key,),
+            ).fetchone()
+        return None if row is None else (str(row[0]), row[1])
+
+    def put_kept_result(self, key: str, state: str, result: bytes) -> None:
+        """Record a result, until another command changes what the store holds."""
+        with self.transaction(keeps_results=True) as database:
+            database.execute(
+                "INSERT OR REPLACE INTO kept_results VALUES (?, ?, ?)", (key, state, result)
+            )
+
     def _create(self) -> None:
         version = self.database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
@@ -237,7 +262,7 @@ class Store:
         if self.database.execute(query).fetchone() is not None:  # it would change what dsk writes
             raise self._foreign("it has a trigger or a view")
         if version < SCHEMA_VERSION:
-            with self.transaction():
+            with self.transaction(keeps_results=True):
                 version = self.database.execute("PRAGMA user_version").fetchone()[0]
                 for statement in _statements(version):
                     self.database.execute(statement)
@@ -263,11 +288,16 @@ class Store:
         self.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements that are committed together, durably, or not at all."""
+    def transaction(self, *, keeps_results: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run statements that are committed together, durably, or not at all.
+
+        keeps_results: no result of a command depends on them; the others forget all results.
+        """
         with storage_errors(self.root / PROJECT):
             self.database.execute("BEGIN IMMEDIATE")
             try:
+                if not keeps_results:
+                    self.database.execute("DELETE FROM kept_results")
                 yield self.database
             except BaseException:
                 if self.database.in_transaction:
@@ -328,14 +358,16 @@ class Store:
         ).fetchone()
         return FileFacts(*row) if row else None
 
-    def all_facts(self) -> dict[bytes, tuple[str, FileFacts]]:
-        """Return `state_of` and `facts` of every file by key: one query for a whole folder."""
-        rows = self.database.execute("SELECT path, stamp, id, width, height FROM files")
-        return {
-            path: (stamp, FileFacts(image, width, height))
-            for chunk in iter(lambda: rows.fetchmany(_ROWS), [])
-            for path, stamp, image, width, height in chunk
-        }
+    def facts_of(self, keys: Sequence[bytes]) -> dict[bytes, tuple[str, FileFacts]]:
+        """Return `state_of` and `facts` of files by key, without those that are not recorded."""
+        facts: dict[bytes, tuple[str, FileFacts]] = {}
+        for at in range(0, len(keys), _ROWS):
+            chunk = keys[at : at + _ROWS]
+            marks = ",".join("?" * len(chunk))
+            query = f"SELECT path, stamp, id, width, height FROM files WHERE path IN ({marks})"
+            for path, stamp, image, width, height in self.database.execute(query, chunk).fetchall():
+                facts[path] = stamp, FileFacts(image, width, height)
+        return facts
 
     def put_facts(self, facts: Sequence[tuple[Path, os.stat_result, FileFacts]]) -> None:
         """Record the facts of image files."""
@@ -343,7 +375,7 @@ class Store:
             (key, i.st_size, i.st_mtime_ns, f.id, f.width, f.height, state_of(i))
             for key, (_, i, f) in zip(self.keys(p for p, _, _ in facts), facts, strict=True)
         ]
-        with self.transaction() as database:
+        with self.transaction(keeps_results=True) as database:
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     # ---- scores

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from datasetkit.captions.caption_names import caption_files
@@ -34,6 +35,7 @@ from datasetkit.checks.fixes import FixPlan, plan_fixes
 from datasetkit.checks.summary import CheckSummary, find_all, sheet_entries, summarize, table
 from datasetkit.checks.tags import LEAST_CAPTIONS
 from datasetkit.core.errors import ConfigError, Exit, ModelFileError
+from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import (
     PROJECT,
     display,
@@ -42,14 +44,16 @@ from datasetkit.core.files import (
     read_existing,
     require_writable,
 )
+from datasetkit.core.progress import WarningRecorder
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset.layout_sources import layout_sources
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.trigger import KnownTrigger, known_triggers, possible_trigger
 from datasetkit.executors import local
 from datasetkit.images import contact_sheet, pixels
+from datasetkit.images.folder_state import state_of_folders
 from datasetkit.images.listing import list_images
-from datasetkit.images.scan import Scan, scan
+from datasetkit.images.scan import Scan, require_folder, scan
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
@@ -67,6 +71,7 @@ from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_folders
 from datasetkit.verbs.shared.kept_duplicates import KeptGroups, keep_groups
+from datasetkit.verbs.shared.kept_results import RunInputs, dataset_inputs, inputs_of, is_idle
 from datasetkit.verbs.shared.recovery import recover_dataset
 
 _DIGESTS = "pixels 1"
@@ -119,11 +124,16 @@ def check(
     config = find(folder)
     train = train_options(config, options.resolution)
     recover_dataset(folder, context, recursive=options.recursive)
+    changes = fix or bool(options.csv or options.sheet or options.keep_duplicates)
+    inputs = None if changes else _inputs(folder, options, train)
+    if inputs is not None and (unchanged := inputs.kept(CheckResult)) is not None:
+        return unchanged
+    warnings = WarningRecorder(context.reporter)
+    context = replace(context, reporter=warnings)
     to_check = find_folders(
         folder, trigger=options.trigger, recursive=options.recursive, to_write=fix
     )
     _require_outputs(folder, to_check.folders, options, fix=fix, context=context)
-    changes = fix or bool(options.csv or options.sheet or options.keep_duplicates)
     with _project(folder, context, changes=changes) as project:
         placeholders = _placeholders(folder, options)
         project.require_own(Plan(placeholders))
@@ -146,15 +156,44 @@ def check(
             return _CheckRun(data, findings, fixes, outputs, project.apply(plan, "check", title))
 
         checked, kept = keep_edits(project, attempt, again=True)
-    data, findings, fixes = checked.data, checked.findings, checked.fixes
-    files = () if context.dry_run else tuple(op.path for op in checked.outputs)
-    summaries = summarize(findings, checks)
-    quiet = len(checks) - len(summaries)
-    return CheckResult(
-        folder, data.folders, len(data.items) + len(data.failed), summaries, findings,
-        quiet, fixes.plan, fixes.at_source, files, tuple(map(kept_edit, kept)), checked.entry,
-        tuple(item for item in data.left_out if item.group != "folder"),  # it is a finding
-    )  # fmt: skip
+        data, findings, fixes = checked.data, checked.findings, checked.fixes
+        files = () if context.dry_run else tuple(op.path for op in checked.outputs)
+        summaries = summarize(findings, checks)
+        quiet = len(checks) - len(summaries)
+        result = CheckResult(
+            folder, data.folders, len(data.items) + len(data.failed), summaries, findings,
+            quiet, fixes.plan, fixes.at_source, files, tuple(map(kept_edit, kept)), checked.entry,
+            tuple(item for item in data.left_out if item.group != "folder"),  # it is a finding
+        )  # fmt: skip
+        # What is wrong with a laid-out caption also depends on its source, wherever that is.
+        changed = [*data.sources, *warnings.warnings]
+        if inputs is not None and is_idle(project, checked.entry, changed):
+            inputs.keep(project.store, result)
+    return result
+
+
+def _inputs(folder: Path, options: CheckOptions, train: TrainOptions) -> RunInputs | None:
+    require_folder(folder)
+    base = [
+        _state_of_base(name) for name in (train.pretrained_model_name_or_path, train.base_folder)
+    ]
+    if None in base:
+        return None
+    roots, folders = dataset_inputs(folder, recursive=True)
+    has_tokenizers = find_spec("transformers") is not None
+    about = (options, roots, base, has_tokenizers)
+    return inputs_of("check", find_root(folder), folders, about)
+
+
+def _state_of_base(name: str) -> str | None:
+    """Return the state of a base model, whose tokenizer counts; None for one of the hub."""
+    path = Path(name)
+    if not name:
+        return ""
+    if path.is_file():
+        return state_of(path.stat())
+    state = state_of_folders([(path, True)]) if path.is_dir() else None
+    return None if state is None else state.digest
 
 
 @dataclass(frozen=True, slots=True)

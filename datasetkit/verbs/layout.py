@@ -17,7 +17,7 @@ from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import DEFAULT_STEPS, advice
 from datasetkit.dataset.keep_tokens import ConceptCaptions, keep_tokens
-from datasetkit.dataset.layout import TRAIN, Concept, LayoutFolder, LayoutImage
+from datasetkit.dataset.layout import REG, TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
 from datasetkit.dataset.trigger import stored_key
@@ -42,6 +42,7 @@ from datasetkit.verbs.shared.concept_images import (
     no_usable_image,
     train_options,
 )
+from datasetkit.verbs.shared.kept_results import RunInputs, inputs_of, is_idle
 from datasetkit.verbs.shared.laid_out import (
     ImageStorage,
     existing_reg,
@@ -118,10 +119,43 @@ def layout(
     sets = _concepts(concepts, config)
     for concept in sets:
         recover_projects([concept.folder], context, recursive=concept.recursive)
-    _check_concepts(sets)
+    _check_names(sets)
     out = Path(options.out)
     refuse_link(out)
     require_names(out)
+    inputs = _inputs(sets, out, options) if (out / TRAIN).is_dir() else None
+    if inputs is not None and (kept := inputs.kept(_KeptLayout)) is not None:
+        for note in kept.notes:
+            context.reporter.warn(note)
+        return kept.result
+    for concept in sets:
+        require_images(concept.folder, recursive=concept.recursive)
+    return _layout(sets, config, options, context, inputs)
+
+
+def _inputs(sets: Sequence[ConceptSet], out: Path, options: LayoutOptions) -> RunInputs | None:
+    folders = [(concept.folder, concept.recursive) for concept in sets]
+    folders += [(folder, True) for folder in (out / TRAIN, out / REG) if folder.is_dir()]
+    return inputs_of("layout", find_root(out), folders, (sets, options))
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptLayout:
+    """The result of a run that changed nothing, and what it warned of."""
+
+    result: LayoutResult
+    notes: tuple[str, ...]
+
+
+def _layout(
+    sets: Sequence[ConceptSet],
+    config: Config,
+    options: LayoutOptions,
+    context: RunContext,
+    inputs: RunInputs | None,
+) -> LayoutResult:
+    """Read the images, and update the folders."""
+    out = Path(options.out)
     if not (find_root(out) / PROJECT).is_dir():
         _require_usable(sets)
     with open_project(out, context, create_folder=True) as project:
@@ -145,29 +179,32 @@ def layout(
         entry, changes, kept, edited = lay_out(
             project, out / TRAIN, targets, verb="layout", triggers=triggers
         )
-    leading = keep_tokens(captions)
-    for note in leading.notes:
-        context.reporter.warn(note)
-    return LayoutResult(
-        out=out,
-        concepts=tuple((p.name, p.repeats) for p in plan.concepts),
-        plan=plan,
-        advice=(*advice(plan, options.kind), *_other_folders(out / TRAIN, sets)),
-        changes=changes,
-        storage=image_storage(changes, made),
-        failed=(*failed, *kept),
-        without_caption=_without_caption(scans.values()),
-        entry=entry,
-        warnings=(
-            *edited.warnings,
-            *_other_kinds(usable, targets),
-            *misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
-        ),
-        keep_tokens=leading.value,
-        keep_tokens_lowered_by=leading.lowered_by,
-        joined_lines=_joined_lines(scans.values()),
-        unused_files=_left_out(scans.values()),
-    )
+        leading = keep_tokens(captions)
+        for note in leading.notes:
+            context.reporter.warn(note)
+        result = LayoutResult(
+            out=out,
+            concepts=tuple((p.name, p.repeats) for p in plan.concepts),
+            plan=plan,
+            advice=(*advice(plan, options.kind), *_other_folders(out / TRAIN, sets)),
+            changes=changes,
+            storage=image_storage(changes, made),
+            failed=(*failed, *kept),
+            without_caption=_without_caption(scans.values()),
+            entry=entry,
+            warnings=(
+                *edited.warnings,
+                *_other_kinds(usable, targets),
+                *misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
+            ),
+            keep_tokens=leading.value,
+            keep_tokens_lowered_by=leading.lowered_by,
+            joined_lines=_joined_lines(scans.values()),
+            unused_files=_left_out(scans.values()),
+        )
+        if inputs is not None and is_idle(project, entry, changes.ops):
+            inputs.keep(project.store, _KeptLayout(result, tuple(leading.notes)))
+    return result
 
 
 def _targets(
@@ -259,8 +296,8 @@ def _concepts(texts: Sequence[str], config: Config) -> list[ConceptSet]:
     return sets
 
 
-def _check_concepts(sets: Sequence[ConceptSet]) -> None:
-    """Refuse invalid names, concepts with one name, and folders without images."""
+def _check_names(sets: Sequence[ConceptSet]) -> None:
+    """Refuse invalid names, and concepts with one name."""
     for concept in sets:
         grammar.folder_name(Concept(concept.repeats or 1, concept.name))
     names = [fold(concept.name) for concept in sets]
@@ -271,8 +308,6 @@ def _check_concepts(sets: Sequence[ConceptSet]) -> None:
         raise ConfigError(
             f"two concepts are named {display(repeated)}", hint="name each with NAME=DIR"
         )
-    for concept in sets:
-        require_images(concept.folder, recursive=concept.recursive)
 
 
 def _require_usable(sets: Sequence[ConceptSet]) -> None:

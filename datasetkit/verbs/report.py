@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
@@ -16,7 +16,8 @@ from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import reports
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.reports import CaptionedImage
-from datasetkit.images.scan import scan
+from datasetkit.images.listing import same_names
+from datasetkit.images.scan import each_image, require_images, scan
 from datasetkit.options.dataset import ReportOptions
 from datasetkit.options.review import ReviewOptions
 from datasetkit.options.toml import find
@@ -24,9 +25,10 @@ from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
+from datasetkit.verbs.shared.kept_results import RunInputs, dataset_inputs, inputs_of
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.tag_meanings import TagMeanings
-from datasetkit.verbs.shared.triggers import captions_of, triggers_of, words_of
+from datasetkit.verbs.shared.triggers import triggers_of_tags, words_of
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
@@ -67,6 +69,9 @@ def report(
         refuse_link(out)
     require_names(out)
     names = ("tags.csv", "pairs.csv", "tags.png") if options.plot else ("tags.csv", "pairs.csv")
+    inputs = _inputs(folder, out, names, options)
+    if inputs is not None and (kept := inputs.kept(ReportResult)) is not None:
+        return kept
     over = {out / name: read_existing(out / name) for name in names}
     sets = find_sets(folder, recursive=options.recursive)
     root = find_root(folder)
@@ -98,24 +103,38 @@ def report(
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
         changed = project.changed(plan)
         entry = project.apply(plan, "report", display(folder.resolve().name))
-    total = frequency[frequency["concept"] == reports.TOTAL]
-    top = tuple(
-        {str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records")
-    )
-    files = (*tables, *(op.path for op in chart))
-    return ReportResult(
-        out,
-        files,
-        changed,
-        len(items),
-        len(total),
-        top,
-        data.without_caption,
-        data.failed,
-        entry,
-        data.left_out,
-        (*sets.unused_files, *data.unused_files),
-    )
+        total = frequency[frequency["concept"] == reports.TOTAL]
+        top = tuple(
+            {str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records")
+        )
+        files = (*tables, *(op.path for op in chart))
+        result = ReportResult(
+            out,
+            files,
+            changed,
+            len(items),
+            len(total),
+            top,
+            data.without_caption,
+            data.failed,
+            entry,
+            data.left_out,
+            (*sets.unused_files, *data.unused_files),
+        )
+        if inputs is not None and not context.dry_run:
+            inputs.keep(project.store, replace(result, changed=(), entry=None))
+    return result
+
+
+def _inputs(
+    folder: Path, out: Path, names: Sequence[str], options: ReportOptions
+) -> RunInputs | None:
+    if options.where or options.translate:  # they read more than captions
+        return None
+    roots, folders = dataset_inputs(folder, recursive=options.recursive)
+    files = [out / name for name in names]
+    root = find_root(history_folder(folder, out))
+    return inputs_of("report", root, folders, (options, roots), files=files, without=out)
 
 
 def _meanings(folder: Path, context: RunContext) -> TagMeanings:
@@ -157,41 +176,72 @@ def _captioned(
 ) -> _ReportInput:
     """Read the captions that pass a filter, with scores if the image was tagged in this project."""
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
-    images: list[ImageInConcept] = []
+    items: list[CaptionedImage] = []
     failed: list[Failed] = []
     triggers: dict[str, None] = {}
     unused_files: list[LeftOut] = []
+    images = selected = 0
+    passes = _filter(sets, folder, store, where, reporter, with_ids=bool(models))
     for concept in sets:
-        scanned = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
-        failed.extend(scanned.failed)
-        unused_files.extend(scanned.left_out)
-        triggers |= dict.fromkeys(
-            words_of(triggers_of(captions_of(scanned.records), concept.trigger))
-        )
-        images.extend(
-            ImageInConcept(record, concept.name, concept.repeats or 1) for record in scanned.records
-        )
-    passing_paths = passing(images, where, folder, store, reporter=reporter)
-    selected = [image for image in images if image.record.path in passing_paths]
-    items = [
-        CaptionedImage(
-            image.concept,
-            image.repeats,
-            image.record.path,
-            bare_tags(caption),
-            _scores(image.record.id, models, store),
-        )
-        for image in selected
-        if (caption := image.record.caption) is not None and not caption.is_empty
-    ]
+        listing = require_images(concept.folder, recursive=concept.recursive)
+        failed.extend(listing.failed)
+        unused_files.extend(listing.left_out)
+        tags: dict[Path, tuple[str, ...]] = {}
+        # Of each image no more is kept than its tags: there may be a million.
+        alike = same_names(listing.images, any_disk=True)
+        for record in each_image(
+            listing, store, alike, with_ids=bool(models), reporter=reporter
+        ):  # fmt: skip
+            if isinstance(record, Failed):
+                failed.append(record)
+                continue
+            images += 1
+            caption = record.caption
+            tags[record.path] = () if caption is None else caption.tags
+            if not passes(record.path):
+                continue
+            selected += 1
+            if caption is not None and not caption.is_empty:
+                items.append(
+                    CaptionedImage(
+                        concept.name,
+                        concept.repeats or 1,
+                        record.path,
+                        bare_tags(caption),
+                        _scores(record.id, models, store),
+                    )
+                )
+        triggers |= dict.fromkeys(words_of(triggers_of_tags(tags, concept.trigger)))
     return _ReportInput(
         items,
         tuple(failed),
-        len(selected) - len(items),
-        len(images) - len(selected),
+        selected - len(items),
+        images - selected,
         tuple(triggers),
         tuple(unused_files),
     )
+
+
+def _filter(
+    sets: Sequence[ConceptSet],
+    folder: Path,
+    store: Store,
+    where: str,
+    reporter: Reporter,
+    *,
+    with_ids: bool,
+) -> Callable[[Path], bool]:
+    """Return what tells whether an image passes a filter."""
+    if not where:
+        return lambda _: True
+    images = [
+        ImageInConcept(record, concept.name, concept.repeats or 1)
+        for concept in sets
+        for record in scan(
+            concept.folder, store, recursive=concept.recursive, with_ids=with_ids
+        ).records
+    ]
+    return passing(images, where, folder, store, reporter=reporter).__contains__
 
 
 def _scores(

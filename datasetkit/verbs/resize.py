@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import PROJECT, display, image_id, require_writable
-from datasetkit.core.records import Failed, ImageRecord, RunReport, Skipped
+from datasetkit.core.files import PROJECT, display, find_root, image_id, require_writable
+from datasetkit.core.progress import SILENT, WarningRecorder
+from datasetkit.core.records import Failed, ImageRecord, LazyItems, RunReport, Skipped
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.images.scan import Scan
 from datasetkit.options.images import ResizeOptions
@@ -26,10 +28,11 @@ from datasetkit.outputs.renamed_sources import RenamedSource
 from datasetkit.outputs.sidecars import CaptionRewriteResult
 from datasetkit.outputs.spec import OutputSpec
 from datasetkit.project.plans import Move, Plan
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
 from datasetkit.project.store import Output
 from datasetkit.stages.base import Stage
 from datasetkit.stages.resize import ResizedImage, resize_image, target_size
+from datasetkit.verbs.shared.kept_results import KeptReport, RunInputs, inputs_of, is_idle
 
 _SUFFIXES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
 
@@ -50,21 +53,37 @@ class BucketFit:
 
 
 @dataclass(frozen=True, slots=True)
+class EnlargedImages:
+    """How many images a trainer would enlarge at a resolution, and the one that it enlarges most.
+    None of those is enlarged where its scale is 1 or less.
+    """
+
+    resolution: int
+    enlarged: int
+    images: int
+    most: Path
+    bucket: tuple[int, int]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class ResizeResult:
     """What resize did: one outcome per image, and where the images are now.
 
     carried: how many captions and masks were copied along. uses: how a trainer will use each image
-    that is there or would be. followed: the outputs whose originals were renamed or removed since
-    the last run. captions: those that were edited at the originals since they were copied.
+    that is there or would be; enlarged: what that means for all of them. followed: the outputs
+    whose originals were renamed or removed since the last run. captions: those that were edited at
+    the originals since they were copied.
     """
 
     report: RunReport[ResizedImage]
     out: Path
     carried: int
     entry: int | None
-    uses: tuple[BucketFit, ...]
+    uses: Sequence[BucketFit]
     followed: tuple[RenamedSource, ...] = ()
     captions: CaptionRewriteResult = field(default_factory=CaptionRewriteResult)
+    enlarged: tuple[EnlargedImages, ...] = ()
 
 
 def resize(
@@ -83,17 +102,79 @@ def resize(
     out = prepare_output_folder(
         folder, out, str(options.max), options, context, hint="name another folder, or --in-place"
     )
+    inputs = _inputs(folder, out, options) if out.is_dir() else None
+    if inputs is not None and (kept := inputs.kept(_KeptResize)) is not None:
+        dry_run = replace(context, dry_run=True, reporter=SILENT)
+        for warning in kept.warnings:
+            context.reporter.warn(warning)
+        return kept.result(lambda: _resize(folder, out, options, dry_run, None))
+    return _resize(folder, out, options, context, inputs)
+
+
+def _resize(
+    folder: Path,
+    out: Path,
+    options: ResizeOptions,
+    context: RunContext,
+    inputs: RunInputs | None,
+) -> ResizeResult:
+    """Make the images that are not up to date."""
+    warnings = WarningRecorder(context.reporter)
+    context = replace(context, reporter=warnings)
     with open_project(out, context, create_folder=True) as project:
         images = scan_images(folder, project, options)
         targets = output_names(images.folder, images.records, out, options)
         spec = _spec(targets, out, options)
         plan = plan_outputs(images, spec, gather(images, spec, project))
         produced = produce(plan, _stage(options), project, workers=options.workers)
-    fits = bucket_fits(_without(images.records, produced.failed), targets, options)
-    return ResizeResult(
-        produced.report, out, produced.carried, produced.entry, fits, produced.followed,
-        produced.captions,
-    )  # fmt: skip
+        fits = bucket_fits(_without(images.records, produced.failed), targets, options)
+        result = ResizeResult(
+            produced.report, out, produced.carried, produced.entry, fits, produced.followed,
+            produced.captions, enlarged(fits),
+        )  # fmt: skip
+        if inputs is not None and is_idle(project, produced.entry, _changes(result)):
+            _KeptResize.keep(result, warnings.warnings, inputs, project)
+    return result
+
+
+def _inputs(folder: Path, out: Path, options: ResizeOptions) -> RunInputs | None:
+    folders = [(folder, options.recursive), (out, True)]
+    return inputs_of("resize", find_root(out), folders, (folder, out, options))
+
+
+def _changes(result: ResizeResult) -> list[object]:
+    """Return what a run did, or failed to do."""
+    counts, captions = result.report.counts, result.captions
+    return [
+        *range(counts.done), *counts.failed, *result.followed, *captions.changes,
+        *captions.failed, *range(result.carried), *filter(None, [captions.entry]),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptResize:
+    """What is kept of the result of a run that made nothing."""
+
+    out: Path
+    report: KeptReport
+    enlarged: tuple[EnlargedImages, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def keep(
+        cls, result: ResizeResult, warnings: Sequence[str], inputs: RunInputs, project: Project
+    ) -> None:
+        report = KeptReport.of(result.report)
+        if report is not None:
+            kept = cls(result.out, report, result.enlarged, tuple(warnings))
+            inputs.keep(project.store, kept)
+
+    def result(self, read: Callable[[], ResizeResult]) -> ResizeResult:
+        """Return the result. read: reads the images."""
+        report: RunReport[ResizedImage] = self.report.report(lambda: read().report.outcomes)
+        images = self.enlarged[0].images if self.enlarged else 0
+        uses = LazyItems(lambda: read().uses, images)
+        return ResizeResult(report, self.out, 0, None, uses, enlarged=self.enlarged)
 
 
 def _without(records: Sequence[ImageRecord], failed: set[Path]) -> list[ImageRecord]:
@@ -106,14 +187,32 @@ def bucket_fits(
 ) -> tuple[BucketFit, ...]:
     """Return the bucket and scale of each resized image at 512, 768 and 1024."""
     rules = {resolution: BucketRules.standard(resolution) for resolution in RESOLUTIONS}
-    fits = []
-    for record in records:
-        size = target_size(record.width, record.height, max_side=options.max, mode=options.mode)
+
+    @functools.cache  # many images have one size
+    def fit(
+        width: int, height: int
+    ) -> tuple[tuple[int, int], dict[int, tuple[int, int]], dict[int, float]]:
+        size = target_size(width, height, max_side=options.max, mode=options.mode)
         chosen = {resolution: select(rule, *size) for resolution, rule in rules.items()}
         bucket = {resolution: use.bucket for resolution, use in chosen.items()}
-        scale = {resolution: round(use.scale, 4) for resolution, use in chosen.items()}
-        fits.append(BucketFit(targets[record.path], size, bucket, scale))
-    return tuple(fits)
+        return size, bucket, {r: round(use.scale, 4) for r, use in chosen.items()}
+
+    return tuple(BucketFit(targets[r.path], *fit(r.width, r.height)) for r in records)
+
+
+def enlarged(uses: Sequence[BucketFit]) -> tuple[EnlargedImages, ...]:
+    """Return for each resolution how many images a trainer would enlarge, and the largest
+    factor.
+    """
+    if not uses:
+        return ()
+    rows = []
+    for resolution in uses[0].scale:
+        most = max(uses, key=lambda use: use.scale[resolution])
+        larger = sum(use.scale[resolution] > 1 for use in uses)
+        bucket, scale = most.bucket[resolution], most.scale[resolution]
+        rows.append(EnlargedImages(resolution, larger, len(uses), most.path, bucket, scale))
+    return tuple(rows)
 
 
 def output_names(
@@ -185,12 +284,14 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
     current = tuple(Skipped(r, "up to date") for r in images.records if r not in outdated)
     failed = {failure.path for failure in report.failed}
     paths = {record.path: record.path for record in images.records}
+    fits = bucket_fits(_without(images.records, failed), paths, options)
     return ResizeResult(
         RunReport("resize", (*report.outcomes, *current), images.left_out),
         folder,
         0,
         entry,
-        bucket_fits(_without(images.records, failed), paths, options),
+        fits,
+        enlarged=enlarged(fits),
     )
 
 

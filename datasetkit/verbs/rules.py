@@ -7,8 +7,8 @@ writes it, and `dsk undo` reverts it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.captions import separators, vocabulary
@@ -25,7 +25,8 @@ from datasetkit.captions.rules import (
     summary,
 )
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import display, require_writable
+from datasetkit.core.files import display, find_root, require_writable
+from datasetkit.core.progress import SILENT
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.words import counted
 from datasetkit.dataset.trigger import KnownTrigger
@@ -42,6 +43,15 @@ from datasetkit.project.session import (
 from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_caption
 from datasetkit.verbs.shared.caption_writes import current_listing, write_captions
 from datasetkit.verbs.shared.concept_folders import tag_options
+from datasetkit.verbs.shared.kept_results import (
+    KeptHits,
+    KeptReport,
+    RunInputs,
+    hits_of,
+    inputs_of,
+    is_idle,
+    kept_hits,
+)
 from datasetkit.verbs.shared.pruning_table import chosen_rows, scored, table_of
 from datasetkit.verbs.shared.stored_scores import StoredScores
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
@@ -88,8 +98,24 @@ def rules(
         raise ConfigError(
             "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
         )
-    # 2. A plan that a killed run left half done comes first: file names may be temporary.
+    # 2. A plan that a killed run left half done comes first: file names may be temporary. Then
+    #    nothing is read where the run before had nothing to do, and nothing has changed since.
     recover_projects([folder], context, recursive=options.recursive)
+    inputs = _inputs(folder, options)
+    dry_run = replace(context, dry_run=True, reporter=SILENT)
+    if inputs is not None and (kept := inputs.kept(_KeptRules)) is not None:
+        return kept.result(rule_set, lambda: _rules(folder, options, rule_set, dry_run, None))
+    return _rules(folder, options, rule_set, context, inputs)
+
+
+def _rules(
+    folder: Path,
+    options: RulesOptions,
+    rule_set: RuleSet,
+    context: RunContext,
+    inputs: RunInputs | None,
+) -> RulesResult:
+    """Read the images, and write the captions that the rules change."""
     listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, context) as project:
         if not context.dry_run:
@@ -120,16 +146,48 @@ def rules(
                 rule_set.triggers, captions, after, triggers, partial=bool(options.where)
             ),
         )
-    # 6. The result: data only; the command line and the notebook format it.
-    hits = summary(rule_set, list(applied.values()))
-    warnings = (
-        *rule_set.warnings,
-        *(hit.warning for hit in hits if hit.warning),
-        *misnamed_warnings(misnamed_captions(record.path for record in selected)),
-    )
-    report = RunReport("rules", (*written.outcomes, *scanned.failed), scanned.left_out)
-    left_out = len(scanned.records) - len(selected)
-    return RulesResult(report, written.changes, hits, warnings, written.entry, left_out)
+        # 6. The result: data only; the command line and the notebook format it.
+        hits = summary(rule_set, list(applied.values()))
+        warnings = (
+            *rule_set.warnings,
+            *(hit.warning for hit in hits if hit.warning),
+            *misnamed_warnings(misnamed_captions(record.path for record in selected)),
+        )
+        report = RunReport("rules", (*written.outcomes, *scanned.failed), scanned.left_out)
+        left_out = len(scanned.records) - len(selected)
+        result = RulesResult(report, written.changes, hits, warnings, written.entry, left_out)
+        if inputs is not None and is_idle(project, written.entry, written.changes):
+            _KeptRules.keep(result, inputs, project)
+    return result
+
+
+def _inputs(folder: Path, options: RulesOptions) -> RunInputs | None:
+    if options.where:  # filters read more than captions
+        return None
+    tables = [Path(options.implies)] if options.implies else []
+    root = find_root(folder)
+    return inputs_of("rules", root, [(folder, options.recursive)], options, files=tables)
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptRules:
+    """What is kept of the result of a run that changed no caption."""
+
+    report: KeptReport
+    hits: tuple[KeptHits, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def keep(cls, result: RulesResult, inputs: RunInputs, project: Project) -> None:
+        report = KeptReport.of(result.report)
+        if report is not None:
+            inputs.keep(project.store, cls(report, kept_hits(result.hits), result.warnings))
+
+    def result(self, rules: RuleSet, read: Callable[[], RulesResult]) -> RulesResult:
+        """Return the result. read: reads the images."""
+        report: RunReport[Caption] = self.report.report(lambda: read().report.outcomes)
+        hits = hits_of(self.hits, rules)
+        return RulesResult(report, (), hits, self.warnings, None)
 
 
 def _suggested(folder: Path, options: RulesOptions, context: RunContext) -> RulesResult:

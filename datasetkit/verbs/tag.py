@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
-from datasetkit.core.files import display
+from datasetkit.core.files import display, find_root
+from datasetkit.core.progress import SILENT
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
-from datasetkit.images.scan import require_images
+from datasetkit.images.scan import require_an_image, require_images
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
+    Project,
     RunContext,
     open_project,
     recover_projects,
@@ -28,6 +30,15 @@ from datasetkit.verbs.shared.caption_rules import (
     is_by_person,
 )
 from datasetkit.verbs.shared.caption_writes import decide_current, scan_to_write, write_captions
+from datasetkit.verbs.shared.kept_results import (
+    KeptHits,
+    KeptReport,
+    RunInputs,
+    hits_of,
+    inputs_of,
+    is_idle,
+    kept_hits,
+)
 from datasetkit.verbs.shared.scoring import ScoringResult, TagDrift, TaggerUse
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, triggers_to_store
 from taggers.base import ResolvedTagger
@@ -79,12 +90,40 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     rules = build_rule_set(options)
     scoring.names(options)
     recover_projects([folder], context, recursive=options.recursive)
-    listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    require_an_image(folder, recursive=options.recursive, follow_links=options.follow_links)
     resolved = scoring.resolve(options)
     notice = "; ".join(dict.fromkeys(tagger.notice for tagger in resolved if tagger.notice))
     fallback = next((tagger.fallback for tagger in resolved if tagger.fallback), "")
     for warning in filter(None, (notice, fallback)):
         context.reporter.warn(warning)
+    use = _Use(rules, resolved, notice, bool(fallback))
+    inputs = _inputs(folder, options, resolved)
+    dry_run = replace(context, dry_run=True, reporter=SILENT)
+    if inputs is not None and (kept := inputs.kept(_KeptTags)) is not None:
+        return kept.result(use, lambda: _tag(folder, options, use, dry_run, None))
+    return _tag(folder, options, use, context, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The rules and the taggers of a run."""
+
+    rules: RuleSet
+    resolved: tuple[ResolvedTagger, ...]
+    notice: str
+    fallback: bool
+
+
+def _tag(
+    folder: Path,
+    options: TagOptions,
+    use: _Use,
+    context: RunContext,
+    inputs: RunInputs | None,
+) -> TagResult:
+    """Read the images, score those that have no scores, and write the captions."""
+    rules, resolved = use.rules, use.resolved
+    listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     thresholds = thresholds_of(options, resolved)
     with open_project(folder, context) as project:
         scanned = scan_to_write(folder, listing, project, options)
@@ -104,27 +143,75 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
             is_generated=decisions.is_generated,
             triggers=lambda after: triggers_to_store(rules.triggers, before, after, triggers),
         )
-    # Without new captions no rule was applied, and "matched nothing" would mislead.
-    applied = list(decisions.applied.values())
-    hits = summary(rules, applied) if applied else ()
-    return TagResult(
-        report=RunReport("tag", (*written.outcomes, *scanned.failed), scanned.left_out),
-        tagger=" ".join(used.key for used in scored.taggers),
-        taggers=scored.taggers,
-        notice=notice,
-        fallback=bool(fallback),
-        changes=written.changes,
-        hits=hits,
-        warnings=(
-            *rules.warnings,
-            *(hit.warning for hit in hits if hit.warning),
-            *misnamed_warnings(decisions.misnamed),
-        ),
-        inferred=sum(used.inferred for used in scored.taggers),
-        drift=drift,
-        keep_tokens=rules.keep_tokens,
-        entry=written.entry,
-    )
+        # Without new captions no rule was applied, and "matched nothing" would mislead.
+        applied = list(decisions.applied.values())
+        hits = summary(rules, applied) if applied else ()
+        result = TagResult(
+            report=RunReport("tag", (*written.outcomes, *scanned.failed), scanned.left_out),
+            tagger=" ".join(used.key for used in scored.taggers),
+            taggers=scored.taggers,
+            notice=use.notice,
+            fallback=use.fallback,
+            changes=written.changes,
+            hits=hits,
+            warnings=(
+                *rules.warnings,
+                *(hit.warning for hit in hits if hit.warning),
+                *misnamed_warnings(decisions.misnamed),
+            ),
+            inferred=sum(used.inferred for used in scored.taggers),
+            drift=drift,
+            keep_tokens=rules.keep_tokens,
+            entry=written.entry,
+        )
+        if inputs is not None and is_idle(project, written.entry, written.changes):
+            _KeptTags.keep(result, inputs, project)
+    return result
+
+
+def _inputs(
+    folder: Path, options: TagOptions, resolved: Sequence[ResolvedTagger]
+) -> RunInputs | None:
+    keys = [tagger.identity.key() for tagger in resolved]
+    return inputs_of(
+        "tag", find_root(folder), [(folder, options.recursive)], (options, keys),
+        files=[Path(options.implies)],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptTags:
+    """What is kept of the result of a run that scored no image and changed no caption."""
+
+    report: KeptReport
+    taggers: tuple[TaggerUse, ...]
+    hits: tuple[KeptHits, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def keep(cls, result: TagResult, inputs: RunInputs, project: Project) -> None:
+        report = KeptReport.of(result.report)
+        # An image that could not be scored is tried again.
+        if report is not None and not result.inferred and not result.report.counts.failed:
+            hits = kept_hits(result.hits)
+            inputs.keep(project.store, cls(report, result.taggers, hits, result.warnings))
+
+    def result(self, use: _Use, read: Callable[[], TagResult]) -> TagResult:
+        """Return the result. read: reads the images."""
+        return TagResult(
+            report=self.report.report(lambda: read().report.outcomes),
+            tagger=" ".join(used.key for used in self.taggers),
+            taggers=self.taggers,
+            notice=use.notice,
+            fallback=use.fallback,
+            changes=(),
+            hits=hits_of(self.hits, use.rules),
+            warnings=self.warnings,
+            inferred=0,
+            drift=(),
+            keep_tokens=use.rules.keep_tokens,
+            entry=None,
+        )
 
 
 class _Decisions:

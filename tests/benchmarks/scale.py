@@ -150,22 +150,27 @@ def _resize(folder: Path) -> object:
     return api.resize(folder, folder.with_name(f"{folder.name}-48"), api.ResizeOptions(max=48))
 
 
-# In this order: each begins with what those before it left.
+# In this order: each begins with what those before it left. A run after one that changed something
+# reads everything, and keeps that it had nothing to do; the run after that is from what was kept.
 COMMANDS: Final = (
     Command("report", _report),
     Command("report again", _report, 45),
     Command("rules --dry-run", lambda folder: _rules(folder, dry_run=True)),
     Command("rules", _rules),
-    Command("rules again", _rules, 45),
+    Command("rules again", _rules),
+    Command("rules, nothing changed since", _rules, 45),
     Command("check", _check),
     Command("check again", _check, 45),
     Command("plan-repeats", lambda f: api.plan_repeats(f, api.PlanRepeatsOptions())),
     Command("layout", _layout),
-    Command("layout again", _layout, 20),
+    Command("layout again", _layout),
+    Command("layout, nothing changed since", _layout, 20),
     Command("resize", _resize),
-    Command("resize again", _resize, 20),
+    Command("resize again", _resize),
+    Command("resize, nothing changed since", _resize, 20),
     Command("tag", _tag),
-    Command("tag again", _tag, 20),
+    Command("tag again", _tag),
+    Command("tag, nothing changed since", _tag, 20),
 )
 
 

@@ -26,11 +26,17 @@ def tables(store):
 def test_a_store_of_an_earlier_version_keeps_its_rows(version, tmp_path):
     caption = parse("sks, hat")
     database = sqlite3.connect(make_store(tmp_path, version))
-    database.executescript(ROWS.format(hash=caption_hash(caption)))
+    fingerprints, measurements = (
+        ("fingerprints", "measurements") if version >= 7 else ("looks", "measures")
+    )
+    rows = ROWS.format(hash=caption_hash(caption))
+    if version >= 7:
+        rows = rows.replace("INTO written", "INTO generated").replace("INTO made", "INTO outputs")
+    database.executescript(rows)
     if version >= 2:
-        database.execute("INSERT INTO looks VALUES ('f', x'01')")
+        database.execute(f"INSERT INTO {fingerprints} VALUES ('f', x'01')")
     if version >= 3:
-        database.execute("INSERT INTO measures VALUES ('i', 'r', x'02')")
+        database.execute(f"INSERT INTO {measurements} VALUES ('i', 'r', x'02')")
     database.commit()
     database.close()
     with Store.open_copy(tmp_path) as copy, Store.open(tmp_path) as store:

@@ -31,10 +31,16 @@ def triggers_of(
     captions: Mapping[Path, Caption | None], declared: Sequence[str] | None = None
 ) -> dict[Path, KnownTrigger]:
     """Return the trigger of each folder of some images. declared: by dsk.toml; None to find out."""
-    folders = dict.fromkeys(image.parent for image in captions)
+    return triggers_of_tags({i: _tags(caption) for i, caption in captions.items()}, declared)
+
+
+def triggers_of_tags(
+    tags: Mapping[Path, Sequence[str]], declared: Sequence[str] | None = None
+) -> dict[Path, KnownTrigger]:
+    """Do `triggers_of` with the tags of each image."""
+    folders = dict.fromkeys(image.parent for image in tags)
     return known_triggers(
-        {image: _tags(caption) for image, caption in captions.items()},
-        {f: declared_at(f) if declared is None else declared for f in folders},
+        tags, {f: declared_at(f) if declared is None else declared for f in folders}
     )
 
 
