@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.import_dataset import import_dataset
     from datasetkit.verbs.import_shards import import_shards
-    from datasetkit.verbs.init import init
+    from datasetkit.verbs.init import init, init_example
     from datasetkit.verbs.jobs_add import add_job
     from datasetkit.verbs.jobs_hold import hold_job
     from datasetkit.verbs.jobs_list import jobs
@@ -163,6 +163,7 @@ __all__ = [
     "import_dataset",
     "import_shards",
     "init",
+    "init_example",
     "interrupted",
     "job_log",
     "jobs",
@@ -257,6 +258,7 @@ _VERBS = {
     "import_dataset": "import_dataset",
     "import_shards": "import_shards",
     "init": "init",
+    "init_example": "init",
     "interrupted": "history",
     "job_log": "jobs_log",
     "jobs": "jobs_list",

@@ -22,6 +22,8 @@ NAMED_WHOLE = (
     "examples/tiny-lora/faces",
     "examples/tiny-lora/held-out",
     "examples/tiny-lora/girls",
+    "datasetkit/example/faces",
+    "datasetkit/example/girls",
 )
 
 

@@ -12,7 +12,7 @@ VERBS = """
     add_job as_sd_scripts caption
     check crop_faces cutout doctor download erase_faces export find_config
     find_lr forget generate_reg grid groups history hold_job import_captions import_dataset
-    import_shards init interrupted job_log jobs keep layout list_faces
+    import_shards init init_example interrupted job_log jobs keep layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
     move_job plan_publishing plan_repeats plan_training projects_below publish
     recover reg remove_job rename report resize resume_job review rules run run_jobs

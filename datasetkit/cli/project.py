@@ -32,6 +32,14 @@ def init(
             show_default=False,
         ),
     ] = "",
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example",
+            help="Copy an example into a new folder: images, captions, and a dsk.toml that trains "
+            "on the tiny base, in minutes on a CPU.",
+        ),
+    ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -42,11 +50,15 @@ def init(
     """
     from datasetkit.cli import run, show_project
 
-    if not trigger and not json:
+    if not trigger and not json and not example:
         trigger = show_project.ask_trigger(folder, images)
     run.verb(
         "init",
-        lambda api, context: api.init(folder, images, trigger, context),
+        lambda api, context: (
+            api.init_example(folder, context)
+            if example
+            else api.init(folder, images, trigger, context)
+        ),
         show_project.init,
         json,
         dry_run,

@@ -52,6 +52,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--apply": "you agree with the plan",
     "--fix": "the findings are what `--fix` can fix, in bold above",
     "--as": "`sd-scripts`: see what this trainer would read",
+    "--example": "you want to try dsk without images of your own",
     "--images": "your images are in another folder",
     "--trigger": "always, when you train a subject",
     "--to": "more than the last command must be undone",

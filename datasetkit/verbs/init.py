@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from datasetkit.captions.rulesets import writable
@@ -14,8 +16,13 @@ from datasetkit.dataset import layout
 from datasetkit.dataset.naming import name_fault
 from datasetkit.images.listing import holds_images, subfolders
 from datasetkit.images.scan import require_folder
-from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_unrecovered
+from datasetkit.project.plans import FileOp, Plan, WriteBytes, WriteText
+from datasetkit.project.session import (
+    DEFAULT_CONTEXT,
+    RunContext,
+    open_project,
+    open_unrecovered,
+)
 from datasetkit.verbs.shared import schema_file
 
 _TEMPLATE = """\
@@ -166,6 +173,27 @@ def init(
         if not context.dry_run:
             schema_file.place(folder)
     return InitResult(path, entry, folder / images, words)
+
+
+def init_example(folder: Path, context: RunContext = DEFAULT_CONTEXT) -> InitResult:
+    """Copy the example into a folder: images of a fox girl and of other girls with captions, and a
+    dsk.toml that trains a LoRA of her on the tiny base.
+
+    Raises InputError if the folder has a dsk.toml, PlanConflict for other files in the way.
+    """
+    path = folder / CONFIG_NAME
+    if os.path.lexists(path):
+        raise InputError(f"{display(path)} already exists", hint="name a new folder")
+    example = resources.files("datasetkit").joinpath("example")
+    ops: list[FileOp] = []
+    for name in ("", "faces", "girls"):
+        entries = sorted(example.joinpath(name).iterdir(), key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.is_file():
+                ops.append(WriteBytes(folder / name / entry.name, entry.read_bytes(), None))
+    with open_project(folder, context, create_folder=True) as project:
+        entry_number = project.apply(Plan(tuple(ops)), "init", f"example in {folder.name}")
+    return InitResult(path, entry_number, folder / "faces", ("kitsu",))
 
 
 def _quoted(text: str) -> str:

@@ -300,6 +300,7 @@ ELSEWHERE = {
     "move it away and run any dsk": ("tests/regressions/test_durability.py", "appeared"),
     "then --n, --w": ("tests/trainer/test_prompts.py", "--n"),
     "two plain dashes": ("tests/regressions/test_plan_is_run.py", "two plain dashes"),
+    "dsk init NEW --example copies it": ("tests/cli/test_init_example.py", "--example"),
     "--to DIR: the folder of LoRAs": ("tests/keep", "--to DIR"),
     "give another one with --to": ("tests/keep", "is not a folder"),
     "give another one with --name": ("tests/keep", "the name"),

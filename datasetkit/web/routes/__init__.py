@@ -9,6 +9,7 @@ from datasetkit.web.routes import (
     jobs,
     project,
     runs,
+    start,
     uploads,
 )
 from datasetkit.web.table import ApiRoute
@@ -21,4 +22,5 @@ ROUTES: tuple[ApiRoute, ...] = (
     *images.ROUTES,
     *grids.ROUTES,
     *uploads.ROUTES,
+    *start.ROUTES,
 )
