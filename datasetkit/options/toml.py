@@ -19,7 +19,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import CONFIG_NAME, config_path, display
 from datasetkit.core.suggest import did_you_mean
 from datasetkit.core.toml_text import read_toml, refuse_control
-from datasetkit.options import trust
+from datasetkit.options import presets, trust
 from datasetkit.options.declare import by_name, check_value, declared, type_name
 from datasetkit.options.run import ConceptOptions
 
@@ -109,7 +109,11 @@ class Config:
         return _seen_from_here(self.path) if self.path else CONFIG_NAME
 
     def table(self, name: str) -> Mapping[str, Any]:
-        return self.tables.get(name, {})
+        """Return a table; [train] with the values of its preset below its own. Raises ConfigError
+        for a preset that dsk does not have.
+        """
+        table = self.tables.get(name, {})
+        return presets.with_preset(table) if name == "train" else table
 
     def for_concept(self, concept: ConceptOptions) -> Config:
         """Return the same with the concept's own trigger, exclude and additional in `[tag]`.
@@ -141,6 +145,8 @@ class Config:
         must not come from this file (see options/trust.py).
         """
         table, where = self.table(name), f"{display(self._shown())} [{name}]"
+        if name == "train" and (chosen := (given or {}).get("preset")):
+            table = presets.with_preset({**self.tables.get(name, {}), "preset": chosen})
         options = build(cls, table, given or {}, where=where, typed=TYPED.get(name, "--{}"))
         if not only_read:
             self._refuse_untrusted(cls, name, given or {}, where)

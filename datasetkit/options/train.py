@@ -56,6 +56,17 @@ class TrainOptions(CheckedOptions):
     read all of it.
     """
 
+    preset: str = option(
+        "",
+        "Take the values of a preset where this table says nothing: a family and a goal, such as "
+        "`sdxl-character@1`, and perhaps how tight memory is, `sdxl-character-tight@1`. The number "
+        "is the version of the presets.",
+        group="Preset",
+        change="you begin with the usual values of a family and a goal",
+        see="train.md#presets",
+        applies="on resume",
+    )
+
     # ---- Model
     pretrained_model_name_or_path: str = option(
         "",

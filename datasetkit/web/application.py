@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, Route
 from datasetkit.core.errors import DskError, Locked, PlanConflict, StorageError
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.editing import ReadOnly
+from datasetkit.verbs.studio.config_file import ConfigChanged, WrongValues
 from datasetkit.verbs.studio.errors import NotAllowed, NotFound
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.routes import ROUTES
@@ -113,6 +114,11 @@ def _dsk_error(
             raise error
         status = next(code for kind, code in _STATUS if isinstance(error, kind))
         loaded = session.captions.loaded
-        return json_response(views.refusal(error, loaded.dataset if loaded else None), status)
+        answer = views.refusal(error, loaded.dataset if loaded else None)
+        if isinstance(error, ConfigChanged):
+            answer |= {"config": error.config, "differences": error.differences}
+        if isinstance(error, WrongValues):
+            answer["problems"] = error.problems
+        return json_response(answer, status)
 
     return answer

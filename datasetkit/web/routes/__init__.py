@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datasetkit.web.routes import (
     captions,
+    config,
     grids,
     images,
     jobs,
@@ -16,6 +17,7 @@ from datasetkit.web.table import ApiRoute
 
 ROUTES: tuple[ApiRoute, ...] = (
     *project.ROUTES,
+    *config.ROUTES,
     *jobs.ROUTES,
     *runs.ROUTES,
     *captions.ROUTES,
