@@ -24,6 +24,7 @@ const PATHS = {
   image: "M2 3h12v10H2zM2 11l3.5-3.5L9 11l2-2 3 3M10.5 6.5v.1",
   reset: "M3 3.5v3.2h3.2M3.3 6.6A5.2 5.2 0 1 1 2.9 9.5",
   search: "M7 2.8a4.2 4.2 0 1 0 0 8.4a4.2 4.2 0 0 0 0-8.4M10 10l3.5 3.5",
+  jobs: "M2 4h2M6 4h8M2 8h2M6 8h8M2 12h2M6 12h8",
   table: "M2 3h12v10H2zM2 6.5h12M2 9.8h12M6.5 3v10",
 } as const;
 

@@ -24,7 +24,9 @@ export function JobsButton() {
       aria-haspopup="dialog"
       onClick={() => studio.store.set({ overlay: "jobs" })}
     >
-      {t("jobs.button")} <b className={active ? "count active" : "count"}>{active}</b>
+      <Icon name="jobs" />
+      <span className="word">{t("jobs.button")}</span>{" "}
+      <b className={active ? "count active" : "count"}>{active}</b>
     </button>
   );
 }

@@ -151,13 +151,13 @@ function TabButton({ name, selected, state }: TabButtonProps) {
       className={`tab is-${state.kind}`}
       aria-selected={selected}
       aria-controls="work"
-      aria-label={`${label}: ${stateText(state)}`}
       title={stateText(state)}
       tabIndex={selected ? 0 : -1}
       onClick={() => go(name)}
     >
       <TabMark state={state} />
       {label}
+      <span className="visually-hidden">: {stateText(state)}</span>
     </button>
   );
 }
@@ -174,7 +174,9 @@ function stateText(state: TabState): string {
 function TabMark({ state }: { readonly state: TabState }) {
   if (state.kind === "running") {
     return (
-      <span className="tab-mark number">{state.share === null ? "…" : percent(state.share)}</span>
+      <span className="tab-mark number" aria-hidden="true">
+        {state.share === null ? "…" : percent(state.share)}
+      </span>
     );
   }
   return (
