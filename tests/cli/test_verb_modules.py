@@ -13,8 +13,8 @@ VERBS = Path(datasetkit.verbs.__file__).parent
 # and one for shards.
 MORE = {"check_as_sd_scripts", "import_dataset", "import_shards"}
 MODULES = {p.stem for p in VERBS.iterdir() if not p.stem.startswith("__") and p.stem != "shared"}
-# A run calls the other commands.
-CALLS_OTHERS = {"run"}
+# A run calls the other commands, and so does the studio.
+CALLS_OTHERS = {"run", "studio"}
 
 
 def module_of(command: str) -> str:

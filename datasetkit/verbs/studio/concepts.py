@@ -35,7 +35,7 @@ _MOST_ROWS: Final = 20_000
 @dataclass(frozen=True, slots=True)
 class StudioConcept:
     """A concept. folder: of the raw images; work: of the finished ones, the same where no step
-    makes any.
+    makes any. is_declared: in dsk.toml.
     """
 
     name: str
@@ -44,6 +44,7 @@ class StudioConcept:
     kind: Kind = "train"
     trigger: tuple[str, ...] = ()
     repeats: int | None = None
+    is_declared: bool = False
 
 
 def find_concepts(studio: StudioSession) -> tuple[StudioConcept, ...]:
@@ -67,6 +68,7 @@ def _declared(config: Config, concept: Any) -> StudioConcept:
         "train",
         concept_folders.declared_trigger(config, concept),
         concept.repeats,
+        is_declared=True,
     )
 
 
@@ -93,7 +95,7 @@ def _listing(folder: Path) -> Listing:
         return Listing(())
 
 
-def _require(studio: StudioSession, number: int) -> StudioConcept:
+def require(studio: StudioSession, number: int) -> StudioConcept:
     concepts = find_concepts(studio)
     if not 0 <= number < len(concepts):
         raise InputError(f"there is no concept {number}", hint="load the page again")
@@ -126,7 +128,6 @@ def overview(studio: StudioSession) -> dict[str, Any]:
     rows = []
     for number, concept in enumerate(find_concepts(studio)):
         listing = _allowed_listing(studio, concept)
-        made = _made_by_stem(concept)
         rows.append({
             "id": number,
             "name": concept.name,
@@ -136,12 +137,22 @@ def overview(studio: StudioSession) -> dict[str, Any]:
             "left_out": len(_left_out(listing)),
             "trigger": concept.trigger,
             "repeats": concept.repeats,
-            "prepared": sum(path.stem in made for path in listing.images),
+            "prepared": prepared_count(studio, concept),
         })  # fmt: skip
-    return {"concepts": rows, "steps": _steps(studio)}
+    return {"concepts": rows, "steps": declared_steps(studio)}
 
 
-def _steps(studio: StudioSession) -> dict[str, Mapping[str, Any]]:
+def image_count(studio: StudioSession, concept: StudioConcept) -> int:
+    return len(_allowed_listing(studio, concept).images)
+
+
+def prepared_count(studio: StudioSession, concept: StudioConcept) -> int:
+    """Return how many raw images of a concept have a finished one."""
+    made = _made_by_stem(concept)
+    return sum(path.stem in made for path in _allowed_listing(studio, concept).images)
+
+
+def declared_steps(studio: StudioSession) -> dict[str, Mapping[str, Any]]:
     config = find(studio.folder)
     run = config.build(RunOptions, "run", only_read=True)
     return {step: dict(config.table(step)) for step in STEPS if step in run.steps}
@@ -172,7 +183,7 @@ def _left_out(listing: Listing) -> list[dict[str, str]]:
 
 def left_out(studio: StudioSession, number: int) -> dict[str, Any]:
     """Return the files of a concept that are no images, and those that cannot be read."""
-    concept = _require(studio, number)
+    concept = require(studio, number)
     listing = _allowed_listing(studio, concept)
     broken = [image for image in _read(studio, listing.images) if image.problem]
     rows = [{"name": image.path.name, "reason": image.problem} for image in broken]
@@ -185,7 +196,7 @@ def _read(studio: StudioSession, paths: Sequence[Path]) -> list[ShownImage]:
 
 def sources(studio: StudioSession, number: int, offset: int, limit: int) -> dict[str, Any]:
     """Return the raw images of a concept as columns, with the problem of each."""
-    listing = _allowed_listing(studio, _require(studio, number))
+    listing = _allowed_listing(studio, require(studio, number))
     window = _read(studio, listing.images[offset : offset + min(limit, _MOST_ROWS)])
     rules = _rules(studio)
     doubles = _duplicates(studio)
@@ -301,16 +312,24 @@ def add(studio: StudioSession, name: str, folder: str) -> dict[str, Any]:
     if any(concept.name == name for concept in find_concepts(studio)):
         raise ConfigError(f"there is a concept {display(name)}", hint="choose another name")
     images = studio.roots.path(folder) if folder else studio.root / name
+    entry = _append(studio, name, images)
+    number = next(n for n, c in enumerate(find_concepts(studio)) if c.name == name)
+    return {"id": number, "entry": entry}
+
+
+def add_existing(studio: StudioSession, concept: StudioConcept) -> None:
+    """Write a folder of images into dsk.toml as a concept."""
+    _append(studio, concept.name, concept.folder)
+
+
+def _append(studio: StudioSession, name: str, images: Path) -> int | None:
     values = {"name": name, "folder": _shown(studio, images)}
     path = studio.root / CONFIG_NAME
     with open_project(studio.root, studio.context) as project:
         before = read_existing(path)
-        text = (before or b"").decode("utf-8")
-        edited = _with_concept(text, values)
+        edited = _with_concept((before or b"").decode("utf-8"), values)
         plan = Plan((WriteText(path, edited, before),))
-        entry = project.apply(plan, "init", f"concept {display(name)}", edited=(path,))
-    number = next(c for c, concept in enumerate(find_concepts(studio)) if concept.name == name)
-    return {"id": number, "entry": entry}
+        return project.apply(plan, "init", f"concept {display(name)}", edited=(path,))
 
 
 def _with_concept(text: str, values: Mapping[str, Any]) -> str:

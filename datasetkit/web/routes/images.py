@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from datasetkit.core.errors import InputError
 from datasetkit.verbs.review.thumbnails import ImageGone
-from datasetkit.verbs.studio import concepts
+from datasetkit.verbs.studio import concepts, prepare
 from datasetkit.verbs.studio.images import PREVIEW_SIDE, SIDES, ShownImage, jpeg
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.table import (
@@ -19,8 +19,10 @@ from datasetkit.web.table import (
     Values,
     endpoint,
     error_response,
+    flag,
     get,
     is_whole_number,
+    number,
     post,
     query_number,
     text,
@@ -37,9 +39,9 @@ def add_concept(studio: StudioSession, body: Values) -> Json:
 
 
 def sources(studio: StudioSession, query: Values) -> Json:
-    number = query_number(query, "concept", 0, 10**6)
+    concept = query_number(query, "concept", 0, 10**6)
     offset = query_number(query, "offset", 0, 10**9)
-    return concepts.sources(studio, number, offset, query_number(query, "limit", 500, 20_000))
+    return concepts.sources(studio, concept, offset, query_number(query, "limit", 500, 20_000))
 
 
 def source(studio: StudioSession, query: Values) -> Json:
@@ -53,15 +55,23 @@ def left_out(studio: StudioSession, query: Values) -> Json:
     return concepts.left_out(studio, query_number(query, "concept", 0, 10**6))
 
 
+def prepare_images(studio: StudioSession, body: Values) -> Json:
+    """Say what preparing would do, or start it."""
+    steps = prepare.read_steps(body.get("steps"))
+    concept = None if body.get("concept") is None else number(body, "concept")
+    do = prepare.plan if flag(body, "dry_run") else prepare.start
+    return do(studio, concept, steps)
+
+
 def _number(written: str) -> int:
     if not is_whole_number(written):
         raise NotFound("an image id is a whole number")
     return int(written)
 
 
-def shown(studio: StudioSession, number: str) -> ShownImage:
+def shown(studio: StudioSession, written: str) -> ShownImage:
     """Return the image of a number in a URL. Raises NotFound."""
-    image = studio.images.get(_number(number))
+    image = studio.images.get(_number(written))
     if image is None:
         raise NotFound("no image has this id", hint="it may have been moved")
     return image
@@ -108,6 +118,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     get("/api/sources", sources),
     get("/api/sources/{id}", source),
     get("/api/left-out", left_out),
+    post("/api/prepare", prepare_images),
     endpoint("GET", "/source/{id}", _image(_source)),
     endpoint("GET", "/made/{id}", _image(_made)),
 )

@@ -1,0 +1,118 @@
+"""Preparing images from the page: the commands, dsk.toml, and jobs that do the same as dsk run."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from datasetkit import api
+from datasetkit.cli.main import run
+from datasetkit.verbs.studio import jobs
+from datasetkit.verbs.studio.commands import StudioCommand
+from tests.web.client import Browser, studio
+from tests.web.datasets import drawing
+
+CONFIG = """\
+# mine
+[run]
+steps = ["resize", "tag", "layout"]   # kept
+
+[[concept]]
+name = "kitsu"
+folder = "faces"
+
+[resize]
+max = 64
+"""
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[StudioCommand]:
+    """Collect the jobs instead of starting them."""
+    commands: list[StudioCommand] = []
+
+    def start(session: object, command: StudioCommand, when: str) -> dict[str, Any]:
+        commands.append(command)
+        return {"command": command.shown}
+
+    monkeypatch.setattr(jobs, "start", start)
+    return commands
+
+
+@pytest.fixture
+def page(tmp_path, started) -> Iterator[Browser]:
+    for n in range(3):
+        drawing(tmp_path / "faces" / f"a{n}.png", n)
+    (tmp_path / "dsk.toml").write_text(CONFIG)
+    with studio(tmp_path) as browser:
+        yield browser
+
+
+def prepare(page: Browser, steps: Any, *, status: int = 200, dry_run: bool = False) -> Any:
+    body = {"concept": 0, "steps": steps, "dry_run": dry_run}
+    response = page.ask("POST", "/api/prepare", json.dumps(body).encode(), page.headers)
+    assert response.status == status, response.body
+    return response.json
+
+
+def test_a_dry_run_names_the_commands_and_changes_nothing(page, started):
+    plan = prepare(page, {"resize": {"max": 64}, "cutout": {"bg": "white"}}, dry_run=True)
+    assert (plan["images"], plan["total"]) == (3, 3)
+    assert plan["command"] == (
+        "dsk resize faces work/.resize/kitsu --max 64 && "
+        "dsk cutout work/.resize/kitsu work/kitsu --bg white"
+    )
+    assert started == [] and (page.folder / "dsk.toml").read_text() == CONFIG
+
+
+def test_the_steps_are_written_into_dsk_toml_and_run_as_jobs(page, started, monkeypatch):
+    result = prepare(page, {"rename": {"prefix": "kitsu"}, "resize": {"max": 32}})
+    assert [each.words[0] for each in started] == ["rename", "resize"]
+    text = (page.folder / "dsk.toml").read_text()
+    table = tomllib.loads(text)
+    assert table["run"]["steps"] == ["rename", "resize", "tag", "layout"]
+    assert (table["resize"]["max"], table["rename"]["prefix"]) == (32, "kitsu")
+    assert text.startswith("# mine\n") and "# kept" in text
+    assert len(result["jobs"]) == 2
+    monkeypatch.chdir(page.folder)
+    for each in started:
+        assert run(list(each.words)) == 0
+    names = sorted(path.name for path in (page.folder / "work" / "kitsu").glob("*.png"))
+    assert names == ["kitsu_001.png", "kitsu_002.png", "kitsu_003.png"]
+    # dsk run does the same: there is nothing left to do.
+    out = page.folder / "work" / "kitsu"
+    again = api.resize(page.folder / "faces", out, api.ResizeOptions(max=32))
+    assert list(again.report.done) == []
+    steps = {"rename": {"prefix": "kitsu"}, "resize": {"max": 32}}
+    assert prepare(page, steps, dry_run=True)["total"] == 0
+
+
+def test_a_folder_that_is_not_in_dsk_toml_becomes_a_concept(tmp_path, started):
+    drawing(tmp_path / "faces" / "a.png", 1)
+    with studio(tmp_path) as page:
+        prepare(page, {"resize": {"max": 64}})
+    table = tomllib.loads((tmp_path / "dsk.toml").read_text())
+    assert table["concept"] == [{"name": "faces", "folder": "faces"}]
+    assert "resize" in table["run"]["steps"]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [None, [], {}, {"tag": {}}, {"resize": 5}, {"resize": {"max": "x"}}, {"resize": {"max": -1}},
+     {"faces": {"do": "remove"}}, {"rename": {"prefix": "../x"}}, {"resize": {"unknown": 1}},
+     {"rename": {"prefix": "-rf"}}, {"rename": {"prefix": 5}}],
+    ids=str,
+)  # fmt: skip
+def test_wrong_steps_are_refused_and_nothing_is_written(page, started, steps):
+    response = page.ask(
+        "POST",
+        "/api/prepare",
+        json.dumps({"concept": 0, "steps": steps}).encode(),
+        page.headers,
+    )
+    assert response.status in (400, 403), response.body
+    assert started == [] and (page.folder / "dsk.toml").read_text() == CONFIG
