@@ -132,7 +132,7 @@ def test_full_size_models_are_complete_and_take_their_text(family, parameters, l
     assert speed.count_blocks(module, parts) == blocks
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_rows_run_on_the_cpu(tmp_path: Path, capsys):
     pytest.importorskip("torch")
     rows = "6 blocks streamed;resumed;half of the blocks;Z-Image 1024, plain;CUDA"

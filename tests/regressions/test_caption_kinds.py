@@ -136,7 +136,10 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", list(STEPS))
+@pytest.mark.parametrize(
+    "kind",
+    ["mixed", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tags", "sentence"))],
+)
 def test_a_kind_of_captions_from_tagging_to_export(kind, dsk, here, model):
     from tests.trainer import tiny
     from tests.web.client import review
