@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,13 @@ if real.find() is None:
 
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
+from datasetkit import api  # noqa: E402
 from datasetkit.verbs.studio import studio as serve_studio  # noqa: E402
+from tests.grid.test_axes import LAYER  # noqa: E402
+from tests.grid.test_grid import Drawer  # noqa: E402
+from tests.lora_files.files import pair, save  # noqa: E402
 from tests.web.client import run_server  # noqa: E402
+from trainer.grid import draw  # noqa: E402
 
 pytestmark = pytest.mark.long
 
@@ -116,3 +122,164 @@ def test_dropped_images_are_imported_and_shown(chromium, tmp_path):
     names = sorted(path.name for path in (project / "set").iterdir())
     assert names == ["p0.jpg", "p0.txt", "p1.jpg", "p2.jpg", "p3.jpg"]
     assert 'name = "set"' in (project / "dsk.toml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def compared(chromium, module_path) -> Iterator[tuple[Page, Path]]:
+    """The tab Compare of a run with two epochs, at two weights and two prompts."""
+    project = module_path / "project"
+    for n, epoch in enumerate((2, 4)):
+        header = {"ss_epoch": str(epoch), "ss_resolution": "(64, 64)", "ss_steps": str(epoch * 10),
+                  "ss_base_model_version": "sd_v1", "ss_network_module": "networks.lora",
+                  "ss_dataset_dirs": '{"5_kitsu": {}}',
+                  "ss_tag_frequency": '{"5_kitsu": {"kitsu": 3}}'}  # fmt: skip
+        save(project / "out" / f"k-{epoch:06d}.safetensors", pair(LAYER, 8, 8, 2, seed=n), header)
+    (project / "dsk.toml").write_text("[train]\noutput_dir = 'out'\n", encoding="utf-8")
+    options = api.GridOptions(
+        base="tiny",
+        prompt=("kitsu", "1girl, smile"),
+        steps=3,
+        seed=0,
+        size=(64, 64),
+        y="prompt",
+        z="weight=1,2",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(module_path / "home"))
+        patch.setenv("XDG_STATE_HOME", str(module_path / "state"))
+        patch.setattr(draw, "GridDrawer", Drawer)
+        api.grid(project / "out", options)
+        with opened(chromium, project) as page:
+            yield page, project
+
+
+@pytest.fixture
+def compare(compared: tuple[Page, Path]) -> Page:
+    """The table of the grid, as it is at first."""
+    page, _ = compared
+    page.goto(f"{page.url.partition('#')[0]}#/images")
+    page.goto(f"{page.url.partition('#')[0]}#/compare")
+    page.reload()
+    expect(page.get_by_role("gridcell").first).to_be_visible()
+    return page
+
+
+def headings(page: Page) -> list[str]:
+    return page.get_by_role("grid").get_by_role("columnheader").all_inner_texts()
+
+
+def test_the_base_model_is_the_first_column_and_keys_move(compare):
+    page = compare
+    assert headings(page) == ["without", "epoch 2", "epoch 4"]
+    expect(page.get_by_role("gridcell")).to_have_count(3 * 2 * 2)
+    require_accessible(page, "grid")
+    grid = page.get_by_role("grid")
+    grid.focus()
+    active = page.locator(".compare-cell.active")
+    at_first = active.get_attribute("id")
+    for key in ("ArrowLeft", "ArrowDown", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    assert active.get_attribute("id") == at_first == "compare-0-2"
+    page.keyboard.press("Home")
+    expect(page.get_by_role("button", name="Keep")).to_have_attribute("aria-disabled", "true")
+
+
+def test_the_pixels_stay_where_they_are_when_the_image_changes(compare):
+    """Zoomed in or not: another file, another prompt, another view."""
+    page = compare
+    page.get_by_role("grid").focus()
+    page.keyboard.press("Enter")
+    large = page.get_by_role("group", name="Two images under one zoom")
+    panes = large.locator(".zoom-pane")
+    expect(panes).to_have_count(2)
+    require_accessible(page, "side by side")
+
+    def places() -> list[dict[str, float]]:
+        boxes = [panes.nth(n).locator("img").first.bounding_box() for n in range(2)]
+        return [box for box in boxes if box is not None]
+
+    def sources() -> list[str | None]:
+        return [panes.nth(n).locator("img").first.get_attribute("src") for n in range(2)]
+
+    before = places()
+    page.mouse.move(before[1]["x"] + 200, before[1]["y"] + 150)
+    page.mouse.wheel(0, -600)
+    page.wait_for_function("(w) => document.querySelectorAll('.zoom-pane img')[1].width > 2 * w",
+                           arg=before[1]["width"])  # fmt: skip
+    zoomed = places()
+    assert zoomed[0]["width"] == zoomed[1]["width"], "both panes have one zoom"
+    shown = sources()
+    large.focus()
+    page.keyboard.press("ArrowUp")
+    expect(panes.nth(1).locator("img").first).not_to_have_attribute("src", str(shown[1]))
+    assert sources()[0] == shown[0], "only the right image moves"
+    assert places() == zoomed
+    # The base model draws the same at both weights: the second step is to the other prompt.
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(panes.nth(0).locator("img").first).not_to_have_attribute("src", str(shown[0]))
+    assert places() == zoomed
+    for view in ("slider", "blink", "difference"):
+        page.keyboard.press("v")
+        expect(panes).to_have_count(1)
+        widths = {box["width"] for image in panes.locator("img").all()
+                  if (box := image.bounding_box())}  # fmt: skip
+        assert widths == {zoomed[0]["width"]}, view
+    page.keyboard.press("z")
+    large.focus()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("grid")).to_be_focused()
+
+
+def test_the_slider_is_moved_by_keys(compare):
+    page = compare
+    page.get_by_role("button", name="Slider").click()
+    slider = page.get_by_role("slider", name="Border between the two images")
+    slider.focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(slider).to_have_attribute("aria-valuenow", "61")
+    require_accessible(page, "slider")
+    cut = page.locator(".zoom-layer").nth(1).evaluate("e => getComputedStyle(e).clipPath")
+    assert "61%" in cut
+
+
+def test_a_blind_comparison_hides_which_file_is_which(compare):
+    page = compare
+    page.get_by_role("grid").focus()
+    page.keyboard.press("y")
+    assert headings(page) == ["without", "A", "B"]
+    expect(page.locator(".compare-cell.active")).to_have_attribute("id", "compare-0-0")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+        assert not re.search(r"epoch \d|k-0000", page.locator("#work").inner_text())
+    page.keyboard.press("Enter")
+    large = page.get_by_role("group", name="Two images under one zoom")
+    expect(large).to_contain_text("B · kitsu")
+    assert not re.search(r"epoch \d|k-0000", page.locator("#work").inner_html())
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Keep")).to_have_attribute("aria-disabled", "true")
+    require_accessible(page, "blind")
+    page.keyboard.press("y")
+    assert sorted(headings(page)) == ["epoch 2", "epoch 4", "without"]
+
+
+def test_an_epoch_is_marked_and_kept(compare, compared):
+    page, project = compare, compared[1]
+    page.get_by_role("grid").focus()
+    page.keyboard.press("4")
+    expect(page.locator(".compare-cell.active")).to_contain_text("4")
+    marks = project / "out" / "grid" / "grid-marks.json"
+    assert list(json.loads(marks.read_text(encoding="utf-8"))["marks"].values()) == [4]
+    page.keyboard.press("k")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Where to").fill(str(project / "webui" / "models" / "Lora"))
+    expect(dialog).to_contain_text("k.preview.png")
+    require_accessible(page, "keep")
+    kept = project / "webui" / "models" / "Lora" / "k.safetensors"
+    assert not kept.exists(), "nothing is written before it is asked for"
+    dialog.get_by_role("button", name="Keep as k").click()
+    expect(dialog).to_contain_text("<lora:k:1>")
+    page.keyboard.press("Escape")
+    expect(page.locator("#work")).to_contain_text("kept as k, weight 1")
+    assert kept.read_bytes() == (project / "out" / "k-000004.safetensors").read_bytes()

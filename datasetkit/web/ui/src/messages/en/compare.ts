@@ -74,6 +74,8 @@ export const compare = {
   "compare.keep.none": "Keep…",
   "compare.keep.blind": "the names are covered.",
   "compare.keep.without": "this column has no LoRA.",
+  "compare.keep.project": "in the project",
+  "compare.keep.gone": "its file is no longer beside the grid.",
   "compare.keep.title": "Keep {label}",
   "compare.keep.to": "Where to",
   "compare.keep.to.hint":

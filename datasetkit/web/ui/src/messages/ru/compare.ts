@@ -80,6 +80,8 @@ export const compare = {
   "compare.keep.none": "Оставить…",
   "compare.keep.blind": "имена скрыты.",
   "compare.keep.without": "в этом столбце нет LoRA.",
+  "compare.keep.project": "в проекте",
+  "compare.keep.gone": "её файла больше нет рядом с сеткой.",
   "compare.keep.title": "Оставить {label}",
   "compare.keep.to": "Куда",
   "compare.keep.to.hint":

@@ -68,6 +68,8 @@ export const compare = {
   "compare.keep.none": "保留…",
   "compare.keep.blind": "名称仍被隐藏。",
   "compare.keep.without": "此列没有 LoRA。",
+  "compare.keep.project": "项目内",
+  "compare.keep.gone": "其文件已不在网格旁边。",
   "compare.keep.title": "保留 {label}",
   "compare.keep.to": "保存到",
   "compare.keep.to.hint":

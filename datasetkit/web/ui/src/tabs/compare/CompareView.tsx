@@ -78,11 +78,16 @@ export function CompareView(props: CompareViewProps) {
       studio.fail(error);
     }
   };
-  const toggleBlind = () => setBlind(blind === null ? Date.now() : null);
+  const toggleBlind = () => {
+    setBlind(blind === null ? Date.now() : null);
+    // At the base model: the cursor would show where its file went.
+    setAt({ row: at.row, column: 0 });
+    setLeft({ row: at.row, column: 0 });
+  };
   const keys: Readonly<Record<string, () => void>> = {
     v: () => show(VIEWS[(VIEWS.indexOf(view as View) + 1) % VIEWS.length] ?? "side"),
     b: () => (view === "blink" ? setBlinking(!blinking) : (show("blink"), setBlinking(true))),
-    k: () => file && !covered && setKeeping(true),
+    k: () => file?.there && !covered && setKeeping(true),
     y: toggleBlind,
     "0": () => void setMark(cell, 0),
     ...Object.fromEntries([1, 2, 3, 4, 5].map((n) => [n, () => void setMark(cell, n)])),
@@ -116,8 +121,18 @@ export function CompareView(props: CompareViewProps) {
       summary={<Choice grid={grid} file={file} cell={cell} covered={covered} />}
       action={
         <Primary
-          label={file ? t("compare.keep", { label: file.label }) : t("compare.keep.none")}
-          blocked={covered ? t("compare.keep.blind") : file ? "" : t("compare.keep.without")}
+          label={
+            file && !covered ? t("compare.keep", { label: file.label }) : t("compare.keep.none")
+          }
+          blocked={
+            covered
+              ? t("compare.keep.blind")
+              : !file
+                ? t("compare.keep.without")
+                : file.there
+                  ? ""
+                  : t("compare.keep.gone")
+          }
           onPress={() => setKeeping(true)}
         />
       }
@@ -220,6 +235,7 @@ export function CompareView(props: CompareViewProps) {
             right={at}
             view={view}
             blinking={blinking}
+            covered={covered}
             move={(nextLeft, nextRight) => {
               setLeft(nextLeft);
               setAt(nextRight);

@@ -36,8 +36,9 @@ export function KeepDialog({ grid, file, cell, close, kept }: KeepDialogProps) {
 
   useEffect(() => {
     keepFolders(studio.http).then(
-      ({ folders: remembered }) => {
-        setFolders(remembered);
+      ({ folders: remembered, default: inProject }) => {
+        const first = { path: inProject, kind: t("compare.keep.project") };
+        setFolders([...remembered.filter((folder) => folder.path !== inProject), first]);
         setTo((typed) => typed || (remembered[0]?.path ?? ""));
       },
       (error: unknown) => studio.fail(error),

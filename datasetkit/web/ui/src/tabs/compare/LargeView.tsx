@@ -27,13 +27,16 @@ interface LargeViewProps {
   readonly right: At;
   readonly view: View;
   readonly blinking: boolean;
+  /** What tells which file an image is of is not shown. */
+  readonly covered: boolean;
   readonly move: (left: At, right: At) => void;
   readonly mark: (cell: Cell, value: number) => void;
   readonly close: () => void;
 }
 
 export function LargeView(props: LargeViewProps) {
-  const { grid, table, order, labels, left, right, view, blinking, move, mark, close } = props;
+  const { grid, table, order, labels, left, right, view, blinking, covered, move, mark, close } =
+    props;
   const frame = useRef<HTMLDivElement>(null);
   const [zoom, setZoom] = useState<Zoom>(FIT);
   const [split, setSplit] = useState(0.5);
@@ -159,7 +162,7 @@ export function LargeView(props: LargeViewProps) {
           </Titled>
         )}
       </div>
-      <Parameters left={leftCell} right={rightCell} />
+      {covered ? null : <Parameters left={leftCell} right={rightCell} />}
     </div>
   );
 }

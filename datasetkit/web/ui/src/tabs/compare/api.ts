@@ -58,8 +58,14 @@ export const mark = (
 ): Promise<{ readonly marks: Grid["marks"] }> =>
   http.post(`api/grids/${encodeURIComponent(grid)}/marks`, { cell, mark: value });
 
-export const keepFolders = (http: Http): Promise<{ readonly folders: readonly KeepFolder[] }> =>
-  http.get("api/loras/keep");
+export interface KeepFolders {
+  /** Those that files were kept in before, the newest first. */
+  readonly folders: readonly KeepFolder[];
+  /** A folder in the project, for a first try. */
+  readonly default: string;
+}
+
+export const keepFolders = (http: Http): Promise<KeepFolders> => http.get("api/loras/keep");
 
 export const keep = (
   http: Http,

@@ -44,6 +44,8 @@ export interface LoraFile {
   readonly label: string;
   readonly bytes: number;
   readonly sha256: string;
+  /** It is beside the grid, and the one that was drawn. */
+  readonly there: boolean;
   readonly kept: Kept | null;
 }
 
