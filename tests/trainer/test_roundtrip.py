@@ -197,6 +197,18 @@ def test_files_of_a_run_pass(trained, tmp_path):
     assert run.check_files(made, files) == ()
 
 
+@pytest.mark.parametrize("factor", [10.0, 1e3])
+def test_a_lora_far_stronger_than_the_base_hints_at_the_rate(model, data, tmp_path, factor):
+    """Half precision amplifies rounding until forward passes differ, though the file is good."""
+    made = assembled(model, data, tmp_path / "out", mixed_precision="bf16")
+    with made.lora.with_values([p.detach() * factor for p in made.lora.parameters()]):
+        path = saved(made, tmp_path / "x.safetensors")
+        with pytest.raises(LoraCheckFailed, match="times its own weights") as caught:
+            roundtrip.check(path, made, torch.float32)
+    assert caught.value.hint.startswith("lower the learning rate")
+    assert "report" not in caught.value.hint
+
+
 def test_a_lora_with_which_nothing_finite_is_predicted_hints_at_the_rate(trained, tmp_path):
     made = replace(trained, options=replace(trained.options, save_precision="float"))
     files = RunFiles.start(tmp_path, "sks", "")

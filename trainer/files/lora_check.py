@@ -160,8 +160,11 @@ def _other_magnitude(saved: Mapping[str, Tensors], module: LoraModule) -> bool:
 
 def _outliers(norms: Mapping[str, float]) -> list[str]:
     median = float(torch.tensor(list(norms.values())).median())
-    return [
-        f"{name} changes {norm / median:.0f} times as much as the median module"
-        for name, norm in norms.items()
-        if median > 0 and norm > _OUTLIER * median
-    ]
+    outliers = {n: norm for n, norm in norms.items() if median > 0 and norm > _OUTLIER * median}
+    if not outliers:
+        return []
+    name, norm = max(outliers.items(), key=lambda item: item[1])
+    changes = f"{norm / median:,.0f} times as much as the median module"
+    if len(outliers) == 1:
+        return [f"{name} changes {changes}"]
+    return [f"{len(outliers)} modules change up to {changes}, most of all {name}"]

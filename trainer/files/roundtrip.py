@@ -26,13 +26,15 @@ from trainer.files.lora import ADAPTER, Lora
 from trainer.loop import TrainingSetup
 from trainer.networks import dora, merged
 from trainer.networks.base import Tensors
-from trainer.networks.weight_norms import Factors, delta_distance, delta_norms
+from trainer.networks.weight_norms import Factors, change_norm, delta_distance, delta_norms
 from trainer.plan import size_conditioning
 
 _LOADED: Final = "loaded"
 CAPTION: Final = "a photo"
 _SIZE: Final = (64, 64)  # pixels; the result does not depend on the size
 _ATTENTION: Final = re.compile(r"\.(?:to_[qkv]|to_out\.0|[qkv]_proj|out_proj)$")
+# A LoRA that works changes a layer by less than its weights; beyond this, rounding is amplified.
+_TOO_STRONG: Final = 10
 _GRACE: Final = 4  # rounding errors that add up in a product or a forward pass
 
 
@@ -62,11 +64,27 @@ def check(path: Path, run: TrainingSetup, dtype: torch.dtype) -> None:
             "finite",
             hint=f"{finite.lower_rate(run.options)}; what was saved before may be good",
         )
+    if problem and "modules differ" not in problem and (times := _strength(run)) > _TOO_STRONG:
+        raise LoraCheckFailed(
+            f"{path.name} failed the LoRA check: a layer changes by {times:.3g} times its own "
+            "weights, so that what the model predicts is rounding alone",
+            hint=f"{finite.lower_rate(run.options)}; what was saved before may be good",
+        )
     if problem:
         raise LoraCheckFailed(
             f"{path.name} failed the LoRA check: {problem}",
             hint="keep the file and the training state, and report this",
         )
+
+
+def _strength(run: TrainingSetup) -> float:
+    """Return the largest change of a layer as a multiple of its own weights."""
+    ratios = [0.0]
+    for module in run.lora.modules:
+        weight = getattr(module.layer.base_layer, "weight", None)  # int8 layers have none
+        if isinstance(weight, Tensor) and (norm := float(weight.detach().float().norm())) > 0.0:
+            ratios.append(change_norm(module.change()) / norm)
+    return max(ratios)
 
 
 def by_arithmetic(network: Lora, tensors: Tensors) -> bool:
