@@ -29,6 +29,8 @@ def diverged(what: str, step: int, options: TrainOptions, dtype: torch.dtype) ->
         hints = [lower_rate(options)]
         if not options.max_grad_norm and not estimates_lr(options.optimizer_type):
             hints.append("set max_grad_norm = 1")
+        if options.optimizer_args and not estimates_lr(options.optimizer_type):
+            hints.append("leave out optimizer_args")
     if dtype == torch.float16:
         hints.append("train in bf16 or float32 (mixed_precision)")
     return LossDiverged(

@@ -817,7 +817,7 @@ class TrainOptions(CheckedOptions):
         "How much a regularisation image counts.",
         group="Loss and noise",
         change="less than 1 where regularisation holds too much",
-        no_range="any weight is possible",
+        range=(-1e6, 1e6),
         section=DREAMBOOTH,
         in_metadata=True,
     )
@@ -926,7 +926,7 @@ class TrainOptions(CheckedOptions):
         0.0,
         "Add so much of the latent's mean to the offset.",
         change="0.002 is usual",
-        no_range="either sign is possible",
+        range=(-100, 100),
         needs="noise_offset",
         usual=_everywhere(0.002, 0.002),
         section=TRAINING,

@@ -138,6 +138,7 @@ HINTS = [
     ({"unet_lr": 100.0}, 5, "bfloat16", "such as to 1e+01", "bf16"),
     ({"mixed_precision": "fp16"}, 5, "float16", "bf16 or float32", "d_coef"),
     ({"max_grad_norm": 0}, 5, "float32", "max_grad_norm = 1", "d_coef"),
+    ({"optimizer_args": ("weight_decay=1e30",)}, 5, "float32", "leave out optimizer_args", "bf16"),
     ({"network_train_unet_only": True}, 1, "float32", "the base model and its VAE", "rate"),
     ({"optimizer_type": "Prodigy", "learning_rate": 1.0}, 5, "float32", "d_coef=0.5", "such as"),
     ({"optimizer_type": "Prodigy", "learning_rate": 5.0}, 5, "float32", "to 1", "d_coef"),

@@ -209,6 +209,14 @@ def test_a_lora_far_stronger_than_the_base_hints_at_the_rate(model, data, tmp_pa
     assert "report" not in caught.value.hint
 
 
+@pytest.mark.parametrize("factor", [1e-15, 1e-10])
+def test_a_tiny_lora_is_compared_beyond_the_range_of_float32(model, data, tmp_path, factor):
+    made = assembled(model, data, tmp_path / "out")
+    with made.lora.with_values([p.detach() * factor for p in made.lora.parameters()]):
+        path = saved(made, tmp_path / "x.safetensors")
+        roundtrip.check(path, made, torch.float32)
+
+
 def test_a_lora_with_which_nothing_finite_is_predicted_hints_at_the_rate(trained, tmp_path):
     made = replace(trained, options=replace(trained.options, save_precision="float"))
     files = RunFiles.start(tmp_path, "sks", "")

@@ -26,7 +26,7 @@ from trainer.files.lora import ADAPTER, Lora
 from trainer.loop import TrainingSetup
 from trainer.networks import dora, merged
 from trainer.networks.base import Tensors
-from trainer.networks.weight_norms import Factors, change_norm, delta_distance, delta_norms
+from trainer.networks.weight_norms import Factors, change_norm, delta_distance
 from trainer.plan import size_conditioning
 
 _LOADED: Final = "loaded"
@@ -173,9 +173,8 @@ def _different_modules(run: TrainingSetup, plain: Parts) -> str:
         precision = torch.finfo(layer.lora_A[_LOADED].weight.dtype).eps
         loaded, trained = _factors(layer, _LOADED), _factors(module.layer, ADAPTER)
         # `not <=`, so that a NaN counts as different.
-        if not delta_distance(loaded, trained) <= _GRACE * precision * float(
-            delta_norms([trained])
-        ):
+        allowed = _GRACE * precision * change_norm(trained)
+        if not delta_distance(loaded, trained) <= allowed:
             mismatched.append(module.name)
     count = len(run.lora.modules)
     return (

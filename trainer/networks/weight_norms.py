@@ -86,9 +86,13 @@ def scale_products(
 
 
 def change_norm(change: Change) -> float:
-    """Return the Frobenius norm of a weight change."""
+    """Return the Frobenius norm of a weight change, in float64: the squares of tiny changes are 0
+    in float32.
+    """
     if isinstance(change, Factors):
-        return float(delta_norms([change]))
+        up, down = _up(change), _down(change)
+        product = ((up.T @ up) * (down @ down.T)).sum().clamp(min=0.0)
+        return float(product.sqrt()) * abs(change.scale)
     return float(change.detach().double().norm())
 
 
