@@ -43,7 +43,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 $(TRAINER): $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(RUNTIME),train]" $(OPTIMIZERS)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(RUNTIME),train,ray]" $(OPTIMIZERS)
 	@touch $@
 
 demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ and show the result

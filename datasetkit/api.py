@@ -18,6 +18,11 @@ Training has two functions: the plan is made first and needs no torch.
     result = api.train(plan)
     print(result.training.files[-1])
 
+Work on images can run on a Ray cluster (docs/scale.md):
+
+    with api.connected(api.ExecutorOptions(address="ray://10.0.0.1")) as cluster:
+        api.tag(Path("imgs"), api.TagOptions(), api.RunContext(cluster=cluster))
+
 `plan_training` reads `[train]` of the dsk.toml that governs the folder, or takes whole
 `TrainOptions`. `studio(folder, options, ready=...)` and `review(...)` serve the page until it is
 stopped, and call `ready` with the address once browsers can connect.
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
         PlanRepeatsOptions,
         ReportOptions,
     )
+    from datasetkit.options.executor import ExecutorOptions
     from datasetkit.options.find_lr import FindLrOptions
     from datasetkit.options.grid import GridOptions
     from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
@@ -105,6 +111,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.rules import groups, rules
     from datasetkit.verbs.run import run
     from datasetkit.verbs.scores import scores
+    from datasetkit.verbs.shared.executor import connected
     from datasetkit.verbs.studio import studio
     from datasetkit.verbs.tag import tag
     from datasetkit.verbs.train import plan_training, train
@@ -116,6 +123,7 @@ __all__ = [
     "ConceptOptions",
     "Config",
     "CutoutOptions",
+    "ExecutorOptions",
     "ExportOptions",
     "FacesOptions",
     "FindLrOptions",
@@ -145,6 +153,7 @@ __all__ = [
     "as_sd_scripts",
     "caption",
     "check",
+    "connected",
     "crop_faces",
     "cutout",
     "doctor",
@@ -211,6 +220,7 @@ _OPTIONS = {
     "CheckOptions": "check",
     "ConceptOptions": "run",
     "CutoutOptions": "images",
+    "ExecutorOptions": "executor",
     "ExportOptions": "dataset",
     "FacesOptions": "images",
     "FindLrOptions": "find_lr",
@@ -242,6 +252,7 @@ _VERBS = {
     "caption": "caption",
     "check": "check",
     "crop_faces": "faces_crop",
+    "connected": "shared.executor",
     "cutout": "cutout",
     "doctor": "doctor",
     "download": "models_download",

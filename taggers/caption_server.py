@@ -76,8 +76,7 @@ class ServerCaptioner:
                 hint="--remote allows that; without it, --endpoint is on this machine "
                 "(127.0.0.1, localhost)",
             )
-        open_client = partial(_client, base, options.timeout)
-        model = options.model or _only_model(open_client(), base)
+        model = options.model or _only_model(_client(base, options.timeout), base)
         settings = json.dumps(
             [
                 options.system, options.temperature, options.top_p, options.max_tokens,
@@ -87,8 +86,8 @@ class ServerCaptioner:
         how = "" if base.startswith("https:") else ", and nothing is encrypted on the way"
         return ResolvedCaptioner(
             CaptionerIdentity(f"server:{model}", "", settings),
-            open=lambda: ServerCaptioner(open_client(), model, options),
-            fetch=lambda: _require_running(open_client()),
+            open=partial(_open, base, model, options),
+            fetch=partial(_require_running, base, options.timeout),
             notice="" if is_local else f"the images are sent to {display(host)}{how}",
             follows_instructions=True,
             prompts=(CAPTION, DETAILED, PARAGRAPH, TRAINING),
@@ -231,9 +230,13 @@ def _only_model(client: ChatClient, base: str) -> str:
     )
 
 
-def _require_running(client: ChatClient) -> None:
+def _open(base: str, model: str, options: CaptionerOptions) -> ServerCaptioner:
+    return ServerCaptioner(_client(base, options.timeout), model, options)
+
+
+def _require_running(base: str, timeout: float) -> None:
     """Raise ServerUnusable unless the server answers. It need not have a list of models, and may
     still be loading one: the requests wait for it.
     """
     with suppress(RequestFailed):
-        client.models()
+        _client(base, timeout).models()

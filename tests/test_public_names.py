@@ -10,7 +10,7 @@ from datasetkit.options import toml
 
 VERBS = """
     add_job as_sd_scripts caption
-    check crop_faces cutout doctor download erase_faces export find_config
+    check connected crop_faces cutout doctor download erase_faces export find_config
     find_lr forget generate_reg grid groups history hold_job import_captions import_dataset
     import_shards init init_example interrupted job_log jobs keep layout list_faces
     load_config lora_check lora_convert lora_extract lora_info lora_merge lora_resize models
@@ -20,9 +20,8 @@ VERBS = """
 """.split()
 NOUNS = """
     CaptionOptions
-    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions FindLrOptions
-    GridOptions
-    ImportOptions KeepOptions
+    CheckOptions ConceptOptions Config CutoutOptions ExecutorOptions ExportOptions FacesOptions
+    FindLrOptions GridOptions ImportOptions KeepOptions
     LayoutOptions LoraCheckOptions LoraResizeOptions LoraConvertOptions LoraMergeOptions
     LoraExtractOptions
     PlanRepeatsOptions PublishOptions RegGenerateOptions RegOptions RenameOptions ReportOptions
@@ -49,6 +48,7 @@ def test_every_verb_has_a_docstring_and_types():
 def test_verbs_that_change_something_take_a_context():
     looking = {
         "add_job",
+        "connected",
         "doctor",
         "find_config",
         "groups",
@@ -77,7 +77,8 @@ def test_verbs_that_change_something_take_a_context():
 def test_the_tables_of_dsk_toml_are_these():
     names = """
         caption
-        run dataset rename faces resize cutout tag rules plan-repeats layout reg reg-generate report
+        run executor dataset rename faces resize cutout tag rules plan-repeats layout reg
+        reg-generate report
         check review export import
         train publish keep find-lr grid lora-check lora-resize lora-convert lora-merge lora-extract
     """

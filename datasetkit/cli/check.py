@@ -26,11 +26,12 @@ As = Annotated[
 ]
 
 
-@command(app, panel=PANEL, table="check")
+@command(app, panel=PANEL, table="check", on_cluster=True)
 def check(
     folder: DataSet = Path(),
     *,
     given: Given,
+    executor: Given,
     fix: Fix = False,
     as_: As = None,
     dry_run: opt.DryRun = False,
@@ -67,6 +68,7 @@ def check(
         json,
         dry_run,
         wait,
+        opt.executor(folder, executor),
     )
     if options.strict and result.unfixed:
         raise typer.Exit(result.exit_code)

@@ -47,13 +47,15 @@ def command(
     only: Collection[str] = (),
     without: Collection[str] = (),
     show: str = "",
+    on_cluster: bool = False,
     takes_command: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a command. Its parameter `given` stands for the options of a table.
 
     table: of dsk.toml. only, without: which of its options the command has. show: what prints the
     result, such as `show_prepare.tag`; the function then returns the verb's call, and the command
-    has --dry-run, --json and --wait. takes_command: the arguments are a command line, whose options
+    has --dry-run, --json and --wait. on_cluster: it has the options of [executor], too, and works
+    where they say. takes_command: the arguments are a command line, whose options
     are not those of this command.
     """
 
@@ -63,8 +65,9 @@ def command(
         def build() -> Command:
             full_name = name or function.__name__
             group = "" if app.info.name == "dsk" else f"{app.info.name} "
-            run = _run_verb(function, group + full_name, show) if show else function
-            return _with_options(run, table, only, without) if table else run
+            run = _run_verb(function, group + full_name, show, on_cluster) if show else function
+            run = _with_options(run, "given", table, only, without) if table else run
+            return _with_options(run, "executor", "executor", (), ()) if on_cluster else run
 
         placeholder.__name__ = function.__name__
         placeholder.__doc__ = _unwrapped(function.__doc__ or "")
@@ -76,7 +79,7 @@ def command(
     return register
 
 
-def _run_verb(function: Callable[..., Call], name: str, show: str) -> Command:
+def _run_verb(function: Callable[..., Call], name: str, show: str, on_cluster: bool) -> Command:
     """Return the command that runs the verb's call that a function returns."""
     from datasetkit.cli import options as opt
 
@@ -85,12 +88,16 @@ def _run_verb(function: Callable[..., Call], name: str, show: str) -> Command:
 
         module, _, printer = show.partition(".")
         show_result = getattr(import_module(f"datasetkit.cli.{module}"), printer)
-        body.verb(name, function(**values), show_result, json, dry_run, wait)
+        given = values.pop("executor", None)
+        executor = opt.executor(values["folder"], given) if given is not None else None
+        body.verb(name, function(**values), show_result, json, dry_run, wait, executor)
 
     switches = [
         inspect.Parameter(switch, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
         for switch, kind in (("dry_run", opt.DryRun), ("json", opt.Json), ("wait", opt.Wait))
     ]
+    if on_cluster:
+        switches.insert(0, inspect.Parameter("executor", inspect.Parameter.KEYWORD_ONLY))
     signature = inspect.signature(function, eval_str=True)
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*signature.parameters.values(), *switches]
@@ -134,9 +141,9 @@ class LazyCommand(typer.core.TyperCommand):
 
 
 def _with_options(
-    function: Command, table: str, only: Collection[str], without: Collection[str]
+    function: Command, name: str, table: str, only: Collection[str], without: Collection[str]
 ) -> Command:
-    """Return the function with a parameter for each option in the place of `given`."""
+    """Return the function with a parameter for each option in the place of the one of a name."""
     # Here, so that `dsk --help` does not load them.
     from datasetkit.options.declare import READING, declared
     from datasetkit.options.toml import forget_named, options_class
@@ -149,16 +156,16 @@ def _with_options(
     options.sort(key=lambda d: d.group == READING)
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        if parameter.name == "given":
+        if parameter.name == name:
             parameters += [_parameter(d) for d in options]
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     names = {d.name: d for d in options}
 
     def run(**values: Any) -> None:
-        given = {name: _parsed(d, values.pop(name)) for name, d in names.items()}
+        given = {option: _parsed(d, values.pop(option)) for option, d in names.items()}
         try:
-            function(given=given, **values)
+            function(**{name: given}, **values)
         finally:
             forget_named()
 

@@ -13,7 +13,7 @@ from datasetkit.cli.main import app
 from datasetkit.cli.prepare import PANEL
 
 
-@command(app, panel=PANEL, table="cutout", show="show_images.cutout")
+@command(app, panel=PANEL, table="cutout", show="show_images.cutout", on_cluster=True)
 def cutout(
     folder: opt.In,
     out: Annotated[Path | None, opt.out("new images", "IN-cutout")] = None,
@@ -48,6 +48,7 @@ app.add_typer(faces, name="faces", rich_help_panel=PANEL)
     table="faces",
     without=("do", "only", "margin", "size", "min_size", "fill"),
     show="show_images.faces_list",
+    on_cluster=True,
 )
 def faces_list(
     folder: opt.Folder,
@@ -68,6 +69,7 @@ def faces_list(
     table="faces",
     without=("do", "text", "only", "text_threshold", "fill"),
     show="show_images.faces",
+    on_cluster=True,
 )
 def faces_crop(
     folder: opt.In,
@@ -84,7 +86,12 @@ def faces_crop(
 
 
 @command(
-    faces, "erase", table="faces", without=("do", "size", "min_size"), show="show_images.faces"
+    faces,
+    "erase",
+    table="faces",
+    without=("do", "size", "min_size"),
+    show="show_images.faces",
+    on_cluster=True,
 )
 def faces_erase(
     folder: opt.In,

@@ -89,6 +89,28 @@ def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     return built
 
 
+def executor(folder: Path, given: Mapping[str, object]) -> Any:
+    """Build the options of [executor], from the same dsk.toml as those of the verb."""
+    from datasetkit.options import toml  # here, so that --help need not load it
+
+    return toml.find(folder).build(toml.options_class("executor"), "executor", given)
+
+
+def executor_to_try(folder: Path, given: Mapping[str, object]) -> Any:
+    """Build the options of [executor] for a command that only tries the cluster; None where a file
+    names one that the user did not name.
+    """
+    from datasetkit.cli import console
+    from datasetkit.options import toml  # here, so that --help need not load it
+
+    config, cls = toml.find(folder), toml.options_class("executor")
+    options: Any = config.build(cls, "executor", given, only_read=True)
+    if given["address"] is None and not config.is_named and not options.is_local:
+        console.remark(f"{config.path} names a cluster: `dsk doctor {config.path}` tries it")
+        return None
+    return options
+
+
 def refuse_given(given: Mapping[str, object], why: str) -> None:
     """Raise ConfigError if an option was given that has no meaning here."""
     from datasetkit.core.errors import ConfigError

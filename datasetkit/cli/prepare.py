@@ -38,7 +38,7 @@ def rename(
     return lambda api, context: api.rename(folder, options, context)
 
 
-@command(app, panel=PANEL, table="resize", show="show_prepare.resize")
+@command(app, panel=PANEL, table="resize", show="show_prepare.resize", on_cluster=True)
 def resize(
     folder: opt.In,
     out: Annotated[Path | None, opt.out("new images", "IN-<max>")] = None,
@@ -56,7 +56,7 @@ def resize(
     return lambda api, context: api.resize(folder, out, options, context)
 
 
-@command(app, panel=PANEL, table="tag", show="show_prepare.tag")
+@command(app, panel=PANEL, table="tag", show="show_prepare.tag", on_cluster=True)
 def tag(
     folder: opt.Folder,
     *,
@@ -73,7 +73,7 @@ def tag(
     return lambda api, context: api.tag(folder, options, context)
 
 
-@command(app, panel=PANEL, table="caption", show="show_prepare.caption")
+@command(app, panel=PANEL, table="caption", show="show_prepare.caption", on_cluster=True)
 def caption(
     folder: opt.Folder,
     *,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from datasetkit.cli import options as opt
-from datasetkit.cli.command import HOW, CommandGroup, command
+from datasetkit.cli.command import HOW, CommandGroup, Given, command
 from datasetkit.cli.main import app
 
 PANEL = "The whole project"
@@ -193,17 +193,19 @@ def history(
     run.verb("history", settle, show_project.recovered, json, wait=wait)
 
 
-@command(app, panel=PANEL)
-def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
-    """Check the installation: packages, inference, shipped models, disk; print a fix for each
-    problem.
+@command(app, panel=PANEL, table="executor", only=("address",))
+def doctor(folder: opt.Here = Path(), *, given: Given, json: opt.Json = False) -> None:
+    """Check the installation: packages, inference, shipped models, disk, and the cluster of
+    --executor; print a fix for each problem.
 
     Example: dsk doctor
     """
     from datasetkit.cli import run, show_project
     from datasetkit.core.errors import Exit
 
-    result = run.look("doctor", lambda api: api.doctor(folder), show_project.doctor, json)
+    folder = opt.folder_of(folder)
+    executor = opt.executor_to_try(folder, given)
+    result = run.look("doctor", lambda api: api.doctor(folder, executor), show_project.doctor, json)
     if not result.healthy:
         raise typer.Exit(Exit.MODEL)
 

@@ -15,9 +15,11 @@ from datasetkit.core import file_kinds
 from datasetkit.core.errors import Exit
 from datasetkit.core.records import Failed, RunReport, unused_files
 from datasetkit.verbs.shared import job
+from datasetkit.verbs.shared.executor import connected
 
 if TYPE_CHECKING:
     from datasetkit.api import RunContext
+    from datasetkit.options.executor import ExecutorOptions
 
 Result = TypeVar("Result")
 
@@ -29,15 +31,19 @@ def verb(
     json: bool,
     dry_run: bool = False,
     wait: bool = False,
+    executor: ExecutorOptions | None = None,
 ) -> Result:
-    """Run a verb and show its result; raise Exit 3 when some items failed."""
+    """Run a verb and show its result; raise Exit 3 when some items failed. executor: where it works
+    on images.
+    """
     from datasetkit import api
 
     with (
         console.bars() as reporter,
         job.registered(name, reporter, dry_run=dry_run) as recording,
+        connected(executor) as cluster,
     ):
-        result = call(api, api.RunContext(dry_run=dry_run, wait=wait, reporter=recording))
+        result = call(api, api.RunContext(dry_run, wait, recording, cluster))
     failed = failures(result)
     left_out = unused_files(result)
     notices = filter(None, (file_kinds.summary(left_out), file_kinds.subfolder_summary(left_out)))

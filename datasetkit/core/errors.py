@@ -11,7 +11,8 @@
     ├── Locked          11   another run is working in this project
     ├── ModelFileError  12   a model is missing, damaged or does not fit
     ├── MissingExtra    12   an optional package is not installed
-    └── StorageError    13   the disk is full, read-only or denies access
+    ├── StorageError    13   the disk is full, read-only or denies access
+    └── ClusterError    14   the cluster cannot be reached or used, or was lost
 
 They are raised where the fact is known, and caught in two places: the executor, where the image
 becomes `Failed`, and the command line's outermost function. Any other exception is a bug and shows
@@ -34,6 +35,7 @@ class Exit(IntEnum):
     LOCKED = 11
     MODEL = 12
     STORAGE = 13
+    CLUSTER = 14
     CHECK_FOUND = 20
     LORA_CHECK_FAILED = 21
     HUNG_UP = 129
@@ -121,3 +123,9 @@ class StorageError(DskError):
     """The disk is full, read-only or denies access."""
 
     exit_code = Exit.STORAGE
+
+
+class ClusterError(DskError):
+    """The cluster cannot be reached or used, or was lost; what was finished is kept."""
+
+    exit_code = Exit.CLUSTER

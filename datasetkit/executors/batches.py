@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from datasetkit.core.progress import SILENT, Reporter
@@ -16,6 +17,20 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 W_co = TypeVar("W_co", covariant=True)
 Prepared = tuple[ImageRecord, object]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What a caller needs to know of a loaded model, as data. batch_size: images that it takes best
+    at once. fills_cores: it keeps all cores busy by itself. device: where it runs. notice: to show,
+    or "". labels: of a tagger, as (name, category).
+    """
+
+    batch_size: int = 1
+    fills_cores: bool = False
+    device: str = ""
+    notice: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class BatchWorker(Protocol[T_co]):

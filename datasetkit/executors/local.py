@@ -92,16 +92,17 @@ def guarded(function: Callable[[Item], T]) -> Callable[[Item], T | Failed]:
         except _SETUP:
             raise
         except DskError as error:
-            return Failed(_path(item), error.message, error.hint)
+            return Failed(path_of(item), error.message, error.hint)
         except MemoryError:
             hint = "--workers 1, or a smaller image"
-            path = _path(item)
+            path = path_of(item)
             return Failed(path, f"cannot read {display(path)}: it does not fit in memory", hint)
 
     return guard
 
 
-def _path(item: Path | HasPath) -> Path:
+def path_of(item: Path | HasPath) -> Path:
+    """Return the image of an item of work."""
     return item if isinstance(item, Path) else item.path
 
 

@@ -29,6 +29,7 @@ Options = TypeVar("Options")
 # `concept`, a list of tables, stands apart.
 TABLES: Final[Mapping[str, str]] = {
     "run": "run:RunOptions",
+    "executor": "executor:ExecutorOptions",
     "dataset": "dataset:DatasetOptions",
     "rename": "images:RenameOptions",
     "faces": "images:FacesOptions",

@@ -14,6 +14,7 @@ from datasetkit.images.listing import same_names
 from datasetkit.images.pixels import WRITERS
 from datasetkit.images.scan import Scan, require_an_image, scan
 from datasetkit.options.scan import ScanOptions
+from datasetkit.outputs.visible import require_visible
 from datasetkit.project.session import Project, RunContext, recover_projects
 
 # How many pairs of images with one name a warning has.
@@ -33,7 +34,8 @@ def prepare_output_folder(
     in `folder`.
 
     Raises InputError for `folder` itself, for a link, and for a default in a laid-out dataset;
-    DatasetError without images, StorageError where nothing can be written.
+    DatasetError without images, StorageError where nothing can be written, ClusterError where the
+    workers of a cluster do not see the folders.
     """
     recover_projects([folder], context, recursive=options.recursive)
     out = out or _default_output(folder.absolute(), suffix)
@@ -45,6 +47,7 @@ def prepare_output_folder(
     if not context.dry_run:
         require_an_image(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_writable(nearest_folder(out))
+    require_visible(folder, options, context, () if context.dry_run else (nearest_folder(out),))
     return out
 
 

@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from datasetkit.captions.caption import read_caption
+from datasetkit.core.cluster import Cluster
 from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import (
@@ -26,7 +29,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import carried
-from datasetkit.executors import local
+from datasetkit.executors import place
 from datasetkit.images import pixels
 from datasetkit.images.pixels import WRITERS
 from datasetkit.outputs.facts import CaptionState, absolute
@@ -106,17 +109,19 @@ def produce(
     *,
     workers: int = 0,
     log: OutputLog | None = None,
+    details: Mapping[Path, object] = MappingProxyType({}),
 ) -> ProduceResult[T]:
     """Carry out a plan of outputs; in a dry run only check it, and say what would be done.
 
-    open_stage: loads what the stage needs; called only where an image is made or compared. log:
-    where outputs are recorded, by default an entry of the journal.
+    open_stage: loads what the stage needs; called only where an image is made or compared, and on
+    each worker of a cluster, so that it must be importable. log: where outputs are recorded, by
+    default an entry of the journal. details: what the stage is given besides, by image.
 
     Raises PlanConflict with nothing changed if an output would replace a file that dsk did not
     make, or that was edited since, and InputError where a folder of outputs is a symbolic link.
     """
     dry_run, spec = project.context.dry_run, plan.spec
-    run = _Run(plan, open_stage, project, workers)
+    run = _Run(plan, open_stage, project, workers, details)
     refuse_linked_folders(spec)
     run.require_same(plan.adopt)
     _move(plan, project)
@@ -170,6 +175,30 @@ def _settle_adopted(plan: OutputPlan, project: Project) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputJob:
+    """An image to work on, and the files to write. detail: what the stage is given besides."""
+
+    record: ImageRecord
+    files: Files
+    detail: object = None
+
+    @property
+    def path(self) -> Path:
+        return self.record.path
+
+
+def _maker(open_stage: Callable[[], Stage[T]]) -> Callable[[OutputJob], Done[T]]:
+    """Open a stage; return a function of an image and its files."""
+    return partial(_make, open_stage())
+
+
+def _make(stage: Stage[T], job: OutputJob) -> Done[T]:
+    if job.detail is None:
+        return stage(job.record, job.files)
+    return stage(job.record, job.files, job.detail)
+
+
+@dataclass(frozen=True, slots=True)
 class _Run(Generic[T]):
     """The stage, and the images of the plan that it makes."""
 
@@ -177,15 +206,16 @@ class _Run(Generic[T]):
     open_stage: Callable[[], Stage[T]]
     project: Project
     workers: int
+    details: Mapping[Path, object]
 
     def _each(
-        self, records: Sequence[ImageRecord], targets: Targets
+        self, records: Sequence[ImageRecord], targets: Targets, cluster: Cluster | None = None
     ) -> Generator[Done[T] | Failed, None, None]:
-        stage = self.open_stage()
-        return local.each(
-            lambda record: stage(record, targets[record.path]),
-            records,
+        return place.each(
+            partial(_maker, self.open_stage),
+            [OutputJob(r, targets[r.path], self.details.get(r.path)) for r in records],
             name=self.plan.spec.verb,
+            cluster=cluster,
             workers=self.workers,
             reporter=self.project.context.reporter,
         )
@@ -199,7 +229,8 @@ class _Run(Generic[T]):
         if plan.make and not self.project.context.dry_run:
             _make_ready(log, (path for r in plan.make for path in spec.targets[r.path]))
             self.project.store.put_pending(o for r in plan.make for o in spec.outputs(r))
-            with closing(self._each(plan.make, spec.targets)) as outcomes:
+            cluster = self.project.context.cluster
+            with closing(self._each(plan.make, spec.targets, cluster)) as outcomes:
                 for record, outcome in zip(plan.make, outcomes, strict=True):
                     made[record.path] = outcome
                     for output in spec.outputs(record) if isinstance(outcome, Done) else ():
@@ -219,7 +250,8 @@ class _Run(Generic[T]):
 
         Then dsk made it, and `.dsk/` was deleted since, which may cost time but nothing else. This
         is the one decision that needs the stage, so it cannot be part of the pure plan: it comes
-        before the first change instead, and either passes or ends the command.
+        before the first change instead, and either passes or ends the command. It runs in this
+        process: the trial files are in a temporary folder of this machine.
         """
         if not adopt:
             return

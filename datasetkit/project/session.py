@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from datasetkit.core.cluster import Cluster
 from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, HalfDone, InputError, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root, writing
@@ -35,12 +36,14 @@ _CAPTIONS = (CAPTION_SUFFIX, ".caption")
 class RunContext:
     """How a command runs: the switches that all commands share, and where progress is reported.
 
-    wait: wait for the project lock instead of raising Locked.
+    wait: wait for the project lock instead of raising Locked. cluster: where the work on images
+    runs; None for threads of this process.
     """
 
     dry_run: bool = False
     wait: bool = False
     reporter: Reporter = SILENT
+    cluster: Cluster | None = None
 
 
 DEFAULT_CONTEXT = RunContext()

@@ -1,8 +1,9 @@
 """The contract of a stage: a function that makes the files of one image.
 
 A stage gets the record of an image and the paths to write, and returns `Done` with what it made. It
-keeps no state and writes nothing but these paths, so `executors.local.each` can call it in many
-threads, and `outputs.produce` can ask for the same files somewhere else to compare them.
+keeps no state and writes nothing but these paths, so `executors.place.each` can call it in many
+threads or on other machines, and `outputs.produce` can ask for the same files somewhere else to
+compare them.
 
 What a stage may raise:
   InputError     this image cannot be used: it becomes `Failed`, the others go on
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +34,15 @@ T = TypeVar("T")
 # The files made of one image. The first one decides whether all are up to date; some of the others
 # may not be made.
 Files = tuple[Path, ...]
-Stage = Callable[[ImageRecord, Files], Done[T]]
+# `stage(record, files)`, or `stage(record, files, detail)` where `produce` is given details.
+Stage = Callable[..., Done[T]]
+
+
+def bound(stage: Stage[T], options: object) -> Stage[T]:
+    """Return a stage with its options. `partial(bound, stage, options)` is what `produce` wants: it
+    can be pickled, and be called on another machine.
+    """
+    return partial(stage, options=options)
 
 
 def require_unchanged(record: ImageRecord, size: tuple[int, int]) -> None:
@@ -81,4 +91,4 @@ def _blurred(image: Image.Image, radius: float) -> Image.Image:
 #
 #     spec = OutputSpec(out, f"blur-1 {options.radius}", names, "would be blurred")
 #     plan = plan_outputs(scan, spec, gather(scan, spec, project))
-#     produced = produce(plan, lambda: partial(blur_image, options=options), project)
+#     produced = produce(plan, partial(bound, blur_image, options), project)

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
+from datasetkit.executors.batches import WorkerFacts
 from datasetkit.images import pixels
 from taggers.captioner import Captioner, Description, NoDescription, ResolvedCaptioner
 
 
 @dataclass(frozen=True, slots=True)
+class PromptedImage:
+    """An image, and what the captioner is asked about it."""
+
+    record: ImageRecord
+    prompt: str
+
+    @property
+    def path(self) -> Path:
+        return self.record.path
+
+
+@dataclass(frozen=True, slots=True)
 class CaptionStage:
-    """Which captioner, and the prompt of each image. batch_size: the captioner's, once it is
-    open.
-    """
+    """Which captioner. batch_size: the captioner's, once it is open."""
 
     resolved: ResolvedCaptioner
-    prompts: Mapping[Path, str]
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS
     batch_size: int = 1
     name: str = "caption"
@@ -29,7 +39,7 @@ class CaptionStage:
         """Load the model, or open the connection, in this process."""
         captioner = self.resolved.open()
         try:
-            yield CaptionWorker(captioner, self.prompts, self.max_pixels)
+            yield CaptionWorker(captioner, self.max_pixels)
         finally:
             captioner.close()
 
@@ -37,20 +47,24 @@ class CaptionStage:
 class CaptionWorker:
     """A captioner at work."""
 
-    def __init__(self, captioner: Captioner, prompts: Mapping[Path, str], max_pixels: int) -> None:
-        self.captioner, self._prompts, self._max_pixels = captioner, prompts, max_pixels
+    def __init__(self, captioner: Captioner, max_pixels: int) -> None:
+        self.captioner, self._max_pixels = captioner, max_pixels
 
-    def prepare(self, record: ImageRecord) -> object:
-        return self.captioner.prepare(pixels.load(record.path, max_pixels=self._max_pixels))
+    @property
+    def facts(self) -> WorkerFacts:
+        return WorkerFacts(self.captioner.batch_size, device=self.captioner.device)
+
+    def prepare(self, item: PromptedImage) -> object:
+        return self.captioner.prepare(pixels.load(item.path, max_pixels=self._max_pixels))
 
     def process(
-        self, batch: Sequence[tuple[ImageRecord, object]]
+        self, batch: Sequence[tuple[PromptedImage, object]]
     ) -> Sequence[Outcome[Description]]:
-        asked = [(image, self._prompts[record.path]) for record, image in batch]
+        asked = [(image, item.prompt) for item, image in batch]
         answers = self.captioner.describe(asked)
         return [
-            Failed(record.path, answer.reason, answer.hint)
+            Failed(item.path, answer.reason, answer.hint)
             if isinstance(answer, NoDescription)
-            else Done(record, answer, answer.note)
-            for (record, _), answer in zip(batch, answers, strict=True)
+            else Done(item.record, answer, answer.note)
+            for (item, _), answer in zip(batch, answers, strict=True)
         ]

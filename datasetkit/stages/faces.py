@@ -4,7 +4,6 @@ masks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,14 +113,14 @@ def _load(record: ImageRecord, options: FacesOptions) -> Image.Image:
 
 
 def crop_image(
-    record: ImageRecord, files: Files, *, boxes: Mapping[Path, FaceBoxes], options: FacesOptions
+    record: ImageRecord, files: Files, boxes: FaceBoxes, *, options: FacesOptions
 ) -> Done[CroppedFaces]:
     """Read one image and write its crops, shrunk to the size that is wanted, never enlarged.
 
-    files: the crops, then, where the image has a mask, as many masks. boxes: by image.
+    files: the crops, then, where the image has a mask, as many masks. boxes: of the image.
     """
     require_names(files)
-    faces = boxes[record.path].faces
+    faces = boxes.faces
     crops, masks = files[: len(faces)], files[len(faces) :]
     image, sides = _load(record, options), []
     source_mask = existing_mask(record.path) if masks else None
@@ -139,15 +138,14 @@ def crop_image(
 
 
 def erase_image(
-    record: ImageRecord, files: Files, *, boxes: Mapping[Path, FaceBoxes], options: FacesOptions
+    record: ImageRecord, files: Files, erased: FaceBoxes, *, options: FacesOptions
 ) -> Done[ErasedImage]:
     """Read one image, fill its faces and text and write it; its mask leaves out what was filled.
 
-    files: the new image, then, where something is erased, its mask. boxes: by image.
+    files: the new image, then, where something is erased, its mask. erased: of the image.
     """
     target, *masks = files
     require_names(files)
-    erased = boxes[record.path]
     image = _load(record, options)
     if masks:
         hidden = _softened(hole(erased, image.size, options.margin))

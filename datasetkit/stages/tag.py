@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.executors.batches import WorkerFacts
 from datasetkit.images import pixels
 from taggers.base import FastDecoder, ResolvedTagger, Tagger, pack
 
@@ -20,9 +21,7 @@ class PackedScores:
 
 @dataclass(frozen=True, slots=True)
 class TagStage:
-    """Which tagger, and how images are read for it. batch_size: the
-    tagger's, once it is open.
-    """
+    """Which tagger, and how images are read for it. batch_size: the tagger's, once it is open."""
 
     resolved: ResolvedTagger
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS
@@ -45,6 +44,14 @@ class TagWorker:
     def __init__(self, tagger: Tagger, max_pixels: int) -> None:
         self.tagger = tagger
         self.max_pixels = max_pixels
+
+    @property
+    def facts(self) -> WorkerFacts:
+        tagger = self.tagger
+        return WorkerFacts(
+            tagger.batch_size, tagger.fills_cores, tagger.device, tagger.notice,
+            tagger.labels.pairs(),
+        )  # fmt: skip
 
     def prepare(self, record: ImageRecord) -> object:
         tagger = self.tagger

@@ -152,7 +152,8 @@ def command_options(name: str) -> str:
     rows: dict[str, tuple[str, str, str]] = {}
     having: dict[str, list[str]] = {}
     for full_name, member in members.items():
-        options = {d.name: d for d in declared(options_class(member.table))} if member.table else {}
+        tables = filter(None, (member.table, "executor"))
+        options = {d.name: d for table in tables for d in declared(options_class(table))}
         for parameter in member.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
                 spelled = ", ".join(f"`{f}`" for f in (*parameter.opts, *parameter.secondary_opts))

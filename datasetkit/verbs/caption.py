@@ -14,6 +14,7 @@ from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunRepo
 from datasetkit.core.words import counted
 from datasetkit.images.scan import require_images
 from datasetkit.options.caption import CaptionOptions
+from datasetkit.outputs.visible import require_visible
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
@@ -76,6 +77,7 @@ def caption(
     asked = describing.question(folder, options)
     recover_projects([folder], context, recursive=options.recursive)
     listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    require_visible(folder, options, context)
     join = require_join(options.join, kinds_of(listing.images))
     resolved = describing.resolve(options, asked)
     if resolved.notice:

@@ -57,6 +57,7 @@ from datasetkit.images.scan import Scan, require_folder, scan
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
+from datasetkit.outputs.visible import require_visible
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import (
@@ -134,6 +135,9 @@ def check(
         folder, trigger=options.trigger, recursive=options.recursive, to_write=fix
     )
     _require_outputs(folder, to_check.folders, options, fix=fix, context=context)
+    for checked_folder in to_check.folders:
+        reading = replace(options, recursive=options.recursive and not checked_folder.laid_out)
+        require_visible(checked_folder.folder, reading, context)
     with _project(folder, context, changes=changes) as project:
         placeholders = _placeholders(folder, options)
         project.require_own(Plan(placeholders))

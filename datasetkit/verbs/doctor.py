@@ -8,12 +8,13 @@ import os
 import platform
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from datasetkit import __version__
+from datasetkit.core.cluster import ClusterNode
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import display, find_root, require_writable
 from datasetkit.core.install import (
@@ -24,6 +25,7 @@ from datasetkit.core.install import (
     replace_command,
 )
 from datasetkit.images.scan import require_folder
+from datasetkit.options.executor import ExecutorOptions
 from datasetkit.project.store import Store, has_store
 from datasetkit.verbs.shared import foreign_modules
 from datasetkit.verbs.shared.cards import Card, nvidia_cards, torch_card, torch_cuda
@@ -54,9 +56,9 @@ class DoctorResult:
         return all(f.state != "problem" for f in self.findings)
 
 
-def doctor(folder: Path) -> DoctorResult:
-    """Check Python, the packages, the inference provider, the graphics cards, the shipped models
-    and the folder.
+def doctor(folder: Path, executor: ExecutorOptions | None = None) -> DoctorResult:
+    """Check Python, the packages, the inference provider, the graphics cards, the shipped models,
+    the folder and the cluster, where one is used.
 
     Raises DatasetError if the folder is not one.
     """
@@ -78,8 +80,56 @@ def doctor(folder: Path) -> DoctorResult:
             *_shipped(),
             _folder(folder),
             *_interrupted(folder),
+            *_cluster(executor),
         )
     )
+
+
+def _cluster(options: ExecutorOptions | None) -> list[DoctorFinding]:
+    """Name the nodes of the cluster that work goes to, and what is different on them."""
+    if options is None or options.is_local:
+        return []
+    from datasetkit.executors import ray_cluster, ray_worker
+
+    try:
+        with ray_cluster.connected(options.address, same_versions=False) as cluster:
+            nodes, is_own = cluster.nodes(), cluster.is_own
+    except DskError as error:
+        return [DoctorFinding("cluster", "problem", error.message, error.hint)]
+    here = ray_worker.versions()
+    findings = [_node(node, here) for node in nodes]
+    if not nodes:
+        findings.append(
+            DoctorFinding("cluster", "problem", "it has no nodes with CPUs", "start some")
+        )
+    if not is_own and "RAY_AUTH_MODE" not in os.environ:
+        findings.append(
+            DoctorFinding(
+                "cluster",
+                "note",
+                "it asks for no token: who reaches its ports can run programs on it",
+                "start its nodes with RAY_AUTH_MODE=token",
+            )
+        )
+    return findings
+
+
+def _node(node: ClusterNode, here: Mapping[str, str]) -> DoctorFinding:
+    room = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs"
+    if "datasetkit" not in node.versions:
+        fix = "install the same version of dsk on it"
+        return DoctorFinding(f"node {node.address}", "problem", f"{room}; without dsk", fix)
+    other = [
+        f"{name} {node.versions.get(name, 'not at all')}"
+        for name in sorted({*here, *node.versions})
+        if here.get(name) != node.versions.get(name)
+    ]
+    if other:
+        fix = "install the same versions as here"
+        return DoctorFinding(
+            f"node {node.address}", "problem", f"{room}; it has {', '.join(other)}", fix
+        )
+    return DoctorFinding(f"node {node.address}", "ok", f"{room}, the same versions as here")
 
 
 def _runtime() -> list[DoctorFinding]:
@@ -196,6 +246,7 @@ def _extras() -> list[DoctorFinding]:
         ("cutout", "rembg"),
         ("formats", "pi_heif"),
         ("train", "peft"),
+        ("ray", "ray"),
         ("web", "starlette"),
     ):
         if importlib.util.find_spec(module):

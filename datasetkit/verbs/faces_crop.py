@@ -15,6 +15,7 @@ from datasetkit.outputs.plan import plan_outputs
 from datasetkit.outputs.produce import produce
 from datasetkit.outputs.spec import OutputSpec, Targets
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.stages.base import bound
 from datasetkit.stages.faces import CroppedFaces, FaceBoxes, crop_image, square
 from datasetkit.verbs.shared.detections import Detections
 from datasetkit.verbs.shared.faces import (
@@ -56,9 +57,10 @@ def crop_faces(
         sheet = draw_sheet(scan, options, crops)
         produced = produce(
             plan,
-            lambda: partial(crop_image, boxes=boxes, options=options),
+            partial(bound, crop_image, options),
             scan.project,
             workers=options.workers,
+            details=boxes,
         )
         faceless = [
             r for r in records if r.path in scan.detections.boxes and not spec.targets[r.path]

@@ -15,6 +15,7 @@ from datasetkit.outputs.plan import plan_outputs
 from datasetkit.outputs.produce import produce
 from datasetkit.outputs.spec import OutputSpec, Reword, Targets
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.stages.base import bound
 from datasetkit.stages.faces import ErasedImage, FaceBoxes, erase_image
 from datasetkit.verbs.shared.faces import (
     FaceScan,
@@ -59,9 +60,10 @@ def erase_faces(
         sheet = draw_sheet(scan, options)
         produced = produce(
             plan,
-            lambda: partial(erase_image, boxes=boxes, options=options),
+            partial(bound, erase_image, options),
             scan.project,
             workers=options.workers,
+            details=boxes,
         )
         return result(scan, produced, options, sheet=sheet)
 

@@ -9,6 +9,7 @@ from datasetkit.core.records import Failed, LeftOut
 from datasetkit.images.scan import require_images
 from datasetkit.options.images import FacesOptions
 from datasetkit.outputs.folder import scan_images
+from datasetkit.outputs.visible import require_visible
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     RunContext,
@@ -44,6 +45,7 @@ def list_faces(
     options = replace(options, only="all")
     recover_projects([folder], context)
     require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    require_visible(folder, options, context)
     with open_project(folder, context) as project:
         scan = scan_images(folder, project, options)
         detections = detect(scan.records, options, project)

@@ -30,7 +30,7 @@ from datasetkit.outputs.spec import OutputSpec
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
 from datasetkit.project.store import Output
-from datasetkit.stages.base import Stage
+from datasetkit.stages.base import Stage, bound
 from datasetkit.stages.resize import ResizedImage, resize_image, target_size
 from datasetkit.verbs.shared.kept_results import KeptReport, RunInputs, inputs_of, is_idle
 
@@ -251,7 +251,7 @@ def _spec(targets: dict[Path, Path], out: Path, options: ResizeOptions) -> Outpu
 
 
 def _stage(options: ResizeOptions) -> Callable[[], Stage[ResizedImage]]:
-    return lambda: partial(resize_image, options=options)
+    return partial(bound, resize_image, options)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) -> ResizeResult:

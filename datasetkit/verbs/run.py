@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from datasetkit.images.scan import require_images
 from datasetkit.options import trust
 from datasetkit.options.caption import CaptionOptions
 from datasetkit.options.dataset import ExportOptions, LayoutOptions, ReportOptions
+from datasetkit.options.executor import ExecutorOptions
 from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
 from datasetkit.options.reg import RegOptions
 from datasetkit.options.run import STEPS, ConceptOptions, RunOptions
@@ -49,6 +51,7 @@ from datasetkit.verbs.shared.concept_folders import (
     step_folders,
     work_folder,
 )
+from datasetkit.verbs.shared.executor import connected
 from datasetkit.verbs.shared.faces import require_detector
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.tag import TagResult, tag
@@ -123,7 +126,7 @@ def run(
         context.reporter.warn(line)
     done: list[RunStepResult] = []
     unforeseen: list[str] = []
-    with _inside(root):
+    with _inside(root), _on_cluster(config, context) as context:
         recover_dataset(root, context)
         _require_all(config, options.steps, context)
         if "tag" in options.steps and _tags_with_fallback(config):
@@ -148,6 +151,16 @@ def run(
         strays = _strays(config, options)
     fallback = any(isinstance(s.result, TagResult) and s.result.fallback for s in done)
     return RunResult(root, tuple(done), tuple(unforeseen), strays, fallback)
+
+
+@contextmanager
+def _on_cluster(config: Config, context: RunContext) -> Iterator[RunContext]:
+    """Connect to the cluster of [executor], for all steps; a context that has one keeps it."""
+    if context.cluster is not None:
+        yield context
+        return
+    with connected(config.build(ExecutorOptions, "executor")) as cluster:
+        yield replace(context, cluster=cluster)
 
 
 def _outside(config: Config, root: Path, steps: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome,
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import require_an_image, require_images
 from datasetkit.options.tag import TagOptions
+from datasetkit.outputs.visible import require_visible
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
@@ -91,6 +92,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     scoring.names(options)
     recover_projects([folder], context, recursive=options.recursive)
     require_an_image(folder, recursive=options.recursive, follow_links=options.follow_links)
+    require_visible(folder, options, context)
     resolved = scoring.resolve(options)
     notice = "; ".join(dict.fromkeys(tagger.notice for tagger in resolved if tagger.notice))
     fallback = next((tagger.fallback for tagger in resolved if tagger.fallback), "")

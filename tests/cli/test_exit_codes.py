@@ -32,6 +32,7 @@ def test_the_codes_are_frozen():
         "LOCKED": 11,
         "MODEL": 12,
         "STORAGE": 13,
+        "CLUSTER": 14,
         "CHECK_FOUND": 20,
         "LORA_CHECK_FAILED": 21,
         "HUNG_UP": 129,
@@ -56,6 +57,7 @@ def test_the_code_of_every_error_is_frozen():
         "ModelFileError": 12,
         "MissingExtra": 12,
         "StorageError": 13,
+        "ClusterError": 14,
     }
 
 

@@ -145,7 +145,8 @@ def test_the_commands_of_faces_have_together_an_option_for_each_key_of_their_tab
 
 def test_the_printed_defaults_of_cutout_and_faces_are_those_of_the_options():
     for name in ("cutout", "faces crop", "faces erase", "faces list"):
-        defaults = {d.name: d for d in declared(toml.options_class(name.split()[0]))}
+        tables = (name.split()[0], "executor")
+        defaults = {d.name: d for table in tables for d in declared(toml.options_class(table))}
         for param in commands()[name].params:
             if isinstance(param.show_default, str) and param.name != "out":
                 d = defaults[param.name]

@@ -499,7 +499,8 @@ def test_a_run_does_not_replace_a_lora_from_elsewhere(tmp_path):
 # Options whose value is a text and neither a path nor the name of a class. A new one has to be
 # declared as a path (`path=...`), as code (`imports_code=...`), or to be added here.
 TEXTS = set(
-    "additional allow_host apply base bg blocks caption_prefix caption_suffix class_name detector "
+    "additional address allow_host apply base bg blocks caption_prefix caption_suffix class_name "
+    "detector "
     "encoding endpoint engine exclude host keep_duplicates keep_tokens_separator language "
     "license log_prefix "
     "lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps model name negative "
@@ -530,5 +531,5 @@ def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
         "to", "name", "preview", "replace",
     }  # fmt: skip
     assert {name for name, source in counts if source == "named file"} == {
-        "endpoint", "follow_links", "link",
+        "address", "endpoint", "follow_links", "link",
     }  # fmt: skip

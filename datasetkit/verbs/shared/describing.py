@@ -17,11 +17,12 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, Skipped
 from datasetkit.dataset import layout
-from datasetkit.executors import batches
+from datasetkit.executors import place
+from datasetkit.executors.work import BatchWork
 from datasetkit.options.caption import CaptionOptions
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
-from datasetkit.stages.caption import CaptionStage
+from datasetkit.stages.caption import CaptionStage, PromptedImage
 from datasetkit.verbs.shared import concept_folders
 from datasetkit.verbs.shared.stored_scores import StoredScores, threshold_of
 from taggers import captioners
@@ -220,16 +221,16 @@ def describe(
         described.waiting = len(todo)
     elif todo:
         resolved.fetch()
-        stage = CaptionStage(resolved, asked, options.max_pixels)
-        with batches.opened(stage) as worker:
-            described.device = worker.captioner.device
-            outcomes = batches.work(
-                worker,
-                replace(stage, batch_size=worker.captioner.batch_size),
-                list(todo.values()),
-                workers=options.workers,
-                reporter=project.context.reporter,
-            )
+        stage, context = CaptionStage(resolved, options.max_pixels), project.context
+        with place.opened(
+            BatchWork(stage),
+            name=stage.name,
+            cluster=context.cluster,
+            workers=options.workers,
+            reporter=context.reporter,
+        ) as placed:
+            described.device = placed.facts.device
+            outcomes = placed.run([PromptedImage(r, asked[r.path]) for r in todo.values()])
             answers |= _answers(outcomes, described, keys, project.store)
     for path, key in keys.items():
         answer = answers.get(key)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasetkit.checks.base import ImageRegion, Measure
 from datasetkit.core.records import Failed, ImageRecord
-from datasetkit.executors import local
+from datasetkit.executors import place
 from datasetkit.options.images import FacesOptions
 from datasetkit.project.session import Project
 from datasetkit.stages.check import RECIPES, ImageMeasurer, open_measuring, unpack_regions
@@ -96,7 +96,14 @@ def measured(
     if not missing:
         return rows, broken
     reporter, images = project.context.reporter, list(missing.values())
-    results = local.each(open_stage(), images, name="checking", workers=workers, reporter=reporter)
+    results = place.each(
+        open_stage,
+        images,
+        name="checking",
+        cluster=project.context.cluster,
+        workers=workers,
+        reporter=reporter,
+    )
     try:
         for record, result in zip(images, results, strict=True):
             if isinstance(result, Failed):

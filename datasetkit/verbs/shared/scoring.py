@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
-from datasetkit.executors import batches
+from datasetkit.executors import place
+from datasetkit.executors.work import BatchWork
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
@@ -246,23 +247,22 @@ def _score(
         return TaggerUse(name, key, "", 0), Labels.from_pairs(pairs)
     resolved.fetch()
     stage = TagStage(resolved, options.max_pixels)
-    with batches.opened(stage) as worker:
-        tagger = worker.tagger
-        if tagger.notice and tagger.notice not in resolved.notice and not resolved.fallback:
-            project.context.reporter.warn(tagger.notice)
-        store.put_labels(key, tagger.labels.pairs())
-        stage = replace(stage, batch_size=tagger.batch_size)
-        outcomes = batches.work(
-            worker,
-            stage,
-            todo,
-            workers=options.workers,
-            in_turns=tagger.fills_cores,
-            reporter=project.context.reporter,
-        )
-        failures = _store(outcomes, todo, store, key)
+    context = project.context
+    with place.opened(
+        BatchWork(stage),
+        name=stage.name,
+        cluster=context.cluster,
+        workers=options.workers,
+        reporter=context.reporter,
+    ) as placed:
+        facts = placed.facts
+        if facts.notice and facts.notice not in resolved.notice and not resolved.fallback:
+            context.reporter.warn(facts.notice)
+        store.put_labels(key, facts.labels)
+        failures = _store(placed.run(todo), todo, store, key)
         failed |= failures
-        return TaggerUse(name, key, tagger.device, len(todo) - len(failures)), tagger.labels
+        use = TaggerUse(name, key, facts.device, len(todo) - len(failures))
+        return use, Labels.from_pairs(facts.labels)
 
 
 def _store(

@@ -1,0 +1,85 @@
+"""`[executor]`: where the work on images runs, here or on a Ray cluster."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display
+from datasetkit.options.declare import CheckedOptions, check, option
+
+LOCAL: Final = "local"
+# ray://HEAD, ray://HEAD:PORT and ray://[::1]:PORT.
+_HEAD: Final = re.compile(r"ray://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorOptions(CheckedOptions):
+    """`[executor]`: where `tag`, `caption`, `resize`, `cutout`, `faces`, `check` work on images."""
+
+    address: str = option(
+        LOCAL,
+        "Where the images are worked on: local, ray (this machine, or the cluster of RAY_ADDRESS), "
+        "or ray://HEAD.",
+        group="Cluster",
+        panel="How it runs",
+        flags=("--executor",),
+        metavar="local|ray|ray://HEAD",
+        see="scale.md",
+        counts_from="named file",
+        change="one machine is too slow",
+    )
+    actors: int = option(
+        0,
+        "Ray: workers, each with its own model.",
+        panel="How it runs",
+        range=(0, 10_000),
+        shown="0: one a node, or as many as --cpus and --gpus give",
+        change="the model is small, and the nodes have many cores",
+    )
+    cpus: float = option(
+        0.0,
+        "Ray: CPUs of each worker, and threads that read its images.",
+        panel="How it runs",
+        range=(0, 1024),
+        shown="0: all of its node, shared out",
+        change="a node has room for several workers",
+    )
+    gpus: float = option(
+        0.0,
+        "Ray: GPUs of each worker; 0.25 lets four share one.",
+        panel="How it runs",
+        range=(0, 64),
+        shown="0: models run on the CPU",
+        change="the nodes have GPUs",
+    )
+    batch_images: int = option(
+        32,
+        "Ray: images that a worker gets at once.",
+        panel="How it runs",
+        range=(1, 10_000),
+        change="the work on one image takes milliseconds (larger), or minutes (smaller)",
+    )
+    ship_images: bool = option(
+        False,
+        "Ray: send the images to the workers, and the outputs back, since they do not see the same "
+        "storage.",
+        panel="How it runs",
+        flags=("--ship-images/--no-ship-images",),
+        change="the nodes have no shared storage",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.address not in (LOCAL, "ray") and not _HEAD.fullmatch(self.address):
+            raise ConfigError(
+                f"--executor {display(self.address)} is not known",
+                hint="give local, ray, or ray://HEAD, such as ray://10.0.0.1:10001",
+            )
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the work runs in this process."""
+        return self.address == LOCAL

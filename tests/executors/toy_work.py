@@ -1,0 +1,77 @@
+"""Functions that workers of a cluster can import, and a program that runs them there and prints
+what came back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from datasetkit.core.errors import ModelFileError
+from datasetkit.core.progress import SilentReporter
+from datasetkit.executors import place
+from datasetkit.executors.ray_cluster import connected
+
+
+class Warnings(SilentReporter):
+    """Keeps the warnings of a run."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def waiting(path: Path, *, seconds: float) -> str:
+    """Wait, and return the number in a name and the process."""
+    time.sleep(seconds)
+    return f"{path.stem} {os.getpid()}"
+
+
+def open_waiting(seconds: float) -> Callable[[Path], str]:
+    """Load nothing."""
+    return partial(waiting, seconds=seconds)
+
+
+def deadly(path: Path) -> str:
+    """End the process for one name, as a decoder does that runs out of memory."""
+    if path.stem == "13":
+        os._exit(9)
+    return path.stem
+
+
+def open_deadly() -> Callable[[Path], str]:
+    """Load nothing."""
+    return deadly
+
+
+def open_missing() -> Callable[[Path], str]:
+    """Find no model."""
+    raise ModelFileError("the model toy is missing", hint="download it")
+
+
+def main(executor: str, kind: str, count: str, seconds: str, actors: str, size: str) -> None:
+    """Run a function on numbered items; print a line for each result as it comes, then the time
+    from the first result on, and the warnings.
+    """
+    functions: dict[str, Callable[[], Callable[[Path], str]]] = {
+        "waiting": partial(open_waiting, float(seconds)),
+        "deadly": open_deadly,
+        "missing": open_missing,
+    }
+    items = [Path(f"{n}.png") for n in range(int(count))]
+    reporter = Warnings()
+    with connected(executor, actors=int(actors), batch_images=int(size)) as cluster:
+        list(place.each(functions[kind], items[:1], name="toy", cluster=cluster))
+        begun = time.monotonic()
+        for result in place.each(
+            functions[kind], items, name="toy", cluster=cluster, workers=1, reporter=reporter
+        ):
+            print(result, flush=True)
+        ended = time.monotonic() - begun
+    print(json.dumps({"seconds": ended, "warnings": reporter.lines}), flush=True)
