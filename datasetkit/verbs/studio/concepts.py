@@ -142,6 +142,26 @@ def overview(studio: StudioSession) -> dict[str, Any]:
     return {"concepts": rows, "steps": declared_steps(studio)}
 
 
+def images_in(folder: Path) -> tuple[Path, ...]:
+    """Return the images of a folder, none of one that does not exist."""
+    return _listing(folder).images
+
+
+def finished_images(concept: StudioConcept) -> tuple[Path, ...]:
+    """Return the finished images of a concept; before it is prepared, the raw ones."""
+    finished = () if concept.work.is_symlink() else _listing(concept.work).images
+    return finished or _listing(concept.folder).images
+
+
+def allowed_finished(studio: StudioSession, concept: StudioConcept) -> tuple[Path, ...]:
+    """Return the same; none where dsk.toml names a folder outside of the roots."""
+    with suppress(InputError):
+        for folder in (concept.folder, concept.work):
+            studio.roots.path(str(folder))
+        return finished_images(concept)
+    return ()
+
+
 def image_count(studio: StudioSession, concept: StudioConcept) -> int:
     return len(_allowed_listing(studio, concept).images)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datasetkit.web.routes import (
     captions,
     config,
+    dataset,
     grids,
     images,
     jobs,
@@ -22,6 +23,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     *runs.ROUTES,
     *captions.ROUTES,
     *images.ROUTES,
+    *dataset.ROUTES,
     *grids.ROUTES,
     *uploads.ROUTES,
     *start.ROUTES,

@@ -1,0 +1,240 @@
+"""The tab Plan: repeats, steps and buckets, and what each bucket cuts off of an image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.core.errors import DskError
+from datasetkit.core.files import caption_path, read_existing
+from datasetkit.dataset import layout as folder_names
+from datasetkit.dataset.buckets import Bucket, BucketRules, select
+from datasetkit.dataset.layout import TRAIN, Concept
+from datasetkit.dataset.repeats import ConceptPlan, balance_reg
+from datasetkit.options.dataset import LayoutOptions
+from datasetkit.options.toml import find
+from datasetkit.verbs.plan_repeats import PlanRepeatsResult, plan_options, plan_repeats
+from datasetkit.verbs.shared.cards import nvidia_cards
+from datasetkit.verbs.shared.concept_images import train_options
+from datasetkit.verbs.shared.training_plan import PlanTrainingResult
+from datasetkit.verbs.studio import concepts
+from datasetkit.verbs.studio.concepts import StudioConcept
+from datasetkit.verbs.studio.images import ShownImage
+from datasetkit.verbs.studio.session import StudioSession
+from datasetkit.verbs.train import plan_training
+
+_ENLARGES: Final = 1  # a scale above it
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """An image and its bucket."""
+
+    image: ShownImage
+    bucket: Bucket
+
+    @property
+    def cut(self) -> tuple[float, float, float, float]:
+        """Return what is cut off at the left, top, right and bottom, as shares of the image."""
+        width, height = self.bucket.resized
+        left, top = self.bucket.crop[0] / width, self.bucket.crop[1] / height
+        right = (width - self.bucket.bucket[0]) / width - left
+        bottom = (height - self.bucket.bucket[1]) / height - top
+        return left, top, max(0.0, right), max(0.0, bottom)
+
+
+def plan(studio: StudioSession) -> dict[str, Any]:
+    """Return what a training would use. Raises DatasetError without images, ConfigError."""
+    config = find(studio.folder)
+    train = train_options(config, None)
+    options = plan_options(studio.folder, {})
+    result = plan_repeats(studio.folder, options, context=studio.context)
+    planned = planned_images(studio)
+    shown = concepts.find_concepts(studio)
+    out = _laid_out(studio)
+    training = _training(out)
+    batch = result.plan.batch_settings
+    reg = sum(concepts.image_count(studio, c) for c in shown if c.kind == "reg")
+    samples = result.plan.train.samples
+    reg_samples = reg * balance_reg(samples, reg) if reg else 0
+    buckets = Counter(each.bucket.bucket for each in planned)
+    areas = sum(each.image.width * each.image.height for each in planned)
+    cut = sum(each.bucket.cropped * each.image.width * each.image.height for each in planned)
+    return {
+        "concepts": [
+            *(_train_row(shown, each) for each in result.plan.concepts),
+            *_reg_rows(studio, shown, samples),
+        ],
+        "buckets": [{"w": w, "h": h, "images": n} for (w, h), n in buckets.most_common()],
+        "steps": result.plan.train.steps if training is None else training.steps,
+        "epochs": batch.epochs if training is None else training.epochs,
+        "batch": batch.batch_size,
+        "accumulation": train.gradient_accumulation_steps,
+        "cut": cut / areas if areas else 0,
+        "enlarged": sum(each.bucket.scale > _ENLARGES for each in planned),
+        "balance": {"train": samples, "reg": reg_samples} if reg else None,
+        "memory": _memory(training),
+        "current": out is not None and _is_current(shown, out, result),
+        "advice": list(result.advice),
+        "command": "dsk layout && dsk reg" if reg else "dsk layout",
+    }
+
+
+def _train_row(shown: Sequence[StudioConcept], each: ConceptPlan) -> dict[str, Any]:
+    declared = [concept.name for concept in shown if concept.is_declared]
+    return {
+        "id": declared.index(each.name) if each.name in declared else None,
+        "name": each.name,
+        "kind": "train",
+        "images": each.images,
+        "repeats": each.repeats,
+        "ideal": None if each.ideal is None else max(1, round(each.ideal)),
+        "samples": each.samples,
+        "steps": each.alone.steps,
+    }
+
+
+def _reg_rows(
+    studio: StudioSession, shown: Sequence[StudioConcept], samples: int
+) -> list[dict[str, Any]]:
+    rows = []
+    for concept in shown:
+        if concept.kind == "reg":
+            images = concepts.image_count(studio, concept)
+            repeats = balance_reg(samples, images) if images else 1
+            rows.append({
+                "id": None,
+                "name": concept.name,
+                "kind": "reg",
+                "images": images,
+                "repeats": repeats,
+                "ideal": None,
+                "samples": images * repeats,
+                "steps": 0,
+            })  # fmt: skip
+    return rows
+
+
+def _laid_out(studio: StudioSession) -> Path | None:
+    """Return the folder of the laid-out dataset, None where there is none."""
+    config = find(studio.folder)
+    options = config.build(LayoutOptions, "layout", only_read=True)
+    out = (config.root or studio.folder) / options.out
+    return out if (out / TRAIN).is_dir() and not out.is_symlink() else None
+
+
+def _training(out: Path | None) -> PlanTrainingResult | None:
+    """Return the plan of the training, None where it cannot be planned yet."""
+    if out is not None:
+        with suppress(DskError):
+            return plan_training(out)
+    return None
+
+
+def _memory(training: PlanTrainingResult | None) -> dict[str, Any] | None:
+    """Return the estimate of memory, None where it or the device is not known."""
+    have = _device_memory()
+    if training is None or have is None or training.memory.assumed:
+        return None
+    need = training.memory.bytes
+    return {
+        "fits": need <= have,
+        "need": round(need),
+        "have": have,
+        "parts": [{"name": s.name, "bytes": round(s.bytes)} for s in training.memory.shares],
+    }
+
+
+def _device_memory() -> int | None:
+    """Return the bytes of the first card, or of the machine without one."""
+    if shutil.which("nvidia-smi"):
+        cards = nvidia_cards()
+        return cards[0].memory if cards else None
+    with suppress(ValueError, OSError, AttributeError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None
+
+
+def _is_current(shown: Sequence[StudioConcept], out: Path, result: PlanRepeatsResult) -> bool:
+    """Tell whether the dataset is laid out with these images, captions and repeats."""
+    repeats = {each.name: each.repeats for each in result.plan.concepts}
+    folders = {
+        parsed.name: path
+        for path in (out / TRAIN).iterdir()
+        if isinstance(parsed := folder_names.parse(path.name), Concept)
+        and parsed.repeats == repeats.get(parsed.name)
+    }
+    declared = [concept for concept in shown if concept.kind == "train"]
+    return folders.keys() == {concept.name for concept in declared} and all(
+        _has_same_files(concepts.finished_images(concept), folders[concept.name])
+        for concept in declared
+    )
+
+
+def _has_same_files(images: Sequence[Path], laid_out: Path) -> bool:
+    """Tell whether a laid-out folder has these images and their captions. Links and copies have the
+    times of the original.
+    """
+    with suppress(OSError, DskError):
+        if len(concepts.images_in(laid_out)) != len(images):
+            return False
+        for image in images:
+            other = laid_out / image.name
+            ours, theirs = image.stat(), other.stat()
+            if (ours.st_size, ours.st_mtime_ns) != (theirs.st_size, theirs.st_mtime_ns):
+                return False
+            if read_existing(caption_path(image)) != read_existing(caption_path(other)):
+                return False
+        return True
+    return False
+
+
+# ---- images
+
+
+def planned_images(studio: StudioSession) -> list[PlannedImage]:
+    """Return the finished images with their buckets, those of which most is lost first."""
+    rules = train_options(find(studio.folder), None).bucket_rules()
+    paths = [
+        path
+        for concept in concepts.find_concepts(studio)
+        for path in concepts.allowed_finished(studio, concept)
+    ]
+    images = studio.images.read(paths, max_pixels=studio.options.max_pixels)
+    planned = [_planned(image, rules) for image in images if not image.problem]
+    planned.sort(key=lambda each: (-each.bucket.cropped, -each.bucket.scale, each.image.id))
+    return planned
+
+
+def _planned(image: ShownImage, rules: BucketRules) -> PlannedImage:
+    return PlannedImage(image, select(rules, image.width, image.height))
+
+
+def images(studio: StudioSession, offset: int, limit: int) -> dict[str, Any]:
+    """Return a window of the images as columns, with the bucket of each and what is cut off."""
+    planned = planned_images(studio)
+    window = planned[offset : offset + limit]
+    cuts = [each.cut for each in window]
+    sides = zip(*cuts, strict=True) if cuts else ((), (), (), ())
+    left, top, right, bottom = (list(side) for side in sides)
+    return {
+        "total": len(planned),
+        "id": [each.image.id for each in window],
+        "v": [each.image.v for each in window],
+        "name": [each.image.path.name for each in window],
+        "w": [each.image.width for each in window],
+        "h": [each.image.height for each in window],
+        "bucket_w": [each.bucket.bucket[0] for each in window],
+        "bucket_h": [each.bucket.bucket[1] for each in window],
+        "left": left,
+        "top": top,
+        "right": right,
+        "bottom": bottom,
+        "scale": [each.bucket.scale for each in window],
+    }
