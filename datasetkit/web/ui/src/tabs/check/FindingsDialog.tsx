@@ -13,21 +13,20 @@ interface FindingsDialogProps {
   readonly close: () => void;
 }
 
-const MANY = 500;
+const SHOWN = 500;
 
 export function FindingsDialog({ card, close }: FindingsDialogProps) {
   const studio = useStudio();
   const [rows, setRows] = useState<readonly Finding[]>(card.images);
-  const [total, setTotal] = useState(card.findings);
   useEffect(() => {
-    const url = `api/check/${encodeURIComponent(card.check)}?${query({ offset: 0, limit: MANY })}`;
-    studio.http.get<{ readonly total: number; readonly rows: readonly Finding[] }>(url).then(
-      (all) => {
-        setRows(all.rows);
-        setTotal(all.total);
-      },
-      (error: unknown) => studio.fail(error),
-    );
+    studio.http
+      .get<{ readonly findings: readonly Finding[] }>(
+        `api/check/findings?${query({ check: card.check })}`,
+      )
+      .then(
+        (all) => setRows(all.findings),
+        (error: unknown) => studio.fail(error),
+      );
   }, [studio, card.check]);
   return (
     <Dialog label={card.title} close={close}>
@@ -38,7 +37,7 @@ export function FindingsDialog({ card, close }: FindingsDialogProps) {
         </button>
       </header>
       <ul className="findings" tabIndex={0} aria-label={card.title}>
-        {rows.map((row, n) => (
+        {rows.slice(0, SHOWN).map((row, n) => (
           <li key={n}>
             {row.id === null ? (
               <span className="findings-none" />
@@ -51,8 +50,8 @@ export function FindingsDialog({ card, close }: FindingsDialogProps) {
             </span>
           </li>
         ))}
-        {total > rows.length ? (
-          <li className="muted">{t("check.more", { n: total - rows.length })}</li>
+        {rows.length > SHOWN ? (
+          <li className="muted">{t("check.more", { n: rows.length - SHOWN })}</li>
         ) : null}
       </ul>
     </Dialog>

@@ -49,7 +49,7 @@ export function ImagesView({ concepts, concept, choose, add, take, reload }: Ima
   const [steps, setSteps] = useState<Steps>(concepts.steps);
   const [plan, setPlan] = useState<PreparePlan | null>(null);
   const row = list?.at(cursor);
-  const source = useSource(row);
+  const source = useSource(row, concept);
   useCommand(plan?.command ?? "");
 
   useEffect(() => {
@@ -190,8 +190,8 @@ export function ImagesView({ concepts, concept, choose, add, take, reload }: Ima
   );
 }
 
-/** Everything about the image under the cursor. */
-function useSource(row: SourceRow | undefined): Source | null {
+/** Everything about the image under the cursor, again when its concept has changed. */
+function useSource(row: SourceRow | undefined, concept: Concept): Source | null {
   const studio = useStudio();
   const [source, setSource] = useState<Source | null>(null);
   useEffect(() => {
@@ -204,7 +204,7 @@ function useSource(row: SourceRow | undefined): Source | null {
       studio.fail(error),
     );
     return () => stop.abort();
-  }, [studio, row?.id, row?.v]);
+  }, [studio, row?.id, row?.v, concept]);
   return source?.id === row?.id ? source : null;
 }
 

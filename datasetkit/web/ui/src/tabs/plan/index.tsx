@@ -1,7 +1,7 @@
 /** The tab Plan: what is trained how often, what is cut off, and whether it fits in memory. */
 
 import { useCallback, useEffect, useState } from "react";
-import { isMissing } from "../../http";
+import { ApiError } from "../../http";
 import { bytes, number, percent, t } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { ImageGrid } from "../../parts/ImageGrid";
@@ -29,7 +29,7 @@ export default function Plan() {
   const project = useStudioState((state) => state.project);
   const readOnly = useStudioState((state) => state.session.read_only);
   const [plan, setPlan] = useState(last);
-  const [missing, setMissing] = useState(false);
+  const [problem, setProblem] = useState<ApiError | null>(null);
   const [list, setList] = useState<Windows<PlannedImage> | null>(null);
   const [, setRevision] = useState(0);
   const [cursor, setCursor] = useState(0);
@@ -41,9 +41,11 @@ export default function Plan() {
     try {
       const [loaded, first] = await Promise.all([loadPlan(studio.http), images(0, 500)]);
       setPlan(loaded);
+      setProblem(null);
       setList(new Windows(first, images, () => setRevision((n) => n + 1)));
     } catch (error) {
-      if (isMissing(error)) setMissing(true);
+      // Without images there is nothing to plan: that is no failure.
+      if (error instanceof ApiError && [400, 404].includes(error.status)) setProblem(error);
       else studio.fail(error);
     }
   }, [studio]);
@@ -76,20 +78,22 @@ export default function Plan() {
   };
   const start = async () => {
     try {
-      await studio.http.post("api/jobs", { verb: "layout", arguments: ["."], when: "now" });
+      await studio.http.post("api/jobs", { verb: "layout", when: "queue" });
+      if (plan?.balance) await studio.http.post("api/jobs", { verb: "reg", when: "queue" });
       studio.toast(t("plan.started"));
       await studio.refresh();
     } catch (error) {
       studio.fail(error);
     }
   };
-  if (plan === null && !missing) return null;
-  if (plan === null || plan.concepts.length === 0) {
+  if (plan === null && problem === null) return null;
+  if (plan === null || problem !== null || plan.concepts.length === 0) {
+    const images = project?.images?.total ?? 0;
     return (
       <WorkArea>
         <EmptyState
-          title={t("plan.empty")}
-          hint={t("plan.empty.hint")}
+          title={problem && images > 0 ? problem.message : t("plan.empty")}
+          hint={problem && images > 0 ? problem.hint : t("plan.empty.hint")}
           question={t("plan.question")}
           answer={t("plan.answer")}
         />
