@@ -61,7 +61,7 @@ def opened(chromium: Browser, folder: Path, **context: object) -> Iterator[Page]
         hosts: set[str | None] = set()
         page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
         page.goto(server.server.link(lambda: None))
-        expect(page.get_by_role("tab", name=re.compile("^Images"))).to_be_visible()
+        expect(page.locator("#tab-images")).to_be_visible()
         yield page
         assert page.evaluate("window.refused") == []
         assert hosts <= {"127.0.0.1", None}

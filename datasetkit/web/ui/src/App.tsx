@@ -64,16 +64,18 @@ function Page({ embedded }: { readonly embedded: boolean }) {
       </main>
     );
   }
+  // In the studio the tab is within its main.
+  const Content = embedded ? "div" : "main";
   const hasPanel = view === "image" || (panelOpen && view === "grid");
   return (
     <div className={hasPanel ? "page with-panel" : "page"}>
       <TopBar embedded={embedded} />
       <Sidebar />
-      <main className="content">
+      <Content className="content">
         <EditBars />
         {view === "grid" ? <Grid /> : view === "image" ? <ImageView /> : <NearDuplicatesView />}
         <Toasts />
-      </main>
+      </Content>
       {hasPanel ? <Panel withImage={view === "grid"} /> : null}
       <StatusBar />
       <EditProgress />

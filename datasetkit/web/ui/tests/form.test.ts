@@ -7,6 +7,7 @@ import {
   countChanged,
   fieldOf,
   formatPreset,
+  NO_PRESET,
   parsePreset,
   SAVE_DELAY,
   TrainForm,
@@ -165,7 +166,7 @@ test("a change of other keys is no question: both stay", async () => {
 
 test("the parts of a preset's name", () => {
   const parts = {
-    families: ["sd1", "sdxl", "flux1"],
+    families: ["sd1", "sdxl", "z-image"],
     goals: ["character", "style"],
     memory: ["roomy", "tight", "tightest"],
   };
@@ -174,5 +175,8 @@ test("the parts of a preset's name", () => {
   expect(parsePreset("sdxl-style@3", parts)).toEqual({ family: "sdxl", goal: "style", memory: "" });
   expect(parsePreset(undefined, parts)).toEqual({ family: "", goal: "", memory: "" });
   expect(formatPreset(name)).toBe("sdxl-character-tight@1");
-  expect(formatPreset({ family: "", goal: "", memory: "" })).toBe("");
+  const zImage = { family: "z-image", goal: "", memory: "tight" };
+  expect(parsePreset(formatPreset(zImage), parts)).toEqual(zImage);
+  expect(parsePreset("unknown-style@1", parts)).toEqual(NO_PRESET);
+  expect(formatPreset({ ...NO_PRESET, goal: "style" })).toBe("");
 });

@@ -7,7 +7,13 @@ export function Empty() {
   const filter = useReviewState((state) => state.filter);
   const loading = useReviewState((state) => state.listing === null);
   const name = useReviewState((state) => state.session?.name ?? "");
-  if (loading) return <p className="empty muted">Loading images…</p>;
+  if (loading) {
+    return (
+      <div className="empty muted" role="row">
+        <p role="gridcell">Loading images…</p>
+      </div>
+    );
+  }
   if (filter !== "") {
     return (
       <div className="empty" role="row">

@@ -176,19 +176,18 @@ export interface Difference {
 export interface PresetPart {
   readonly name: string;
   readonly title: string;
-  readonly values?: Table;
 }
 
 export interface OwnPreset {
   readonly name: string;
   readonly title: string;
-  readonly family: string | readonly string[] | null;
-  readonly goal: string | null;
+  readonly families: readonly string[];
   readonly tables: Tables;
   readonly warnings: readonly string[];
 }
 
 export interface Presets {
+  readonly version: number;
   readonly families: readonly PresetPart[];
   readonly goals: readonly PresetPart[];
   readonly memory: readonly PresetPart[];

@@ -161,6 +161,8 @@ export class Studio {
         undo: session.undo ?? null,
         redo: session.redo ?? null,
       });
+      // The server is there after all: only its stream was interrupted.
+      if (this.store.get().connection === "lost") this.store.set({ connection: "connecting" });
     } catch (error) {
       this.fail(error);
     }

@@ -8,6 +8,7 @@ import { useStudioState } from "../../studio/context";
 import {
   countChanged,
   formatPreset,
+  NO_PRESET,
   OWN,
   type PresetName,
   parsePreset,
@@ -38,6 +39,9 @@ export function usePreset(form: TrainForm, presets: Presets | null): PresetName 
   const name = "preset" in edits ? edits["preset"] : config?.tables["train"]?.["preset"];
   return parsePreset(name, presetParts(presets));
 }
+
+/** The family until a base model is chosen. */
+const USUAL = "sdxl";
 
 export function choosePreset(form: TrainForm, name: PresetName): void {
   const text = formatPreset(name);
@@ -77,7 +81,7 @@ export function GoalBar({ form, planner, presets, options }: GoalBarProps) {
               className={preset.goal === goal ? "chosen" : ""}
               disabled={readOnly || !presets}
               onClick={() =>
-                choosePreset(form, { ...preset, goal, family: preset.family || family })
+                choosePreset(form, { ...preset, goal, family: preset.family || family || USUAL })
               }
             >
               {tKey(`train.goal.${goal}`)}
@@ -89,7 +93,10 @@ export function GoalBar({ form, planner, presets, options }: GoalBarProps) {
           <select
             value={preset.family}
             disabled={readOnly || !presets}
-            onChange={(event) => choosePreset(form, { ...preset, family: event.target.value })}
+            onChange={(event) => {
+              const { value } = event.target;
+              choosePreset(form, value === "" ? NO_PRESET : { ...preset, family: value });
+            }}
           >
             <option value="">{t("train.preset.none")}</option>
             {presets?.families.map(({ name, title: shown }) => (

@@ -105,6 +105,8 @@ export interface PresetName {
   readonly memory: string;
 }
 
+export const NO_PRESET: PresetName = { family: "", goal: "", memory: "" };
+
 export function parsePreset(
   name: OptionValue | undefined,
   parts: {
@@ -114,15 +116,23 @@ export function parsePreset(
   },
 ): PresetName {
   const given = typeof name === "string" ? (name.split("@")[0] ?? "") : "";
-  const words = given.split("-");
-  const pick = (known: readonly string[]) => words.find((word) => known.includes(word)) ?? "";
-  return { family: pick(parts.families), goal: pick(parts.goals), memory: pick(parts.memory) };
+  for (const family of parts.families) {
+    for (const goal of ["", ...parts.goals]) {
+      for (const memory of ["", ...parts.memory]) {
+        if (given === joined({ family, goal, memory })) return { family, goal, memory };
+      }
+    }
+  }
+  return NO_PRESET;
 }
 
-/** The name of a preset of these parts; "" without any. */
-export function formatPreset({ family, goal, memory }: PresetName, version = "1"): string {
-  const words = [family, goal, memory].filter((word) => word !== "");
-  return words.length ? `${words.join("-")}@${version}` : "";
+/** The name of a preset of these parts; "" without a family. */
+export function formatPreset(name: PresetName, version = 1): string {
+  return name.family === "" ? "" : `${joined(name)}@${version}`;
+}
+
+function joined({ family, goal, memory }: PresetName): string {
+  return [family, goal, memory].filter((word) => word !== "").join("-");
 }
 
 export class TrainForm {

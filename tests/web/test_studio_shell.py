@@ -1,0 +1,202 @@
+"""The shell of the studio, Watch and Train in a real Chromium, for a project in several states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.web import browser as real
+from tests.web import datasets, studio_states
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("playwright.sync_api")
+if real.find() is None:
+    pytest.skip(
+        "no Chromium is installed: apt-get install chromium (or Chrome)", allow_module_level=True
+    )
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.web.test_studio_tabs import opened, require_accessible
+
+pytestmark = pytest.mark.long
+
+TABS = ("images", "check", "captions", "plan", "train", "watch", "compare", "history")
+LOCALES = ("en-US", "zh-CN", "ru-RU")
+# Elements whose content is wider than they are, other than what scrolls, and texts that are cut off
+# with the whole text as title.
+WIDER_JS = """() => [...document.querySelectorAll(".studio *")].filter((element) => {
+  const style = getComputedStyle(element);
+  const scrolls = (at) => at && (["auto", "scroll"].includes(getComputedStyle(at).overflowX)
+    || scrolls(at.parentElement));
+  return element.scrollWidth > element.clientWidth + 4 && element.clientWidth > 1
+    && style.display !== "inline" && !element.closest("svg") && !scrolls(element)
+    && !(style.textOverflow === "ellipsis" && element.closest("[title]"));
+}).map((element) => `${element.className} ${element.textContent.slice(0, 60)}`)"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with real.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return datasets.many(tmp_path_factory.mktemp("shell") / "kitsu", 5)
+
+
+def show(page: Page, state: str, tab: str) -> None:
+    """Show a tab of a project in a state."""
+    studio_states.serve(page, state)
+    page.goto(page.url.split("#")[0] + f"#/{tab}")
+    page.reload()
+    expect(page.locator(f"#tab-{tab}")).to_have_attribute("aria-selected", "true")
+    page.wait_for_timeout(250)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1440, 900), (900, 700)])
+def test_axe_finds_nothing_in_any_tab_and_state(chromium, folder, scheme, size):
+    window = {"width": size[0], "height": size[1]}
+    # What fades in has less contrast meanwhile.
+    looks = {"color_scheme": scheme, "reduced_motion": "reduce"}
+    with opened(chromium, folder, viewport=window, **looks) as page:
+        for state in studio_states.STATES:
+            for tab in TABS:
+                show(page, state, tab)
+                require_accessible(page, f"{tab}, {state}, {scheme}, {size}")
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_no_text_is_wider_than_its_place_in_any_language(chromium, folder, locale):
+    window = {"width": 900, "height": 700}
+    with opened(chromium, folder, viewport=window, locale=locale) as page:
+        for state in ("empty", "running", "failed"):
+            for tab in TABS:
+                show(page, state, tab)
+                assert (tab, state, page.evaluate(WIDER_JS)) == (tab, state, [])
+
+
+def test_the_chrome_has_no_english_word_in_other_languages(chromium, folder):
+    english = re.compile(r"\b(the|Jobs|Copy|Start|Preset|Goal|Runs|Queue|Smoothing|step|of)\b")
+    for locale in LOCALES[1:]:
+        with opened(chromium, folder, locale=locale) as page:
+            for tab in ("train", "watch"):
+                show(page, "running", tab)
+                shell = page.locator(".top-band, .bottom-band .last, .watch-runs, .train-goal")
+                assert english.findall(" ".join(shell.all_inner_texts())) == []
+
+
+def test_tabs_say_their_state_and_keys_lead_through_them(chromium, folder):
+    with opened(chromium, folder) as page:
+        show(page, "running", "images")
+        watch = page.get_by_role("tab", name=re.compile("^Watch ?: 52% done"))
+        expect(watch).to_be_visible()
+        for key, tab in (("]", "check"), ("[", "images"), ("[", "history"), ("h", "history")):
+            page.keyboard.press(key)
+            expect(page.locator(f"#tab-{tab}")).to_have_attribute("aria-selected", "true")
+        page.locator("#tab-history").focus()
+        page.keyboard.press("Home")
+        expect(page.locator("#tab-images")).to_be_focused()
+        page.go_back()
+        expect(page.locator("#tab-history")).to_have_attribute("aria-selected", "true")
+        page.keyboard.press("q")
+        expect(page.get_by_role("dialog")).to_contain_text("style-a")
+        page.keyboard.press("Escape")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("go to train")
+        page.keyboard.press("Enter")
+        expect(page.locator("#tab-train")).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_every_control_of_train_and_watch_is_reached_by_tab_alone(chromium, folder):
+    with opened(chromium, folder) as page:
+        for tab in ("train", "watch"):
+            show(page, "running", tab)
+            page.locator(f"#tab-{tab}").focus()
+            wanted = page.evaluate(
+                """() => {
+                  const controls = "button, input, select, a[href], [tabindex='0']";
+                  const all = [...document.querySelectorAll("#work " + controls.split(", ")
+                    .join(", #work "))];
+                  return all.filter((e) => !e.disabled && e.tabIndex >= 0 && e.checkVisibility())
+                    .length;
+                }"""
+            )
+            seen: set[str] = set()
+            for _ in range(wanted + 25):
+                page.keyboard.press("Tab")
+                seen.add(
+                    page.evaluate(
+                        """() => {
+                          const e = document.activeElement;
+                          e.dataset.n ??= String(Math.random());
+                          return e.closest("#work") ? e.dataset.n : "";
+                        }"""
+                    )
+                )
+            assert len(seen - {""}) >= wanted > 10, tab
+
+
+def test_an_edit_is_saved_by_itself_and_start_says_what_happens(chromium, folder):
+    with opened(chromium, folder) as page:
+        show(page, "ready", "train")
+        sent: list[object] = []
+        page.on(
+            "request",
+            lambda request: (
+                sent.append(request.post_data_json) if request.method in ("PUT", "POST") else None
+            ),
+        )
+        rank = page.locator(".ten").get_by_label("Rank", exact=True)
+        rank.fill("1x")
+        expect(rank).to_have_attribute("aria-invalid", "true")
+        start = page.get_by_role("button", name="Start: 1,560 steps")
+        expect(start).to_have_attribute("aria-disabled", "true")
+        expect(page.locator(".blocked")).to_contain_text("1 field has no valid value")
+        rank.fill("8")
+        expect(start).to_have_attribute("aria-disabled", "false")
+        page.wait_for_timeout(600)
+        assert {"hash": "a", "set": {"train": {"network_dim": 8}}, "unset": {"train": []}} in sent
+
+
+def test_an_option_is_found_by_a_part_of_its_name_and_the_slash_key(chromium, folder):
+    with opened(chromium, folder) as page:
+        show(page, "ready", "train")
+        page.locator("#tab-train").focus()
+        page.keyboard.press("/")
+        page.keyboard.type("snr")
+        expect(page.locator(".option-group .field-name").first).to_have_text("min_snr_gamma")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("searchbox", name="Search options")).to_have_value("")
+
+
+def test_a_chart_is_read_by_keys_and_as_a_table(chromium, folder):
+    with opened(chromium, folder) as page:
+        show(page, "running", "watch")
+        chart = page.get_by_role("slider", name=re.compile("^Loss. 0.1.* after step 124, falling"))
+        chart.focus()
+        page.keyboard.press("Home")
+        expect(chart).to_have_attribute("aria-valuetext", re.compile(r"^step 1: kitsu-3 0\.\d+"))
+        page.keyboard.press("ArrowRight")
+        expect(chart).to_have_attribute("aria-valuetext", re.compile("^step 2: "))
+        page.get_by_role("button", name="As a table").click()
+        expect(page.locator(".chart-table").first).to_contain_text("124")
+
+
+def test_the_command_is_copied_without_a_secure_context_too(chromium, folder):
+    with opened(chromium, folder) as page:
+        show(page, "ready", "train")
+        # What a page that was opened through plain http from another machine has not.
+        page.evaluate("Object.defineProperty(window, 'isSecureContext', {value: false})")
+        page.evaluate("delete Navigator.prototype.clipboard")
+        page.evaluate("document.addEventListener('copy', () => { window.copied = true; })")
+        page.locator(".command button").click()
+        expect(page.locator(".command button")).to_contain_text("Copied")
+        assert page.evaluate("window.copied") is True
