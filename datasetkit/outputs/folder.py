@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable
+from datasetkit.core.files import display, fold, nearest_folder, refuse_link, require_writable
 from datasetkit.dataset.layout import laid_out_root, outside_of
 from datasetkit.dataset.naming import require_names
 from datasetkit.images.listing import same_names
@@ -99,15 +99,18 @@ def scan_images(folder: Path, project: Project, options: ScanOptions) -> Scan:
     return scanned
 
 
-def unique_name(path: Path, taken: set[Path]) -> Path:
+def unique_name(path: Path, taken: set[str]) -> Path:
     """Return the path of an output, with `_2`, `_3` behind the stem where an earlier output has
-    that name: a stem has one caption. taken: the names so far; the new one is added.
+    that name: a stem has one caption. taken: the names so far, folded; the new one is added.
+
+    `a` and `A` are one name: the disk of the outputs, or one that they are copied to, may ignore
+    case.
     """
     name, n = path, 1
-    while name.with_suffix("") in taken:
+    while (key := fold(str(name.with_suffix("")))) in taken:
         n += 1
         name = path.with_name(f"{path.stem}_{n}{path.suffix}")
-    taken.add(name.with_suffix(""))
+    taken.add(key)
     return name
 
 

@@ -89,7 +89,7 @@ def output_names(images: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
     """Return each image's output and mask: a PNG at the same path below `out`; of images with the
     same name, the later ones are named `a_2`, `a_3`.
     """
-    taken: set[Path] = set()
+    taken: set[str] = set()
     targets: dict[Path, tuple[Path, ...]] = {}
     for record in images.records:
         path = (out / record.path.relative_to(images.folder)).with_suffix(".png")

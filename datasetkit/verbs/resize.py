@@ -223,7 +223,7 @@ def output_names(
     Of images with one name (`a.jpg` and `a.png`), the later ones in input order are named `a_2`,
     `a_3`.
     """
-    taken: set[Path] = set()
+    taken: set[str] = set()
     targets: dict[Path, Path] = {}
     for record in records:
         path = out / record.path.relative_to(folder)

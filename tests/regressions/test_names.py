@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from datasetkit import api
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import fold
 from datasetkit.dataset.layout import Concept, parse
 from datasetkit.dataset.naming import name_fault, require_names
 from datasetkit.images.listing import same_names
+from datasetkit.outputs.folder import unique_name
 from datasetkit.verbs.shared.folders_to_check import find_folders
 from tests.cli.conftest import write_image
 
@@ -275,3 +278,34 @@ def test_a_folder_above_a_dataset_names_it(below, hint, dsk, here):
         named = re.search(r"these hold some: (\S+?)[;\s]", ended.err + " ")
         assert named and named[1].endswith(f"top/{hint}"), ended.err
         assert dsk(command, named[1]).code == 0
+
+
+# ---- outputs on a disk that ignores case
+
+
+def test_outputs_whose_names_differ_in_case_are_two_files_on_any_disk(dsk, here):
+    for name in ("imgs/a.png", "imgs/A.bmp", "imgs/b.png"):
+        image = here / name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48), len(name)).save(image)
+    assert dsk("resize", "imgs", "out", "--max", "32").code == 0
+    made = [p for p in (here / "out").rglob("*") if p.suffix == ".png" and ".dsk" not in p.parts]
+    folded = {fold(str(path.with_suffix(""))) for path in made}
+    assert len(made) == len(folded) == 3
+    assert dsk("resize", "imgs", "out", "--max", "32").code == 0  # and nothing moves
+    assert {p for p in (here / "out").rglob("*.png") if ".dsk" not in p.parts} == set(made)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.png", "A.png"], ["a.png", "A_2.png"]),
+        (["a.png", "A.jpg", "a.jpg"], ["a.png", "A_2.jpg", "a_3.jpg"]),
+        (["\u00e9.png", "E\u0301.png"], ["\u00e9.png", "E\u0301_2.png"]),
+        (["x/a.png", "X/A.png"], ["x/a.png", "X/A_2.png"]),
+        (["a.png", "b.png"], ["a.png", "b.png"]),
+    ],
+)
+def test_the_names_of_outputs_are_compared_as_disks_that_ignore_case_do(names, expected):
+    taken: set[str] = set()
+    assert [unique_name(Path(name), taken).as_posix() for name in names] == expected

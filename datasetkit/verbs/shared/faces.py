@@ -125,7 +125,7 @@ def output_names(wanted: Iterable[tuple[ImageRecord, int]], scan: FaceScan) -> l
     """Return so many names below `out` for each image: `a.jpg`, `a_2.jpg`; no stem twice, since a
     stem has one caption.
     """
-    taken: set[Path] = set()
+    taken: set[str] = set()
     names = []
     for record, number in wanted:
         path = scan.out / record.path.relative_to(scan.images.folder)
