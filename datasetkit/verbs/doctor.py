@@ -15,7 +15,7 @@ from typing import Literal
 
 from datasetkit import __version__
 from datasetkit.core.cluster import ClusterNode
-from datasetkit.core.errors import DskError
+from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.files import display, find_root, require_writable
 from datasetkit.core.install import (
     install_command,
@@ -25,10 +25,13 @@ from datasetkit.core.install import (
     replace_command,
 )
 from datasetkit.images.scan import require_folder
+from datasetkit.options import toml
+from datasetkit.options.caption import CaptionOptions
 from datasetkit.options.executor import ExecutorOptions
 from datasetkit.project.store import Store, has_store
-from datasetkit.verbs.shared import foreign_modules
+from datasetkit.verbs.shared import describing, foreign_modules
 from datasetkit.verbs.shared.cards import Card, nvidia_cards, torch_card, torch_cuda
+from taggers.captioners import SERVER
 from trainer import precision
 from trainer.plan import card_needs
 
@@ -81,6 +84,7 @@ def doctor(folder: Path, executor: ExecutorOptions | None = None) -> DoctorResul
             _folder(folder),
             *_interrupted(folder),
             *_cluster(executor),
+            *_caption_server(folder),
         )
     )
 
@@ -315,6 +319,22 @@ def _interrupted(folder: Path) -> list[DoctorFinding]:
         return []
     fix = "dsk history --recover"
     return [DoctorFinding("project", "note", "a command is running, or was interrupted", fix)]
+
+
+def _caption_server(folder: Path) -> list[DoctorFinding]:
+    """Ask the server of `[caption]` whether it answers, if the folder's dsk.toml names one."""
+    try:
+        options = toml.find(folder).build(CaptionOptions, "caption", {}, only_read=True)
+        if options.engine != SERVER:
+            return []
+        resolved = describing.resolve(options, describing.question(folder, options))
+        resolved.fetch()
+    except ConfigError as error:
+        return [DoctorFinding("[caption]", "problem", error.message, error.hint)]
+    except DskError as error:
+        return [DoctorFinding("caption server", "note", error.message, error.hint)]
+    model = resolved.identity.name.removeprefix(f"{SERVER}:")
+    return [DoctorFinding("caption server", "ok", f"answers, model {display(model)}")]
 
 
 def _version(distribution: str) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from datasetkit.verbs import doctor
 from taggers import florence2_models, models
+from tests import chat_server
 from tests.cli.conftest import images, snapshot
 
 
@@ -57,3 +58,33 @@ def test_doctor_exits_12_with_the_command_that_fixes_the_runtime(
     ended = dsk("doctor")
     assert ended.code == 12 and message in ended.out and "pip" in ended.out
     assert "something is missing" in ended.out
+
+
+# ---- the server of [caption]
+
+
+def server_line(dsk, here, *settings):
+    (here / "dsk.toml").write_text("[caption]\n" + "\n".join(settings) + "\n", "utf-8")
+    findings = dsk("doctor", "--json").result["findings"]
+    return [(f["state"], f["detail"], f["fix"]) for f in findings if "caption" in f["what"]]
+
+
+def test_a_caption_server_is_asked_whether_it_answers(dsk, here):
+    with chat_server.serve() as server:
+        server.models = ["joycaption"]
+        address = f'endpoint = "{server.address}"'
+        line = server_line(dsk, here, 'engine = "server"', address)
+        assert line == [("ok", "answers, model joycaption", "")]
+        server.models = []
+        [(state, detail, fix)] = server_line(dsk, here, 'engine = "server"', address)
+        assert state == "note" and detail.endswith("has no model") and fix
+        assert server_line(dsk, here, 'engine = "server"', address, 'model = "x"')[0][0] == "ok"
+    [(state, detail, fix)] = server_line(dsk, here, 'engine = "server"', address)
+    assert state == "note" and "cannot be reached" in detail and "start the server" in fix
+
+
+def test_only_a_server_that_is_configured_is_asked(dsk, here):
+    assert server_line(dsk, here, 'engine = "florence2"') == []
+    remote = 'endpoint = "http://192.0.2.1/v1"'
+    [(state, detail, _)] = server_line(dsk, here, 'engine = "server"', remote)
+    assert state == "problem" and "another machine" in detail
