@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +36,7 @@ from tests.web.client import run_server  # noqa: E402
 from trainer.grid import draw  # noqa: E402
 
 pytestmark = pytest.mark.long
+expect.set_options(timeout=30_000)  # a busy machine
 
 UI = Path(__file__).parents[2] / "datasetkit" / "web" / "ui"
 AXE = UI / "node_modules" / "axe-core" / "axe.min.js"
@@ -283,3 +287,61 @@ def test_an_epoch_is_marked_and_kept(compare, compared):
     page.keyboard.press("Escape")
     expect(page.locator("#work")).to_contain_text("kept as k, weight 1")
     assert kept.read_bytes() == (project / "out" / "k-000004.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def checked(chromium, module_path) -> Iterator[tuple[Page, Path]]:
+    """A project of three images, one of which has a tag twice, that was checked once."""
+    project = module_path / "checked"
+    for n, size in enumerate(((320, 240), (256, 256), (300, 200))):
+        datasets.drawing(project / "faces" / f"a{n}.png", n, size)
+        caption = "kitsu, hat, hat" if n == 1 else f"kitsu, smile, tag{n}"
+        (project / "faces" / f"a{n}.txt").write_text(caption + "\n", encoding="utf-8")
+    (project / "dsk.toml").write_text(
+        '[[concept]]\nname = "kitsu"  # hers\nfolder = "faces"\nrepeats = 5\n'
+        "[train]\nresolution = 128\nmax_train_epochs = 2\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "XDG_STATE_HOME": str(module_path / "state")}
+    command = [sys.executable, "-m", "datasetkit", "check", "."]
+    subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(module_path / "state"))
+        with opened(chromium, project) as page:
+            yield page, project
+
+
+def test_a_fix_is_shown_before_it_is_made(checked):
+    page, project = checked
+    page.goto(f"{page.url.partition('#')[0]}#/check")
+    caption = project / "faces" / "a1.txt"
+    card = page.get_by_role("listitem").filter(has_text="twice").first
+    expect(card).to_be_visible()
+    require_accessible(page, "check")
+    card.get_by_role("button", name=re.compile("^Fix")).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("list", name="Changes")).to_contain_text("a1.txt")
+    expect(dialog).to_contain_text("dsk check . --only tag-twice --fix")
+    assert caption.read_text(encoding="utf-8") == "kitsu, hat, hat\n"
+    dialog.get_by_role("button", name="Make 1 change").click()
+    expect(dialog).to_have_count(0)
+    assert caption.read_text(encoding="utf-8") == "kitsu, hat\n"
+
+
+def test_repeats_are_written_to_the_configuration_and_the_steps_follow(checked):
+    page, project = checked
+    page.goto(f"{page.url.partition('#')[0]}#/plan")
+    expect(page.get_by_text("30 optimizer steps").first).to_be_visible()
+    expect(page.locator(".plan-kept")).to_have_count(3)
+    require_accessible(page, "plan")
+    # What remains of an image has the shape of its bucket.
+    box = page.locator(".plan-kept").first.bounding_box()
+    assert box is not None
+    name = page.get_by_role("gridcell").first.inner_text()
+    assert "cut" in name
+    repeats = page.get_by_label("repeats").first
+    repeats.fill("7")
+    repeats.press("Enter")
+    expect(page.get_by_text("42 optimizer steps").first).to_be_visible()
+    text = (project / "dsk.toml").read_text(encoding="utf-8")
+    assert "repeats = 7" in text and "# hers" in text

@@ -15,17 +15,21 @@ export interface PrimaryProps {
   readonly blocked?: string;
   /** The tab where that is changed. */
   readonly blockedTab?: TabName;
+  /** That it was done already; then it cannot be pressed either. */
+  readonly done?: string;
 }
 
-export function Primary({ label, onPress, blocked = "", blockedTab }: PrimaryProps) {
+export function Primary(props: PrimaryProps) {
+  const { label, onPress, blockedTab, done = "" } = props;
+  const blocked = props.blocked || done;
   const press = useRef(onPress);
   press.current = onPress;
   usePrimary(useMemo(() => ({ label, blocked, run: () => press.current() }), [label, blocked]));
   return (
     <div className="primary-action">
       {blocked ? (
-        <p className="blocked" id="primary-blocked">
-          {t("why.not")} {blocked}{" "}
+        <p className={props.blocked ? "blocked" : "blocked done"} id="primary-blocked">
+          {done && !props.blocked ? "✓" : t("why.not")} {blocked}{" "}
           {blockedTab ? <a href={formatRoute(blockedTab)}>{tKey(`tab.${blockedTab}`)}</a> : null}
         </p>
       ) : null}

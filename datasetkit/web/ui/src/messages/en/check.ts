@@ -11,6 +11,7 @@ export const check = {
   "check.again": "Check again",
   "check.started": "Checking",
   "check.never": "Not checked yet.",
+  "check.never.hint": "A check reads all images and captions and changes nothing.",
   "check.ran": "Checked {time}.",
   "check.stale": "Checked {time}; something was changed since.",
   "check.quiet": { one: "{n} check found nothing.", other: "{n} checks found nothing." },

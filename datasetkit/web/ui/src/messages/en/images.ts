@@ -41,7 +41,7 @@ export const images = {
   "images.prepare.start": { one: "Prepare {n} image", other: "Prepare {n} images" },
   "images.prepare.started": { one: "Preparing {n} image", other: "Preparing {n} images" },
   "images.prepare.none": "no step is chosen.",
-  "images.prepare.current": "all images are prepared.",
+  "images.prepare.current": "All images are prepared.",
   "images.prepare.readOnly": "the page is read-only.",
   "images.prepare.originals": "The originals keep their content; undo takes everything back.",
   "images.prepare.changes": { one: "{n} change", other: "{n} changes" },

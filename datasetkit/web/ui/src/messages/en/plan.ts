@@ -24,6 +24,6 @@ export const plan = {
   "plan.memory.of": "{need} of {have}",
   "plan.memory.short": "It does not fit: choose “tight” in Train.",
   "plan.layout": { one: "Lay out {n} image", other: "Lay out {n} images" },
-  "plan.current": "the dataset is laid out like this.",
+  "plan.current": "The dataset is laid out like this.",
   "plan.started": "Laying out the dataset",
 } as const;

@@ -16,6 +16,7 @@ export const check = {
   "check.again": "Проверить ещё раз",
   "check.started": "Идёт проверка",
   "check.never": "Ещё не проверялось.",
+  "check.never.hint": "Проверка читает все изображения и подписи и ничего не меняет.",
   "check.ran": "Проверено: {time}.",
   "check.stale": "Проверено: {time}; с тех пор были изменения.",
   "check.quiet": {

@@ -62,7 +62,7 @@ export const images = {
     other: "Готовятся {n} изображения",
   },
   "images.prepare.none": "не выбран ни один шаг.",
-  "images.prepare.current": "все изображения подготовлены.",
+  "images.prepare.current": "Все изображения подготовлены.",
   "images.prepare.readOnly": "страница только для чтения.",
   "images.prepare.originals": "Содержимое оригиналов не меняется; отмена вернёт всё.",
   "images.prepare.changes": {

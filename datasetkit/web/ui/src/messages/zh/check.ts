@@ -9,6 +9,7 @@ export const check = {
   "check.again": "重新检查",
   "check.started": "正在检查",
   "check.never": "尚未检查。",
+  "check.never.hint": "检查会读取所有图片和标注，不会更改任何内容。",
   "check.ran": "检查于 {time}。",
   "check.stale": "检查于 {time}；此后有更改。",
   "check.quiet": { other: "{n} 项检查未发现问题。" },

@@ -79,6 +79,14 @@ export default function Check() {
       }
     >
       <div className="check-tab">
+        {report.ran === null ? (
+          <EmptyState
+            title={t("check.never")}
+            hint={t("check.never.hint")}
+            question={t("check.question")}
+            answer={t("check.answer")}
+          />
+        ) : null}
         {cards.length === 0 && report.ran !== null ? (
           <div className="empty-state">
             <h2>{t("check.clean")}</h2>

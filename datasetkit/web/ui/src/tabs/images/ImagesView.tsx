@@ -108,13 +108,7 @@ export function ImagesView({ concepts, concept, choose, add, take, reload }: Ima
     }
   };
   const chosen = Object.keys(steps).length > 0;
-  const blocked = readOnly
-    ? t("images.prepare.readOnly")
-    : !chosen
-      ? t("images.prepare.none")
-      : plan?.total === 0
-        ? t("images.prepare.current")
-        : "";
+  const blocked = readOnly ? t("images.prepare.readOnly") : !chosen ? t("images.prepare.none") : "";
   return (
     <WorkArea
       left={
@@ -131,6 +125,7 @@ export function ImagesView({ concepts, concept, choose, add, take, reload }: Ima
         <Primary
           label={t("images.prepare.start", { n: plan?.images ?? concept.images })}
           blocked={blocked}
+          done={plan?.total === 0 ? t("images.prepare.current") : ""}
           onPress={() => void start()}
         />
       }

@@ -37,3 +37,27 @@ export async function setRepeats(http: Http, concept: number, repeats: number): 
   const { hash } = await http.get<{ readonly hash: string }>("api/config");
   await http.put("api/config", { hash, concepts: [{ at: concept, set: { repeats } }] });
 }
+
+interface StartedJob {
+  readonly job: { readonly id: string; readonly state: string };
+}
+
+const RUNNING: readonly string[] = ["queued", "running", "stopping"];
+const LOOK_MS = 700;
+
+/** Lay the dataset out; return the number of the job. */
+export async function startLayout(http: Http): Promise<string> {
+  return (await http.post<StartedJob>("api/jobs", { verb: "layout", when: "queue" })).job.id;
+}
+
+export const startReg = (http: Http): Promise<StartedJob> =>
+  http.post("api/jobs", { verb: "reg", when: "queue" });
+
+/** Wait for a job; return whether it did its work. */
+export async function hasEnded(http: Http, id: string): Promise<boolean> {
+  for (;;) {
+    const { job } = await http.get<StartedJob>(`api/jobs/${encodeURIComponent(id)}`);
+    if (!RUNNING.includes(job.state)) return job.state === "done";
+    await new Promise((done) => setTimeout(done, LOOK_MS));
+  }
+}

@@ -10,7 +10,7 @@ import { Windows } from "../../parts/windows";
 import { WorkArea } from "../../parts/WorkArea";
 import { useCommand, useStudio, useStudioState } from "../../studio/context";
 import { sourceThumb } from "../images/api";
-import { loadPlan, loadPlannedImages, setRepeats } from "./api";
+import { hasEnded, loadPlan, loadPlannedImages, setRepeats, startLayout, startReg } from "./api";
 import "./plan.css";
 import {
   cutShare,
@@ -78,9 +78,12 @@ export default function Plan() {
   };
   const start = async () => {
     try {
-      await studio.http.post("api/jobs", { verb: "layout", when: "queue" });
-      if (plan?.balance) await studio.http.post("api/jobs", { verb: "reg", when: "queue" });
+      const started = await startLayout(studio.http);
       studio.toast(t("plan.started"));
+      await studio.refresh();
+      if (!plan?.balance) return;
+      // The repeats of regularisation images follow from the folders of the training.
+      if (await hasEnded(studio.http, started)) await startReg(studio.http);
       await studio.refresh();
     } catch (error) {
       studio.fail(error);
@@ -117,7 +120,8 @@ export default function Plan() {
       action={
         <Primary
           label={t("plan.layout", { n: images })}
-          blocked={readOnly ? t("images.prepare.readOnly") : plan.current ? t("plan.current") : ""}
+          blocked={readOnly ? t("images.prepare.readOnly") : ""}
+          done={plan.current ? t("plan.current") : ""}
           onPress={() => void start()}
         />
       }
