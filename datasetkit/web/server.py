@@ -4,6 +4,7 @@ clean end.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from asyncio import TimerHandle, Transport
@@ -34,6 +35,8 @@ REQUEST_BYTES = 256 * 1024
 # Connections whose request is not complete; beyond, the oldest is closed. Browsers open 6, and some
 # of these ahead of a request.
 MAX_UNFINISHED = 128
+# So long streams have to say goodbye.
+_BYE_SECONDS = 0.1
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
@@ -86,6 +89,7 @@ def serve(
         images = 0 if dataset is None else len(dataset.dataset)
         running = RunningServer(link(lambda: None), port, images, link, stop)
         server.on_started = lambda: ready(running)
+        server.stopping = session.stopping
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
@@ -104,6 +108,7 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -117,6 +122,11 @@ class _Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._complete()
         super().connection_lost(exc)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Tell whether the client does not read what it is sent."""
+        return bool(self.flow.write_paused)
 
     def _watch(self) -> None:
         """Start the time of a request that has begun; stop it when the request is complete."""
@@ -138,14 +148,26 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A server with a callback for the moment when it accepts connections."""
+    """A server with a callback for the moment when it accepts connections, and an event for the
+    moment when it is asked to end, which the streams of events wait for.
+    """
 
     on_started: Callable[[], None]
+    stopping: asyncio.Event
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self.on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stopping.set()
+        await asyncio.sleep(_BYE_SECONDS)
+        # A client that does not read would keep its stream, and so the server, until a timeout.
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, _Protocol) and connection.is_stuck:
+                connection.transport.abort()
+        await super().shutdown(sockets=sockets)
 
 
 def _host_names(options: ReviewOptions) -> frozenset[str]:

@@ -39,6 +39,7 @@ class ApiRoute:
 
     writes: it changes something, so a page that is read-only refuses it. body: of a request that is
     not a GET; bytes are not read before the endpoint does so, and have no limit but its own.
+    is_stream: the response does not end by itself.
     """
 
     method: Method
@@ -47,6 +48,7 @@ class ApiRoute:
     endpoint: Endpoint | None = None
     writes: bool = False
     body: Literal["json", "bytes"] = "json"
+    is_stream: bool = False
 
     def __post_init__(self) -> None:
         if self.writes and self.method == "GET":
@@ -80,9 +82,10 @@ def endpoint(
     *,
     writes: bool = False,
     body: Literal["json", "bytes"] = "json",
+    is_stream: bool = False,
 ) -> ApiRoute:
     """Return a route that reads the request and makes the response itself."""
-    return ApiRoute(method, path, endpoint=function, writes=writes, body=body)
+    return ApiRoute(method, path, endpoint=function, writes=writes, body=body, is_stream=is_stream)
 
 
 def starlette_routes(session: StudioSession, table: Sequence[ApiRoute]) -> list[Route]:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -33,6 +33,38 @@ class Response:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+@dataclass
+class EventStream:
+    """The events of a server, read one after the other."""
+
+    response: HTTPResponse
+    content_type: str
+    last: str = ""
+
+    def next(self) -> tuple[str, Any]:
+        """Return the kind and the data of the next event; ("", None) at the end."""
+        kind, data = "", None
+        while line := self.response.readline():
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name == "id":
+                self.last = value
+            elif name == "event":
+                kind = value
+            elif name == "data":
+                data = json.loads(value)
+            elif not name and kind:
+                return kind, data
+        return "", None
+
+    def until(self, kind: str) -> Any:
+        """Return the data of the next event of a kind."""
+        while True:
+            name, data = self.next()
+            assert name, f"the stream ended before {kind}"
+            if name == kind:
+                return data
 
 
 @dataclass
@@ -75,6 +107,22 @@ class Browser:
                 {name.lower(): value for name, value in response.getheaders()},
                 response.read(),
             )
+        finally:
+            connection.close()
+
+    @contextmanager
+    def stream(self, path: str, last: str = "") -> Iterator[EventStream]:
+        """Open a stream of events."""
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        try:
+            headers = {"Cookie": self.cookie, **({"Last-Event-ID": last} if last else {})}
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            try:
+                yield EventStream(response, response.getheader("content-type") or "")
+            finally:
+                response.close()
         finally:
             connection.close()
 

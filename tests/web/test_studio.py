@@ -52,7 +52,7 @@ from pathlib import Path
 from datasetkit.web.routes import ROUTES
 with studio(Path(sys.argv[1])) as page:
     for route in ROUTES:
-        if route.method == "GET" and "events" not in route.path:
+        if route.method == "GET" and not route.is_stream:
             page.ask("GET", route.path.replace("{id}", "1"), headers={"Cookie": page.cookie})
 print(sorted({"torch", "transformers", "diffusers", "onnxruntime"} & set(sys.modules)))
 """

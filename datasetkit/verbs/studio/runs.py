@@ -113,3 +113,10 @@ def job_id(run: RunPlace) -> str | None:
     """Return the id of the newest job of a run, None for a run without one."""
     job = run_files.job_of(run, list_jobs())
     return None if job is None else job.id
+
+
+def differs(session: StudioSession, run_id: str) -> bool:
+    """Tell whether dsk.toml says something that a run did not use."""
+    record = run_files.manifest(find(session, run_id))
+    options = {} if record is None else record.facts.get("options") or {}
+    return bool(differences(session, dict(options)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import RunContext
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.session import ReviewSession, open_session
+from datasetkit.verbs.shared.concept_folders import find_sets
 from datasetkit.verbs.studio.dry_runs import DryRuns
 from datasetkit.verbs.studio.images import ImageIndex
 from datasetkit.verbs.studio.roots import Roots
@@ -36,6 +39,8 @@ class CaptionsSession:
         self.folder, self.options, self.context = folder, options, context
         self._lock = RLock()
         self._opened: tuple[ReviewSession, ExitStack] | None = None
+        self._images_at = (0, 0)
+        self._images_version = ""
 
     @property
     def loaded(self) -> ReviewSession | None:
@@ -49,10 +54,30 @@ class CaptionsSession:
         """
         with self._lock:
             if self._opened is None:
+                # Before anything is written: a folder without images gets no .dsk.
+                find_sets(self.folder, recursive=self.options.recursive)
                 stack = ExitStack()
                 session = stack.enter_context(open_session(self.folder, self.options, self.context))
                 self._opened = session, stack
             return self._opened[0]
+
+    def images_version(self) -> str:
+        """Return what changes when an image is added, removed or replaced; "" if the dataset is
+        not loaded.
+        """
+        session = self.loaded
+        if session is None:
+            return ""
+        dataset = session.dataset
+        with dataset.lock:
+            if self._images_at != (id(dataset), dataset.version):
+                digest = hashlib.sha256()
+                for image in dataset.all():
+                    line = f"{image.path}\0{image.stamp.key()}\n"
+                    digest.update(line.encode("utf-8", "surrogatepass"))
+                self._images_at = id(dataset), dataset.version
+                self._images_version = digest.hexdigest()[:16]
+            return self._images_version
 
     def close(self) -> None:
         """Stop the threads of the dataset. The next `get` loads it again."""
@@ -66,7 +91,7 @@ class CaptionsSession:
 class StudioSession:
     """One project in the studio. command: `studio` or `review`; root: the folder of the project;
     token: what the page sends with each request that changes something; started: in UTC;
-    roots: the folders that the page may use.
+    roots: the folders that the page may use; stopping: set when the server is asked to end.
     """
 
     command: str
@@ -80,6 +105,7 @@ class StudioSession:
     roots: Roots
     dry_runs: DryRuns = field(default_factory=DryRuns, repr=False)
     runs: RunFinder = field(default_factory=RunFinder, repr=False)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     images: ImageIndex = field(default_factory=ImageIndex, repr=False)
 
     @property

@@ -6,6 +6,7 @@ from datasetkit.web.routes import (
     captions,
     config,
     dataset,
+    events,
     grids,
     images,
     jobs,
@@ -19,6 +20,7 @@ from datasetkit.web.table import ApiRoute
 ROUTES: tuple[ApiRoute, ...] = (
     *project.ROUTES,
     *config.ROUTES,
+    *events.ROUTES,
     *jobs.ROUTES,
     *runs.ROUTES,
     *captions.ROUTES,
