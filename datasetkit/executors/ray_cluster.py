@@ -94,6 +94,7 @@ class RayCluster:
         self._process: subprocess.Popen[bytes] | None = None
         self._reporter: Reporter = SILENT
         self._slots = 1
+        self._is_running = False
         if self.is_own:
             return
         self._start()
@@ -141,7 +142,7 @@ class RayCluster:
         remaining = iter(items)
         # Items on their way, with None, or the failure of one that was never sent.
         waiting: deque[tuple[Any, Failed | None]] = deque()
-        is_done = False
+        self._is_running = True
         try:
             kind, *answer = self._ask("run")
             while kind != "end":
@@ -156,12 +157,14 @@ class RayCluster:
                     raise _raised(answer[0])
                 kind, *answer = self._read()
             yield from _unsent(waiting)
-            is_done = True
+            self._is_running = False
         finally:
-            if not is_done:
+            if self._is_running:
                 self.close()
 
     def close_work(self) -> None:
+        if self._is_running:  # the caller met an error between two results
+            self.close()
         if self._process is not None:
             self._ask("close")
 
@@ -170,6 +173,9 @@ class RayCluster:
         process, self._process = self._process, None
         if process is None:
             return
+        if self._is_running:
+            self._is_running = False
+            process.terminate()
         for pipe in (process.stdin, process.stdout):
             with suppress(OSError):
                 if pipe is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import sys
 import threading
@@ -218,11 +219,16 @@ class Driver:
 
     def _watch(self, host: str, port: int) -> None:
         """End this process once the head has been silent for a while; Ray would wait for minutes,
-        in calls that do not return.
+        in calls that do not return. Also once the parent is gone.
         """
         silent_since: float | None = None
+        parent = os.getppid()
         while True:
             time.sleep(WATCH)
+            if os.getppid() != parent:
+                with suppress(Exception):
+                    self.ray.shutdown()
+                os._exit(1)
             try:
                 socket.create_connection((host, port), timeout=WATCH).close()
                 silent_since = None
@@ -525,6 +531,7 @@ def main() -> None:
     driver = _connected(pickle.load(requests), answers)
     if driver is None:
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the parent does not wait for batches
     try:
         _serve(driver, requests)
     except (BrokenPipeError, EOFError):

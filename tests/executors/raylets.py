@@ -146,14 +146,16 @@ class Raylets:
 
 
 @contextmanager
-def started(
-    nodes: int, cpus: float = 1, environment: Mapping[str, str] | None = None
-) -> Iterator[Raylets]:
-    """Start a head without CPUs and some nodes."""
+def started(nodes: int, cpus: float = 1, hidden: Path | None = None) -> Iterator[Raylets]:
+    """Start a head without CPUs and some nodes. hidden: a folder that they do not see."""
     namespace = Namespace.make()
-    env = {**ENVIRONMENT, **(environment or {}), "PYTHONPATH": str(ROOT)}
+    env = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.executors.raylets", str(nodes), str(cpus)]
+    if hidden is not None:
+        hide = f"mount -t tmpfs none '{hidden}' && exec \"$@\""
+        command = ["unshare", "-m", "sh", "-c", hide, "sh", *command]
     server = namespace.popen(
-        [sys.executable, "-m", "tests.executors.raylets", str(nodes), str(cpus)],
+        command,
         env={**os.environ, **env},
         text=True,
         stdin=subprocess.PIPE,

@@ -66,6 +66,7 @@ class Ray:
 
     def __init__(self, dies: random.Random | None, rate: float, deadly: Sequence[bytes]) -> None:
         self._dies, self._rate, self._deadly = dies, rate, deadly
+        self._deaths: dict[bytes, int] = {}
         self.most_in_flight = 0
         self.runs: dict[bytes, int] = {}
 
@@ -79,7 +80,13 @@ class Ray:
         return refs[:1], refs[1:]
 
     def get(self, ref: Call) -> Any:
-        at_random = self._dies is not None and self._dies.random() < self._rate
+        first = ref.batch[0]
+        at_random = (
+            self._dies is not None
+            and self._dies.random() < self._rate
+            and self._deaths.get(first, 0) < LOSSES - 1  # more often, and it is the items' fault
+        )
+        self._deaths[first] = self._deaths.get(first, 0) + at_random
         if ref.actor.is_dead or at_random or set(ref.batch) & set(self._deadly):
             ref.actor.is_dead = True
             raise _Died
@@ -137,15 +144,11 @@ def cut(count: int, size: int) -> list[list[bytes]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 60), st.integers(1, 7), st.integers(1, 5), st.integers(), st.floats(0, 0.3))
+@given(st.integers(0, 60), st.integers(1, 7), st.integers(1, 5), st.integers(), st.floats(0, 1))
 def test_whatever_dies_nothing_is_lost_and_nothing_comes_twice(count, size, workers, seed, rate):
     ray = Ray(random.Random(seed), rate, ())
-    given_up = [None] * count if rate > 0.25 else []
     came = results(run(ray, workers, cut(count, size)))
-    wanted = [b"done " + str(n).encode() for n in range(count)]
-    assert len(came) == count
-    assert [a for a, b in zip(came, wanted, strict=True) if a not in (b, None)] == []
-    assert came.count(None) <= len(given_up) + count // 4
+    assert came == [b"done " + str(n).encode() for n in range(count)]
 
 
 def test_without_losses_each_item_runs_once_with_two_batches_in_flight():

@@ -15,6 +15,7 @@ from datasetkit.core.errors import ModelFileError
 from datasetkit.core.progress import SilentReporter
 from datasetkit.executors import place
 from datasetkit.executors.ray_cluster import connected
+from datasetkit.executors.work import EachWork
 
 
 class Warnings(SilentReporter):
@@ -56,8 +57,8 @@ def open_missing() -> Callable[[Path], str]:
 
 
 def main(executor: str, kind: str, count: str, seconds: str, actors: str, size: str) -> None:
-    """Run a function on numbered items; print a line for each result as it comes, then the time
-    from the first result on, and the warnings.
+    """Run a function on numbered items; print a line for each result as it comes, then the seconds
+    that it took once all of a given number of actors were ready, and the warnings.
     """
     functions: dict[str, Callable[[], Callable[[Path], str]]] = {
         "waiting": partial(open_waiting, float(seconds)),
@@ -66,12 +67,16 @@ def main(executor: str, kind: str, count: str, seconds: str, actors: str, size: 
     }
     items = [Path(f"{n}.png") for n in range(int(count))]
     reporter = Warnings()
-    with connected(executor, actors=int(actors), batch_images=int(size)) as cluster:
-        list(place.each(functions[kind], items[:1], name="toy", cluster=cluster))
+    work = EachWork(functions[kind], "toy")
+    with (
+        connected(executor, actors=int(actors), batch_images=int(size)) as cluster,
+        place.opened(work, name="toy", cluster=cluster, workers=1, reporter=reporter) as placed,
+    ):
+        ready: set[str] = set()
+        while kind == "waiting" and len(ready) < int(actors):
+            ready |= {str(line).split()[1] for line in placed.run(items[:100])}
         begun = time.monotonic()
-        for result in place.each(
-            functions[kind], items, name="toy", cluster=cluster, workers=1, reporter=reporter
-        ):
+        for result in placed.run(items):
             print(result, flush=True)
         ended = time.monotonic() - begun
     print(json.dumps({"seconds": ended, "warnings": reporter.lines}), flush=True)
