@@ -1,6 +1,12 @@
 """How long work reports its progress, without knowing who shows it."""
 
-from typing import Protocol
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+# To report each item would take longer than what is done to many of them.
+_EVERY_S = 0.02
 
 
 class Reporter(Protocol):
@@ -56,6 +62,24 @@ class SilentReporter:
 
 
 SILENT: Reporter = SilentReporter()
+
+
+def counted_off(items: Sequence[T], label: str, reporter: Reporter) -> Iterator[T]:
+    """Yield items, and report how many of them are done."""
+    if not items:
+        return
+    reporter.start(label, len(items))
+    waiting, reported = 0, time.monotonic()
+    for item in items:
+        yield item
+        waiting += 1
+        now = time.monotonic()
+        if now - reported >= _EVERY_S:
+            reporter.advance(waiting)
+            waiting, reported = 0, now
+    if waiting:
+        reporter.advance(waiting)
+    reporter.finish()
 
 
 class WarningRecorder:

@@ -108,6 +108,8 @@ class _CheckedPlan:
             self.conflicts.append(f"{display(op.path)} is not a regular file")
             return
         before = op.path.read_bytes() if regular else None
+        if before == op.over:
+            before = op.over  # one copy of the bytes: there may be a million
         after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
         if before != after:
             if op.over != before and op.path not in self.moved_away:

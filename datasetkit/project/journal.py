@@ -43,7 +43,7 @@ from datasetkit.core.files import (
     sweep,
     writing,
 )
-from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.project.deferred_delete import delete_later, folder_for, keep, leftover_folders
 from datasetkit.project.file_ops import (
     KINDS,
@@ -65,6 +65,8 @@ from datasetkit.project.undo import PlannedState, inverse
 # One sync of the whole disk is faster than one for each file if there are many (see
 # docs/performance.md).
 _SYNC_ALL_FROM = 16
+# Rows that are read at once.
+_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +177,13 @@ class Journal:
                 (verb, title, time.time(), undoes),
             )
             entry = int(cursor.lastrowid or 0)
-            rows = [self._row(entry, n, op) for n, op in enumerate(operations)]
+            digest = OperationsDigest()
+            rows = (digest.added(self._row(entry, n, op)) for n, op in enumerate(operations))
+            # An iterator: a list of a million rows would take a gigabyte, and Ctrl-C would wait.
             database.executemany("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self._sign(entry, verb, "open", undoes, OperationsDigest(rows))
+            self._sign(entry, verb, "open", undoes, digest)
             database.executemany(
-                "INSERT OR IGNORE INTO generated VALUES (?)", [(h,) for h in generated]
+                "INSERT OR IGNORE INTO generated VALUES (?)", ((h,) for h in generated)
             )
             self.store.insert_pending(outputs)
             self.store.insert_triggers(triggers or {}, entry)
@@ -196,9 +200,8 @@ class Journal:
         """Run an open plan to its end from a phase; return the files the user has edited in the
         meantime, which are kept.
         """
-        reporter.start("writing", len(operations))
         if phase == "prepare":
-            self._prepare(entry, operations)
+            self._prepare(entry, operations, reporter)
             self._set_phase(entry, phase := "move")
         if phase == "move":
             moves = [op for op in operations if op.kind == "move"]
@@ -206,29 +209,36 @@ class Journal:
                 move(op)
             _sync_names(moves)
             self._set_phase(entry, "place")
-        edited = self._place(entry, operations, reporter)
-        reporter.finish()
-        return edited
+        return self._place(entry, operations, reporter)
 
-    def _prepare(self, entry: int, operations: Sequence[JournalOperation]) -> None:
+    def _prepare(
+        self, entry: int, operations: Sequence[JournalOperation], reporter: Reporter
+    ) -> None:
         """Make folders and temporary files. If that fails, remove them: the plan never happened."""
-        temps = [op.temp for op in operations if op.temp is not None and op.kind != "move"]
+        made = [op for op in operations if op.temp is not None and op.kind != "move"]
+        temps = [op.temp for op in made if op.temp is not None]
         new_folders: list[Path] = []
         try:
             self._make_folders(entry, {op.dst.parent for op in operations}, new_folders)
             sync_each = len(temps) < _SYNC_ALL_FROM or not can_sync_disks()
-            for op in operations:
+            for op in counted_off(made, "preparing", reporter):
                 make_temp(op, sync=sync_each)
             folders = {temp.parent for temp in temps}
             (sync_folders if sync_each else sync_disks)(folders)
         except BaseException as error:
-            self._abort(entry, temps, new_folders)
+            self._abort(entry, temps, new_folders, reporter)
             if isinstance(error, OSError):
                 raise storage_error(Path(error.filename or self.root), error) from error
             raise
 
-    def _abort(self, entry: int, temps: Sequence[Path], new_folders: Sequence[Path]) -> None:
-        for temp in temps:
+    def _abort(
+        self,
+        entry: int,
+        temps: Sequence[Path],
+        new_folders: Sequence[Path],
+        reporter: Reporter,
+    ) -> None:
+        for temp in counted_off(temps, "taking back", reporter):
             with suppress(OSError):
                 os.unlink(temp)
         for folder in reversed(new_folders):
@@ -277,12 +287,12 @@ class Journal:
         old_files = folder_for(self.root, entry) if replaced_texts >= _SYNC_ALL_FROM else None
         edited = []
         # Moves first: a new file may take the name of a moved one.
-        for n, op in enumerate(sorted(operations, key=lambda op: op.kind != "move")):
+        ordered = sorted(operations, key=lambda op: op.kind != "move")
+        for n, op in enumerate(counted_off(ordered, "writing", reporter)):
             if old_files is not None and op.before is not None:
                 keep(op.dst, old_files, n)
             if not place(op):
                 edited.append(op.dst)
-            reporter.advance()
         _sync_names(operations)
         self._finish(entry, operations)
         if old_files is not None:
@@ -290,20 +300,22 @@ class Journal:
         return edited
 
     def _finish(self, entry: int, operations: Sequence[JournalOperation]) -> None:
-        finished = [op if op.stamp else replace(op, stamp=finished_stamp(op)) for op in operations]
-        stamps = [
-            (op.stamp, entry, n)
-            for n, (op, before) in enumerate(zip(finished, operations, strict=True))
-            if op.stamp != before.stamp
-        ]
         verb, undoes = self.store.database.execute(
             "SELECT verb, undoes FROM journal WHERE id = ?", (entry,)
         ).fetchone()
         if undoes is not None:
             self._remove_empty_folders(undoes)
-        digest = OperationsDigest(self._row(entry, n, op) for n, op in enumerate(finished))
+        digest = OperationsDigest()
+
+        def stamps() -> Iterator[tuple[str, int, int]]:
+            for n, op in enumerate(operations):
+                stamp = op.stamp or finished_stamp(op)
+                digest.add(self._row(entry, n, op, stamp))
+                if op.kind != "write" and stamp != op.stamp:
+                    yield stamp, entry, n
+
         with self.store.transaction() as database:
-            database.executemany("UPDATE ops SET stamp = ? WHERE entry = ? AND n = ?", stamps)
+            database.executemany("UPDATE ops SET stamp = ? WHERE entry = ? AND n = ?", stamps())
             database.execute("UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,))
             self._sign(entry, verb, "done", undoes, digest)
             if undoes is not None:
@@ -367,11 +379,11 @@ class Journal:
             "UPDATE journal SET signature = ? WHERE id = ?", (signature, entry)
         )
 
-    def _rows(self, entry: int) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self.store.database.execute(
-            "SELECT * FROM ops WHERE entry = ? ORDER BY n", (entry,)
-        ).fetchall()
-        return rows
+    def _rows(self, entry: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of an entry. They hold texts: a million of them take a gigabyte."""
+        rows = self.store.database.execute("SELECT * FROM ops WHERE entry = ? ORDER BY n", (entry,))
+        for chunk in iter(lambda: rows.fetchmany(_ROWS), []):
+            yield from chunk
 
     # ---- outputs of stages
 
@@ -723,14 +735,14 @@ class Journal:
 
     # ---- rows of the store
 
-    def _row(self, entry: int, n: int, op: JournalOperation) -> tuple[object, ...]:
+    def _row(self, entry: int, n: int, op: JournalOperation, stamp: str = "") -> tuple[object, ...]:
         """Return an operation's row of `ops`. A written file's stamp follows from its bytes; those
         of others are added by `_finish`.
         """
         key = self.store.key
         src = None if op.src is None else key(op.src)
         temp = None if op.temp is None else key(op.temp)
-        stamp = op.stamp or (finished_stamp(op) if op.kind == "write" else "")
+        stamp = stamp or op.stamp or (finished_stamp(op) if op.kind == "write" else "")
         return entry, n, op.kind, src, key(op.dst), op.before, op.after, stamp, temp
 
     def _set_phase(self, entry: int, phase: str) -> None:

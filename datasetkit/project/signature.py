@@ -144,5 +144,10 @@ class OperationsDigest:
         # The representation of a tuple of numbers, texts and bytes is unambiguous.
         self._hash.update(repr(tuple(row)).encode("utf-8", "backslashreplace"))
 
+    def added(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Add a row, and return it."""
+        self.add(row)
+        return row
+
     def hexdigest(self) -> str:
         return self._hash.hexdigest()

@@ -29,6 +29,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -491,12 +492,13 @@ class Store:
 
     def generated(self, captions: Iterable[Caption | None]) -> set[Caption]:
         """Return the captions that dsk wrote; a person wrote or edited the others."""
-        hashes = {caption_hash(caption): caption for caption in captions if caption is not None}
-        rows = self.database.execute(
-            "SELECT hash FROM generated WHERE hash IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(hashes)),),
-        )
-        return {hashes[row[0]] for row in rows}
+        found: set[Caption] = set()
+        remaining = (caption for caption in captions if caption is not None)
+        while hashes := {caption_hash(c): c for c in islice(remaining, _ROWS)}:
+            marks = ",".join("?" * len(hashes))
+            query = f"SELECT hash FROM generated WHERE hash IN ({marks})"
+            found.update(hashes[row[0]] for row in self.database.execute(query, list(hashes)))
+        return found
 
     # ---- triggers
 

@@ -44,7 +44,7 @@ from datasetkit.core.files import (
     read_existing,
     require_writable,
 )
-from datasetkit.core.progress import WarningRecorder
+from datasetkit.core.progress import Reporter, WarningRecorder
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset.layout_sources import layout_sources
 from datasetkit.dataset.naming import require_names
@@ -126,7 +126,7 @@ def check(
     train = train_options(config, options.resolution)
     recover_dataset(folder, context, recursive=options.recursive)
     changes = fix or bool(options.csv or options.sheet or options.keep_duplicates)
-    inputs = None if changes else _inputs(folder, options, train)
+    inputs = None if changes else _inputs(folder, options, train, context.reporter)
     if inputs is not None and (unchanged := inputs.kept(CheckResult)) is not None:
         return unchanged
     warnings = WarningRecorder(context.reporter)
@@ -176,7 +176,9 @@ def check(
     return result
 
 
-def _inputs(folder: Path, options: CheckOptions, train: TrainOptions) -> RunInputs | None:
+def _inputs(
+    folder: Path, options: CheckOptions, train: TrainOptions, reporter: Reporter
+) -> RunInputs | None:
     require_folder(folder)
     base = [
         _state_of_base(name) for name in (train.pretrained_model_name_or_path, train.base_folder)
@@ -186,7 +188,7 @@ def _inputs(folder: Path, options: CheckOptions, train: TrainOptions) -> RunInpu
     roots, folders = dataset_inputs(folder, recursive=True)
     has_tokenizers = find_spec("transformers") is not None
     about = (options, roots, base, has_tokenizers)
-    return inputs_of("check", find_root(folder), folders, about)
+    return inputs_of("check", find_root(folder), folders, about, reporter=reporter)
 
 
 def _state_of_base(name: str) -> str | None:

@@ -12,6 +12,7 @@ from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnin
 from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, fold, refuse_link
+from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
@@ -123,7 +124,7 @@ def layout(
     out = Path(options.out)
     refuse_link(out)
     require_names(out)
-    inputs = _inputs(sets, out, options) if (out / TRAIN).is_dir() else None
+    inputs = _inputs(sets, out, options, context.reporter) if (out / TRAIN).is_dir() else None
     if inputs is not None and (kept := inputs.kept(_KeptLayout)) is not None:
         for note in kept.notes:
             context.reporter.warn(note)
@@ -133,10 +134,12 @@ def layout(
     return _layout(sets, config, options, context, inputs)
 
 
-def _inputs(sets: Sequence[ConceptSet], out: Path, options: LayoutOptions) -> RunInputs | None:
+def _inputs(
+    sets: Sequence[ConceptSet], out: Path, options: LayoutOptions, reporter: Reporter
+) -> RunInputs | None:
     folders = [(concept.folder, concept.recursive) for concept in sets]
     folders += [(folder, True) for folder in (out / TRAIN, out / REG) if folder.is_dir()]
-    return inputs_of("layout", find_root(out), folders, (sets, options))
+    return inputs_of("layout", find_root(out), folders, (sets, options), reporter=reporter)
 
 
 @dataclass(frozen=True, slots=True)

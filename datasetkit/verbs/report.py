@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
-from datasetkit.captions.caption import bare_tags
+from datasetkit.captions.caption import bare_tags, normal_form
 from datasetkit.captions.translations import OWN_NAME
 from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import display, find_root, read_existing, refuse_link
@@ -69,7 +69,7 @@ def report(
         refuse_link(out)
     require_names(out)
     names = ("tags.csv", "pairs.csv", "tags.png") if options.plot else ("tags.csv", "pairs.csv")
-    inputs = _inputs(folder, out, names, options)
+    inputs = _inputs(folder, out, names, options, context.reporter)
     if inputs is not None and (kept := inputs.kept(ReportResult)) is not None:
         return kept
     over = {out / name: read_existing(out / name) for name in names}
@@ -127,14 +127,16 @@ def report(
 
 
 def _inputs(
-    folder: Path, out: Path, names: Sequence[str], options: ReportOptions
+    folder: Path, out: Path, names: Sequence[str], options: ReportOptions, reporter: Reporter
 ) -> RunInputs | None:
     if options.where or options.translate:  # they read more than captions
         return None
     roots, folders = dataset_inputs(folder, recursive=options.recursive)
     files = [out / name for name in names]
     root = find_root(history_folder(folder, out))
-    return inputs_of("report", root, folders, (options, roots), files=files, without=out)
+    return inputs_of(
+        "report", root, folders, (options, roots), files=files, without=out, reporter=reporter
+    )
 
 
 def _meanings(folder: Path, context: RunContext) -> TagMeanings:
@@ -208,7 +210,7 @@ def _captioned(
                         concept.repeats or 1,
                         record.path,
                         bare_tags(caption),
-                        _scores(record.id, models, store),
+                        _scores(record.id, bare_tags(caption), models, store),
                     )
                 )
         triggers |= dict.fromkeys(words_of(triggers_of_tags(tags, concept.trigger)))
@@ -245,12 +247,16 @@ def _filter(
 
 
 def _scores(
-    image: str, models: Sequence[tuple[str, Labels]], store: Store
+    image: str, tags: Sequence[str], models: Sequence[tuple[str, Labels]], store: Store
 ) -> dict[str, float] | None:
-    """Return the scores of the tagger that scored the image; of several the last one used."""
+    """Return the scores of these tags of the tagger that scored the image; of several the last one
+    used.
+    """
+    forms = set(map(normal_form, tags)) if models else set[str]()
     for key, labels in models:
         row = store.scores(image, key)
         if row is not None:
             values = unpack(row, len(labels))
-            return {labels.items[i].name: float(values[i]) for i in values.nonzero()[0].tolist()}
+            scored = ((labels.items[i].name, values[i]) for i in values.nonzero()[0].tolist())
+            return {name: float(value) for name, value in scored if normal_form(name) in forms}
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import PROJECT, display, find_root, image_id, require_writable
-from datasetkit.core.progress import SILENT, WarningRecorder
+from datasetkit.core.progress import SILENT, Reporter, WarningRecorder
 from datasetkit.core.records import Failed, ImageRecord, LazyItems, RunReport, Skipped
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.images.scan import Scan
@@ -102,7 +102,7 @@ def resize(
     out = prepare_output_folder(
         folder, out, str(options.max), options, context, hint="name another folder, or --in-place"
     )
-    inputs = _inputs(folder, out, options) if out.is_dir() else None
+    inputs = _inputs(folder, out, options, context.reporter) if out.is_dir() else None
     if inputs is not None and (kept := inputs.kept(_KeptResize)) is not None:
         dry_run = replace(context, dry_run=True, reporter=SILENT)
         for warning in kept.warnings:
@@ -137,9 +137,11 @@ def _resize(
     return result
 
 
-def _inputs(folder: Path, out: Path, options: ResizeOptions) -> RunInputs | None:
+def _inputs(
+    folder: Path, out: Path, options: ResizeOptions, reporter: Reporter
+) -> RunInputs | None:
     folders = [(folder, options.recursive), (out, True)]
-    return inputs_of("resize", find_root(out), folders, (folder, out, options))
+    return inputs_of("resize", find_root(out), folders, (folder, out, options), reporter=reporter)
 
 
 def _changes(result: ResizeResult) -> list[object]:

@@ -7,7 +7,7 @@ writes it, and `dsk undo` reverts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from datasetkit.captions.rules import (
 )
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, find_root, require_writable
-from datasetkit.core.progress import SILENT
+from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.words import counted
 from datasetkit.dataset.trigger import KnownTrigger
@@ -101,7 +101,7 @@ def rules(
     # 2. A plan that a killed run left half done comes first: file names may be temporary. Then
     #    nothing is read where the run before had nothing to do, and nothing has changed since.
     recover_projects([folder], context, recursive=options.recursive)
-    inputs = _inputs(folder, options)
+    inputs = _inputs(folder, options, context.reporter)
     dry_run = replace(context, dry_run=True, reporter=SILENT)
     if inputs is not None and (kept := inputs.kept(_KeptRules)) is not None:
         return kept.result(rule_set, lambda: _rules(folder, options, rule_set, dry_run, None))
@@ -127,7 +127,9 @@ def _rules(
 
         # 4. Decide: pure functions from records to outcomes.
         def decide(records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
-            outcomes, hits = apply_to_captions(records, rule_set, options, triggers)
+            outcomes, hits = apply_to_captions(
+                counted_off(records, "deciding", context.reporter), rule_set, options, triggers
+            )
             applied.update(hits)
             return outcomes
 
@@ -161,12 +163,14 @@ def _rules(
     return result
 
 
-def _inputs(folder: Path, options: RulesOptions) -> RunInputs | None:
+def _inputs(folder: Path, options: RulesOptions, reporter: Reporter) -> RunInputs | None:
     if options.where:  # filters read more than captions
         return None
     tables = [Path(options.implies)] if options.implies else []
     root = find_root(folder)
-    return inputs_of("rules", root, [(folder, options.recursive)], options, files=tables)
+    return inputs_of(
+        "rules", root, [(folder, options.recursive)], options, files=tables, reporter=reporter
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +260,8 @@ def _select(
         listing=current_listing(folder, listing, options, project.context),
         reporter=reporter,
     )
+    if not options.where:
+        return scanned, list(scanned.records)
     passing = passing_in(
         folder,
         scanned.records,
@@ -269,7 +275,7 @@ def _select(
 
 
 def apply_to_captions(
-    records: Sequence[ImageRecord],
+    records: Iterable[ImageRecord],
     rule_set: RuleSet,
     options: RulesOptions,
     triggers: Mapping[Path, KnownTrigger],

@@ -10,7 +10,7 @@ from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnin
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
 from datasetkit.core.files import display, find_root
-from datasetkit.core.progress import SILENT
+from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import require_an_image, require_images
@@ -99,7 +99,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     for warning in filter(None, (notice, fallback)):
         context.reporter.warn(warning)
     use = _Use(rules, resolved, notice, bool(fallback))
-    inputs = _inputs(folder, options, resolved)
+    inputs = _inputs(folder, options, resolved, context.reporter)
     dry_run = replace(context, dry_run=True, reporter=SILENT)
     if inputs is not None and (kept := inputs.kept(_KeptTags)) is not None:
         return kept.result(use, lambda: _tag(folder, options, use, dry_run, None))
@@ -134,7 +134,9 @@ def _tag(
         project.store.mark_used(scored.taggers[0].key)
         before = captions_of(scanned.records)
         triggers = triggers_of(before, ())
-        decisions = _Decisions(scanned.records, scored, thresholds, rules, options, triggers)
+        decisions = _Decisions(
+            scanned.records, scored, thresholds, rules, options, triggers, context.reporter
+        )
         written = write_captions(
             project,
             decisions.first(),
@@ -172,13 +174,17 @@ def _tag(
 
 
 def _inputs(
-    folder: Path, options: TagOptions, resolved: Sequence[ResolvedTagger]
+    folder: Path, options: TagOptions, resolved: Sequence[ResolvedTagger], reporter: Reporter
 ) -> RunInputs | None:
     keys = [tagger.identity.key() for tagger in resolved]
     return inputs_of(
-        "tag", find_root(folder), [(folder, options.recursive)], (options, keys),
+        "tag",
+        find_root(folder),
+        [(folder, options.recursive)],
+        (options, keys),
         files=[Path(options.implies)],
-    )  # fmt: skip
+        reporter=reporter,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +237,9 @@ class _Decisions:
         rules: RuleSet,
         options: TagOptions,
         triggers: Mapping[Path, KnownTrigger],
+        reporter: Reporter,
     ) -> None:
+        self._reporter = reporter
         self._records, self._scored, self._thresholds = records, scored, thresholds
         self._rules, self._options, self._triggers = rules, options, triggers
         self._by_dsk: set[Caption] = set()
@@ -252,7 +260,8 @@ class _Decisions:
         self._by_dsk |= self._scored.store.generated(record.caption for record in records)
         self.misnamed |= misnamed_captions(record.path for record in records)
         outcomes: list[Outcome[Caption]] = []
-        for record, (_, kept) in zip(records, self._scored.each(records), strict=True):
+        counted = counted_off(records, "deciding", self._reporter)
+        for record, (_, kept) in zip(counted, self._scored.each(records), strict=True):
             if isinstance(kept, Failed):
                 outcomes.append(kept)
                 continue

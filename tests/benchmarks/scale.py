@@ -205,12 +205,14 @@ class ScaleRow:
         return (self.peak[1] - self.peak[0]) / (self.images[1] - self.images[0])
 
 
-def measure(work: Path, sizes: tuple[int, int], commands: Sequence[str] = ()) -> list[ScaleRow]:
+def measure(
+    work: Path, sizes: tuple[int, int], commands: Sequence[str] = (), rounds: int = 1
+) -> list[ScaleRow]:
     """Run the commands in their order on datasets of two sizes. commands: their names; all without
-    one.
+    one. rounds: of which the least CPU and the highest peak count.
     """
-    costs: dict[str, list[tuple[float, int]]] = {}
-    for size in sizes:
+    costs: dict[tuple[str, int], list[tuple[float, int]]] = {}
+    for size in sizes * rounds:
         shutil.rmtree(work / "scale", ignore_errors=True)
         folder, few = work / "scale" / "many" / "imgs", work / "scale" / "few"
         make(folder, size)
@@ -219,14 +221,18 @@ def measure(work: Path, sizes: tuple[int, int], commands: Sequence[str] = ()) ->
                 # Imports and tables are loaded on a few images first: they are a constant.
                 warm = few / str(number) / "imgs"
                 make(warm, 3)
-                costs.setdefault(command.name, []).append(_once(command.name, folder, warm))
+                costs.setdefault((command.name, size), []).append(_once(command.name, folder, warm))
     shutil.rmtree(work / "scale")
     return [
-        ScaleRow(c, sizes, (first[0], second[0]), (first[1], second[1]))
-        for c in COMMANDS
-        if c.name in costs
-        for first, second in [costs[c.name]]
-    ]
+        ScaleRow(
+            command, sizes,
+            (min(c for c, _ in small), min(c for c, _ in large)),
+            (max(p for _, p in small), max(p for _, p in large)),
+        )
+        for command in COMMANDS
+        if (command.name, sizes[0]) in costs
+        for small, large in [(costs[command.name, sizes[0]], costs[command.name, sizes[1]])]
+    ]  # fmt: skip
 
 
 def _once(name: str, folder: Path, warm: Path) -> tuple[float, int]:

@@ -123,16 +123,26 @@ def test_growth_compares_the_cost_per_image_at_both_sizes():
     assert "| report | 1.00, 20.00 | 20000 | 2.00 |" in scale.table("scale", [row])
 
 
-# These take most from each image, and least time in all.
-_MEASURED = ("rules", "rules again", "plan-repeats", "report again")
+# These take most from each image, and least time in all: less than two minutes.
+_MEASURED = (
+    "rules",
+    "rules again",
+    "rules, nothing changed since",
+    "plan-repeats",
+    "report",
+    "report again",
+)
 
 
 @pytest.mark.slow
 def test_the_cost_per_image_does_not_grow_with_their_number(tmp_path):
-    rows = scale.measure(tmp_path, (2_000, 20_000), _MEASURED)
+    rows = scale.measure(tmp_path, (2_000, 20_000), _MEASURED, rounds=2)
     assert {row.command.name for row in rows} == set(_MEASURED)
-    # Generous, since the machine has other work: what is quadratic grows ten times.
-    assert all(row.growth < 1.5 for row in rows), scale.table("scale", rows)
+    # What is quadratic grows ten times; the least of two rounds varies by a few per cent.
+    assert all(row.growth < 1.15 for row in rows), scale.table("scale", rows)
+    # The goals are of an idle machine; a busy one takes up to twice as long.
+    goals = [(row.microseconds, row.command.most) for row in rows if row.command.most is not None]
+    assert all(each < 2 * most for each, most in goals), scale.table("scale", rows)
 
 
 @pytest.mark.long

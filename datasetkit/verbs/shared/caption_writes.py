@@ -89,9 +89,9 @@ def write_captions(
     store once these captions are written.
     """
     by_path = {_path(outcome): outcome for outcome in outcomes}
-    images = {caption_path(path): path for path in by_path}
 
     def attempt(kept: Collection[Path], changed: Collection[Path]) -> int | None:
+        images = _images_of({*kept, *changed}, by_path)
         for path in kept:
             by_path[images[path]] = kept_edit(images[path])
         if decide is not None:
@@ -109,7 +109,7 @@ def write_captions(
         return project.apply(Plan(tuple(writes)), verb, title, generated=generated, triggers=stored)
 
     entry, kept = keep_edits(project, attempt, again=decide is not None)
-    by_path |= {images[path]: kept_edit(images[path]) for path in kept if path in images}
+    by_path |= {image: kept_edit(image) for image in _images_of(kept, by_path).values()}
     final = tuple(by_path.values())
     changes = tuple(
         CaptionChange(o.record.path, o.record.caption, o.value)
@@ -117,6 +117,13 @@ def write_captions(
         if isinstance(o, Done) and o.record.caption != o.value
     )
     return WrittenCaptions(final, changes, entry)
+
+
+def _images_of(captions: Collection[Path], images: Iterable[Path]) -> dict[Path, Path]:
+    """Return the image of each of some captions, of those that are of one of the images."""
+    if not captions:  # nearly always
+        return {}
+    return {path: image for image in images if (path := caption_path(image)) in captions}
 
 
 def _path(outcome: Outcome[Caption]) -> Path:

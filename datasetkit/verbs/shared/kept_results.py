@@ -25,6 +25,7 @@ import datasetkit
 from datasetkit.captions.rules import Rule, RuleHits, RuleSet
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import PROJECT, config_path, find_root
+from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import (
     Failed,
     LazyItems,
@@ -100,6 +101,7 @@ def inputs_of(
     *,
     files: Sequence[Path] = (),
     without: Path | None = None,
+    reporter: Reporter = SILENT,
 ) -> RunInputs | None:
     """Return the inputs of a run of a verb, None if a folder cannot be listed.
 
@@ -107,7 +109,9 @@ def inputs_of(
     them. options: all that the verb was called with. without: a folder that the verb writes.
     """
     folders = [(folder.resolve(), recursive) for folder, recursive in folders]
+    reporter.phase("looking for changes")
     state = state_of_folders(folders, without=without)
+    reporter.finish()
     if state is None:
         return None
     configs = {path for folder, _ in folders if (path := config_path(folder)) is not None}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, find_root
+from datasetkit.core.progress import counted_off
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset.layout import REG, Concept, LayoutFolder
@@ -151,7 +152,7 @@ def _plan_fill(
     captions: dict[Path, bytes] = {}
     for target in targets:
         old = old_folders.get(target.folder, target.folder)
-        for path in _files(old):
+        for path in counted_off(_files(old), "comparing", project.context.reporter):
             new = target.folder / path.relative_to(old)
             if path.suffix == CAPTION_SUFFIX:
                 captions[new] = path.read_bytes()
