@@ -41,6 +41,18 @@ test("a run is loaded once, and again when its rows were too many for an event",
   expect(asked).toEqual(["k", "l", "k"]);
 });
 
+test("rows that were missed between the load and the first event are loaded", async () => {
+  const { asked, metrics } = storeOf({ loss: column([1, 2], [2, 1]) });
+  await metrics.load(["k"]);
+  const rows = { loss: column([5], [0.5]) };
+  metrics.onEvent({ type: "metrics", id: "", data: { run: "k", from: 4, rows } });
+  expect(asked).toEqual(["k", "k"]);
+  await Promise.resolve();
+  metrics.onEvent({ type: "metrics", id: "", data: { run: "k", from: 2, rows } });
+  expect(asked).toEqual(["k", "k"]);
+  expect(metrics.store.get().runs.get("k")?.["loss"]?.x).toEqual([1, 2, 5]);
+});
+
 test("over samples, and over time from the first step", () => {
   const run = fromServer({
     loss: column([1, 2, 3], [3, 2, 1]),

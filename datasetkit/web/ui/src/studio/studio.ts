@@ -57,12 +57,6 @@ interface UndoHandler {
   readonly redo: () => unknown;
 }
 
-interface UndoResult {
-  readonly title?: string;
-  readonly undo?: string | null;
-  readonly redo?: string | null;
-}
-
 export class Studio {
   readonly store: Store<StudioState>;
   readonly api: StudioApi;
@@ -158,7 +152,7 @@ export class Studio {
         project,
         jobs: jobs.jobs,
         runs: runs.runs,
-        undo: session.undo ?? null,
+        undo: project.history.undo,
         redo: session.redo ?? null,
       });
       // The server is there after all: only its stream was interrupted.
@@ -196,10 +190,13 @@ export class Studio {
       return;
     }
     try {
-      const result = await this.http.post<UndoResult>(redo ? "api/redo" : "api/undo", {
-        version: session.version ?? 0,
-      });
-      this.done(result.title ?? t("band.undo"));
+      if (redo) await this.http.post("api/redo", { version: session.version ?? 0 });
+      else await this.http.post("api/history/undo", { entry: null });
+      this.done(
+        redo
+          ? t("band.redone", { what: redoTitle ?? "" })
+          : t("band.undone", { what: title ?? "" }),
+      );
       await this.refresh();
     } catch (error) {
       this.fail(error);

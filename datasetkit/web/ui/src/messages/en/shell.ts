@@ -51,6 +51,8 @@ export const shell = {
   "band.undo": "Undo",
   "band.undo.what": "Undo (u): {what}",
   "band.undo.none": "Nothing to undo",
+  "band.undone": "undone: {what}",
+  "band.redone": "done again: {what}",
   "band.redo.none": "Nothing to redo",
   "band.help": "Help",
   "band.theme.light": "Light theme",

@@ -56,6 +56,8 @@ export const shell = {
   "band.undo": "Отменить",
   "band.undo.what": "Отменить (u): {what}",
   "band.undo.none": "Отменять нечего",
+  "band.undone": "отменено: {what}",
+  "band.redone": "повторено: {what}",
   "band.redo.none": "Повторять нечего",
   "band.help": "Справка",
   "band.theme.light": "Светлая тема",

@@ -50,6 +50,8 @@ export const shell = {
   "band.undo": "撤销",
   "band.undo.what": "撤销 (u)：{what}",
   "band.undo.none": "没有可撤销的操作",
+  "band.undone": "已撤销：{what}",
+  "band.redone": "已重做：{what}",
   "band.redo.none": "没有可重做的操作",
   "band.help": "帮助",
   "band.theme.light": "浅色主题",

@@ -86,6 +86,8 @@ export function heldOut(run: RunMetrics): Series {
 
 interface MetricsEvent {
   readonly run: string;
+  /** The step after which the rows come. */
+  readonly from?: number;
   /** Later steps are void. */
   readonly reset?: number;
   readonly rows?: Metrics["series"];
@@ -95,6 +97,11 @@ interface MetricsEvent {
 
 interface State {
   readonly runs: ReadonlyMap<string, RunMetrics>;
+}
+
+/** The last step that is known of a run. */
+function lastStep(run: RunMetrics): number {
+  return Math.max(0, ...Object.values(run).map(({ x }) => x[x.length - 1] ?? 0));
 }
 
 /** The metrics of the runs that are shown. */
@@ -123,10 +130,12 @@ export class MetricsStore {
     const known = this.store.get().runs;
     if (type === "hello" && data["resumed"] === false) this.reload([...known.keys()]);
     if (type !== "metrics") return;
-    const { run, reset, rows, buckets } = data as unknown as MetricsEvent;
+    const { run, reset, rows, buckets, from = 0 } = data as unknown as MetricsEvent;
     const before = known.get(run);
     if (!before) return;
-    if (buckets) {
+    // Rows that came between the load and the first event are missing.
+    const isBehind = reset === undefined && from > lastStep(before);
+    if (buckets || isBehind) {
       this.reload([run]);
       return;
     }
