@@ -42,7 +42,8 @@ function Page({ embedded }: { readonly embedded: boolean }) {
   const panelOpen = useReviewState((state) => state.panelOpen);
   const loaded = useReviewState((state) => state.session !== null);
 
-  useEffect(() => review.poll(), [review]);
+  // In the studio, events say when something has changed.
+  useEffect(() => (embedded ? undefined : review.poll()), [review, embedded]);
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => handleKey(review, event);
     document.addEventListener("keydown", onKeyDown);

@@ -9,7 +9,7 @@ import { t } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
 import { Review } from "../../review";
-import { useStudio, useStudioState } from "../../studio/context";
+import { useFiles, useStudio, useStudioState } from "../../studio/context";
 
 /** It outlives the tab: filter, cursor and selection are still there on return. */
 let review: Review | null = null;
@@ -27,6 +27,8 @@ export default function Captions() {
     if (review && !started.current && review.store.get().session === null) void review.start();
     started.current = true;
   });
+  useFiles("captions", () => void review?.checkForChanges());
+  useFiles("images", () => void review?.checkForChanges());
   // The button in the top band undoes through the review, which shows what changed.
   useEffect(() => {
     if (review === null) return;
