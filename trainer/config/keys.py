@@ -112,8 +112,8 @@ _REPEATS = "num_repeats, or the number at the front of a folder's name, says it"
 OTHER_MODEL: Final = (
     "from such a file Stable Diffusion 1, 2 and XL are trained; the key is of another model"
 )
-# Options of flow models. Files of other trainers hold them for a model of any family, so they are
-# not taken over from there.
+# Options of flow models. Files of other trainers hold them for a model of any family, so they count
+# only where the base is a flow model, see flow_keys.py.
 FLOW: Final = frozenset(
     (
         "timestep_sampling", "discrete_flow_shift", "sigmoid_scale", "weighting_scheme",

@@ -14,14 +14,14 @@ from datasetkit.options.declare import by_name
 from datasetkit.options.toml import TYPED, build
 from datasetkit.options.train import TrainOptions
 from trainer.config import dataset_file as dataset_toml
-from trainer.config import easy_scripts, gui_preset, lora_scripts
+from trainer.config import easy_scripts, flow_keys, gui_preset, lora_scripts
 from trainer.config.dataset_file import DatasetTable
 from trainer.config.findings import Findings, shown
 from trainer.config.formats import Format, OptionsFile, flat, read_file
 from trainer.config.keys import EASY_SCRIPTS, FLAT, LORA_SCRIPTS, PRESET, Key, is_off
 from trainer.config.project import one_resolution, outside_lines
 from trainer.config.settle import renamed, settle
-from trainer.config.values import FOLDERS, also_here, resolve, translated
+from trainer.config.values import FOLDERS, also_here, converted, resolve, translated
 from trainer.plan.plan import Subset, find_subsets
 
 _OPTIONS: Final = by_name(TrainOptions)
@@ -89,7 +89,16 @@ def translate(
     """
     findings = Findings()
     files = _parsed(config_file, dataset_file, findings)
-    options = translated(files.run, files.where, findings, files.keys)
+    base = overrides.get("pretrained_model_name_or_path") or files.run.get(
+        "pretrained_model_name_or_path"
+    )
+    is_flow = flow_keys.is_flow(base, overrides.get("revision"))
+    flow: dict[str, Any] = {}
+    run = files.run
+    if is_flow:
+        run, flow, ignored = flow_keys.split(run)
+        findings.ignored |= ignored
+    options = translated(run, files.where, findings, files.keys) | converted(flow)
     if options.get("sample_prompts"):
         options["sample_prompts"] = str(resolve(str(options["sample_prompts"]), files.path))
     overrides = one_resolution(overrides)
@@ -122,13 +131,14 @@ def translate(
                 table.options,
                 overrides,
                 f"{files.where}, [[datasets]] {n}" if len(tables) > 1 else files.where,
+                is_flow=is_flow,
             )
             for n, table in enumerate(tables, 1)
         ]
         subsets, more = dataset_toml.subsets(tables, several, files.dataset[1])
         train_options = max(several, key=lambda of_table: of_table.bucket_rules().area)
     else:
-        train_options = _built(options, {}, overrides, files.where)
+        train_options = _built(options, {}, overrides, files.where, is_flow=is_flow)
         subsets, more = _of_folders(train_options, files, data_dir)
         if _counts_as_gui(files.run_file, overrides):
             steps = gui_preset.count_steps(subsets, train_options)
@@ -161,6 +171,8 @@ def _built(
     of_dataset: Mapping[str, Any],
     overrides: Mapping[str, Any],
     where: str,
+    *,
+    is_flow: bool,
 ) -> TrainOptions:
     """Return the options of one `[[datasets]]`: its own stand above those of the config.toml."""
     table = {**options, **of_dataset}
@@ -168,7 +180,7 @@ def _built(
         table.pop("resolutions", None)
     return build(
         TrainOptions,
-        _with_defaults(table, overrides),
+        _with_defaults(table, overrides, is_flow=is_flow),
         overrides,
         where=where,
         typed=TYPED["train"],
@@ -273,13 +285,16 @@ def _of_folders(
     return tuple(used), notices
 
 
-def _with_defaults(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(
+    options: Mapping[str, Any], overrides: Mapping[str, Any], *, is_flow: bool
+) -> dict[str, Any]:
     """Add sd-scripts' defaults to the options of the files, as far as the overrides leave them
-    open.
+    open. is_flow: no text encoder is trained.
     """
     completed = {**DEFAULTS, **options}
     rate = {**completed, **overrides}["learning_rate"]
-    completed.setdefault("text_encoder_lr", rate)
+    if not is_flow:
+        completed.setdefault("text_encoder_lr", rate)
     if "max_train_steps" in overrides and "max_train_epochs" not in overrides:
         completed.pop("max_train_epochs", None)
     elif "max_train_epochs" in (*completed, *overrides):

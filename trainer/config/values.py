@@ -152,6 +152,12 @@ def _value(key: str, value: Any, *, is_run: bool) -> Any:
     return _converted(_OPTIONS[key], value)
 
 
+def converted(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the values of options that are known to be such."""
+    values = {name: _converted(_OPTIONS[name], value) for name, value in options.items()}
+    return {name: value for name, value in values.items() if value is not _UNSET}
+
+
 def _is_zero(value: Any) -> bool:
     return value in (0, "0") and not isinstance(value, bool)
 
