@@ -194,7 +194,7 @@ def _beside(path: Path) -> Path:
 
 def score_table(scores: GridScores) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the columns of the scores, and the rows as text, each with its LoRA first."""
-    columns = score_page.COLUMNS
+    columns = score_page.columns(scores)
     rows = [(row.label, *(show(row) for show in columns.values())) for row in scores.rows]
     return list(columns), rows
 

@@ -51,6 +51,12 @@ def pairwise(shown: Features, others: Features) -> NDArray[np.float64]:
     return np.asarray(1 - (shown * others).sum(axis=1), np.float64)
 
 
+def mean_distance(shown: Features) -> float:
+    """Return how far two of the images are from each other, the mean of all pairs: 0 to 2."""
+    first, second = np.triu_indices(len(shown), 1)
+    return float(pairwise(shown[first], shown[second]).mean())
+
+
 def mean_scores(rows: Sequence[Features]) -> Features:
     """Return the scores of a usual image: the mean of all."""
     return np.asarray(np.concatenate(list(rows)).mean(axis=0), np.float32)

@@ -122,6 +122,41 @@ def test_the_shipped_network_sees_a_copy_as_nearest():
     assert similarity.pairwise(features[:1], features[1:2])[0] > 0.1
 
 
+def test_the_diversity_is_the_mean_distance_over_the_seeds_of_a_prompt(run):  # noqa: F811
+    content = GridContent(loras.read([run]), (prompt("kitsu, 1girl"),))
+    cells = grid_scores.cells_to_score(made(("epoch=2", "seed=1-3", ""), content), ("kitsu",))
+    assert len(cells.with_trigger) == 6  # with those of the base
+    axes = np.eye(6, dtype=np.float32)[:, None]
+    files = sorted({cell.file for pair in cells.with_trigger.values() for cell in pair})
+    features = dict(zip(files, axes, strict=False))  # all at right angles
+    values = grid_scores.diversity(cells.with_trigger, features)
+    assert len(values) == 2  # the LoRA and the base
+    assert all(value.tolist() == [pytest.approx(1.0)] for value in values.values())
+    same = dict.fromkeys(files, axes[0])
+    assert all(
+        v == pytest.approx(0) for v in grid_scores.diversity(cells.with_trigger, same).values()
+    )
+
+
+def test_one_seed_has_no_diversity(run):  # noqa: F811
+    content = GridContent(loras.read([run]), (prompt("kitsu, 1girl"), prompt("kitsu, smile")))
+    cells = grid_scores.cells_to_score(made(("epoch=2", "", ""), content), ("kitsu",))
+    files = {cell.file for pair in cells.with_trigger.values() for cell in pair}
+    features = dict.fromkeys(files, np.ones((1, 4), np.float32))
+    assert grid_scores.diversity(cells.with_trigger, features) == {}
+
+
+def test_images_that_hardly_change_with_the_seed_are_remarked():
+    base = replace(BASE, diversity=np.asarray([0.8, 0.6]))
+    for value, remarked in ((0.1, True), (0.6, False)):
+        alike = [
+            (label, name, replace(m, diversity=np.asarray([value, value])))
+            for label, name, m in variants()
+        ]
+        remarks = scores.suggest(alike, base).remarks
+        assert any("from seed to seed" in remark for remark in remarks) == remarked
+
+
 # ---- which cells
 
 
@@ -174,6 +209,7 @@ def scored(run):  # noqa: F811
     grid = made(("epoch=2,4", "", ""), content)
     rows = [scores.score("without", "", (0, 0), BASE, None)]
     for (_, _, m), epoch in zip(variants()[:2], (2, 4), strict=True):
+        m = replace(m, diversity=np.asarray([0.5]))
         rows.append(scores.score(f"epoch {epoch}", f"k-{epoch:06d}", (1, 1), m, BASE))
     suggestion = scores.FileSuggestion("epoch 4", "k-000004", ("because <b>",))
     return grid, GridScores(tuple(rows), suggestion, "basic", 8, 8, ("note",))
@@ -187,6 +223,13 @@ def test_the_page_has_the_suggestion_its_reason_and_every_column(scored):
         assert f">{title}</th>" in text
     assert '<th scope="col" class="best"><span>epoch 4</span>' in text
     assert "-0.4524 ± " in text.replace("\u2212", "-")
+
+
+def test_a_grid_of_one_seed_has_no_column_for_the_diversity(scored):
+    _, all_scores = scored
+    assert "diversity" in score_page.columns(all_scores)
+    one_seed = replace(all_scores, rows=tuple(replace(r, diversity=None) for r in all_scores.rows))
+    assert list(score_page.columns(one_seed)) == list(score_page.COLUMNS)[:-1]
 
 
 def test_labels_of_a_contact_sheet_have_the_numbers(scored):

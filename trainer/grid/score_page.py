@@ -47,7 +47,14 @@ COLUMNS: Final[dict[str, Callable[[VariantScore], str]]] = {
     "distance to held-out": lambda row: distance(row.to_held_out),
     "to training": lambda row: distance(row.to_trained),
     "drift": lambda row: distance(row.drift),
+    "diversity": lambda row: distance(row.diversity),
 }
+
+
+def columns(scores: GridScores) -> dict[str, Callable[[VariantScore], str]]:
+    """Return the columns of a table: all, but for the diversity of a grid with one seed."""
+    has_seeds = any(row.diversity is not None for row in scores.rows)
+    return {title: show for title, show in COLUMNS.items() if has_seeds or title != "diversity"}
 
 
 def facts(grid: Grid, scores: GridScores | None) -> dict[int, dict[int, list[str]]]:
@@ -92,11 +99,11 @@ def suggestion(scores: GridScores) -> str:
 
 def table(scores: GridScores) -> str:
     """Return the table of the measures, and how each was made, as HTML."""
-    heads = "".join(f'<th scope="col">{escaped(name)}</th>' for name in COLUMNS)
+    heads = "".join(f'<th scope="col">{escaped(name)}</th>' for name in columns(scores))
     lines = []
     for row in scores.rows:
         best = ' class="best"' if row.label == scores.suggestion.label and row.lora else ""
-        cells = "".join(f"<td>{escaped(show(row))}</td>" for show in COLUMNS.values())
+        cells = "".join(f"<td>{escaped(show(row))}</td>" for show in columns(scores).values())
         lines.append(f'<tr{best}><th scope="row">{escaped(row.label)}</th>{cells}</tr>')
     notes = "".join(f"<li>{escaped(note)}</li>" for note in scores.notes)
     body = "\n".join(lines)

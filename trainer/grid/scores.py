@@ -19,6 +19,8 @@ from trainer.paired import PairedMean, difference, mean
 # A difference counts if it is more than chance, and than this share of what the whole training
 # changed.
 _SHARE: Final = 0.01
+# Of the base's diversity over seeds, below which images are much alike.
+_SAME: Final = 0.5
 
 Values = NDArray[np.float64]
 
@@ -29,7 +31,8 @@ class VariantMeasures:
 
     held_out, trained: losses, (images, timesteps). to_held_out, to_trained: distance of each drawn
     image to the nearest image of these. recall: share of each prompt's tags that the tagger finds.
-    drift: distance of each image without the trigger to that of the base.
+    drift: distance of each image without the trigger to that of the base. diversity: mean distance
+    of the images of each prompt with different seeds.
     """
 
     held_out: Values | None = None
@@ -38,6 +41,7 @@ class VariantMeasures:
     to_trained: Values | None = None
     recall: Values | None = None
     drift: Values | None = None
+    diversity: Values | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class VariantScore:
 
     held_out_loss, and its change since the base, paired; trained_change: the same of training
     images. recall: of tags. to_held_out, to_trained: mean distance of the images with the trigger;
-    drift: of those without it to the base's.
+    drift: of those without it to the base's. diversity: of the images of a prompt, over its seeds.
     """
 
     label: str
@@ -60,6 +64,7 @@ class VariantScore:
     to_held_out: PairedMean | None
     to_trained: PairedMean | None
     drift: PairedMean | None
+    diversity: PairedMean | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ def score(
         to_held_out=average(now.to_held_out),
         to_trained=average(now.to_trained),
         drift=None if base is None else average(now.drift),
+        diversity=average(now.diversity),
     )
 
 
@@ -141,12 +147,22 @@ def suggest(
         values = [v for v in curve if v is not None]
         if len(values) == len(variants):
             chosen = max(chosen, _last_useful(values, before[name]))
-    label, lora, _ = variants[chosen]
+    label, lora, now = variants[chosen]
     reasons = [
         _reason(name, [v for v in curve if v is not None], chosen, [v[0] for v in variants])
         for name, curve in curves.items()
     ]
-    return FileSuggestion(label, lora, tuple(reasons), tuple(_remarks(variants, chosen)))
+    remarks = (*_remarks(variants, chosen), *_sameness(now, base))
+    return FileSuggestion(label, lora, tuple(reasons), remarks)
+
+
+def _sameness(now: VariantMeasures, base: VariantMeasures) -> list[str]:
+    """Return a remark where the seeds change the images much less than those of the base."""
+    if now.diversity is None or base.diversity is None:
+        return []
+    if not now.diversity.mean() < _SAME * base.diversity.mean():
+        return []
+    return ["its images differ from seed to seed by less than half of the base's: it has one image"]
 
 
 def _last_useful(curve: Sequence[Values], base: Values) -> int:

@@ -186,6 +186,7 @@ class GridScorer:
                 to_trained=distances["trained"].get(variant),
                 recall=recall.get(variant),
                 drift=distances["drift"].get(variant),
+                diversity=distances["diversity"].get(variant),
             )
             for variant in variants
         }
@@ -287,6 +288,7 @@ class GridScorer:
             self._cells.without,
             lambda cell, base: similarity.pairwise(features[cell.file], features[base.file]),
         )
+        distances["diversity"] = diversity(self._cells.with_trigger, features)
         return distances
 
     @staticmethod
@@ -398,12 +400,41 @@ class GridScorer:
                 "drift: the distance of images without the trigger to what the base draws of the "
                 "same prompt and seed"
             )
+        notes.append(
+            "diversity: the mean distance of the images of a prompt that differ in their seeds "
+            "alone; it needs two seeds or more"
+        )
         return notes
 
 
 def _installed_tagger() -> str:
     is_here = models.cached(models.MODELS[models.DEFAULT]) is not None
     return models.DEFAULT if is_here else registry.BASIC
+
+
+def diversity(
+    pairs: Mapping[str, tuple[Cell, Cell]], features: Mapping[str, similarity.Features]
+) -> dict[tuple[Any, ...], Values]:
+    """Return for each variant the mean distance of the images of each prompt over its seeds, of
+    those prompts that have several.
+    """
+    drawn: dict[tuple[Any, ...], dict[str, dict[str, similarity.Features]]] = {}
+    for pair in pairs.values():
+        for cell in pair:
+            request = replace(cell.request, prompt=replace(cell.request.prompt, seed=0))
+            images = drawn.setdefault(cell.variant, {}).setdefault(repr(request), {})
+            images[cell.file] = features[cell.file]
+    return {
+        variant: np.asarray(values)
+        for variant, prompts in drawn.items()
+        if (
+            values := [
+                similarity.mean_distance(np.concatenate(list(images.values())))
+                for _, images in sorted(prompts.items())
+                if len(images) > 1
+            ]
+        )
+    }
 
 
 def _by_variant(
