@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.review import RunningServer
 
 
+_BROWSER_SECONDS = 5
 # Options of dsk studio alone.
 STUDIO = ("root", "allow_import", "keep_token", "new")
 
@@ -83,6 +84,14 @@ def _serve(command: str, folder: Path, given: Given, *, wait: bool) -> None:
         # The first line of stdout is a link alone, for programs that start the page.
         _print(server.url)
         reporter.finish()
+        if server.runs_already:
+            console.remark("a studio of this project runs already; --new starts another one")
+            if options.open:
+                if _opened(server, at_end):
+                    time.sleep(_BROWSER_SECONDS)  # it has to read the file that leads to the page
+                else:
+                    console.remark("no browser could be started: open the link above")
+            return
         console.remark(
             f"{console.images(server.images)}; Ctrl-C stops the page"
             + (", Enter prints another link" if _listen(server) else "")

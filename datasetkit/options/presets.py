@@ -98,10 +98,10 @@ def parse(text: str) -> PresetName:
             for kind in ("", *memory):
                 if body == "-".join(filter(None, (family, goal, kind))):
                     return PresetName(family, goal, kind, version)
-    known = [f"{family}-{goal}" for family in families for goal in goals]
+    examples = [f"{family}-{goal}" for family in families for goal in goals]
     raise ConfigError(
         f"preset = {display(text)!r} is not a preset of dsk",
-        hint=did_you_mean(body, known, "e.g. sdxl-character@1", form="'{}'"),
+        hint=did_you_mean(body, examples, "e.g. sdxl-character@1", form="'{}'"),
     )
 
 

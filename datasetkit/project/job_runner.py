@@ -9,6 +9,7 @@ exit code of a job that was killed is known.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from datasetkit.project import job_locks, job_queue, jobs
 from datasetkit.project.jobs import Job, JobFolder
 
 _LOCK: Final = "runner.lock"
+_LARGEST_LOG: Final = 20 * 2**20  # bytes
 _SECONDS_BETWEEN: Final = 0.5
 _JOB: Final = (sys.executable, "-m", "datasetkit.cli.job")
 _RUNNER: Final = (sys.executable, "-m", "datasetkit", "jobs", "runner")
@@ -90,6 +92,7 @@ class _Runner:
     def _collect(self) -> None:
         """Record the end of jobs that did not do so themselves."""
         for job, child in list(self._children.values()):
+            _cap_log(_folder(job))
             code = child.poll()
             if code is None:
                 continue
@@ -111,6 +114,20 @@ def _next(entries: Sequence[Job], started: Sequence[Job] = ()) -> Job | None:
         if entry.lane == "io" or entry.lane not in busy:
             return entry
     return None
+
+
+def _cap_log(folder: JobFolder) -> None:
+    """Move what a log has to a second file when it is large; the job goes on writing at its
+    beginning, as it only appends.
+    """
+    path = folder.path_of(jobs.LOG)
+    try:
+        if path.stat().st_size < _LARGEST_LOG:
+            return
+        shutil.copyfile(path, path.with_name(f"{jobs.LOG}.1"))
+        os.truncate(path, 0)
+    except OSError:
+        return  # a full disk: the job fails by itself
 
 
 def _folder(job: Job) -> JobFolder:

@@ -25,6 +25,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from datasetkit.verbs.studio.open_studios import ENTRY_PATH, KEY_HEADER
+
 TOKEN_HEADER = b"x-dsk-token"
 MAX_BODY = 16 * 2**20
 CSP = (
@@ -92,10 +94,11 @@ def _hash(token: str) -> bytes:
 @dataclass(frozen=True, slots=True)
 class SessionKeys:
     """The secrets of one run: `entry` in links, `cookie` in exchange for it, `header` for POST
-    requests.
+    requests; `key` with which another process of this user asks for a link.
     """
 
     entry: EntryTokens = field(default_factory=EntryTokens, repr=False)
+    key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     cookie: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     header: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
@@ -145,6 +148,9 @@ class Guard:
         try:
             headers = _headers(scope)
             self._require_host(headers)
+            if scope["path"] == ENTRY_PATH and scope["method"] == "POST":
+                await self._give_entry(headers, send_with_headers)
+                return
             if (
                 scope["path"] == "/"
                 and scope["method"] == "GET"
@@ -169,6 +175,17 @@ class Guard:
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or hosts[0].decode("latin-1").lower() not in self.hosts:
             raise RequestRefused(400, "this host name is not allowed", _NEW_LINK)
+
+    async def _give_entry(self, headers: Mapping[bytes, list[bytes]], send: Send) -> None:
+        """Answer another process of this user, which has read the key, with a token for a link. No
+        page can send that header without asking, and nothing answers that.
+        """
+        self._require_same_origin(headers)
+        keys = headers.get(KEY_HEADER.lower().encode(), [])
+        if len(keys) != 1 or not secrets.compare_digest(keys[0], self.keys.key.encode()):
+            raise RequestRefused(403, "the request has no valid key", _NEW_LINK)
+        body = json.dumps({"token": self.keys.entry.new()})
+        await _send(200, body, b"application/json", send)
 
     async def _let_in(self, entry: str, headers: Mapping[bytes, list[bytes]], send: Send) -> None:
         """Exchange the token of a link for the cookie, and lead on to the plain URL."""

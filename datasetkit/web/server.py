@@ -9,7 +9,7 @@ import os
 import socket
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar
@@ -20,8 +20,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from datasetkit.api import RunContext
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import find_root
 from datasetkit.options.review import ReviewOptions
 from datasetkit.verbs.review import RunningServer
+from datasetkit.verbs.studio import open_studios
+from datasetkit.verbs.studio.open_studios import OpenStudio
 from datasetkit.verbs.studio.session import open_studio
 from datasetkit.web.application import application
 from datasetkit.web.routes import ROUTES
@@ -54,9 +57,10 @@ def serve(
     ConfigError for a port that is in use or a host that is not valid, and for `review` what loading
     a dataset raises.
     """
-    keys = SessionKeys()
+    before = open_studios.stored(find_root(folder)) if options.keep_token else None
+    keys = _keys(before)
     with (
-        _listen(options) as listener,
+        _listen(options, before) as listener,
         open_studio(command, folder, options, context, keys.header) as session,
     ):
         port = int(listener.getsockname()[1])
@@ -90,8 +94,22 @@ def serve(
         running = RunningServer(link(lambda: None), port, images, link, stop)
         server.on_started = lambda: ready(running)
         server.stopping = session.stopping
-        with suppress(KeyboardInterrupt):
+        kept = (keys.cookie, keys.header) if options.keep_token else ("", "")
+        registered = OpenStudio(host, port, keys.key, *kept)
+        with (
+            open_studios.registered(session.root, registered, keep=options.keep_token)
+            if command == "studio" and not options.read_only
+            else nullcontext(),
+            suppress(KeyboardInterrupt),
+        ):
             server.run(sockets=[listener])
+
+
+def _keys(before: OpenStudio | None) -> SessionKeys:
+    """Return the secrets of a run; with --keep-token those of the one before."""
+    if before is None or not before.cookie or not before.header:
+        return SessionKeys()
+    return SessionKeys(cookie=before.cookie, header=before.header)
 
 
 class _Protocol(H11Protocol):
@@ -176,9 +194,9 @@ def _host_names(options: ReviewOptions) -> frozenset[str]:
     return names | (_LOOPBACK if options.host in _LOOPBACK else frozenset())
 
 
-def _listen(options: ReviewOptions) -> socket.socket:
-    """Open the socket. This comes first, so that a port in use is reported before the dataset is
-    loaded.
+def _listen(options: ReviewOptions, before: OpenStudio | None = None) -> socket.socket:
+    """Open the socket, if no port is given that of the server before. This comes first, so that a
+    port in use is reported before the dataset is loaded.
     """
     host = "127.0.0.1" if options.host == "localhost" else options.host
     if host not in _LOOPBACK and not options.allow_host:
@@ -197,7 +215,7 @@ def _listen(options: ReviewOptions) -> socket.socket:
     try:
         if os.name == "posix":  # elsewhere this would let two programs listen on one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, options.port))
+        _bind(listener, host, options.port, 0 if before is None else before.port)
         listener.set_inheritable(True)
     except OSError as error:
         listener.close()
@@ -206,3 +224,12 @@ def _listen(options: ReviewOptions) -> socket.socket:
             hint="use --port 0 for any free port",
         ) from error
     return listener
+
+
+def _bind(listener: socket.socket, host: str, port: int, wanted: int) -> None:
+    """Bind to a port; without one to the wanted one if that is free. Raises OSError."""
+    if not port and wanted:
+        with suppress(OSError):
+            listener.bind((host, wanted))
+            return
+    listener.bind((host, port))

@@ -23,7 +23,7 @@ class RunningServer:
     """A server that accepts browsers. url: a link that lets one in, once; images: in the dataset.
 
     link: returns another link, from any thread; what it is given is called when the link is used.
-    stop: ends the server, from any thread.
+    stop: ends the server, from any thread. runs_already: it is another process, which goes on.
     """
 
     url: str
@@ -31,6 +31,7 @@ class RunningServer:
     images: int
     link: Callable[[Callable[[], None]], str]
     stop: Callable[[], None]
+    runs_already: bool = False
 
 
 def review(

@@ -221,10 +221,10 @@ def _require_values(table: str, values: Mapping[str, Any]) -> None:
     problems |= {
         f"{table}.{key}": {"error": f"{key} has no value", "hint": "unset it"} for key in none
     }
-    known = {key: value for key, value in values.items() if key in names and key not in none}
+    valid = {key: value for key, value in values.items() if key in names and key not in none}
     problems |= {
         f"{table}.{key}": {"error": error, "hint": hint}
-        for key, (error, hint) in toml.wrong_values(cls, known).items()
+        for key, (error, hint) in toml.wrong_values(cls, valid).items()
     }
     if problems:
         raise WrongValues(problems)

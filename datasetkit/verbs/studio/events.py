@@ -109,8 +109,8 @@ class EventSource:
         """
         for run in self._runs:
             if run not in self.positions.runs:
-                place = self._place(run)
-                metrics = None if place is None else self.session.runs.metrics(place)
+                files_of_run = self._place(run)
+                metrics = None if files_of_run is None else self.session.runs.metrics(files_of_run)
                 at = (0, "") if metrics is None else (metrics.position, metrics.mark)
                 self.positions.runs[run] = at
         if not self.resumed:
@@ -157,10 +157,10 @@ class EventSource:
             yield StudioEvent("files", changed, self.positions.text())
 
     def _of_run(self, run_id: str) -> Iterator[StudioEvent]:
-        place = self._place(run_id)
-        if place is None:
+        files_of_run = self._place(run_id)
+        if files_of_run is None:
             return
-        metrics = self.session.runs.metrics(place)
+        metrics = self.session.runs.metrics(files_of_run)
         with metrics.lock:
             position, mark = self.positions.runs.get(run_id, (0, ""))
             self.positions.runs[run_id] = metrics.position, metrics.mark
@@ -207,14 +207,14 @@ def file_versions(session: StudioSession) -> dict[str, tuple[str, str]]:
             versions["captions"] = "t", f"{session.started.timestamp():.0f}-{dataset.version}"
         versions["images"] = "i", session.captions.images_version()
     places = runs.places(session)
-    versions["outputs"] = "o", _digest([_stamps(place) for place in places])
+    versions["outputs"] = "o", _digest([_stamps(run) for run in places])
     versions["history"] = "h", _digest(_stamp(session.root / PROJECT / "store.sqlite"))
     return versions
 
 
-def _stamps(place: RunPlace) -> list[Any]:
-    record = manifest_name(place.name)
-    return [place.id, _stamp(place.folder / record), _stamp(place.folder)]
+def _stamps(run: RunPlace) -> list[Any]:
+    record = manifest_name(run.name)
+    return [run.id, _stamp(run.folder / record), _stamp(run.folder)]
 
 
 def _stamp(path: Path) -> list[int]:
