@@ -307,7 +307,10 @@ def _parameters_of_run(path: Path, request: _Request) -> str:
     with suppress(InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         record = path.with_name(f"{request.run}.jsonl")
         lines = (read_regular(record, limit=_LARGEST_JSON) or b"").decode().splitlines()
-        facts = next(f for line in lines if (f := json.loads(line))["file"] == path.name)
+        rows = [f for line in lines if (f := json.loads(line))["file"] == path.name]
+        if not rows:
+            return ""
+        facts = rows[-1]
         metadata = request.lora.metadata
         return parameters(
             f"{facts['text']} <lora:{display(request.source.stem)}:1>",

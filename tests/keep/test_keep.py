@@ -191,6 +191,13 @@ def test_the_first_preview_image_of_the_epoch_is_the_default(run, loras):
     assert "Sampler: Euler a" in text and "Seed: 7" in text
 
 
+def test_an_image_without_parameters_and_without_a_record_is_a_preview_all_the_same(run, loras):
+    image = run.parent / "photo.jpg"
+    Image.new("RGB", (64, 64)).save(image)
+    result = keep(run, loras, preview=str(image))
+    assert result.preview is not None and pixels.png_text(result.preview) == {}
+
+
 def test_nothing_else_is_written_beside_the_copy(run, loras):
     (run.parent / "sks-000008.txt").write_text("a caption")
     keep(run, loras, name="kitsu")

@@ -71,8 +71,11 @@ def _keep_options(given: Values) -> dict[str, Any]:
     options: dict[str, Any] = {"to": text(given, "to"), "replace": flag(given, "replace")}
     if given.get("name"):
         options["name"] = text(given, "name")
-    if given.get("trigger"):
-        options["trigger"] = tuple(text({"trigger": word}, "trigger") for word in given["trigger"])
+    trigger = given.get("trigger", [])
+    if not isinstance(trigger, list):
+        raise InputError("trigger must be a list of words")
+    if trigger:
+        options["trigger"] = tuple(text({"trigger": word}, "trigger") for word in trigger)
     weight = given.get("weight", 0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise InputError("weight must be a number")
