@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from urllib.parse import quote
 
 import pytest
 
@@ -70,6 +71,21 @@ def test_a_run_that_begins_later_is_announced(page):
         stream.next()
         make_run(page.folder / "output", "other")
         assert "outputs" in stream.until("files")
+
+
+def test_a_new_stream_goes_on_from_the_id_in_its_address(page):
+    run = only_run(page)
+    with page.stream(f"/api/events?watch={run}") as stream:
+        stream.next()
+        append(page, rows(21, 22))
+        stream.until("metrics")
+        last = stream.last
+    append(page, rows(23, 24))
+    with page.stream(f"/api/events?watch={run}&after={quote(last)}") as stream:
+        assert stream.next()[1]["resumed"] is True
+        assert stream.until("metrics")["from"] == 22
+    with page.stream(f"/api/events?watch={run}&after=no-id") as stream:
+        assert stream.next()[1]["resumed"] is False
 
 
 def test_metrics_come_once_and_a_resumed_run_makes_steps_void(page):

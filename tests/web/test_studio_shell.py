@@ -190,6 +190,38 @@ def test_a_chart_is_read_by_keys_and_as_a_table(chromium, folder):
         expect(page.locator(".chart-table").first).to_contain_text("124")
 
 
+@pytest.mark.parametrize("with_locks", [True, False])
+def test_tabs_of_one_browser_share_a_stream_and_all_follow_it(chromium, tmp_path, with_locks):
+    project = datasets.many(tmp_path / "set", 3)
+    with opened(chromium, project) as page:
+        if not with_locks:  # as through plain http from another machine
+            page.context.add_init_script("delete Navigator.prototype.locks")
+            page.reload()
+        streams: list[str] = []
+        page.context.on(
+            "request",
+            lambda request: streams.append(request.url) if "api/events" in request.url else None,
+        )
+        others = [page.context.new_page() for _ in range(7)]
+        for other in others:
+            other.goto(page.url)
+            expect(other.locator("#tab-images")).to_be_visible()
+        assert streams == []
+        (project / "p00000.txt").write_text("changed\n", encoding="utf-8")
+        last = others[-1]
+        last.evaluate("location.hash = '#/captions'")
+        page.bring_to_front()
+        expect(last.locator(".image-tag")).to_have_text([re.compile("^changed")], timeout=15_000)
+        # The tab that had the stream goes; another one goes on from the same id.
+        with page.context.expect_event(
+            "request", lambda request: "api/events" in request.url
+        ) as request:
+            page.goto("about:blank")
+        assert "after=" in request.value.url
+        page.goto(others[0].url)
+        expect(page.locator("#tab-images")).to_be_visible()
+
+
 def test_the_command_is_copied_without_a_secure_context_too(chromium, folder):
     with opened(chromium, folder) as page:
         show(page, "ready", "train")

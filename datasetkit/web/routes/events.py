@@ -34,7 +34,8 @@ async def events(studio: StudioSession, request: Request) -> Response:
         studio,
         [run for run in query.get("watch", "").split(",") if run],
         [job for job in query.get("log", "").split(",") if job],
-        request.headers.get("last-event-id", ""),
+        # A tab that goes on from another one cannot send the header at first.
+        request.headers.get("last-event-id", "") or query.get("after", ""),
     )
     _keep_buffer_small(request)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}

@@ -230,6 +230,17 @@ test("a stream that the server refused is opened again", async () => {
   expect(browser.open.map((open) => open.url)).toEqual(["api/events?after=7.a"]);
 });
 
+test("a stream that does not know the last id asks for a reload, the first one does not", async () => {
+  const browser = new FakeBrowser(true);
+  const tab = browser.tab();
+  await wait(200);
+  browser.open[0]?.send("hello", "1.a", { resumed: false });
+  tab.events.want({ runs: ["k"], logs: [] });
+  await wait(10);
+  browser.open[0]?.send("hello", "1.b", { resumed: false });
+  expect(tab.received.map((event) => event.data["resumed"])).toEqual([true, false]);
+});
+
 test("what is wanted twice is asked for once", () => {
   const wanted = union([
     { runs: ["b", "a"], logs: [] },

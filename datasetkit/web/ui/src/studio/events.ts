@@ -288,6 +288,7 @@ export class Events {
   private open(url: string): void {
     this.close();
     this.streamUrl = url;
+    const isFirst = this.lastId === "";
     const after = this.lastId === "" ? "" : `after=${encodeURIComponent(this.lastId)}`;
     const stream = this.browser.openStream(
       [url, after].filter(Boolean).join(url.includes("?") ? "&" : "?"),
@@ -300,7 +301,11 @@ export class Events {
         if (stream !== this.stream) return;
         const event: ServerEvent = {
           type,
-          data: JSON.parse(message.data) as ServerEvent["data"],
+          data: {
+            ...(JSON.parse(message.data) as ServerEvent["data"]),
+            // The first stream has nothing to go on from: all was just loaded.
+            ...(type === "hello" && isFirst ? { resumed: true } : {}),
+          },
           id: message.lastEventId,
         };
         this.channel?.postMessage({ kind: "event", event });
