@@ -241,7 +241,7 @@ def add_noise(
     options = setup.options
     latents = torch.stack(
         [
-            setup.encoder.moments(s.image, s.at, s.flip, s.pixels).sample(generator)
+            (s.latent or setup.encoder.moments(s.image, s.at, s.flip, s.pixels)).sample(generator)
             for s, generator in zip(batch, generators("latent"), strict=True)
         ]
     )

@@ -26,7 +26,8 @@ from datasetkit.core.stopping import RunPause, StopRequests
 from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
 from trainer import loop, precision, setup
-from trainer.data import run_captions
+from trainer.data import latent_cache, run_captions
+from trainer.data.latent_cache import LatentCache
 from trainer.device import DTYPES, processes
 from trainer.errors import LoraCheckFailed
 from trainer.families.base import rates as part_rates
@@ -59,8 +60,6 @@ from trainer.plan import report
 from trainer.plan import resume as resuming
 from trainer.plan.outputs import output_name
 from trainer.plan.plan import TrainingPlan
-
-LATENTS = "latents.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,13 +271,9 @@ def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
         reporter.warn("random_crop: latents are not cached; each sample is encoded")
     if not encoder.cache or not cached:
         return
-    path = folder / LATENTS
     if options.cache_latents_to_disk:
-        reporter.phase("reading cached latents")
-        encoder.read(path, reporter)
-    new = encoder.fill(cached, reporter)
-    if options.cache_latents_to_disk and new and run.device_context.is_main:
-        encoder.write(path)
+        encoder.disk = LatentCache.open(folder / latent_cache.FOLDER, reporter)
+    encoder.fill(cached, reporter)
     if len(cached) == len(images):
         encoder.vae.to("cpu")
 

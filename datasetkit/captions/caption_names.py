@@ -66,11 +66,12 @@ def caption_files(images: Sequence[Path], files: Iterable[Path]) -> dict[Path, t
 
 def misnamed_captions(images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
     """Return the images without a `<stem>.txt` that have a caption under another name."""
-    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
-    for image in images:
-        by_folder[image.parent].append(image)
+    by_folder: defaultdict[str, list[Path]] = defaultdict(list)
+    for image in images:  # `parent` makes a path for each
+        by_folder[str(image).rpartition(os.sep)[0]].append(image)
     misnamed: dict[Path, tuple[Path, ...]] = {}
-    for folder, inside in by_folder.items():
+    for inside in by_folder.values():
+        folder = inside[0].parent
         with reading(folder):
             names = _caption_names(folder)
         proper = {f"{image.stem}{CAPTION_SUFFIX}" for image in inside}

@@ -674,6 +674,9 @@ def comma_tags(text: str) -> list[str]:
     Numbers and escaped commas that sd-scripts would tear stay whole (`1,000 people`). Without a
     space beside it, such a comma separates tags (`2023,1000`).
     """
+    if text.count(SEPARATOR) == text.count(f"{SEPARATOR} ") and "\\" not in text:
+        # Nearly always, and many times as fast: no comma is in a number, and none is escaped.
+        return [tag for piece in text.split(SEPARATOR) if (tag := piece.strip())]
     pieces: list[str] = []
     start = 0
     for match in re.finditer(SEPARATOR, text):

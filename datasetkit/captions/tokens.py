@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,6 +78,14 @@ class TokenLimit:
         return f"{self.option} = {enough} is enough" if enough else "no trainer supports that many"
 
 
+def count_tags(tags: Sequence[str]) -> int:
+    """Count the tokens of tags that are joined by a comma and a space, as `count` does.
+
+    Captions repeat tags, and each is encoded once.
+    """
+    return sum(map(_count_before_comma, tags[:-1])) + count(tags[-1]) if tags else 0
+
+
 def count_caption(caption: Caption, count: Callable[[str], int] = count) -> int:
     """Return the number of tokens that a caption can have in training: of its longest line, with
     the longest option of each wildcard, without weights and without what separates kept tags.
@@ -94,6 +102,11 @@ def count_caption(caption: Caption, count: Callable[[str], int] = count) -> int:
     if syntax.weighted_captions:
         texts = [grammar.unweighted(t) for t in texts]
     return max(map(count, texts))
+
+
+@lru_cache(maxsize=1 << 16)
+def _count_before_comma(tag: str) -> int:
+    return count(f"{tag},")
 
 
 @lru_cache(maxsize=1 << 16)

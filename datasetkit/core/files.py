@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import DatasetError, InputError, StorageError
@@ -33,6 +33,9 @@ MAX_CAPTION_BYTES = 1_000_000
 # A full disk still takes empty files, and the store needs about this much.
 _PROBE = bytes(256 * 1024)
 
+T = TypeVar("T")
+
+_AS_ZERO: Final = str.maketrans("123456789", "000000000")
 _DIGITS = re.compile(r"(\d+)")
 # What Windows answers for a file that a program has open: sharing and lock violations, and access
 # denied, which it also answers for other reasons.
@@ -58,6 +61,16 @@ def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     # isdecimal, not isdigit: int() refuses superscripts.
     parts = ((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in _DIGITS.split(folded) if p)
     return tuple(parts), text
+
+
+def in_natural_order(items: Iterable[T], name_of: Callable[[T], str]) -> list[T]:
+    """Return items sorted by the natural order of their names."""
+    items = list(items)
+    patterns = {name_of(item).translate(_AS_ZERO) for item in items}
+    if len(patterns) == 1 and next(iter(patterns)).isascii():
+        # Numbers of one width at one place, as nearly always: the order of the letters is the same.
+        return sorted(items, key=name_of)
+    return sorted(items, key=lambda item: natural_key(name_of(item)))
 
 
 def fold(text: str) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from datasetkit.captions.caption_names import CAPTION_SUFFIXES
@@ -30,6 +31,7 @@ from datasetkit.core.files import (
     MASKS,
     PROJECT,
     fold,
+    in_natural_order,
     is_readable_name,
     natural_key,
     reading,
@@ -41,6 +43,7 @@ from datasetkit.core.records import Failed, LeftOut
 _OF_A_RUN = frozenset({"work", "dataset", "report"})
 _LAID_OUT = frozenset({"train", "reg", "img"})
 _CONCEPT = re.compile("[1-9][0-9]*_.")
+_FIRST = 1000
 _MADE = frozenset({PROJECT, "tags.csv"})
 
 
@@ -93,7 +96,22 @@ def list_images(
 
 def holds_images(folder: Path, *, recursive: bool = False) -> bool:
     """Tell whether a folder holds an image that can be used."""
-    return bool(list_images(folder, recursive=recursive).images)
+    return _has_one(folder) or bool(list_images(folder, recursive=recursive).images)
+
+
+def _has_one(folder: Path) -> bool:
+    """Tell whether one of the first entries of a folder is such an image: mostly there is one, and
+    a million names need not be listed and sorted.
+    """
+    readable = readable_suffixes()
+    with reading(folder), os.scandir(folder) as entries:
+        return any(
+            suffix_of(entry.name) in readable
+            and not entry.name.startswith(".")
+            and not is_system_file(entry.name)
+            and _unusable(entry, False, False) is None
+            for entry in islice(entries, _FIRST)
+        )
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -167,7 +185,7 @@ def _collect(
     ordered, captions, others = _entries_of(folder)
     has_config = any(entry.name == CONFIG_NAME for entry in others)
     paths = _paths_of(folder, {entry.name for entry in ordered})
-    for entry in sorted(ordered, key=lambda e: natural_key(e.name)):
+    for entry in in_natural_order(ordered, lambda e: e.name):
         if entry.is_dir(follow_symlinks=False):
             if _is_of_system(entry.name, recursive=recursive):
                 entries.leave_out(entry, "system folder", "system")

@@ -370,6 +370,35 @@ class Store:
                 facts[path] = stamp, FileFacts(image, width, height)
         return facts
 
+    @staticmethod
+    def stored_files(
+        root: Path, folder: Path, recipe: str
+    ) -> Iterator[tuple[str, str, str, int, int, int]]:
+        """Yield name, `state_of`, id, width and height of each recorded file directly in a folder,
+        and 1 if it has a measurement, else 0.
+
+        Reads the store on disk and copies nothing. Yields nothing of an earlier version.
+        """
+        if not has_store(root):
+            return
+        with _reading(root) as source:
+            prefix = Store(root, source).key(folder / "x")[:-1]
+            if source.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+                return
+            rows = source.execute(
+                "SELECT path, stamp, id, width, height, EXISTS (SELECT 1 FROM measurements "
+                "WHERE image = files.id AND recipe = ?) FROM files WHERE path >= ? AND path < ? "
+                "AND typeof(stamp) = 'text' AND typeof(id) = 'text' "
+                "AND typeof(width) = 'integer' AND typeof(height) = 'integer' AND width > 0 "
+                "AND height > 0",
+                (recipe, prefix, prefix[:-1] + b"0"),  # "0" comes after "/"
+            )
+            for chunk in iter(lambda: rows.fetchmany(_ROWS), []):
+                for path, *facts in chunk:
+                    name = path[len(prefix) :]
+                    if b"/" not in name:
+                        yield os.fsdecode(name), *facts
+
     def put_facts(self, facts: Sequence[tuple[Path, os.stat_result, FileFacts]]) -> None:
         """Record the facts of image files."""
         rows = [

@@ -177,6 +177,11 @@ def train(
     """
     for notice in plan.plan.notices:
         context.reporter.warn(notice)
+    if not context.dry_run and not plan.plan.is_whole:
+        raise ConfigError(
+            "the plan was made without reading the images as a whole",
+            hint="plan a run with plan_training(..., context=RunContext())",
+        )
     run_checks.check_machine(plan.options)
     if context.dry_run:
         return TrainResult(plan, lr_schedule_plot=_plot(plan, context) if plot else None)

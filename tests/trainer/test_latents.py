@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.trainer import tiny
 from trainer.data import pixels
+from trainer.data.latent_cache import LatentCache
 from trainer.data.latents import Encoder
 from trainer.families import sd
 from trainer.plan.plan import find_subsets, make_plan
@@ -38,11 +40,9 @@ class Heard:
 
 
 def test_cached_latents_equal_fresh_ones(vae, plan, tmp_path):
-    kept, fresh = encoder(vae), encoder(vae, cache=False)
+    kept, fresh = encoder(vae, disk=LatentCache.open(tmp_path / "c")), encoder(vae, cache=False)
     assert kept.fill(plan.images) == len({p.id for p in plan.images})
-    kept.write(tmp_path / "latents.safetensors")
-    again = encoder(vae)
-    again.read(tmp_path / "latents.safetensors")
+    again = encoder(vae, disk=LatentCache.open(tmp_path / "c"))
     assert again.fill(plan.images) == 0
     for image in plan.images:
         one, two, three = (e.moments(image, image.bucket.crop, False) for e in (kept, again, fresh))
@@ -89,51 +89,60 @@ def test_another_vae_resolution_or_precision_is_another_key(vae, plan, model, da
     assert len(keys) == 6
 
 
-@pytest.mark.parametrize("kind", ["lora", "link", "folder"])
-def test_a_file_that_is_no_cache_of_latents_is_not_replaced(vae, plan, tmp_path, kind):
-    path = tmp_path / "latents.safetensors"
-    other = tmp_path / "other.safetensors"
-    save_file({"a.lora_up.weight": torch.ones(2)}, other, metadata={"ss_seed": "1"})
-    if kind == "lora":
-        other.rename(path)
-    elif kind == "link":
-        path.symlink_to(other)
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_has_the_name_of_the_cache_is_not_replaced(tmp_path, kind):
+    path = tmp_path / "latent-cache"
+    (tmp_path / "other").mkdir()
+    if kind == "file":
+        path.write_bytes(b"a LoRA")
     else:
-        path.mkdir()
-    before = path.read_bytes() if path.is_file() else None
-    reporter, used = Heard(), encoder(vae)
-    used.read(path, reporter)
-    used.fill(plan.images)
-    used.write(path)
-    assert "does not replace it" in reporter.warnings[0] and path.is_symlink() == (kind == "link")
-    assert before == (path.read_bytes() if path.is_file() else None)
+        path.symlink_to(tmp_path / "other")
+    reporter = Heard()
+    assert LatentCache.open(path, reporter) is None
+    assert "does not replace it" in reporter.warnings[0]
+    assert path.is_symlink() == (kind == "link") and not list((tmp_path / "other").iterdir())
 
 
-@pytest.mark.parametrize("damage", ["cut short", "one flipped value", "nonsense"])
+def test_other_files_in_the_folder_of_the_cache_are_left_alone(vae, plan, tmp_path):
+    cache = tmp_path / "latent-cache"
+    cache.mkdir()
+    other = cache / "other.safetensors"
+    save_file({"a.lora_up.weight": torch.ones(2)}, other, metadata={"ss_seed": "1"})
+    with_a_name_of_a_shard = cache / f"{'0' * 32}.safetensors"
+    with_a_name_of_a_shard.write_bytes(other.read_bytes())
+    (cache / f"{'1' * 32}.safetensors").symlink_to(other)
+    before = {path.name: path.read_bytes() for path in cache.iterdir()}
+    reporter = Heard()
+    used = encoder(vae, disk=LatentCache.open(cache, reporter))
+    assert len(reporter.warnings) == 2 and used.fill(plan.images) > 0
+    assert {name: (cache / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one flipped value", "nonsense", "empty"])
 def test_damaged_latents_are_encoded_again_with_a_warning(vae, plan, tmp_path, damage):
-    path = tmp_path / "latents.safetensors"
-    used = encoder(vae)
+    used = encoder(vae, disk=LatentCache.open(tmp_path))
     used.fill(plan.images)
-    used.write(path)
+    [path] = tmp_path.iterdir()
+    data = path.read_bytes()
     if damage == "one flipped value":
-        from safetensors import safe_open
-
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
         tensors = load_file(path)
         next(iter(tensors.values())).view(-1)[0] += 1
         save_file(tensors, path, metadata=metadata)
     else:
-        data = path.read_bytes()
-        path.write_bytes(data[: len(data) // 2] if damage == "cut short" else b"nonsense")
+        halves = {"cut short": data[: len(data) // 2], "nonsense": b"nonsense" * 9, "empty": b""}
+        path.write_bytes(halves[damage])
     reporter = Heard()
-    again = encoder(vae)
-    again.read(path, reporter)
+    again = encoder(vae, disk=LatentCache.open(tmp_path, reporter))
     assert len(reporter.warnings) == 1
     assert again.fill(plan.images) >= 1
+    intact = encoder(vae)
     for image in plan.images:
-        one, two = (e.moments(image, image.bucket.crop, False).mean for e in (used, again))
+        one, two = (e.moments(image, image.bucket.crop, False).mean for e in (intact, again))
         assert torch.equal(one, two)
+    warnings = Heard()
+    assert encoder(vae, disk=LatentCache.open(tmp_path, warnings)).fill(plan.images) == 0
 
 
 def test_image_is_cropped_to_its_bucket(plan, options):

@@ -15,7 +15,7 @@ from datasetkit.core.errors import InputError
 from tests.trainer import tiny
 from tests.trainer.test_loop import epoch_gradient, ready, wake
 from trainer import loop
-from trainer.data.prefetch import map_ahead
+from trainer.data.map_ahead import map_ahead
 
 WORKERS = (0, 1, 2)
 

@@ -278,9 +278,10 @@ def test_both_formats_hold_the_same_change(data, options, tmp_path):
 def test_latents_on_disk_are_used_again(data, options, tmp_path):
     once = replace(options, max_train_steps=1, cache_latents_to_disk=True)
     first = load_file(whole(data, once).files[-1])
-    written = (tmp_path / "out" / "latents.safetensors").stat().st_mtime_ns
+    [shard] = (tmp_path / "out" / "latent-cache").iterdir()
+    written = shard.stat().st_mtime_ns
     second = load_file(whole(data, once).files[-1])
-    assert (tmp_path / "out" / "latents.safetensors").stat().st_mtime_ns == written
+    assert list(shard.parent.iterdir()) == [shard] and shard.stat().st_mtime_ns == written
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 

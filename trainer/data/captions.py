@@ -201,7 +201,25 @@ def longest(caption: str, options: CaptionSettings, length: Callable[[str], int]
             continue
         first, free, last = _parts(text, options)
         texts.append(_joined([*first, *free, *last], options))
-    return max(texts, key=length)
+    return texts[0] if len(texts) == 1 else max(texts, key=length)
+
+
+def only_tags(caption: str, options: CaptionSettings) -> list[str] | None:
+    """Return the tags of which the longest text of a sample consists; None where it has more, or
+    is another one: then ask `longest`.
+    """
+    if (
+        options.kind != "tags"
+        or "\n" in caption
+        or not _changes_tags(options)
+        or options.caption_prefix
+        or options.caption_suffix
+        or options.secondary_separator
+        or options.keep_tokens_separator
+        or (options.enable_wildcard and ("{" in caption or "}" in caption))
+    ):
+        return None
+    return comma_tags(caption)
 
 
 def varies(caption: str, options: CaptionSettings) -> bool:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,34 +19,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from datasetkit.core.errors import ModelFileError
-from datasetkit.core.files import display, write_atomic
+from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.data import pixels
+from trainer.data.latent_cache import LatentCache, Moments
+from trainer.data.map_ahead import map_ahead
 from trainer.data.pixels import Corner
 from trainer.device import cast_base
 from trainer.families import autoencoders
-from trainer.files.safetensors_bytes import safetensors_bytes
 from trainer.plan.plan import TrainImage
+
+# Threads that read images ahead of the VAE.
+_READERS: Final = 2
+# What is encoded is written after so many seconds, also where a shard would have more.
+_MOST_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
-    """The latent distribution as the VAE returns it, not normalised: float32, (channels, height,
-    width), on the CPU.
-    """
+class _View:
+    """An image as it is encoded once, at its centred crop."""
 
-    mean: Tensor
-    std: Tensor
+    image: TrainImage
+    flip: bool
 
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw a latent."""
-        return self.mean + self.std * torch.randn(self.mean.shape, generator=generator)
+    def read(self) -> NDArray[np.uint8]:
+        return pixels.read(self.image, self.image.bucket.crop, flip=self.flip)
 
 
 @dataclass(slots=True)
 class Encoder:
     """Encodes images with the VAE. cache: keep the results; dtype: of the VAE's arithmetic; encode:
-    of the family, returns mean and deviation.
+    of the family, returns mean and deviation; disk: where results are kept, None for memory.
     """
 
     vae: nn.Module
@@ -55,9 +57,9 @@ class Encoder:
     dtype: torch.dtype
     cache: bool = True
     encode: Callable[[Any, Tensor], tuple[Tensor, Tensor]] = autoencoders.moments
+    disk: LatentCache | None = None
     _latents: dict[str, Moments] = field(default_factory=dict)
     _fingerprint: str = ""
-    _foreign: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._fingerprint = fingerprint(self.vae)
@@ -73,8 +75,14 @@ class Encoder:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def is_cached(self, image: TrainImage, at: Corner, flip: bool) -> bool:
-        """Tell whether a latent is cached, so that the image need not be read."""
+        """Tell whether a latent is in memory, so that the image need not be read."""
         return bool(self._latents) and self.key(image, at, flip) in self._latents
+
+    def on_disk(self, image: TrainImage, at: Corner, flip: bool) -> Moments | None:
+        """Return a latent of the cache on disk; None where there is no such cache, or it is not in
+        it. Threads may call it. Raises InputError for a shard that was removed meanwhile.
+        """
+        return None if self.disk is None else self.disk.read(self.key(image, at, flip))
 
     def moments(
         self, image: TrainImage, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None
@@ -85,9 +93,15 @@ class Encoder:
         read: its pixels, if they have been read already.
         """
         key = self.key(image, at, flip)
-        if key in self._latents:
-            return self._latents[key]
-        array = pixels.read(image, at, flip=flip) if read is None else read
+        cached = self._latents.get(key) or (self.disk.read(key) if self.disk is not None else None)
+        if cached is not None:
+            return cached
+        moments = self._encoded(image, pixels.read(image, at, flip=flip) if read is None else read)
+        if self.cache and not image.subset.random_crop:
+            self._latents[key] = moments
+        return moments
+
+    def _encoded(self, image: TrainImage, array: NDArray[np.uint8]) -> Moments:
         batch = (
             torch.from_numpy(array.copy()).permute(2, 0, 1)[None].to(self.device, self.dtype)
             / 127.5
@@ -101,95 +115,75 @@ class Encoder:
                 hint="name another `vae`, or check the base model",
             )
         # A tensor made in inference mode cannot be used in training; its clone can.
-        moments = Moments(mean.clone(), std.clone())
-        if self.cache and not image.subset.random_crop:
-            self._latents[key] = moments
-        return moments
+        return Moments(mean.clone(), std.clone())
 
     def fill(self, images: Iterable[TrainImage], reporter: Reporter = SILENT) -> int:
-        """Encode images, also mirrored where they may be flipped; return how many were new."""
-        wanted = [
-            (image, flip)
-            for image in images
-            for flip in ((False, True) if image.subset.flip else (False,))
-        ]
-        before = len(self._latents)
+        """Encode images, also mirrored where they may be flipped, into the cache on disk or in
+        memory; return how many were new.
+        """
+        wanted: dict[str, _View] = {}
+        for image in images:
+            for flip in (False, True) if image.subset.flip else (False,):
+                wanted.setdefault(self.key(image, image.bucket.crop, flip), _View(image, flip))
+        disk = self.disk
+        if disk is not None and not disk.read_only:
+            return self._fill_disk(disk, wanted, reporter)
+        missing = {
+            key: view
+            for key, view in wanted.items()
+            if key not in self._latents and (disk is None or key not in disk)
+        }
         reporter.start("encoding images", len(wanted))
-        for image, flip in wanted:
-            self.moments(image, image.bucket.crop, flip)
+        reporter.advance(len(wanted) - len(missing))
+        for key, moments in self._encode_all(missing):
+            self._latents[key] = moments
             reporter.advance()
         reporter.finish()
-        return len(self._latents) - before
+        return len(missing)
 
-    def read(self, path: Path, reporter: Reporter = SILENT) -> None:
-        """Load latents from a file; damaged ones are skipped with a warning and encoded again."""
-        if _is_foreign(path):
-            self._foreign.add(path)
-            reporter.warn(
-                f"dsk did not write {display(path)}, and does not replace it: latents are not kept"
-            )
-        elif path.is_file():
-            latents, problem = _read(path)
-            self._latents.update(latents)
-            if problem:
-                reporter.warn(f"{display(path)} {problem}; the missing ones are encoded again")
+    def _encode_all(self, views: Mapping[str, _View]) -> Iterator[tuple[str, Moments]]:
+        """Encode images one by one, while threads read the next ones."""
+        arrays = map_ahead(views.values(), _View.read, _READERS)
+        for (key, view), array in zip(views.items(), arrays, strict=True):
+            yield key, self._encoded(view.image, array)
 
-    def write(self, path: Path) -> None:
-        """Write all latents to one file, completely or not at all; over a file that
-        is not of dsk, none. Raises StorageError.
+    def _fill_disk(self, disk: LatentCache, wanted: dict[str, _View], reporter: Reporter) -> int:
+        """Encode what is missing in the cache on disk, bucket by bucket: first those that no other
+        process encodes now, then what such processes have left out.
         """
-        if path in self._foreign:
-            return
-        tensors = {
-            f"{key}.{name}": getattr(m, name)
-            for key, m in self._latents.items()
-            for name in ("mean", "std")
-        }
-        sums = {key: _checksum(m) for key, m in self._latents.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, safetensors_bytes(tensors, sums))
+        buckets = disk.buckets(wanted)
+        missing = {b: sum(key not in disk for key in keys) for b, keys in buckets.items()}
+        reporter.start("encoding images", sum(missing.values()))
+        new = 0
+        remaining = [bucket for bucket, number in missing.items() if number]
+        for wait in (False, True):
+            claimed_by_others: list[str] = []
+            for bucket in remaining:
+                with disk.claimed(bucket, wait=wait) as is_claimed:
+                    if not is_claimed:
+                        claimed_by_others.append(bucket)
+                        continue
+                    disk.refresh(reporter.warn)
+                    views = {key: wanted[key] for key in buckets[bucket] if key not in disk}
+                    new += self._encode_bucket(disk, bucket, views)
+                reporter.advance(missing[bucket])
+            remaining = claimed_by_others
+        reporter.finish()
+        return new
 
-
-def _is_foreign(path: Path) -> bool:
-    """Tell whether something else than a file of latents has its name, also a folder. A file that
-    cannot be read was one.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        return os.path.lexists(path)
-    try:
-        with safe_open(path, "pt") as file:
-            keys = {name.rpartition(".")[0] for name in file.keys()}  # noqa: SIM118 - no mapping
-            return set(file.metadata() or {}) != keys
-    except (SafetensorError, OSError):
-        return False
-
-
-def _read(path: Path) -> tuple[dict[str, Moments], str]:
-    """Return the intact latents of a file and its problem ("" for none)."""
-    from safetensors import SafetensorError, safe_open
-
-    latents: dict[str, Moments] = {}
-    damaged = 0
-    try:
-        with safe_open(path, "pt") as file:
-            for key, checksum in (file.metadata() or {}).items():
-                moments = Moments(file.get_tensor(f"{key}.mean"), file.get_tensor(f"{key}.std"))
-                if _checksum(moments) == checksum:
-                    latents[key] = moments
-                else:
-                    damaged += 1
-    except (SafetensorError, OSError) as error:
-        return latents, f"cannot be read ({str(error).splitlines()[0]})"
-    return latents, f"has {damaged} damaged latents" if damaged else ""
-
-
-def _checksum(moments: Moments) -> str:
-    digest = hashlib.sha256()
-    for tensor in (moments.mean, moments.std):
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    def _encode_bucket(self, disk: LatentCache, bucket: str, views: Mapping[str, _View]) -> int:
+        encoded: dict[str, Moments] = {}
+        written = time.monotonic()
+        try:
+            for key, moments in self._encode_all(views):
+                encoded[key] = moments
+                if time.monotonic() - written > _MOST_SECONDS:
+                    disk.write(bucket, encoded)
+                    encoded, written = {}, time.monotonic()
+        finally:  # an image that cannot be read, or Ctrl-C: what is encoded is kept
+            if encoded:
+                disk.write(bucket, encoded)
+        return len(views)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -14,7 +14,8 @@ from datasetkit.dataset.buckets import Bucket
 from datasetkit.executors.in_flight import DECODED
 from datasetkit.images import pixels as images
 from trainer.data.interpolation import resized
-from trainer.plan.plan import TrainImage, require_mask_shape
+from trainer.plan.plan import TrainImage
+from trainer.plan.read_images import require_mask_shape
 
 # Part of a cached latent's key: change it whenever pixels come out differently.
 VERSION = "lanczos-box-1"

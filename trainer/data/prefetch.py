@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +12,14 @@ from numpy.typing import NDArray
 from datasetkit.options.train import TrainOptions
 from trainer.data import captions, pixels, seeds
 from trainer.data.epochs import Batch, Sample, epoch_batches, step_batches
+from trainer.data.latent_cache import Moments
 from trainer.data.latents import Encoder
+from trainer.data.map_ahead import map_ahead
 from trainer.data.pixels import Corner
 from trainer.plan.plan import TrainImage, TrainingPlan
 
 # Two threads read images faster than any GPU encodes them; on a CPU one is enough.
 WORKERS: Final = 2
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class PreparedSample:
     """One sample, read from disk. at: corner of its crop; flip: it is mirrored.
 
     pixels: (height, width, 3), None if the latent is cached; mask: (height, width), None without
-    masked_loss.
+    masked_loss. latent: that was read from the disk; None for one in memory, or not cached.
     """
 
     image: TrainImage
@@ -40,6 +37,7 @@ class PreparedSample:
     caption: str
     pixels: NDArray[np.uint8] | None
     mask: NDArray[np.uint8] | None
+    latent: Moments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +97,13 @@ class Reader:
         at = pixels.corner(image.bucket, draw)
         flip = image.subset.flip and seeds.rng(*key, "flip").random() < 0.5
         caption = drawn_caption(self.plan, options, sample, epoch, step)
-        array = (
-            None if self.encoder.is_cached(image, at, flip) else pixels.read(image, at, flip=flip)
-        )
+        latent = self.encoder.on_disk(image, at, flip)
+        is_cached = latent is not None or self.encoder.is_cached(image, at, flip)
+        array = None if is_cached else pixels.read(image, at, flip=flip)
         if array is not None and image.subset.color:
             array = pixels.color_augmented(array, seeds.rng(*key, "color"))
         mask = pixels.read_mask(image, at, flip=flip) if options.masked_loss else None
-        return PreparedSample(image, sample.number, at, flip, caption, array, mask)
+        return PreparedSample(image, sample.number, at, flip, caption, array, mask, latent)
 
 
 def drawn_caption(
@@ -121,22 +119,3 @@ def drawn_caption(
     random = seeds.rng(options.seed, wording, image.id, sample.number, "caption")
     progress = None if step is None else (step, plan.steps)
     return captions.sample(image.caption, image.subset.captions, epoch + 1, random, progress)
-
-
-def map_ahead(items: Iterable[T], work: Callable[[T], R], workers: int) -> Generator[R, None, None]:
-    """Yield `work(item)` for each item in order; the threads are at most `workers` items ahead."""
-    if workers == 0:
-        yield from map(work, items)
-        return
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="reading") as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

@@ -19,6 +19,7 @@ from torch import Tensor
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
 from trainer import loop, setup
+from trainer.data.latent_cache import FOLDER, LatentCache
 from trainer.data.text_encoding import TextStates
 from trainer.errors import LossDiverged
 from trainer.families.base import rates as part_rates
@@ -42,7 +43,6 @@ from trainer.networks.network import Lora
 from trainer.optimizers import trial
 from trainer.paired import difference
 from trainer.plan.plan import TrainImage, TrainingPlan
-from trainer.run import LATENTS
 
 
 def search(
@@ -86,7 +86,7 @@ def _encode(whole: TrainingSetup, reporter: Reporter) -> None:
     if not encoder.cache or not cached:
         return
     if whole.options.cache_latents_to_disk:
-        encoder.read(Path(whole.options.output_dir) / LATENTS, reporter)
+        encoder.disk = LatentCache.existing(Path(whole.options.output_dir) / FOLDER, reporter)
     encoder.fill(cached, reporter)
     if len(cached) == len(used):
         encoder.vae.to("cpu")

@@ -9,32 +9,25 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal
 
-from datasetkit.captions import grammar
-from datasetkit.captions.caption import decode_caption, joined_lines, parse
-from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
+from datasetkit.captions.caption import parse
 from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.typography import is_read_otherwise
 from datasetkit.core import file_kinds
-from datasetkit.core.errors import DatasetError, InputError
+from datasetkit.core.errors import DatasetError
 from datasetkit.core.files import (
     MASKS,
-    caption_path,
     display,
-    image_id,
-    mask_path,
-    read_regular,
 )
-from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.ranges import one_of
-from datasetkit.core.records import Caption, CaptionSyntax, Failed, LeftOut
+from datasetkit.core.records import CaptionSyntax, Failed, LeftOut
 from datasetkit.core.words import counted
 from datasetkit.dataset import layout, unreached, validation_split
-from datasetkit.dataset.buckets import Bucket, BucketRules, Size, select
+from datasetkit.dataset.buckets import Bucket, Size, select
 from datasetkit.dataset.layout import REG
 from datasetkit.dataset.repeats import (
     BatchSettings,
@@ -43,21 +36,16 @@ from datasetkit.dataset.repeats import (
     Totals,
     reg_samples,
 )
-from datasetkit.executors import local
-from datasetkit.images import pixels
 from datasetkit.images.listing import holds_images as has_images
-from datasetkit.images.listing import list_images, same_names
+from datasetkit.images.listing import list_images
 from datasetkit.images.listing import subfolders as list_subfolders
-from datasetkit.images.scan import refuse_shared_caption
 from datasetkit.options.train import TrainOptions
 from trainer.data.captions import CaptionSettings
 from trainer.data.interpolation import require_opencv
 from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers.lr_schedules import SCHEDULES
 from trainer.optimizers.optimizer_names import check_rates, literal_args
-
-# Whether an image has a caption file; without a caption, the subset's name is its caption.
-Captioned = Literal["written", "missing", "empty"]
+from trainer.plan.read_images import Captioned, ImageReader, ReadFolder, Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +109,27 @@ class TrainingPlan:
     left_out: tuple[LeftOut, ...] = ()
 
     @property
+    def is_whole(self) -> bool:
+        """Tell whether the content of every image is known, as a run needs it."""
+        return all(image.id for image in self.images)
+
+    @property
     def epochs(self) -> int:
         return -(-self.steps // self.totals.steps_per_epoch)
 
     @property
     def subsets(self) -> tuple[Subset, ...]:
-        return tuple(dict.fromkeys(p.subset for p in self.images))
+        return _distinct(image.subset for image in self.images)
+
+    def by_subset(self) -> dict[Subset, list[int]]:
+        """Return the indices of the images of each subset."""
+        numbers: dict[int, list[int]] = {}
+        for number, image in enumerate(self.images):
+            numbers.setdefault(id(image.subset), []).append(number)
+        grouped: dict[Subset, list[int]] = {}
+        for of_subset in numbers.values():
+            grouped.setdefault(self.images[of_subset[0]].subset, []).extend(of_subset)
+        return grouped
 
     @property
     def blocks(self) -> tuple[DatasetBlock, ...]:
@@ -152,8 +155,13 @@ def mean_ar_error(images: Sequence[TrainImage]) -> float:
 
 
 def _blocks(images: Sequence[TrainImage]) -> tuple[DatasetBlock, ...]:
-    blocks = dict.fromkeys(p.subset.block for p in images)
-    return tuple(sorted(blocks, key=lambda block: block.number))
+    subsets = _distinct(image.subset for image in images)
+    return tuple(sorted({subset.block for subset in subsets}, key=lambda block: block.number))
+
+
+def _distinct(subsets: Iterable[Subset]) -> tuple[Subset, ...]:
+    """Return different subsets in order. Images share them: few have to be hashed."""
+    return tuple(dict.fromkeys({id(subset): subset for subset in subsets}.values()))
 
 
 def block_name(block: DatasetBlock) -> str:
@@ -320,11 +328,11 @@ def _where_images_belong(folder: Path, root: Path) -> str:
 
 def _has_images(folder: Path, notices: list[str]) -> bool:
     """Tell whether a folder has images that can be read; else add a notice about what it has."""
-    listing = list_images(folder)
-    if not listing.images:
-        what = file_kinds.summary(listing.left_out)
-        notices.append(f"{display(folder.name)} has no images" + (f"; {what}" if what else ""))
-    return bool(listing.images)
+    if has_images(folder):
+        return True
+    what = file_kinds.summary(list_images(folder).left_out)
+    notices.append(f"{display(folder.name)} has no images" + (f"; {what}" if what else ""))
+    return False
 
 
 def _misread(tree: layout.ConceptFolders, is_reg: bool) -> list[str]:
@@ -340,12 +348,16 @@ def make_plan(
     *,
     processes: int = 1,
     notices: Sequence[str] = (),
+    whole: bool = True,
+    record: Recorder | None = None,
     reporter: Reporter = SILENT,
 ) -> TrainingPlan:
     """Read every image and its caption, and plan the run; unreadable images are left out.
 
     Each image and mask is decoded once, as training will decode it: one that is cut short would end
-    the run in the step that meets it.
+    the run in the step that meets it. An image that its project has recorded so is not opened
+    again. whole: read all others, however many they are; the plan of a run needs it. record: is
+    called with those that were read now, some at a time.
 
     Raises DatasetError without any training image, ConfigError for an unknown optimizer or LR
     schedule, MissingExtra for a package that the run needs.
@@ -354,7 +366,13 @@ def make_plan(
     require_opencv(subset.interpolation for subset in subsets)
     all_notices = list(notices)
     subsets = _once_per_block(subsets, all_notices)
-    images, failed, left_out = _read_images(subsets, options, all_notices, reporter)
+    reader = ImageReader(
+        tuple(dict.fromkeys(subset.block.rules for subset in subsets)),
+        options.masked_loss,
+        whole,
+        record,
+    )
+    images, failed, left_out = _read_images(subsets, reader, all_notices, reporter)
     if line := file_kinds.summary(left_out):
         all_notices.append(line)
     all_notices += _letters(images)
@@ -440,40 +458,18 @@ def _split(
     chosen = validation_split.held_out(
         training, reg, options.validation_split, options.validation_seed or 0
     )
-    held_out = [p for image_id in chosen for p in images if p.id == image_id]
-    return [p for p in images if p.id not in chosen], tuple(held_out)
-
-
-@dataclass(frozen=True, slots=True)
-class _ReadImage:
-    """What the file of an image says. caption: None without a caption file; two_captions: it has a
-    .txt and a .caption.
-    """
-
-    path: Path
-    id: str
-    size: Size
-    caption: str | None
-    mask: Path | None
-    two_captions: bool
-
-    @property
-    def captioned(self) -> Captioned:
-        return "missing" if self.caption is None else "written" if self.caption else "empty"
-
-
-@dataclass(frozen=True, slots=True)
-class _ReadFolder:
-    """The images of a folder, and what else it has."""
-
-    images: tuple[_ReadImage, ...]
-    failed: tuple[Failed, ...]
-    left_out: tuple[LeftOut, ...]
-    notices: tuple[str, ...]
+    if not chosen:
+        return images, ()
+    held_out: dict[str, list[TrainImage]] = {image_id: [] for image_id in chosen}
+    for image in images:
+        if image.id in held_out:
+            held_out[image.id].append(image)
+    in_order = tuple(image for several in held_out.values() for image in several)
+    return [image for image in images if image.id not in held_out], in_order
 
 
 def _read_images(
-    subsets: Sequence[Subset], options: TrainOptions, notices: list[str], reporter: Reporter
+    subsets: Sequence[Subset], reader: ImageReader, notices: list[str], reporter: Reporter
 ) -> tuple[list[TrainImage], list[Failed], list[LeftOut]]:
     """Read the images of all subsets: those to train, those that failed, and other files.
 
@@ -482,24 +478,22 @@ def _read_images(
     images: list[TrainImage] = []
     failed: list[Failed] = []
     left_out: list[LeftOut] = []
-    read: dict[tuple[Path, CaptionSyntax], _ReadFolder] = {}
+    read: dict[tuple[Path, CaptionSyntax], ReadFolder] = {}
     reported: set[Path] = set()
-    reader = _ImageReader(
-        tuple(dict.fromkeys(subset.block.rules for subset in subsets)), options.masked_loss
-    )
     folders = {subset.folder.resolve() for subset in subsets}
     for subset in subsets:
         syntax = subset.captions.syntax
         if (subset.folder, syntax) not in read:
-            read[subset.folder, syntax] = _read_folder(subset.folder, reader, syntax, reporter)
+            read[subset.folder, syntax] = reader.folder(subset.folder, syntax, reporter)
         folder = read[subset.folder, syntax]
+        bucket_of = cache(partial(select, subset.block.rules))
         images += [
             TrainImage(
                 image.path,
                 image.id,
                 image.size,
                 image.caption or subset.name,
-                select(subset.block.rules, *image.size),
+                bucket_of(*image.size),
                 subset,
                 image.mask,
                 image.captioned,
@@ -519,7 +513,7 @@ def _read_images(
     return images, failed, left_out
 
 
-def _without_caption(subset: Subset, folder: _ReadFolder) -> list[str]:
+def _without_caption(subset: Subset, folder: ReadFolder) -> list[str]:
     count = sum(image.captioned != "written" for image in folder.images)
     if not count or subset.is_reg:
         return []
@@ -535,7 +529,12 @@ def _without_caption(subset: Subset, folder: _ReadFolder) -> list[str]:
 
 def _letters(images: Iterable[TrainImage]) -> list[str]:
     """Return a notice about captions with letters that sd-scripts makes plain before CLIP."""
-    texts = {image.path: image.caption for image in images if image.captioned == "written"}
+    texts = {
+        image.path: image.caption
+        for image in images
+        if image.captioned == "written"
+        and ("&" in image.caption or not image.caption.isascii())  # few: the others are plain
+    }
     changed = [path for path, text in texts.items() if is_read_otherwise(parse(text))]
     if not changed:
         return []
@@ -547,118 +546,6 @@ def _letters(images: Iterable[TrainImage]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _ImageReader:
-    """Reads images in threads. rules: of all blocks that train them; masks: read these too.
-
-    decoded: the ids of images that were decoded; equal files are decoded once.
-    """
-
-    rules: tuple[BucketRules, ...]
-    masks: bool
-    decoded: set[str] = field(default_factory=set)
-
-    def read(self, path: Path, syntax: CaptionSyntax) -> _ReadImage:
-        """Read an image as training will: its size, hash, pixels, caption and mask. Raises
-        InputError.
-        """
-        probed = pixels.probe(path)
-        size = (probed.width, probed.height)
-        caption, both = _caption(path, syntax)
-        key = image_id(path)
-        if key not in self.decoded:
-            # The largest size that any block needs: a JPEG is decoded no larger than that.
-            pixels.load(path, shrink_to=max(max(select(r, *size).resized) for r in self.rules))
-            self.decoded.add(key)
-        mask: Path | None = mask_path(path)
-        if not self.masks or mask is None or not mask.is_file():
-            mask = None
-        else:
-            _require_mask(mask, size)
-        return _ReadImage(path, key, size, caption, mask, both)
-
-
-def _require_mask(mask: Path, image: Size) -> None:
-    """Raise InputError for a mask that cannot be used: damaged, of another shape, or black."""
-    loaded = pixels.load(mask)
-    require_mask_shape(mask, loaded.size, image)
-    if loaded.convert("L").getbbox() is None:
-        raise InputError(
-            f"the mask {display(mask)} is black: nothing of its image would be trained",
-            hint="make the mask again: dsk cutout; or remove the image",
-        )
-
-
-def require_mask_shape(mask: Path, size: Size, image: Size) -> None:
-    """Raise InputError for a mask of another shape than its image."""
-    if size[0] * image[1] != size[1] * image[0]:
-        raise InputError(
-            f"the mask {display(mask)} is {size[0]} x {size[1]}, its image {image[0]} x {image[1]}",
-            hint="make the mask again: dsk cutout",
-        )
-
-
-def _read_folder(
-    folder: Path, reader: _ImageReader, syntax: CaptionSyntax, reporter: Reporter
-) -> _ReadFolder:
-    """Read the images of a folder. syntax: of its captions."""
-    if not folder.is_dir():
-        raise DatasetError(
-            f"{display(folder)} does not exist", hint="check the folder of this subset"
-        )
-    listing = list_images(folder)
-    owners = same_names(listing.images)
-
-    def read(path: Path) -> _ReadImage:
-        if path in owners:
-            refuse_shared_caption(path, owners[path])
-        return reader.read(path, syntax)
-
-    results = list(local.each(read, listing.images, name="reading images", reporter=reporter))
-    images = [result for result in results if isinstance(result, _ReadImage)]
-    failed = [*listing.failed, *(result for result in results if isinstance(result, Failed))]
-    notices = [
-        f"{display(image.path.name)} has a .txt and a .caption: the .txt is used"
-        for image in images
-        if image.two_captions
-    ]
-    notices += misnamed_warnings(
-        {
-            image: others
-            for image, paths in misnamed_captions(listing.images).items()
-            if (others := [path for path in paths if path != image.with_suffix(".caption")])
-        }
-    )
-    return _ReadFolder(tuple(images), tuple(failed), listing.left_out, tuple(notices))
-
-
-def _caption(path: Path, syntax: CaptionSyntax) -> tuple[str | None, bool]:
-    """Return an image's caption, None for none, and whether there is a `.caption` beside the
-    `.txt`. Its lines are joined, unless they are separate captions, or tags and sentences.
-    """
-    source, other = caption_path(path), path.with_suffix(".caption")
-    data = read_regular(source, limit=_LONGEST)
-    both = data is not None and other.is_file()
-    if data is None:
-        source, data = other, read_regular(other, limit=_LONGEST)
-    caption = decode_caption(source, data, syntax)
-    return (None if caption is None else _as_written(caption)), both
-
-
-def _as_written(caption: Caption) -> str:
-    """Return the text of a caption as in its file, which sd-scripts trains too; a caption of
-    several lines is one text, unless lines are separate captions, or tags and sentences.
-    """
-    text = (caption.source or "").replace(grammar.BOM, "")
-    written = [line.strip() for line, _ in grammar.lines(text) if grammar.spans(line)]
-    if len(written) > 1 and not caption.syntax.enable_wildcard:
-        if caption.syntax.kind == "sentence":
-            return joined_lines(written)
-        if caption.syntax.kind == "tags":
-            return caption.text()
-    return "\n".join(written)
-
-
 def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:
     """Return the samples of each image per epoch: its repeats; regularisation images are matched to
     the training samples of their block.
@@ -667,7 +554,11 @@ def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[in
     blocks = _blocks(images)
     for block in blocks:
         where = f"{block_name(block)}: " if len(blocks) > 1 else ""
-        numbered = [(i, p.subset) for i, p in enumerate(images) if p.subset.block == block]
+        numbered = [
+            (i, p.subset)
+            for i, p in enumerate(images)
+            if p.subset.block is block or p.subset.block == block
+        ]
         for i, subset in numbered:
             samples[i] = 0 if subset.is_reg else subset.repeats
         reg = [(i, subset.repeats) for i, subset in numbered if subset.is_reg]

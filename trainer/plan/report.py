@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
+from datasetkit.captions import tokens
 from datasetkit.captions.caption import laid_out, parse, read_caption
 from datasetkit.captions.tokens import TokenLimit
 from datasetkit.core.errors import DskError
@@ -15,7 +15,9 @@ from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
 from datasetkit.dataset.layout_sources import layout_sources
 from trainer.data import captions, prompt_weights
-from trainer.plan.plan import Captioned, Subset, TrainImage, TrainingPlan
+from trainer.data.captions import CaptionSettings
+from trainer.plan.plan import Subset, TrainImage, TrainingPlan
+from trainer.plan.read_images import Captioned
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,8 @@ def block_use(plan: TrainingPlan) -> tuple[BlockUse, ...]:
 def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
     """Return for each folder its images and samples per epoch."""
     uses = []
-    for subset in plan.subsets:
-        samples = [n for p, n in zip(plan.images, plan.samples, strict=True) if p.subset == subset]
+    for subset, numbers in plan.by_subset().items():
+        samples = [plan.samples[n] for n in numbers]
         uses.append(SubsetUse(subset, len(samples), sum(samples), samples.count(0)))
     return tuple(uses)
 
@@ -149,12 +151,13 @@ def caption_use(plan: TrainingPlan, limit: TokenLimit, *, weighted: bool = False
     # An image that is trained at several resolutions has one caption.
     training = list({p.path: p for p in used if not p.subset.is_reg}.values())
     token_counts: dict[Path, int] = {}
-    for p in {(p.path, p.subset.captions): p for p in used}.values():
-        token_counts[p.path] = max(
-            token_counts.get(p.path, 0), longest(p, limit.count, weighted=weighted)
-        )
+    for several in used_by_captions(plan):
+        for p in several:
+            token_counts[p.path] = max(
+                token_counts.get(p.path, 0), longest(p, limit.count, weighted=weighted)
+            )
     sources = layout_sources(s.folder for s in plan.subsets if not s.is_reg)
-    differing = {p.path: _differs(p, sources) for p in training}
+    differing = _differing(training, sources)
     captioned = Counter(p.captioned for p in training)
     return CaptionUse(
         written=captioned["written"],
@@ -162,13 +165,47 @@ def caption_use(plan: TrainingPlan, limit: TokenLimit, *, weighted: bool = False
         empty=_paths(training, "empty"),
         over={step: len(_longer(token_counts, step)) for step in limit.steps},
         too_long=_longer(token_counts, limit.limit),
-        differing=tuple(path for path, differs in differing.items() if differs),
-        unknown=sum(differs is None for differs in differing.values()),
-        tokens=mean(token_counts.values()) if token_counts else 0.0,
+        differing=differing[0],
+        unknown=differing[1],
+        tokens=sum(token_counts.values()) / len(token_counts) if token_counts else 0.0,
         limit=limit.limit,
         token_kind=limit.kind,
         limit_option=limit.option,
     )
+
+
+def used_by_captions(plan: TrainingPlan) -> Iterator[list[TrainImage]]:
+    """Yield the images that are trained, for each kind of captions: one that is trained at several
+    resolutions has the same caption in each.
+    """
+    if len(plan.blocks) == 1:  # nearly always: then every image is there once
+        for numbers in plan.by_subset().values():
+            yield [plan.images[n] for n in numbers if plan.samples[n]]
+        return
+    by_captions: dict[tuple[Path, CaptionSettings], dict[Path, TrainImage]] = {}
+    for subset, numbers in plan.by_subset().items():
+        images = by_captions.setdefault((subset.folder, subset.captions), {})
+        for number in numbers:
+            if plan.samples[number]:
+                images.setdefault(plan.images[number].path, plan.images[number])
+    yield from (list(images.values()) for images in by_captions.values())
+
+
+def _differing(
+    images: Sequence[TrainImage], sources: Mapping[Path, Path]
+) -> tuple[tuple[Path, ...], int]:
+    """Return the laid-out captions that differ from those of the source images, and of how many
+    images the source is not known.
+    """
+    if not sources:
+        return (), len(images)
+    folders = {folder: folder.resolve() for folder in {image.path.parent for image in images}}
+    answers = {
+        image.path: _differs(image, sources.get(folders[image.path.parent] / image.path.name))
+        for image in images
+    }
+    unknown = sum(differs is None for differs in answers.values())
+    return tuple(path for path, differs in answers.items() if differs), unknown
 
 
 def _longer(token_counts: Mapping[Path, int], limit: int) -> tuple[Path, ...]:
@@ -187,14 +224,17 @@ def longest(
     def count(text: str) -> int:
         return count_tokens(prompt_weights.parse(text).text if weighted else text)
 
+    if count_tokens is tokens.count and not weighted:
+        tags = captions.only_tags(image.caption, image.subset.captions)
+        if tags is not None:
+            return tokens.count_tags(tags)
     return count(captions.longest(image.caption, image.subset.captions, count))
 
 
-def _differs(image: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
+def _differs(image: TrainImage, source: Path | None) -> bool | None:
     """Tell whether a laid-out caption differs from its source's; None if the source is unknown or
     missing.
     """
-    source = sources.get(image.subset.folder.resolve() / image.path.name)
     if source is None or not source.is_file():
         return None
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from sys import intern
+from typing import Any, Final
 
 from datasetkit.captions.caption import caption_lines, parse
-from datasetkit.captions.grammar import kept_and_free
+from datasetkit.captions.grammar import PLAIN, kept_and_free, simple_tags
+from datasetkit.core.collection import paused_collection
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import CONFIG_NAME, display
 from datasetkit.core.records import Failed
@@ -27,15 +29,20 @@ from trainer.data.captions import CaptionSettings
 from trainer.families import option_checks, registry
 from trainer.families.base import rates as part_rates
 from trainer.families.detect import DetectedModel
+from trainer.files import saved_states
 from trainer.files.run_files import EarlierRun
 from trainer.optimizers import schedule_options
-from trainer.plan import disk, memory, report, run_checks, token_limit
+from trainer.plan import disk, memory, report, run_checks, stored_images, token_limit
 from trainer.plan.disk import DiskEstimate
 from trainer.plan.memory import CardFit, MemoryEstimate
 from trainer.plan.model_shapes import ModelShapes
-from trainer.plan.plan import Subset, TrainingPlan, find_subsets, make_plan
+from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import BlockUse, BucketUse, CaptionUse, SubsetUse
 
+# So many captions of a concept tell its trigger; so many first tags of each tell whether it begins
+# with it.
+_ENOUGH: Final = 20_000
+_FIRST_TAGS: Final = 4
 # How a plan alone is made: nothing is written.
 LOOKING = RunContext(dry_run=True)
 
@@ -89,6 +96,7 @@ class PlanTrainingResult:
         return self.plan.failed
 
 
+@paused_collection()
 def plan_run(
     folder: Path,
     options: TrainOptions | None = None,
@@ -126,6 +134,8 @@ def plan_run(
         read.options,
         processes=processes,
         notices=read.notices,
+        whole=not context.dry_run or resume or _needs_contents(read.options),
+        record=None if context.dry_run else stored_images.write,
         reporter=context.reporter,
     )
     model = option_checks.detect_base(read.options)
@@ -140,6 +150,14 @@ def plan_run(
         ),
     )
     return replace(_reported(read.options, plan, read.ignored, model, shapes), read_as=read.read_as)
+
+
+def _needs_contents(options: TrainOptions) -> bool:
+    """Tell whether a plan that only looks depends on the contents of the images: they choose those
+    that are held out, and are compared with those of a training state.
+    """
+    output = Path(options.output_dir)
+    return bool(options.validation_split or saved_states.names(output))
 
 
 def _foreign(folder: Path, config_file: Path | None) -> tuple[Path, Path | None]:
@@ -262,10 +280,10 @@ def _reported(
 def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
     """Return which captions do not begin with the trigger, where their order is not kept."""
     concepts = []
-    subsets: dict[tuple[Path, CaptionSettings], Subset] = {}
-    for subset in plan.subsets:  # a folder that several blocks train alike is judged once
-        subsets.setdefault((subset.folder, subset.captions), subset)
-    for subset in subsets.values():
+    for images in report.used_by_captions(plan):
+        if not images:
+            continue
+        subset = images[0].subset
         order = subset.captions
         if (
             subset.is_reg
@@ -273,30 +291,47 @@ def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
             or not (order.shuffle_caption or order.caption_tag_dropout_rate)
         ):
             continue
-        first_lines = {
-            image.path: _first_tags(image.caption, order)
-            for image in plan.images
-            if image.subset == subset and image.captioned == "written"
-        }
-        captions = {
-            path: parse(line).tags
-            for path, line in first_lines.items()
-            if line and kept_and_free(line, order.keep_tokens_separator) is None
+        lines = {
+            image.path: line
+            for image in images
+            if image.captioned == "written"
+            and (line := _first_tags(image.caption, order))
+            and kept_and_free(line, order.keep_tokens_separator) is None
         }
         trigger = known_trigger(
             subset.folder,
-            captions.values(),
+            (_tags(line) for line in _some(list(lines.values()))),
             declared=declared_at(subset.folder),
             concept=subset.name,
         )
+        first = 2 * len(trigger.words) + _FIRST_TAGS
+        captions = {path: _tags(_until_comma(line, first)) for path, line in lines.items()}
         concepts.append(ConceptCaptions(captions, trigger))
     return keep_tokens(concepts, given=options.keep_tokens)
+
+
+def _some(lines: Sequence[str]) -> Sequence[str]:
+    """Return the lines by which a trigger is known: of very many, some from all over."""
+    return lines[:: max(1, len(lines) // _ENOUGH)]
+
+
+def _until_comma(line: str, number: int) -> str:
+    """Return a line up to so many commas: the trigger comes first, and a million captions of all
+    tags take gigabytes.
+    """
+    parts = line.split(",", number)
+    return line if len(parts) <= number else line[: -len(parts[-1]) - 1]
+
+
+def _tags(line: str) -> tuple[str, ...]:
+    tags = simple_tags(line, PLAIN) or parse(line).tags  # the former takes half the time
+    return tuple(map(intern, tags))
 
 
 def _first_tags(caption: str, options: CaptionSettings) -> str:
     """Return the first line of a caption, of sentences only the tags that stand before them."""
     if options.kind == "tags":
-        return caption.split("\n")[0]
+        return caption.partition("\n")[0] if "\n" in caption else caption
     return ", ".join(caption_lines(parse(caption, options.syntax))[0].tags)
 
 
