@@ -38,8 +38,8 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 class CaptionedImage:
     """One image of a concept with its caption.
 
-    repeats: samples per epoch. tags: its caption. scores: of the tagger (0..1), None for a
-    hand-written caption.
+    repeats: samples per epoch. tags, sentences: its caption. scores: of the tagger (0..1), None
+    for a hand-written caption.
     """
 
     concept: str
@@ -47,6 +47,7 @@ class CaptionedImage:
     image: Path
     tags: tuple[str, ...]
     scores: Mapping[str, float] | None = None
+    sentences: tuple[str, ...] = ()
 
 
 def frequency(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import bare_tags, normal_form
@@ -13,7 +14,7 @@ from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import display, find_root, read_existing, refuse_link
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
-from datasetkit.dataset import reports
+from datasetkit.dataset import reports, sentence_reports
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.reports import CaptionedImage
 from datasetkit.images.listing import same_names
@@ -25,6 +26,7 @@ from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
+from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.kept_results import RunInputs, dataset_inputs, inputs_of
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.tag_meanings import TagMeanings
@@ -32,6 +34,10 @@ from datasetkit.verbs.shared.triggers import triggers_of_tags, words_of
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_TABLES: Final = ("tags.csv", "pairs.csv", "sentences.csv", "phrases.csv")
 _FILTER_HINT = "test the filter in dsk review, or leave out --where to count all images"
 
 
@@ -58,7 +64,8 @@ class ReportResult:
 def report(
     folder: Path, options: ReportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ReportResult:
-    """Write `tags.csv`, `pairs.csv` and `tags.png` about the captions of a folder or dataset.
+    """Write `tags.csv`, `pairs.csv` and `tags.png` about the captions of a folder or dataset, and
+    `sentences.csv` and `phrases.csv` if captions have sentences.
 
     They go to options.out, by default `report/` in the project. Raises DatasetError without
     captions.
@@ -68,7 +75,7 @@ def report(
     if not options.out:  # a link may have come with the folder
         refuse_link(out)
     require_names(out)
-    names = ("tags.csv", "pairs.csv", "tags.png") if options.plot else ("tags.csv", "pairs.csv")
+    names = [*_TABLES, "tags.png"][: len(_TABLES) + options.plot]
     inputs = _inputs(folder, out, names, options, context.reporter)
     if inputs is not None and (kept := inputs.kept(ReportResult)) is not None:
         return kept
@@ -95,6 +102,8 @@ def report(
         out / "tags.csv": reports.csv_text(frequency, excel=options.excel),
         out / "pairs.csv": reports.csv_text(reports.cooccurrence(items), excel=options.excel),
     }
+    for name, table in _sentence_tables(folder, items).items():
+        tables[out / name] = reports.csv_text(table, excel=options.excel)
     image = out / "tags.png"
     # Captions that are sentences give no bars.
     is_drawn = options.plot and len(frequency) > 0
@@ -124,6 +133,21 @@ def report(
         if inputs is not None and not context.dry_run:
             inputs.keep(project.store, replace(result, changed=(), entry=None))
     return result
+
+
+def _sentence_tables(folder: Path, items: Sequence[CaptionedImage]) -> dict[str, DataFrame]:
+    """Return the tables about sentences, by file; {} where no caption has one. Their tokens are
+    counted as the base model of `[train]` reads them.
+    """
+    if not any(item.sentences for item in items):
+        return {}
+    from trainer.plan import token_limit  # here: captions of tags need no trainer
+
+    limit = token_limit.of_base(train_options(find(folder), None))
+    return {
+        "sentences.csv": sentence_reports.lengths(items, limit),
+        "phrases.csv": sentence_reports.phrases(items),
+    }
 
 
 def _inputs(
@@ -211,6 +235,7 @@ def _captioned(
                         record.path,
                         bare_tags(caption),
                         _scores(record.id, bare_tags(caption), models, store),
+                        caption.sentences,
                     )
                 )
         triggers |= dict.fromkeys(words_of(triggers_of_tags(tags, concept.trigger)))
