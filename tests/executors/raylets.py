@@ -73,7 +73,9 @@ class Namespace:
             stdout=subprocess.PIPE,
         )
         assert holder.stdout is not None
-        if holder.stdout.readline() != b"ready\n":
+        is_ready = holder.stdout.readline() == b"ready\n"
+        holder.stdout.close()
+        if not is_ready:
             holder.kill()
             holder.wait()
             pytest.fail("a network namespace could not be made")

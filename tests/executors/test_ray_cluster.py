@@ -183,11 +183,19 @@ def with_kills(cluster: Raylets, kills: int, items: int, kill: Callable[[int], b
             while not kill(n) and time.monotonic() < until:
                 time.sleep(0.1)
             assert process.poll() is None, f"the run ended after {n} of {kills} kills"
-        out, err = process.communicate(timeout=1800)
+        # Not communicate(): it passes over what readline() has read ahead.
+        lines += process.stdout.readlines()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        process.wait(timeout=60)
     finally:
         process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
     assert process.returncode == 0, err
-    *results, last = [*lines, *out.splitlines()]
+    *results, last = lines
     assert [line.split()[0] for line in results] == [str(n) for n in range(items)]
     warnings: list[str] = json.loads(last)["warnings"]
     return warnings
