@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,11 @@ def start() -> bool:
     """
     if job_locks.is_held(_lock_path()):
         return False
-    subprocess.Popen(_RUNNER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_apart())
+    runner = subprocess.Popen(
+        _RUNNER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_apart()
+    )
+    # A server outlives its runner, which the system keeps until somebody asks how it ended.
+    threading.Thread(target=runner.wait, name="dsk-runner", daemon=True).start()
     return True
 
 
@@ -64,7 +69,7 @@ class _Runner:
         count = 0
         while True:
             self._collect()
-            entries = job_queue.queue()
+            entries = [e for e in job_queue.queue() if e.id not in self._children]
             entry = _next(entries, [job for job, _ in self._children.values()])
             if entry is not None:
                 count += self._start(entry)
@@ -86,20 +91,22 @@ class _Runner:
             folder.end(1, f"it could not be started: {display(str(error))}")
             return 0
         self._children[job.id] = (job, child)
-        job_queue.take(job.id)
         return 1
 
     def _collect(self) -> None:
-        """Record the end of jobs that did not do so themselves."""
+        """Record the end of jobs that did not do so themselves. A job leaves the queue once its
+        process has registered: before, it would be taken for one that was lost.
+        """
         for job, child in list(self._children.values()):
             _cap_log(_folder(job))
             code = child.poll()
-            if code is None:
-                continue
-            del self._children[job.id]
-            if not os.path.lexists(_folder(job).path_of(jobs.END)):
+            if code is not None and not os.path.lexists(_folder(job).path_of(jobs.END)):
                 reason = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
                 _folder(job).end(128 - code if code < 0 else code, reason)
+            if code is not None or jobs.has_begun(job):
+                job_queue.take(job.id)
+            if code is not None:
+                del self._children[job.id]
 
 
 def _next(entries: Sequence[Job], started: Sequence[Job] = ()) -> Job | None:

@@ -382,6 +382,12 @@ def request_stop(job: Job, how: Request) -> None:
             _write(path, {"how": how})
 
 
+def has_begun(job: Job) -> bool:
+    """Tell whether the process of a job has registered."""
+    folder = folder_of(job).path
+    return folder is not None and os.path.lexists(folder / _PID)
+
+
 def kill(job: Job) -> bool:
     """Kill the process of a job that runs, if it is still the one that registered; tell whether it
     was. It saves nothing.

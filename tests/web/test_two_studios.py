@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import stat
+from pathlib import Path
 
 import pytest
 
 from datasetkit import api
-from datasetkit.project import job_runner, jobs
+from datasetkit.project import job_locks, job_runner, jobs
 from datasetkit.project.signature import state_folder
 from datasetkit.verbs.studio import open_studios
 from datasetkit.verbs.studio import studio as serve
@@ -18,6 +19,16 @@ from tests.web.client import studio
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def studios() -> Path:
+    folder = state_folder()
+    assert folder is not None
+    return folder / "studios"
+
+
+def studio_file() -> Path:
+    return next(studios().glob("*.json"))
 
 
 def second(folder, **options):
@@ -35,7 +46,7 @@ def second(folder, **options):
 def test_the_second_one_gets_a_link_of_the_first(folder, monkeypatch):
     """The lock of this process is not seen by itself, so it is taken for held."""
     with studio(folder) as page:
-        monkeypatch.setattr(open_studios.job_locks, "is_held", lambda path: path.exists())
+        monkeypatch.setattr(job_locks, "is_held", lambda path: path.exists())
         other = second(folder)
         assert other.runs_already and other.port == page.server.port
         before = page.cookie
@@ -47,13 +58,13 @@ def test_the_second_one_gets_a_link_of_the_first(folder, monkeypatch):
         assert page.ask("GET", "/?" + other.url.partition("?")[2]).status == 403
         new = second(folder, new=True)
         assert not new.runs_already and new.port != page.server.port
-    assert not list((state_folder() / "studios").glob("*.json"))
+    assert not list(studios().glob("*.json"))
     assert not second(folder).runs_already
 
 
 def test_a_server_that_was_killed_is_not_asked(folder):
     with studio(folder):
-        file = next((state_folder() / "studios").glob("*.json"))
+        file = studio_file()
         record = file.read_text()
     file.write_text(record)
     assert open_studios.running(folder) is None and open_studios.stored(folder) is not None
@@ -62,12 +73,12 @@ def test_a_server_that_was_killed_is_not_asked(folder):
 
 def test_the_key_is_this_users_alone_and_needed(folder):
     with studio(folder) as page:
-        file = next((state_folder() / "studios").glob("*.json"))
+        file = studio_file()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
         key = json.loads(file.read_text())["key"]
         name = open_studios.KEY_HEADER
-        refused = (
+        refused: tuple[dict[str, str], ...] = (
             {}, {name: ""}, {name: "0" * 64}, {name: page.token}, {"X-Dsk-Token": key},
             {name: key, "Host": "evil.example"}, {name: key, "Sec-Fetch-Site": "cross-site"},
             {"Cookie": page.cookie, "X-Dsk-Token": page.token},
@@ -82,7 +93,7 @@ def test_the_key_is_this_users_alone_and_needed(folder):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"port": "x"}', '{"port": 1, "host": 3}', "\0"])
 def test_a_damaged_file_is_no_server(folder, text):
     with studio(folder):
-        file = next((state_folder() / "studios").glob("*.json"))
+        file = studio_file()
     file.write_text(text)
     assert open_studios.stored(folder) is None
     assert not second(folder, keep_token=True).runs_already
