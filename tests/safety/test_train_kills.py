@@ -26,6 +26,8 @@ from tests.safety.harness import FULL, Ended, Strike, Watch, digest, in_child, k
 from tests.trainer import tiny
 from tests.trainer.test_run import training_rows
 from trainer import run, setup
+from trainer.data import latent_cache
+from trainer.data.latent_cache import LatentCache
 from trainer.files import run_files, run_manifest, saved_states
 from trainer.monitor import loss_plot
 from trainer.plan.plan import find_subsets, make_plan
@@ -133,6 +135,8 @@ class Runs:
                 assert manifest is not None
                 unlisted = run_manifest.unlisted(out, NAME, manifest.files)
                 found += [f"{name} is not listed" for name in unlisted]
+            elif path.name == latent_cache.FOLDER:
+                LatentCache(path).refresh(found.append)
             elif path.is_dir():
                 try:
                     saved_states.read(path)
