@@ -126,7 +126,7 @@ const wait = (milliseconds: number) => vi.advanceTimersByTimeAsync(milliseconds)
 test.each([true, false])("tabs of one browser share one stream (locks: %s)", async (locks) => {
   const browser = new FakeBrowser(locks);
   const tabs = [browser.tab()];
-  await wait(200);
+  await wait(900);
   for (let more = 0; more < 7; more++) tabs.push(browser.tab());
   await wait(5000);
   expect(browser.open).toHaveLength(1);
@@ -138,7 +138,7 @@ test.each([true, false])("tabs of one browser share one stream (locks: %s)", asy
 test.each([true, false])("the next tab goes on from the same id (locks: %s)", async (locks) => {
   const browser = new FakeBrowser(locks);
   const first = browser.tab();
-  await wait(200);
+  await wait(900);
   const second = browser.tab();
   await wait(2000);
   browser.open[0]?.send("metrics", "9.k3:500", {});
@@ -151,7 +151,7 @@ test.each([true, false])("the next tab goes on from the same id (locks: %s)", as
 test("a tab that ends without a word is followed by another, without locks too", async () => {
   const browser = new FakeBrowser(false);
   const first = browser.tab();
-  await wait(200);
+  await wait(900);
   const second = browser.tab();
   await wait(1000);
   expect([first.events.isLeader, second.events.isLeader]).toEqual([true, false]);
@@ -165,7 +165,7 @@ test("a tab that ends without a word is followed by another, without locks too",
 test.each([true, false])("a tab that is hidden for a minute closes (locks: %s)", async (locks) => {
   const browser = new FakeBrowser(locks);
   const tab = browser.tab();
-  await wait(200);
+  await wait(900);
   tab.show(false);
   await wait(30_000);
   expect(browser.open).toHaveLength(1);
@@ -179,7 +179,7 @@ test.each([true, false])("a tab that is hidden for a minute closes (locks: %s)",
 test("without locks, a visible tab leads before a hidden one that is older", async () => {
   const browser = new FakeBrowser(false);
   const first = browser.tab();
-  await wait(200);
+  await wait(900);
   const second = browser.tab();
   await wait(1200);
   first.show(false);
@@ -192,7 +192,7 @@ test("the leader asks for what all tabs look at, and opens again when that chang
   const browser = new FakeBrowser(true);
   const first = browser.tab();
   const second = browser.tab();
-  await wait(200);
+  await wait(900);
   const stop = second.events.want({ runs: ["k3"], logs: [] });
   first.events.want({ runs: ["k2", "k3"], logs: ["j1"] });
   await wait(50);
@@ -206,7 +206,7 @@ test("the leader asks for what all tabs look at, and opens again when that chang
 test("an interruption is shown after a moment, and its end at once", async () => {
   const browser = new FakeBrowser(true);
   const tab = browser.tab();
-  await wait(200);
+  await wait(900);
   const [stream] = browser.open;
   stream?.onopen?.();
   stream?.onerror?.();
@@ -221,7 +221,7 @@ test("an interruption is shown after a moment, and its end at once", async () =>
 test("a stream that the server refused is opened again", async () => {
   const browser = new FakeBrowser(true);
   browser.tab();
-  await wait(200);
+  await wait(900);
   const [stream] = browser.open;
   stream?.send("hello", "7.a");
   stream?.close();
@@ -233,7 +233,7 @@ test("a stream that the server refused is opened again", async () => {
 test("a stream that does not know the last id asks for a reload, the first one does not", async () => {
   const browser = new FakeBrowser(true);
   const tab = browser.tab();
-  await wait(200);
+  await wait(900);
   browser.open[0]?.send("hello", "1.a", { resumed: false });
   tab.events.want({ runs: ["k"], logs: [] });
   await wait(10);

@@ -73,6 +73,8 @@ export const HEARTBEAT = 1000;
 /** Milliseconds without a heartbeat after which a tab counts as gone. */
 const GONE = 3500;
 const HIDDEN = 60_000;
+/** Milliseconds that the other tabs have to answer, busy ones too. */
+const FIRST_CHECK = 800;
 const RETRY = 1500;
 /** Milliseconds until an interruption is shown. */
 const SHOWN_AFTER = 3000;
@@ -129,7 +131,7 @@ export class Events {
     ];
     // Without locks the others need a moment to answer.
     if (this.browser.locks) this.check();
-    else setTimeout(() => this.check(), 150);
+    else setTimeout(() => this.check(), FIRST_CHECK);
   }
 
   stop(): void {
