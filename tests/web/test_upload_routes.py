@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -69,6 +70,18 @@ def test_an_upload_goes_on_after_the_page_and_the_server_were_closed(tmp_path):
             put(page, begun["id"], n, files[f"{n}.png"])
         page.post(f"uploads/{begun['id']}/end")
     assert below(tmp_path / "images") == files
+
+
+def test_an_abandoned_upload_is_removed_when_the_studio_starts(tmp_path):
+    with studio(tmp_path) as page:
+        begun = page.post("uploads", to="", files=announced({"a.png": png(1)}))
+    staged = tmp_path / PROJECT / "uploads" / begun["id"]
+    yesterday = time.time() - 90_000
+    for path in (staged / "upload.json", staged):
+        os.utime(path, (yesterday, yesterday))
+    with studio(tmp_path) as page:
+        assert page.get("uploads")["uploads"] == []
+    assert not staged.exists()
 
 
 def test_a_file_that_is_sent_twice_or_too_long_arrives_once(page):

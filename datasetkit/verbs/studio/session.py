@@ -20,6 +20,7 @@ from datasetkit.project.session import RunContext
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.session import ReviewSession, open_session
 from datasetkit.verbs.shared.concept_folders import find_sets
+from datasetkit.verbs.studio import uploads
 from datasetkit.verbs.studio.dry_runs import DryRuns
 from datasetkit.verbs.studio.images import ImageIndex
 from datasetkit.verbs.studio.roots import Roots
@@ -143,6 +144,9 @@ def open_studio(
     else:
         with suppress(DskError):  # the page shows why
             captions.get()
+    if not options.read_only:
+        with suppress(OSError):
+            uploads.remove_abandoned(session.root)
     try:
         yield session
     finally:
