@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_worker_niceness": "0",  # else other work on the machine goes before
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
 }
