@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from datasetkit.captions.caption_names import caption_files
@@ -35,7 +34,6 @@ from datasetkit.checks.fixes import FixPlan, plan_fixes
 from datasetkit.checks.summary import CheckSummary, find_all, sheet_entries, summarize, table
 from datasetkit.checks.tags import LEAST_CAPTIONS
 from datasetkit.core.errors import ConfigError, Exit, ModelFileError
-from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import (
     PROJECT,
     display,
@@ -51,7 +49,6 @@ from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.trigger import KnownTrigger, known_triggers, possible_trigger
 from datasetkit.executors import local
 from datasetkit.images import contact_sheet, pixels
-from datasetkit.images.folder_state import state_of_folders
 from datasetkit.images.listing import list_images
 from datasetkit.images.scan import Scan, require_folder, scan
 from datasetkit.options.check import CheckOptions
@@ -72,7 +69,13 @@ from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_folders
 from datasetkit.verbs.shared.kept_duplicates import KeptGroups, keep_groups
-from datasetkit.verbs.shared.kept_results import RunInputs, dataset_inputs, inputs_of, is_idle
+from datasetkit.verbs.shared.kept_results import (
+    RunInputs,
+    dataset_inputs,
+    inputs_of,
+    is_idle,
+    state_of_base,
+)
 from datasetkit.verbs.shared.recovery import recover_dataset
 
 _DIGESTS = "pixels 1"
@@ -180,26 +183,12 @@ def _inputs(
     folder: Path, options: CheckOptions, train: TrainOptions, reporter: Reporter
 ) -> RunInputs | None:
     require_folder(folder)
-    base = [
-        _state_of_base(name) for name in (train.pretrained_model_name_or_path, train.base_folder)
-    ]
-    if None in base:
+    base = state_of_base(train)
+    if base is None:
         return None
     roots, folders = dataset_inputs(folder, recursive=True)
-    has_tokenizers = find_spec("transformers") is not None
-    about = (options, roots, base, has_tokenizers)
+    about = (options, roots, base)
     return inputs_of("check", find_root(folder), folders, about, reporter=reporter)
-
-
-def _state_of_base(name: str) -> str | None:
-    """Return the state of a base model, whose tokenizer counts; None for one of the hub."""
-    path = Path(name)
-    if not name:
-        return ""
-    if path.is_file():
-        return state_of(path.stat())
-    state = state_of_folders([(path, True)]) if path.is_dir() else None
-    return None if state is None else state.digest
 
 
 @dataclass(frozen=True, slots=True)

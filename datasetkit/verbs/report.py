@@ -27,7 +27,7 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
 from datasetkit.verbs.shared.concept_images import train_options
-from datasetkit.verbs.shared.kept_results import RunInputs, dataset_inputs, inputs_of
+from datasetkit.verbs.shared.kept_results import RunInputs, dataset_inputs, inputs_of, state_of_base
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.tag_meanings import TagMeanings
 from datasetkit.verbs.shared.triggers import triggers_of_tags, words_of
@@ -155,11 +155,14 @@ def _inputs(
 ) -> RunInputs | None:
     if options.where or options.translate:  # they read more than captions
         return None
+    base = state_of_base(train_options(find(folder), None))
+    if base is None:
+        return None
     roots, folders = dataset_inputs(folder, recursive=options.recursive)
     files = [out / name for name in names]
     root = find_root(history_folder(folder, out))
     return inputs_of(
-        "report", root, folders, (options, roots), files=files, without=out, reporter=reporter
+        "report", root, folders, (options, roots, base), files=files, without=out, reporter=reporter
     )
 
 

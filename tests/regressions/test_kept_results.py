@@ -313,3 +313,14 @@ def test_one_of_ten_thousand_captions_is_seen(tmp_path, kept, monkeypatch):
     (folder / "0004321.txt").write_text("sks, zebra, hat\n")
     result = VERBS["rules"](folder)
     assert [change.path.name for change in result.changes] == ["0004321.jpg"]
+
+
+@pytest.mark.parametrize("verb", ["report", "check"])
+def test_the_base_model_that_counts_tokens_is_seen(verb, folder, kept, tmp_path):
+    base = tmp_path / "base.safetensors"
+    base.write_bytes(b"one")
+    (folder / "dsk.toml").write_text(f"[train]\npretrained_model_name_or_path = '{base}'\n")
+    settled(verb, folder)
+    base.write_bytes(b"two")
+    VERBS[verb](folder)
+    assert not kept[-1]

@@ -18,12 +18,14 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasetkit
 from datasetkit.captions.rules import Rule, RuleHits, RuleSet
 from datasetkit.core.errors import DskError
+from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import PROJECT, config_path, find_root
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import (
@@ -38,6 +40,7 @@ from datasetkit.core.records import (
 from datasetkit.dataset import layout
 from datasetkit.images.folder_state import FolderState, state_of_folders
 from datasetkit.options.toml import find
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import Project
 from datasetkit.project.store import STORE, Store, has_store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, of_config
@@ -141,6 +144,23 @@ def dataset_inputs(folder: Path, *, recursive: bool) -> tuple[object, list[tuple
         (folder, recursive or bool(concepts)),
         *((path, True) for path in outside),
     ]
+
+
+def state_of_base(train: TrainOptions) -> tuple[object, ...] | None:
+    """Return the state of the base model, whose tokenizer counts tokens, and whether tokenizers can
+    be read; None for a model of the hub.
+    """
+    states: list[str] = []
+    for name in filter(None, (train.pretrained_model_name_or_path, train.base_folder)):
+        path = Path(name)
+        if path.is_file():
+            states.append(state_of(path.stat()))
+            continue
+        state = state_of_folders([(path, True)]) if path.is_dir() else None
+        if state is None:
+            return None
+        states.append(state.digest)
+    return find_spec("transformers") is not None, *states
 
 
 def is_idle(project: Project, entry: int | None, changes: Sequence[object]) -> bool:
