@@ -345,3 +345,24 @@ def test_repeats_are_written_to_the_configuration_and_the_steps_follow(checked):
     expect(page.get_by_text("42 optimizer steps").first).to_be_visible()
     text = (project / "dsk.toml").read_text(encoding="utf-8")
     assert "repeats = 7" in text and "# hers" in text
+
+
+def test_the_history_shows_what_changed_and_goes_back(checked):
+    page, project = checked
+    api.resize(project / "faces", project / "small", api.ResizeOptions(max=64))
+    page.goto(f"{page.url.partition('#')[0]}#/images")
+    page.goto(f"{page.url.partition('#')[0]}#/history")
+    command = page.locator("code", has_text=re.compile("^resize$"))
+    row = page.get_by_role("row").filter(has=command)
+    expect(row).to_be_visible()
+    row.get_by_role("button", name="What changed").click()
+    expect(page.get_by_role("list", name="What changed")).to_contain_text("a0.png")
+    require_accessible(page, "history")
+    row.get_by_role("button", name="Undo to here").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("dsk undo --to")
+    assert (project / "small" / "a0.png").is_file(), "nothing is undone before it is asked for"
+    dialog.get_by_role("button", name="Undo 1 entry").click()
+    expect(dialog).to_have_count(0)
+    assert not (project / "small" / "a0.png").exists()
+    expect(row).to_contain_text("undone")

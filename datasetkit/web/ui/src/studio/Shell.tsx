@@ -1,10 +1,11 @@
 /** The window: a band with the tabs, the work area, a band with the last action and its command. */
 
-import { type ComponentType, lazy, Suspense, useEffect, useState } from "react";
+import { type ComponentType, lazy, Suspense, useEffect } from "react";
 import { Icon } from "../components/Icon";
 import { number, percent, t, useLanguage } from "../i18n";
 import { isTextField } from "../keys";
 import { CommandLine } from "../parts/CommandLine";
+import { Loading } from "../parts/Loading";
 import { useStore } from "../store";
 import { themeStore, toggleTheme } from "../theme";
 import { StudioContext, useStudio, useStudioState } from "./context";
@@ -52,7 +53,7 @@ function Bands() {
       <TopBand tab={tab} />
       <main>
         <div id="work" role="tabpanel" aria-labelledby={`tab-${tab}`} tabIndex={-1}>
-          <Suspense fallback={<Waiting />}>
+          <Suspense fallback={<Loading />}>
             <Page />
           </Suspense>
           <Note tab={tab} />
@@ -65,16 +66,6 @@ function Bands() {
       {overlay === "palette" ? <Palette close={close} /> : null}
     </div>
   );
-}
-
-/** Nothing at first: most tabs are there within a moment. */
-function Waiting() {
-  const [late, setLate] = useState(false);
-  useEffect(() => {
-    const timer = setTimeout(() => setLate(true), 300);
-    return () => clearTimeout(timer);
-  }, []);
-  return late ? <p className="empty-state muted">{t("loading")}</p> : null;
 }
 
 function TopBand({ tab }: { readonly tab: TabName }) {

@@ -6,6 +6,7 @@ import { moment, number, t, tKey } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { Primary } from "../../parts/Primary";
 import { WorkArea } from "../../parts/WorkArea";
+import { Loading } from "../../parts/Loading";
 import { useCommand, useStudio, useStudioState } from "../../studio/context";
 import { sourceThumb } from "../images/api";
 import "./check.css";
@@ -45,7 +46,7 @@ export default function Check() {
       studio.fail(error);
     }
   };
-  if (report === null && !missing) return null;
+  if (report === null && !missing) return <Loading />;
   if (report === null || report.images === 0) {
     return (
       <WorkArea>

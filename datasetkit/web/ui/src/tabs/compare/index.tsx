@@ -5,6 +5,7 @@ import { isMissing } from "../../http";
 import { t } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
+import { Loading } from "../../parts/Loading";
 import { useStudio, useStudioState } from "../../studio/context";
 import { type GridList, loadGrid, loadGrids } from "./api";
 import "./compare.css";
@@ -48,7 +49,7 @@ export default function Compare() {
   // The project's facts change when files do.
   useEffect(() => void load(), [load, project]);
 
-  if (list === null) return null;
+  if (list === null) return <Loading />;
   const dialog = drawing ? (
     <DrawDialog runs={list.runs} grid={grid} close={() => setDrawing(false)} />
   ) : null;

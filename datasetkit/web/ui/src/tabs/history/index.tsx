@@ -7,6 +7,7 @@ import { CommandLine } from "../../parts/CommandLine";
 import { Dialog } from "../../parts/Dialog";
 import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
+import { Loading } from "../../parts/Loading";
 import { useStudio, useStudioState } from "../../studio/context";
 import { type HistoryEntry, undoneWith } from "./entries";
 import "./history.css";
@@ -16,7 +17,7 @@ interface History {
 }
 
 interface UndoPlan {
-  readonly entries: readonly { readonly id: number; readonly title: string }[];
+  readonly entries: readonly Pick<HistoryEntry, "id" | "verb" | "title">[];
   readonly refused: readonly string[];
 }
 
@@ -41,7 +42,7 @@ export default function HistoryTab() {
   }, [studio]);
   useEffect(() => void load(), [load, project]);
 
-  if (history === null) return null;
+  if (history === null) return <Loading />;
   if (history.entries.length === 0) {
     return (
       <WorkArea>
@@ -177,7 +178,8 @@ function UndoDialog({ entry, entries, close, done }: UndoDialogProps) {
   const studio = useStudio();
   const [plan, setPlan] = useState<UndoPlan | null>(null);
   const [problem, setProblem] = useState("");
-  const taken = undoneWith(entries, entry.id);
+  // The server knows better what an undo of an undo takes back.
+  const taken = plan?.entries ?? undoneWith(entries, entry.id);
   const send = (dryRun: boolean): Promise<UndoPlan> =>
     studio.http.post<UndoPlan>("api/history/undo", {
       entry: entry.id,

@@ -4,6 +4,7 @@ import { type DragEvent, useCallback, useEffect, useState } from "react";
 import { isMissing } from "../../http";
 import { type DroppedFile, droppedFiles } from "../../parts/DropZone";
 import { WorkArea } from "../../parts/WorkArea";
+import { Loading } from "../../parts/Loading";
 import { useStudio, useStudioState } from "../../studio/context";
 import { loadConcepts } from "./api";
 import { FolderDialog } from "./FolderDialog";
@@ -51,7 +52,7 @@ export default function Images() {
     setOver(false);
     if (!readOnly) void droppedFiles(event.dataTransfer).then(take);
   };
-  if (concepts === null) return null;
+  if (concepts === null) return <Loading />;
   const shown = concepts.concepts.find((item) => item.id === concept) ?? concepts.concepts[0];
   const images = concepts.concepts.reduce((sum, item) => sum + item.images, 0);
   return (

@@ -8,6 +8,7 @@ import { ImageGrid } from "../../parts/ImageGrid";
 import { Primary } from "../../parts/Primary";
 import { Windows } from "../../parts/windows";
 import { WorkArea } from "../../parts/WorkArea";
+import { Loading } from "../../parts/Loading";
 import { useCommand, useStudio, useStudioState } from "../../studio/context";
 import { sourceThumb } from "../images/api";
 import { hasEnded, loadPlan, loadPlannedImages, setRepeats, startLayout, startReg } from "./api";
@@ -89,7 +90,7 @@ export default function Plan() {
       studio.fail(error);
     }
   };
-  if (plan === null && problem === null) return null;
+  if (plan === null && problem === null) return <Loading />;
   if (plan === null || problem !== null || plan.concepts.length === 0) {
     const images = project?.images?.total ?? 0;
     return (
