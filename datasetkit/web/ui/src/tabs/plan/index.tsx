@@ -45,7 +45,7 @@ export default function Plan() {
       setProblem(null);
       setList(new Windows(first, images, () => setRevision((n) => n + 1)));
     } catch (error) {
-      // Without images there is nothing to plan: that is no failure.
+      // Without images there is nothing to plan: this is expected.
       if (error instanceof ApiError && [400, 404].includes(error.status)) setProblem(error);
       else studio.fail(error);
     }
