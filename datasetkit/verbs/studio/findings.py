@@ -132,8 +132,8 @@ def _step(studio: StudioSession, step: str, folder: Path) -> str:
     return step.replace("{contact_sheet}", "findings.png")
 
 
-def _rows(studio: StudioSession, found: Sequence[CheckFinding]) -> list[dict[str, Any]]:
-    paths = [finding.path for finding in found]
+def _rows(studio: StudioSession, results: Sequence[CheckFinding]) -> list[dict[str, Any]]:
+    paths = [finding.path for finding in results]
     images = {
         image.path: image
         for image in studio.images.read(paths, max_pixels=studio.options.max_pixels)
@@ -146,7 +146,7 @@ def _rows(studio: StudioSession, found: Sequence[CheckFinding]) -> list[dict[str
             "name": display(f.path.name),
             "reason": f.reason,
         }
-        for f in found
+        for f in results
     ]
 
 
