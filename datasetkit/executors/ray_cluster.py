@@ -262,7 +262,7 @@ class RayCluster:
                 self.close()
                 raise ClusterError(
                     f"dsk is not installed on the worker {node.address}",
-                    hint="install the same version of dsk on every node",
+                    hint="install the same version of datasetkit on every node",
                 )
             for name in sorted({*here, *node.versions} - {"python"}):
                 if here.get(name) != node.versions.get(name):
@@ -271,7 +271,7 @@ class RayCluster:
                         f"the worker {node.address} has {name} "
                         f"{node.versions.get(name, 'not at all')}, this machine "
                         f"{here.get(name, 'not at all')}: results would differ",
-                        hint="install the same versions of dsk and its packages on every node",
+                        hint="install the same versions of datasetkit and its packages on every node",
                     )
 
     def _look(

@@ -481,7 +481,7 @@ def _broken(address: str, error: Exception) -> tuple[str, str]:
     reason = " ".join(last)[:300]
     return (
         f"a worker on {address} failed: {reason}",
-        "install the same version of dsk on every node",
+        "install the same version of datasetkit on every node",
     )
 
 

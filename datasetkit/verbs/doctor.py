@@ -121,7 +121,7 @@ def _cluster(options: ExecutorOptions | None) -> list[DoctorFinding]:
 def _node(node: ClusterNode, here: Mapping[str, str]) -> DoctorFinding:
     room = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs"
     if "datasetkit" not in node.versions:
-        fix = "install the same version of dsk on it"
+        fix = "install the same version of datasetkit on it"
         return DoctorFinding(f"node {node.address}", "problem", f"{room}; without dsk", fix)
     other = [
         f"{name} {node.versions.get(name, 'not at all')}"

@@ -231,6 +231,14 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "dsk doctor --executor ... tries it": (
+        "tests/executors/test_ray_cluster.py",
+        '"doctor", "--executor"',
+    ),
+    "or add --ship-images": ("tests/executors/test_ray_cluster.py", '"ray", "--ship-images"'),
+    "start it with: dsk studio --root": ("tests/web/test_studio_jobs.py", "root=("),
+    "or start: dsk --allow-import": ("tests/web/test_studio_jobs.py", "allow_import=True"),
+    "the transformer alone: --part unet": ("tests/cli/test_find_lr.py", '"unet"'),
     "each of them into a folder of its own: --out": (
         "tests/regressions/test_hostile_shards.py",
         '"--out", "out/2"',
@@ -478,8 +486,8 @@ def test_what_is_followed_elsewhere_is_a_hint_and_in_that_test(hint):
 # ---- what a hint names exists
 # --------------------------------------------------------------------------------------------------
 
-# Flags of a line of prompts, not of a command.
-OF_PROMPTS = {"--flag", "--n", "--w"}
+# Flags of a line of prompts and of ray, not of a command.
+OF_OTHERS = {"--flag", "--n", "--w", "--head"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 TABLE = r"(?<!datasetkit)\[+([a-z-]+)\]+"
 
@@ -506,7 +514,7 @@ def test_every_command_option_table_and_key_that_a_hint_names_exists(hint):
         if group and first not in COMMANDS:
             assert f"{first} {second}" in COMMANDS
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
-        assert option in EVERY_OPTION | OF_PROMPTS, option
+        assert option in EVERY_OPTION | OF_OTHERS, option
     for command, rest in re.findall(r"\bdsk ([a-z-]+(?: [a-z]+)?)([^;,`]*)", text):
         name = command if command in COMMANDS else command.split()[0]
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest) if name in COMMANDS else ():
