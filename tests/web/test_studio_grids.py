@@ -64,7 +64,7 @@ def keep(page: Browser, *, status: int = 200, dry_run: bool = False, **request: 
 
 def test_a_grid_is_a_table_of_cells_by_number(page):
     (entry,) = page.get("grids")["grids"]
-    assert (entry["kind"], entry["images"], entry["missing"], entry["run"]) == ("grid", 5, 0, "k")
+    assert (entry["kind"], entry["images"], entry["missing"]) == ("grid", 5, 0)
     grid = the_grid(page)
     assert [(axis["name"], axis["values"]) for axis in grid["axes"]] == [
         ("epoch", ["without", "epoch 2", "epoch 4"]), ("weight", ["weight 0.5", "weight 1"])
@@ -200,6 +200,9 @@ def test_the_previews_of_a_run_are_shown_as_a_grid(page):
     assert grid["axes"][0] == {"name": "epoch", "values": ["without", "epoch 2", "epoch 4"]}
     assert len(grid["cells"]) == 6 and [f["label"] for f in grid["files"]] == ["epoch 2", "epoch 4"]
     assert all(file["there"] for file in grid["files"])
+    # Watch shows the previews of a run by its id.
+    (watched,) = page.get("runs")["runs"]
+    assert {grid["run"] for grid in listed["grids"]} == {watched["id"]}
     (run,) = listed["runs"]
     assert (run["name"], run["epochs"], run["prompts"]) == ("k", ["2", "4"], 2)
     page.post(f"grids/{entry['id']}/marks", cell=0, mark=2)

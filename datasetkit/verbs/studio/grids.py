@@ -27,6 +27,7 @@ from datasetkit.verbs.shared.web_interfaces import lora_folder
 from datasetkit.verbs.studio import grid_files
 from datasetkit.verbs.studio.grid_files import GridCell, GridSource
 from datasetkit.verbs.studio.images import ShownImage
+from datasetkit.verbs.studio.run_files import run_id
 from datasetkit.verbs.studio.session import StudioSession
 from trainer.lora_files import describe, lora_file
 
@@ -48,6 +49,8 @@ def overview(studio: StudioSession) -> dict[str, Any]:
 
 def _entry(studio: StudioSession, source: GridSource, cells: Sequence[GridCell]) -> dict[str, Any]:
     images = _read(studio, cells)
+    folder = source.folder if source.kind == "previews" else source.folder.parent
+    name = source.run or next((grid_files.run_of(c.lora) for c in cells if c.lora), "")
     return {
         "id": source.id,
         "title": _title(source, cells),
@@ -55,7 +58,7 @@ def _entry(studio: StudioSession, source: GridSource, cells: Sequence[GridCell])
         "kind": source.kind,
         "images": len(images),
         "missing": len(cells) - len(images),
-        "run": source.run or next((grid_files.run_of(c.lora) for c in cells if c.lora), ""),
+        "run": run_id(folder, name) if name else "",
     }
 
 
