@@ -271,7 +271,7 @@ class RayCluster:
                         f"the worker {node.address} has {name} "
                         f"{node.versions.get(name, 'not at all')}, this machine "
                         f"{here.get(name, 'not at all')}: results would differ",
-                        hint="install the same versions of datasetkit and its packages on every node",
+                        hint="install the same versions of datasetkit and its packages everywhere",
                     )
 
     def _look(

@@ -24,6 +24,8 @@ from datasetkit.project import job_locks, job_queue, jobs
 from datasetkit.project.jobs import Job, JobFolder
 
 _LOCK: Final = "runner.lock"
+# What works beside other commands of its project.
+_UNLOCKED: Final = frozenset({"train", "find-lr", "models download"})
 _LARGEST_LOG: Final = 20 * 2**20  # bytes
 _SECONDS_BETWEEN: Final = 0.5
 _JOB: Final = (sys.executable, "-m", "datasetkit.cli.job")
@@ -110,17 +112,28 @@ class _Runner:
 
 
 def _next(entries: Sequence[Job], started: Sequence[Job] = ()) -> Job | None:
-    """Return the first job whose lane is free. A job in a lane that is taken holds up those of its
-    lane behind it, and no others.
+    """Return the first job whose lane and folder are free. A job in a lane that is taken holds up
+    those of its lane behind it, and one that changes its folder those behind it in that folder.
     """
-    running = [job for job in jobs.list_jobs() if job.runs]
-    busy = {job.lane for job in [*running, *started]}
+    running = [*(job for job in jobs.list_jobs() if job.runs), *started]
+    busy = {job.lane for job in running}
+    changing = {job.folder for job in running if _changes_its_folder(job)}
     for entry in entries:
         if entry.held:
             continue
-        if entry.lane == "io" or entry.lane not in busy:
+        has_lane = entry.lane == "io" or entry.lane not in busy
+        if has_lane and entry.folder not in changing:
             return entry
+        if _changes_its_folder(entry):
+            changing.add(entry.folder)
     return None
+
+
+def _changes_its_folder(job: Job) -> bool:
+    """Tell whether a job locks its project. Others in it wait for their turn: started at once they
+    would end, since the project is locked, and a layout before its resize would be another one.
+    """
+    return job.verb not in _UNLOCKED
 
 
 def _cap_log(folder: JobFolder) -> None:

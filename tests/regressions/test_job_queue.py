@@ -122,9 +122,12 @@ def test_order_holding_and_removal(tmp_path):
 
 
 def test_lanes_one_training_at_a_time_and_others_beside_it(tmp_path, runner):
+    other = tmp_path / "another project"
+    other.mkdir()
     for words in (["train", "first", "wait"], ["train", "second"], ["tag", "light", "wait"],
-                  ["check", "later"], ["resize", "free"]):  # fmt: skip
+                  ["check", "later"]):  # fmt: skip
         api.add_job(words)
+    api.add_job(["resize", "free"], other)
     runner()
     until(lambda: sorted(order(tmp_path)) == ["first", "free", "light"])
     time.sleep(0.4)  # more looks of the runner
@@ -135,6 +138,19 @@ def test_lanes_one_training_at_a_time_and_others_beside_it(tmp_path, runner):
     }  # fmt: skip
     (tmp_path / "order.go").touch()
     until(lambda: set(states().values()) == {"done"})
+
+
+def test_commands_of_one_project_take_turns_and_a_training_waits_for_its_dataset(tmp_path, runner):
+    """Started at once, the second would end at the lock of the project."""
+    for words in (["rename", "1", "wait"], ["resize", "2"], ["layout", "3", "fail"], ["reg", "4"],
+                  ["train", "5"]):  # fmt: skip
+        api.add_job(words)
+    runner()
+    until(lambda: order(tmp_path) == ["1"])
+    time.sleep(0.4)  # more looks of the runner
+    assert order(tmp_path) == ["1"]
+    (tmp_path / "order.go").touch()
+    until(lambda: order(tmp_path) == ["1", "2", "3", "4", "5"])
 
 
 def test_a_training_of_a_terminal_takes_the_lane(tmp_path, runner):
