@@ -38,6 +38,7 @@ _AFTER = {
     "faces list": "faces that were found are stored; the same command searches the other images",
     "run": "finished steps and images are kept; the same command does the rest",
     "review": "edits are kept as they were made; the same command opens the page again",
+    "studio": "edits and trainings are kept; the same command opens the page again",
     "models download": "what was downloaded is kept; the same command downloads the rest",
     # A second undo would undo one command more.
     "undo": "dsk history shows what is undone; the next command completes a half-done undo",

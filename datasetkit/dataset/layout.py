@@ -205,9 +205,8 @@ def read_tree(root: Path) -> ConceptFolders:
     Raises DatasetError if there is no such folder, InputError if it cannot be read.
     """
     if not root.is_dir():
-        raise DatasetError(
-            f"{display(root)} is not a folder", hint="run dsk layout to create the folders"
-        )
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise DatasetError(f"{display(root)} {what}", hint="run dsk layout to create the folders")
     with reading(root), os.scandir(root) as scan:
         entries = sorted((entry.name, entry.is_symlink()) for entry in scan if _is_folder(entry))
     linked = {name for name, is_link in entries if is_link}

@@ -213,10 +213,10 @@ def _check(d: DeclaredOption, value: object) -> None:
         if d.choices:
             one_of(d.name, value, *map(str, d.choices))
     elif isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{d.name} = {value} is not a finite number", hint="give a number")
         if d.about.range is not None:
             in_range(d.name, value, *d.about.range)
-        elif not math.isfinite(value):
-            raise ConfigError(f"{d.name} = {value} is not a finite number", hint="give a number")
         elif d.choices and value not in d.choices:
             *most, last = map(str, d.choices)
             raise ConfigError(

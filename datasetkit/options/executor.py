@@ -75,7 +75,7 @@ class ExecutorOptions(CheckedOptions):
         check(self)
         if self.address not in (LOCAL, "ray") and not _HEAD.fullmatch(self.address):
             raise ConfigError(
-                f"--executor {display(self.address)} is not known",
+                f"the executor address {display(self.address)} is not known",
                 hint="give local, ray, or ray://HEAD, such as ray://10.0.0.1:10001",
             )
 

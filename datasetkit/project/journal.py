@@ -306,12 +306,17 @@ class Journal:
         if undoes is not None:
             self._remove_empty_folders(undoes)
         digest = OperationsDigest()
+        # Our own rows have them since they were inserted; those of somebody else, which a person
+        # has let run, may not.
+        unstamped = self.store.database.execute(
+            "SELECT 1 FROM ops WHERE entry = ? AND kind = 'write' AND stamp = '' LIMIT 1", (entry,)
+        ).fetchone()
 
         def stamps() -> Iterator[tuple[str, int, int]]:
             for n, op in enumerate(operations):
                 stamp = op.stamp or finished_stamp(op)
                 digest.add(self._row(entry, n, op, stamp))
-                if op.kind != "write" and stamp != op.stamp:
+                if (op.kind != "write" or unstamped) and stamp != op.stamp:
                     yield stamp, entry, n
 
         with self.store.transaction() as database:

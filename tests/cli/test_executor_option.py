@@ -72,7 +72,7 @@ def test_without_ray_the_extra_is_named(dsk, here, monkeypatch, command):
     "address", ["", "Ray", "ray:", "ray://", "ray://a b", "ray://h:port", "http://h", "10.0.0.1"]
 )
 def test_an_address_of_another_form_is_refused(address):
-    with pytest.raises(ConfigError, match=r"--executor .* is not known"):
+    with pytest.raises(ConfigError, match=r"the executor address .* is not known"):
         ExecutorOptions(address=address)
 
 

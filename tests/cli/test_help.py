@@ -157,6 +157,8 @@ ONLY_FILE = {
     "rules": {"workers"},
     "layout": {"images", "kind"},
     "rename": {"prefix"},
+    # Of dsk studio, which reads the same table.
+    "review": {"allow_import", "keep_token", "new", "root"},
 }
 
 

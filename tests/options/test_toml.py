@@ -258,7 +258,7 @@ def test_named_implications_are_no_paths(tmp_path, implies):
         (PlanRepeatsOptions, {"steps": 0}),
         (LayoutOptions, {"repeats": 0}),
         (RegOptions, {"captions": "all"}),
-        (ExportOptions, {"format": "webdataset"}),
+        (ExportOptions, {"format": "parquet"}),
         (ImportOptions, {"source": "nowhere"}),
         (RunOptions, {"steps": ("tga",)}),
     ],

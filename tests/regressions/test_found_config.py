@@ -504,7 +504,7 @@ TEXTS = set(
     "encoding endpoint engine exclude host keep_duplicates keep_tokens_separator language "
     "license log_prefix "
     "lr_decay_steps lr_scheduler lr_scheduler_args lr_warmup_steps model name negative "
-    "network_args only optimizer_args output_name prefix prompt provider replace repo "
+    "network_args only optimizer_args output_name prefix preset prompt provider replace repo "
     "revision secondary_separator skip sr system tagger tags training_comment trigger where x y "
     "z".split()
 )
@@ -528,7 +528,7 @@ def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
     assert {name for name, source in counts if source == "command line"} == {
         "allow_host", "host", "open", "port", "remote",
         "repo", "public", "trigger", "base", "replace_card", "suggest", "apply", "write",
-        "to", "name", "preview", "replace",
+        "to", "name", "preview", "replace", "new", "keep_token", "allow_import", "root",
     }  # fmt: skip
     assert {name for name, source in counts if source == "named file"} == {
         "address", "endpoint", "follow_links", "link",

@@ -130,7 +130,8 @@ def test_all_others_get_a_new_image_of_the_same_name(name, awkward, capsys):
     assert dsk(capsys, *WRITING[name])[0] == Exit.SOME_FAILED
     made = {os.fsencode(p.name) for p in (awkward.parent / "out").iterdir() if is_image(p)}
     assert len(made) == len(NAMES) - UNREADABLE
-    assert made < set(NAMES)
+    # The other "é", in two code points, is the same name on the disk of a Mac.
+    assert made - {"é_2.png".encode()} < set(NAMES)
     assert dsk(capsys, "history", "out")[0] == Exit.DONE
     assert dsk(capsys, "undo", "out")[0] == Exit.DONE
     assert not [p for p in (awkward.parent / "out").iterdir() if is_image(p)]
