@@ -66,6 +66,7 @@ def printed_by(command: list[str], capsys) -> str:
     return out
 
 
+@pytest.mark.long
 def test_the_quickstarts_page_shows_what_its_commands_print(project, capsys):
     commands = list(shown(QUICKSTART / "README.md"))
     assert len(commands) > 10

@@ -87,6 +87,7 @@ def test_without_a_card_or_with_a_broken_driver_doctor_says_so(here, dsk, driver
     assert gpu["state"] == "note" and "use the CPU" in gpu["detail"]
 
 
+@pytest.mark.long
 def test_the_cuda_of_torch_is_read_without_importing_it():
     pytest.importorskip("torch")
     code = (

@@ -95,6 +95,7 @@ def test_write_sets_the_rates_and_undo_takes_them_back(dsk, data, here, results)
     assert not (here / "output" / "find-lr.json").exists()
 
 
+@pytest.mark.long
 def test_a_second_search_replaces_the_files_of_the_first(dsk, data, here, results):
     assert dsk("find-lr", "ds", *given()).code == 0
     results["unet"] = found_part("unet", 4e-3)

@@ -96,6 +96,7 @@ def test_plan_of_train_is_the_plan_of_plan_repeats(dsk, data, here):
     assert trained["totals"] == planned["total"]
 
 
+@pytest.mark.long
 def test_training_writes_a_lora_and_json(dsk, data, here, model):
     ended = dsk(
         "train", "ds", "--json", *given(f"pretrained_model_name_or_path={model}", "output_name=x")
@@ -109,6 +110,7 @@ def test_training_writes_a_lora_and_json(dsk, data, here, model):
     assert len(load_file(here / "output" / "x.safetensors")) == 60 * 3
 
 
+@pytest.mark.long
 def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, monkeypatch):
     seen = []
     for name in ("phase", "start"):
@@ -283,6 +285,7 @@ def test_broken_image_is_listed_and_the_rest_is_trained(dsk, data):
     assert ended.code == 3 and "1.png" in ended.err
 
 
+@pytest.mark.long
 def test_lora_that_learned_nothing_fails_the_lora_check(dsk, data, tmp_path):
     """In the middle of the full UNet, images of 64 pixels have a single position, so attention
     cannot learn anything.

@@ -16,6 +16,7 @@ __all__ = ["project"]
 PAGES = ["docs/train.md", "docs/commands/train.md", "docs/from-sd-scripts.md"]
 
 
+@pytest.mark.long
 def test_pages_about_training_show_what_is_printed(project, capsys):
     from datasetkit.cli.main import run
 

@@ -272,6 +272,7 @@ def test_a_file_that_is_not_a_lora_ends_with_12(dsk, here, verb):
         assert first.startswith("error: ") and name in first and second.startswith("hint: ")
 
 
+@pytest.mark.long
 def test_a_heat_map_is_written_and_undone(dsk, here):
     files.save(here / "a.safetensors", some())
     files.save(here / "b.safetensors", files.whole_sd1(dead_from=11))

@@ -88,6 +88,7 @@ def test_the_golden_ranks(golden, name):
         assert new.alpha == pytest.approx(old.scale * row.rank)
 
 
+@pytest.mark.long
 def test_the_result_is_the_best_of_its_rank(golden):
     """Against the SVD of the whole matrix in float64, of layers whose values are distinct."""
     lora = lora_file.read(golden)

@@ -444,6 +444,7 @@ def test_every_step_of_a_check_that_names_a_command_is_followed(name):
     assert (name in STEPS) != (name in CHOSEN)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", STEPS)
 def test_the_next_step_of_a_check_leaves_fewer_findings(name, dsk, here):
     folder = sound(here / "my imgs")

@@ -100,6 +100,7 @@ def test_a_stopped_training_names_the_command_that_goes_on_from_its_state(
     assert dsk(*typed[1:]).code == Exit.DONE
 
 
+@pytest.mark.long
 def test_without_a_state_the_same_command_starts_again(dsk, here, train, monkeypatch):
     stop_at(monkeypatch, 3)
     ended = dsk(*train("save_state=false"))

@@ -96,6 +96,7 @@ def test_every_command_is_in_this_test():
     assert set(commands()) == set(ARGUMENTS) | LOOKING
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - READ_ONLY))
 def test_a_command_completes_what_was_interrupted_before_it_reads(name, half_done, dsk):  # noqa: F811
     ended = dsk(*name.split(), *ARGUMENTS[name])

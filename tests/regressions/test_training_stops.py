@@ -264,6 +264,7 @@ def here(data, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 @needs_signals
 def test_the_command_prints_the_one_that_goes_on(here, model, monkeypatch, capsys):
     arguments = command(model, "save_every_n_epochs=0", "save_state=false")
@@ -286,6 +287,7 @@ def test_the_command_prints_the_one_that_goes_on(here, model, monkeypatch, capsy
     assert "has no training state of sks" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_full_disk_names_what_goes_on(here, model, monkeypatch, capsys):
     from datasetkit.core.files import storage_error
 

@@ -518,6 +518,7 @@ def concept_in(here: Path) -> Any:
     return tomllib.loads((here / "dsk.toml").read_text("utf-8"))["concept"][0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["pictures", "Photos", "imgs2", "my_images", "raw-photos", "10_images", "图片", "2024"]
 )

@@ -18,6 +18,7 @@ BASE = {"[concept]": {"folder": "imgs"}}
 ALL = {**{table: options_class(table) for table in TABLES}, "[concept]": ConceptOptions}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(main.commands()))
 def test_no_option_of_a_command_line_answers_in_foreign_words(name, capsys):
     command = main.commands()[name]

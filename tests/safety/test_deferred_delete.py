@@ -146,6 +146,7 @@ def test_replaced_captions_are_deleted_when_the_process_ends(workdir):
     assert folders(workdir) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kill_while_many_captions_are_replaced_loses_nothing(name, workdir):
     trials = Trials(CASES[name], workdir / "t")

@@ -50,6 +50,7 @@ def test_workers_and_the_order_of_files_change_nothing(workdir):
     assert sum(name.endswith(".txt") for name in trees[0]) == 4 * N
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("subset", [range(1), range(4, 9), range(0, N, 2)])
 def test_other_images_in_the_folder_change_nothing(subset, workdir):
     images(workdir / "all" / "imgs", range(N))

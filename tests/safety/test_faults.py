@@ -96,6 +96,7 @@ def test_captions_are_complete_on_a_disk_that_takes_one_byte_per_write(workdir):
     assert trials.differences(root) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pages", [1, 4, 12, 16, 20, 24])
 def test_a_store_that_cannot_grow_is_a_storage_error(pages, workdir):
     """The journal keeps the old captions, here 30 kB each."""

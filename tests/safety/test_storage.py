@@ -53,6 +53,7 @@ def fill(disk: Path, leave: int) -> None:
     os.truncate(disk / "filler", max(0, size - leave) // 4096 * 4096)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leave", [0, 4096, 100_000])
 @pytest.mark.parametrize("known", [False, True], ids=["new project", "known project"])
 def test_a_full_disk_is_found_before_the_first_inference(leave, known, small_disk):
@@ -73,6 +74,7 @@ def test_a_full_disk_is_found_before_the_first_inference(leave, known, small_dis
     assert strays(small_disk) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "verb",
     [

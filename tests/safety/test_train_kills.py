@@ -211,6 +211,7 @@ def test_a_killed_run_leaves_complete_files_and_resumes_bit_exactly(runs):
     assert [p for at in spread(runs.points, KILLS) for p in runs.struck(at, kill)] == []
 
 
+@pytest.mark.long
 def test_a_failing_call_ends_the_run_as_a_full_disk_does_and_the_next_run_resumes(runs):
     assert [p for at in spread(runs.points, FAULTS) for p in runs.struck(at, FULL)] == []
 

@@ -31,6 +31,7 @@ def psnr(one, other):
 SIZES = [(1600, 1200), (1200, 1600), (1601, 903), (1003, 1999), (2000, 2000), (1777, 41)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("turn", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("size", SIZES)
 def test_reduced_jpeg_gives_nearly_the_whole_ones_square(tmp_path, size, turn):

@@ -142,6 +142,7 @@ def test_impossible_options_are_a_usage_error(planted, folder, command):
     assert run(["tag", str(folder), *command]) == Exit.USAGE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "later",
     [
@@ -162,6 +163,7 @@ def test_another_threshold_or_rule_loads_no_model(planted, folder, capsys, monke
     assert len(again["changes"]) == (0 if later == [] else len(COLOURS))
 
 
+@pytest.mark.long
 def test_interrupted_run_resumes_where_it_stopped(planted, folder, capsys, monkeypatch):
     import taggers.wd14
 
@@ -189,6 +191,7 @@ def test_rating_is_written_first_or_last(planted, folder):
         assert all(text.strip().split(", ")[at] in ratings for text in captions(folder).values())
 
 
+@pytest.mark.long
 def test_fast_options_store_separate_scores_and_report_what_they_change(planted, folder, capsys):
     exact = result(capsys, "tag", folder, "--tagger", "wd-vit-v3")
     assert exact["drift"] == []
@@ -230,6 +233,7 @@ def test_several_taggers_are_named_and_combined(planted, cache, folder, capsys, 
     assert sizes["union"] >= sizes["mean"] >= sizes["intersection"]
 
 
+@pytest.mark.long
 def test_scores_shows_selected_tags_and_those_just_below(planted, folder, capsys, monkeypatch):
     assert run(["tag", str(folder), "--tagger", "wd-vit-v3"]) == Exit.DONE
     monkeypatch.setattr(sessions, "open_session", no_session)

@@ -30,6 +30,7 @@ def parts(model):
     return sd.load(str(model))
 
 
+@pytest.mark.long
 def test_names_of_all_modules_are_kohyas(parts):
     unet, encoder = sd.targets(parts, "unet"), sd.targets(parts, "text_encoder")
     assert (len(unet), name_hash(unet)) == (192, "bdfc29d0bf3d9ac6")
@@ -59,6 +60,7 @@ def test_one_file_in_the_original_layout_is_the_same_model_as_a_folder(parts, tm
         assert all(torch.equal(there[key], here[key]) for key in there)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["folder", "its model's folder", "file", "file of a checkpoint"])
 def test_vae_option_replaces_the_models_vae(model, parts, tmp_path, form):
     other = random_base.parts(seed=9)[2]

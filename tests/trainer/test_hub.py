@@ -79,6 +79,7 @@ def test_plan_estimates_the_memory_of_the_model_in_the_cache(cache, model, data,
     assert planned.rates == plan_training(data, options).rates
 
 
+@pytest.mark.long
 def test_one_file_of_the_hub_is_read_from_the_cache(cache, full_model, tmp_path):
     path = tiny.save_checkpoint(tmp_path)
     plant(cache, tmp_path, [path.name])

@@ -65,6 +65,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("others", "sizes"),
     [({}, ((1, 1), (4, 1), (5, 1))), (EVERYTHING, ((3, 1), (5, 2)))],
@@ -180,6 +181,7 @@ def test_training_changes_only_the_lora(data, model, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_max_grad_norm_limits_the_step_of_any_optimizer(data, model, tmp_path):
     """Plain descent at a rate of 1: the change of the weights is the gradient that was let
     through.

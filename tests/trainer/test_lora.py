@@ -138,6 +138,7 @@ def test_an_alpha_is_not_rounded_by_the_files_precision(model):
     assert float(alpha) == pytest.approx(0.1, rel=1e-7)
 
 
+@pytest.mark.long
 def test_initial_values_of_a_module_do_not_depend_on_other_modules(model):
     _, both = attached(model)
     _, encoder_only = attached(model, ("text_encoder",))

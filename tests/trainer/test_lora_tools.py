@@ -124,6 +124,7 @@ def based(request, tmp_path_factory):
     return family, path, folder, network, changes, before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.3, 0.6), (-0.5, 1.5)], ids=str)
 def test_a_merged_checkpoint_is_the_base_with_the_changes(based, tmp_path, weights):
     family, path, folder, network, changes, before = based

@@ -109,6 +109,7 @@ def test_training_is_the_same_with_and_without_preview_images(data, sampled, who
     assert without.samples is None and not (tmp_path / "sample").exists()
 
 
+@pytest.mark.long
 def test_preview_images_and_contact_sheet_of_a_run(whole):
     out = whole.metrics.parent
     assert sorted(p.name for p in (out / "sample").iterdir()) == [

@@ -1,5 +1,7 @@
 """A run names what it does in each long stretch, before the first step and after the last one."""
 
+import pytest
+
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, planned
 from trainer.run import train
@@ -11,6 +13,7 @@ class Recorder(Killer):
         self.phases.append(f"{label} {total}")
 
 
+@pytest.mark.long
 def test_every_stretch_of_a_run_is_named(model, tmp_path):
     data = tiny.save_images(tmp_path / "data" / "train" / "1_sks", [(64, 64)] * 3).parents[1]
     options = tiny.options(

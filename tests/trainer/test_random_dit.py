@@ -19,6 +19,7 @@ def state(family, seed):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", PIPELINES)
 def test_diffusers_loads_a_random_base_and_generates(dit_base, family):
     logging.disable_progress_bar()

@@ -122,6 +122,7 @@ def test_each_image_tells_where_it_is_from(here):
     assert str(here) not in text + json.dumps(told)
 
 
+@pytest.mark.long
 def test_a_stopped_set_goes_on_and_is_what_it_would_have_been(here, monkeypatch):
     api.generate_reg(here / "ds", options(size=(64, 64)))
     whole = made(here / "ds" / "reg" / "8_1girl")

@@ -56,6 +56,7 @@ def test_saved_file_acts_like_the_trained_lora(trained, tmp_path, dtype, form):
     roundtrip.check(saved(trained, tmp_path / "x.safetensors", dtype, form), trained, dtype)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "others",
     [

@@ -65,6 +65,7 @@ def whole(data, options):
     return train(options, planned(data, options))
 
 
+@pytest.mark.long
 def test_files_of_a_run(data, full_model, tmp_path):
     options = tiny.options(full_model, tmp_path / "out")
     result = whole(data, options)

@@ -132,6 +132,7 @@ def test_a_wide_contact_sheet_becomes_smaller(report, tmp_path):
         assert (small.format, small.width) == ("JPEG", 1800)
 
 
+@pytest.mark.long
 def test_a_run_owns_its_report_and_a_failure_of_it_does_not_fail_the_run(
     data, model, tmp_path, monkeypatch
 ):

@@ -44,6 +44,7 @@ def test_resumed_run_is_bit_identical(data, model, tmp_path, uninterrupted):
     assert training_rows(result.metrics) == training_rows(uninterrupted.metrics)
 
 
+@pytest.mark.long
 def test_previews_and_saves_do_not_change_the_training(data, model, tmp_path, uninterrupted):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("sks --w 64 --h 64 --s 2 --l 1\n", encoding="utf-8")

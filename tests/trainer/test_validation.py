@@ -167,6 +167,7 @@ def checks(path):
     return [row for row in metrics.read_rows(path) if "validation/loss" in row]
 
 
+@pytest.mark.long
 def test_run_records_each_validation_and_keeps_the_best(finished):
     result, out, reporter = finished
     rows = checks(result.metrics)

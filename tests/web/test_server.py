@@ -78,6 +78,7 @@ def test_a_hanging_request_does_not_keep_it_from_ending(folder):
         connection.close()
 
 
+@pytest.mark.long
 def test_two_pages_of_one_folder_work_at_once(folder):
     with started(folder) as (one, first), started(folder) as (other, second):
         assert first != second

@@ -73,6 +73,7 @@ def test_options_become_what_is_typed(page):
     assert shown(page, "layout", "5_sks=.")["command"] == "dsk layout 5_sks=."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", TABLES)
 def test_every_default_of_a_command_can_be_typed(page, verb):
     """What the page sends is understood by the command itself."""
@@ -190,6 +191,7 @@ def test_other_roots_and_imports_are_for_who_starts_the_server(folder, tmp_path,
 # ---- dry runs
 
 
+@pytest.mark.long
 def test_a_plan_is_the_dry_run_of_a_terminal(page, dsk_here):
     body = {"verb": "rules", "arguments": ["."], "options": {"exclude": ["hat"]}}
     planned = page.post("plan", **body)

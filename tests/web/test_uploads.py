@@ -249,6 +249,7 @@ def test_an_upload_that_is_cancelled_leaves_nothing(tmp_path):
     assert not begun.folder.exists() and below(tmp_path) == {}
 
 
+@pytest.mark.long
 def test_more_than_the_disk_holds_is_refused_before_anything_is_sent(tmp_path):
     with pytest.raises(StorageError, match="GB free"):
         uploads.begin(tmp_path, tmp_path, "images", [SentFile("a.png", 2**26)] * 20_000_0)
