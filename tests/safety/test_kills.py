@@ -72,7 +72,7 @@ def write_plainly() -> None:
 
 
 @pytest.mark.parametrize("name", ["tag", "rules", "import"])
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_check_fails_for_a_writer_that_truncates_in_place(name, workdir):
     trials = Trials(CASES[name], workdir / "t")
     moments = range(trials.points // 2, trials.points, 3)
@@ -106,7 +106,7 @@ def die_while_writing_plainly() -> None:
         vars(module)["write_atomic"] = write
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_check_of_every_command_fails_for_plain_writing(name, workdir):
     trials = Trials(CASES[name], workdir / "t")
