@@ -258,6 +258,7 @@ def notebook(tmp_path, monkeypatch):
 
 # The machinery of the notebook client warns about its own future; what the notebook does is the
 # kernel's business.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_notebook_trains_on_the_tiny_base_in_a_fresh_kernel(notebook):
     printed, outputs = run_notebook(notebook, EXAMPLES)
