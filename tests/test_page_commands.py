@@ -39,6 +39,7 @@ PARSED = {
     r"train .*(--config-file|config\.toml|preset\.json)": "tests/regressions/test_foreign_configs",
     r"undo --to": "it needs twelve commands before it",
     r"report .*--where edited": "it needs edits of a person: tests/regressions",
+    r".*--executor ray": "it needs a cluster: tests/executors",
     r"grid": "it needs the LoRA files of a run: tests/trainer",
 }
 # What else pages type, and what runs it.
@@ -49,7 +50,7 @@ OTHERS = {
     "tmux": "", "rsync": "", "hf": "",
     "tar": "tests/taggers/test_readme_offline.py", "mkdir": "", "cat": "tests/test_pages.py",
     "tail": "tests/test_pages.py", "accelerate": "another program", "pre-commit": "", "nohup": "",
-    "eval": "tests/cli/test_completion.py",
+    "eval": "tests/cli/test_completion.py", "export": "", "ray": "tests/executors",
 }  # fmt: skip
 PATH_SUFFIXES = {".safetensors", ".toml", ".json", ".csv", ".png", ".txt", ".jsonl"}
 

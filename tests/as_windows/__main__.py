@@ -5,6 +5,7 @@ are taken away, folders cannot be opened, and locks are those of `msvcrt`. Paths
 """
 
 import asyncio
+import ctypes
 import fcntl
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import ftfy
@@ -81,6 +83,9 @@ def become_windows() -> None:
 
     os.open = opened
     sys.platform = "win32"
+    # Windows' own functions are asked when a process started, and answer that there is none.
+    kernel = SimpleNamespace(OpenProcess=lambda *_: 0)
+    ctypes.windll = SimpleNamespace(kernel32=kernel)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

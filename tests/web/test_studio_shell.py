@@ -209,10 +209,11 @@ def test_tabs_of_one_browser_share_a_stream_and_all_follow_it(chromium, tmp_path
             expect(other.locator("#tab-images")).to_be_visible()
         # Without locks a tab that is slow to answer may be overtaken for a moment.
         assert len(streams) <= (0 if with_locks else 1)
-        (project / "p00000.txt").write_text("changed\n", encoding="utf-8")
         last = others[-1]
         last.evaluate("location.hash = '#/captions'")
+        expect(last.locator(".image-tag").first).to_be_visible(timeout=15_000)
         page.bring_to_front()
+        (project / "p00000.txt").write_text("changed\n", encoding="utf-8")
         expect(last.locator(".image-tag")).to_have_text([re.compile("^changed")], timeout=15_000)
         # The tab that had the stream goes; another one goes on from the same id.
         with page.context.expect_event(
