@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,12 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "Ray is here"),
 ]
+
+
+def slow(verb: str) -> Any:
+    """Return a command that is tried among the slow tests: each takes most of a minute."""
+    return pytest.param(verb, marks=pytest.mark.slow)
+
 
 TOY = "import sys; from tests.executors.toy_work import main; main(*sys.argv[1:])"
 # A batch of toy work takes ten times this: kills come while batches are at work.
@@ -127,7 +134,7 @@ def finished(process: subprocess.Popen[str], codes: tuple[int, ...] = (0, 3)) ->
     return out, err
 
 
-@pytest.mark.parametrize("verb", ["resize", "tag", "check", "faces", "cutout"])
+@pytest.mark.parametrize("verb", ["resize", *map(slow, ("tag", "check", "faces", "cutout"))])
 def test_the_outcome_is_that_of_a_local_run_for_one_two_and_four_workers(cluster, tmp_path, verb):
     here = project(tmp_path / "local" / "p")
     said = locally(here, VERBS[verb])
@@ -141,7 +148,7 @@ def test_the_outcome_is_that_of_a_local_run_for_one_two_and_four_workers(cluster
         assert stored(there) == stored(here)
 
 
-@pytest.mark.parametrize("verb", ["resize", "tag", "erase"])
+@pytest.mark.parametrize("verb", ["resize", *map(slow, ("tag", "erase"))])
 def test_shipped_images_give_the_same_by_a_connection_to_the_head(cluster, tmp_path, verb):
     here = project(tmp_path / "local" / "p")
     said = locally(here, VERBS[verb])
@@ -233,6 +240,7 @@ def test_ten_workers_are_killed_and_nothing_is_lost_and_nothing_comes_twice(clus
     assert warnings and all("was lost: its" in line for line in warnings)
 
 
+@pytest.mark.slow
 def test_ten_nodes_are_killed_and_nothing_is_lost_and_nothing_comes_twice(own_cluster):
     warnings = kill_nodes(own_cluster, 10)
     assert warnings and all("was lost: its" in line for line in warnings)
@@ -248,6 +256,7 @@ def test_fifty_nodes_are_killed(own_cluster):
     assert kill_nodes(own_cluster, 50)
 
 
+@pytest.mark.slow
 def test_a_resize_whose_workers_and_node_are_killed_is_that_of_a_local_run(own_cluster, tmp_path):
     here = project(tmp_path / "local" / "p", images=300)
     said = locally(here, VERBS["resize"])
@@ -270,6 +279,7 @@ def test_a_resize_whose_workers_and_node_are_killed_is_that_of_a_local_run(own_c
     assert json.loads(out)["result"] == json.loads(said)["result"]
 
 
+@pytest.mark.slow
 def test_a_lost_head_ends_in_order_and_the_next_run_continues(tmp_path):
     folder = project(tmp_path / "p", images=400)
     with raylets.started(2) as first:
@@ -292,6 +302,7 @@ def test_a_lost_head_ends_in_order_and_the_next_run_continues(tmp_path):
     assert outcome(folder) == outcome(here)
 
 
+@pytest.mark.slow
 def test_an_image_that_ends_each_worker_costs_itself(cluster):
     process = cluster.python(
         "-c", TOY, "ray", "deadly", "40", "0", "0", "10",
@@ -314,6 +325,7 @@ def one_error(err: str) -> tuple[str, str]:
     return error, hint
 
 
+@pytest.mark.slow
 def test_an_error_of_the_set_up_on_a_worker_ends_the_run_once(cluster):
     process = cluster.python(
         "-c", TOY, "ray", "missing", "40", "0", "0", "10",
@@ -323,6 +335,7 @@ def test_an_error_of_the_set_up_on_a_worker_ends_the_run_once(cluster):
     assert out == "" and err.rstrip().endswith("ModelFileError: the model toy is missing")
 
 
+@pytest.mark.slow
 def test_a_token_that_is_wrong_is_refused(cluster, tmp_path):
     folder = project(tmp_path / "p")
     before = outcome(folder)
@@ -334,6 +347,7 @@ def test_a_token_that_is_wrong_is_refused(cluster, tmp_path):
     assert outcome(folder) == before and not (folder / "small").exists()
 
 
+@pytest.mark.slow
 def test_a_node_with_other_packages_is_refused_and_doctor_names_it(cluster, tmp_path):
     """This machine seems to have another Pillow: as seen from it, the nodes differ."""
     other = tmp_path / "other" / "pillow-1.0.dist-info"
@@ -356,6 +370,7 @@ def test_doctor_shows_the_nodes(cluster, tmp_path):
     assert "no token" not in out
 
 
+@pytest.mark.slow
 def test_a_path_that_the_workers_do_not_see_is_one_line_with_the_next_step(tmp_path):
     """The cluster is in a mount namespace in which the images' folder is empty."""
     if os.geteuid() != 0:
@@ -377,6 +392,7 @@ def test_a_path_that_the_workers_do_not_see_is_one_line_with_the_next_step(tmp_p
 # ---- a cluster of dsk's own
 
 
+@pytest.mark.slow
 def test_a_cluster_that_dsk_starts_listens_on_loopback_alone_and_ends_with_it(tmp_path):
     """The namespace has a second address, by which Ray would be reached outside of one."""
     if os.geteuid() != 0:
@@ -409,6 +425,7 @@ def test_a_cluster_that_dsk_starts_listens_on_loopback_alone_and_ends_with_it(tm
     assert not list(Path("/tmp").glob("dsk-ray-*/session_*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(cluster, tmp_path):
     folder = project(tmp_path / "p", images=300)
     process = dsk(cluster, folder, *VERBS["resize"], "--executor", "ray", "--batch-images", "2")
