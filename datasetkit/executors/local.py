@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
 from datasetkit.executors.in_flight import DECODED
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 # An error of the set-up would occur for every image: a full disk is one error, not a thousand
@@ -107,8 +108,8 @@ def path_of(item: Path | HasPath) -> Path:
 
 
 def in_order(
-    function: Callable[[Item], T],
-    items: Sequence[Item],
+    function: Callable[[A], T],
+    items: Iterable[A],
     pool: ThreadPoolExecutor,
     *,
     window: int,

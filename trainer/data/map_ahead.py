@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from datasetkit.executors.local import in_order
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -16,15 +17,8 @@ def map_ahead(items: Iterable[T], work: Callable[[T], R], workers: int) -> Gener
     if workers == 0:
         yield from map(work, items)
         return
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="reading") as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="reading")
+    try:
+        yield from in_order(work, items, pool, window=workers + 1)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
