@@ -11,14 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from datasetkit import __version__
-from datasetkit.core.errors import DskError
 from datasetkit.core.files import PROJECT
 from datasetkit.project.jobs import Job
 from datasetkit.verbs.jobs_list import jobs as list_jobs
@@ -107,14 +105,15 @@ class EventSource:
         """Return the first event. Its id has positions for everything: what a client fetches after
         it and what comes in later events overlap, and leave no gap.
         """
-        for run in self._runs:
-            if run not in self.positions.runs:
-                files_of_run = self._place(run)
-                metrics = None if files_of_run is None else self.session.runs.metrics(files_of_run)
-                at = (0, "") if metrics is None else (metrics.position, metrics.mark)
-                self.positions.runs[run] = at
+        new = [run for run in self._runs if run not in self.positions.runs]
+        places = runs.places(self.session) if new or not self.resumed else []
+        for run in new:
+            files_of_run = _place(places, run)
+            metrics = None if files_of_run is None else self.session.runs.metrics(files_of_run)
+            at = (0, "") if metrics is None else (metrics.position, metrics.mark)
+            self.positions.runs[run] = at
         if not self.resumed:
-            versions = file_versions(self.session)
+            versions = file_versions(self.session, places)
             self.positions.versions = {key: _short(v) for key, v in versions.values()}
         started = self.session.started.strftime("%Y-%m-%dT%H:%M:%SZ")
         data = {"dsk": __version__, "started": started, "resumed": self.resumed}
@@ -124,9 +123,10 @@ class EventSource:
         """Yield what has changed, at most one event of each kind and run."""
         known = list_jobs()
         yield from self._of_jobs(known)
-        yield from self._of_files()
+        places = runs.places(self.session, known)
+        yield from self._of_files(places)
         for run in self._runs:
-            yield from self._of_run(run)
+            yield from self._of_run(run, _place(places, run))
         for job in self._logs:
             yield from self._of_log(job, known)
         self._first = False
@@ -144,8 +144,8 @@ class EventSource:
             data = {"jobs": changed, **({"gone": gone} if gone else {})}
             yield StudioEvent("job", data, self.positions.text())
 
-    def _of_files(self) -> Iterator[StudioEvent]:
-        versions = file_versions(self.session)
+    def _of_files(self, places: Sequence[RunPlace]) -> Iterator[StudioEvent]:
+        versions = file_versions(self.session, places)
         before = self.positions.versions
         changed = {
             name: version
@@ -156,8 +156,7 @@ class EventSource:
         if changed:
             yield StudioEvent("files", changed, self.positions.text())
 
-    def _of_run(self, run_id: str) -> Iterator[StudioEvent]:
-        files_of_run = self._place(run_id)
+    def _of_run(self, run_id: str, files_of_run: RunPlace | None) -> Iterator[StudioEvent]:
         if files_of_run is None:
             return
         metrics = self.session.runs.metrics(files_of_run)
@@ -176,11 +175,6 @@ class EventSource:
             data |= {"buckets": True} if rows is None else {"rows": rows}
         yield StudioEvent("metrics", data, self.positions.text())
 
-    def _place(self, run_id: str) -> RunPlace | None:
-        with suppress(DskError):
-            return runs.find(self.session, run_id)
-        return None
-
     def _of_log(self, job_id: str, known: tuple[Job, ...]) -> Iterator[StudioEvent]:
         job = next((job for job in known if job.id == job_id), None)
         if job is None:
@@ -197,8 +191,14 @@ class EventSource:
             yield StudioEvent("log", data, self.positions.text())
 
 
-def file_versions(session: StudioSession) -> dict[str, tuple[str, str]]:
-    """Return the version of each kind of files, with the letter that names it in an id."""
+def _place(places: Iterable[RunPlace], run_id: str) -> RunPlace | None:
+    return next((run for run in places if run.id == run_id), None)
+
+
+def file_versions(session: StudioSession, places: Iterable[RunPlace]) -> dict[str, tuple[str, str]]:
+    """Return the version of each kind of files, with the letter that names it in an id. places: the
+    runs of the project.
+    """
     loaded = session.captions.loaded
     versions = {"config": ("c", config_file.version(session) or "none")}
     if loaded is not None:
@@ -206,7 +206,6 @@ def file_versions(session: StudioSession) -> dict[str, tuple[str, str]]:
         with dataset.lock:
             versions["captions"] = "t", f"{session.started.timestamp():.0f}-{dataset.version}"
         versions["images"] = "i", session.captions.images_version()
-    places = runs.places(session)
     versions["outputs"] = "o", _digest([_stamps(run) for run in places])
     versions["history"] = "h", _digest(_stamp(session.root / PROJECT / "store.sqlite"))
     return versions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from datasetkit.core.errors import DskError
 from datasetkit.options import toml
 from datasetkit.options.declare import declared
 from datasetkit.options.train import TrainOptions
-from datasetkit.project.jobs import list_jobs
+from datasetkit.project.jobs import Job, list_jobs
 from datasetkit.verbs.studio import run_files
 from datasetkit.verbs.studio.metrics import MOST_POINTS
 from datasetkit.verbs.studio.run_files import RunPlace
@@ -20,15 +20,15 @@ from datasetkit.verbs.studio.session import StudioSession
 Json = dict[str, Any]
 
 
-def places(session: StudioSession) -> list[RunPlace]:
-    """Return the runs of the project."""
+def places(session: StudioSession, jobs: Sequence[Job] | None = None) -> list[RunPlace]:
+    """Return the runs of the project. jobs: those of this user, where they are listed already."""
     output = None
     try:
         table = toml.find(session.root).table("train")
         output = session.root / str(table.get("output_dir", TrainOptions().output_dir))
     except DskError:
         pass  # the page shows what is wrong with dsk.toml
-    return session.runs.places(session.roots.project, output, list_jobs())
+    return session.runs.places(session.roots.project, output, list_jobs() if jobs is None else jobs)
 
 
 def all_runs(session: StudioSession) -> list[Json]:
@@ -36,7 +36,7 @@ def all_runs(session: StudioSession) -> list[Json]:
     jobs = list_jobs()
     views = [
         run_files.view(run, session.runs.metrics(run), run_files.job_of(run, jobs))
-        for run in places(session)
+        for run in places(session, jobs)
     ]
     return sorted(views, key=lambda run: run["started"] or "", reverse=True)
 
