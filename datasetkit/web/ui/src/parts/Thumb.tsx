@@ -1,27 +1,27 @@
 /** The thumbnail of a grid cell. It is requested when the grid stops scrolling. */
 
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { thumbnail } from "../api";
 import type { ScrollIdle } from "../scroll-idle";
 
 interface Props {
-  readonly id: number;
-  readonly v: string;
+  /** "" where there is nothing to show. */
+  readonly src: string;
   readonly scrollIdle: ScrollIdle;
+  /** What is shown where the image cannot be loaded. */
+  readonly fallback?: string;
 }
 
-export function Thumb({ id, v, scrollIdle }: Props) {
+export function Thumb({ src, scrollIdle, fallback = "" }: Props) {
   const idle = useSyncExternalStore(scrollIdle.subscribe, scrollIdle.isIdle);
-  const url = thumbnail(id, v);
-  const [requested, request] = useState(idle ? url : null);
+  const [requested, request] = useState(idle ? src : "");
   const [broken, setBroken] = useState(false);
   useEffect(() => {
-    if (!idle || requested === url) return;
+    if (!idle || requested === src) return;
     setBroken(false);
-    request(url);
-  }, [idle, requested, url]);
-  if (broken) return <span className="thumb broken">no preview</span>;
-  if (!requested) return <span className="thumb" />;
+    request(src);
+  }, [idle, requested, src]);
+  if (broken) return <span className="thumb broken">{fallback}</span>;
+  if (requested === "") return <span className="thumb" />;
   return (
     <img
       className="thumb"
