@@ -15,6 +15,7 @@ import { formatTags, withoutTag } from "./captions";
 import { and } from "./filters";
 import { commonAspect } from "./geometry";
 import { Listing, WINDOW } from "./listing";
+import type { Toast } from "./parts/ToastList";
 import { all, extend, NO_SELECTION, toggle } from "./selection";
 import {
   type EditBar,
@@ -27,7 +28,6 @@ import {
   sortedTags,
   type State,
   targetTags,
-  type Toast,
 } from "./state";
 import { Store } from "./store";
 

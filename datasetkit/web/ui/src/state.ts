@@ -14,6 +14,7 @@ import type {
   TagGroups,
 } from "./api";
 import type { Listing } from "./listing";
+import type { Toast } from "./parts/ToastList";
 import { NO_SELECTION, type Selection } from "./selection";
 
 export type ScopeName = "all" | "filtered" | "selected";
@@ -29,15 +30,6 @@ export interface GroupImage {
   readonly w: number;
   readonly h: number;
   readonly tags: number;
-}
-
-export interface Toast {
-  readonly id: number;
-  readonly message: string;
-  readonly detail: string;
-  readonly kind: "done" | "warning" | "error";
-  /** Show an Undo button. */
-  readonly undo: boolean;
 }
 
 export interface Conflict {

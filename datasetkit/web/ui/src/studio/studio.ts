@@ -2,18 +2,11 @@
 
 import { ApiError, type Http } from "../http";
 import { t } from "../i18n";
+import type { Toast } from "../parts/ToastList";
 import { Store } from "../store";
 import { type Job, type Run, type StudioApi, studioApi, type StudioSession } from "./api";
 import { Events, realBrowser, type ServerEvent } from "./events";
 import type { Project } from "./facts";
-
-export interface Toast {
-  readonly id: number;
-  readonly message: string;
-  readonly detail: string;
-  readonly kind: "done" | "warning" | "error";
-  readonly undo: boolean;
-}
 
 /** The main button of the tab: what happens, and why it cannot be pressed. */
 export interface PrimaryAction {
