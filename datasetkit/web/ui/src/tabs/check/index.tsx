@@ -38,7 +38,7 @@ export default function Check() {
 
   const run = async () => {
     try {
-      await studio.http.post("api/jobs", { verb: "check", arguments: ["."], when: "now" });
+      await studio.api.start({ verb: "check", arguments: ["."] }, "now");
       studio.toast(t("check.started"));
       await studio.refresh();
       await load();

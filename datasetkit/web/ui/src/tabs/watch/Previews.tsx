@@ -6,7 +6,8 @@ import { t } from "../../i18n";
 import { Dialog } from "../../parts/Dialog";
 import type { Run } from "../../studio/api";
 import { useFiles, useStudio } from "../../studio/context";
-import { loadPreviews, type PreviewTable, previewUrl } from "./previews";
+import { cellUrl } from "../compare/api";
+import { loadPreviews, type PreviewTable } from "./previews";
 
 /** Pixels of the longer side. */
 const SMALL = 400;
@@ -85,7 +86,7 @@ export function Previews({ run }: { readonly run: Run }) {
                               setLarge(true);
                             }}
                           >
-                            <img src={previewUrl(table.grid, cell, SMALL)} alt="" loading="lazy" />
+                            <img src={cellUrl(table.grid, cell, SMALL)} alt="" loading="lazy" />
                           </button>
                         ) : null}
                       </td>
@@ -102,7 +103,7 @@ export function Previews({ run }: { readonly run: Run }) {
       {large && table && current ? (
         <Dialog label={name(row, column)} close={() => setLarge(false)}>
           <div className="preview-large" onKeyDown={move}>
-            <img src={previewUrl(table.grid, current)} alt={name(row, column)} />
+            <img src={cellUrl(table.grid, current)} alt={name(row, column)} />
             <footer>
               <p>
                 <b>{columnName(columns[column] ?? "")}</b>{" "}

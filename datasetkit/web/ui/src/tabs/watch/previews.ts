@@ -1,7 +1,8 @@
 /** The preview images of a run: the server offers them as a grid of epochs and prompts. */
 
 import type { Http } from "../../http";
-import type { Cell, Grid, GridEntry } from "../compare/shapes";
+import { loadGrid, loadGrids } from "../compare/api";
+import type { Cell, Grid } from "../compare/shapes";
 
 export interface PreviewTable {
   readonly grid: string;
@@ -13,10 +14,10 @@ export interface PreviewTable {
 
 /** Load the previews of a run; null where it has none. */
 export async function loadPreviews(http: Http, run: string): Promise<PreviewTable | null> {
-  const { grids } = await http.get<{ readonly grids: readonly GridEntry[] }>("api/grids");
+  const { grids } = await loadGrids(http);
   const entry = grids.find((one) => one.kind === "previews" && one.run === run);
   if (!entry) return null;
-  return tableOf(await http.get<Grid>(`api/grids/${encodeURIComponent(entry.id)}`));
+  return tableOf(await loadGrid(http, entry.id));
 }
 
 /** Prompts are the rows; of the axes, what the training goes along is the columns. */
@@ -36,9 +37,4 @@ export function tableOf(grid: Grid): PreviewTable {
     rows: grid.axes[down]?.values ?? [""],
     cell: (row, column) => cells.get(`${row} ${column}`) ?? null,
   };
-}
-
-export function previewUrl(grid: string, cell: Cell, side = 0): string {
-  const size = side > 0 && Math.max(cell.w, cell.h) > side ? `&side=${side}` : "";
-  return `cell/${encodeURIComponent(grid)}/${cell.n}?v=${encodeURIComponent(cell.v)}${size}`;
 }
