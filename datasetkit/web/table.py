@@ -147,6 +147,13 @@ def json_response(value: Json, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
+def image_response(data: bytes, media_type: str, request: Request, version: str) -> Response:
+    """Return a response with an image. A browser keeps it if the URL has its version `v`."""
+    is_current = request.query_params.get("v") == version
+    cache = "private, max-age=31536000, immutable" if is_current else "no-store"
+    return Response(data, media_type=media_type, headers={"cache-control": cache})
+
+
 def error_response(error: DskError, status: int) -> Response:
     """Return a response with the message of an error."""
     return json_response({"error": error.message, "hint": error.hint}, status)

@@ -34,6 +34,7 @@ from datasetkit.web.table import (
     endpoint,
     error_response,
     get,
+    image_response,
     is_whole_number,
     post,
     query_number,
@@ -294,9 +295,7 @@ def _jpeg(kind: str) -> Endpoint:
             return error_response(error, 409)
         except InputError as error:
             return error_response(error, 415)
-        is_current = request.query_params.get("v") == requested.v
-        cache = "private, max-age=31536000, immutable" if is_current else "no-store"
-        return Response(data, media_type="image/jpeg", headers={"cache-control": cache})
+        return image_response(data, "image/jpeg", request, requested.v)
 
     return answer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -13,7 +12,6 @@ from datasetkit.core.errors import InputError
 from datasetkit.verbs.review.thumbnails import ImageGone, open_unchanged
 from datasetkit.verbs.studio import grids
 from datasetkit.verbs.studio.grid_files import GridSource
-from datasetkit.verbs.studio.images import ShownImage
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.routes.images import serve
 from datasetkit.web.table import (
@@ -25,6 +23,7 @@ from datasetkit.web.table import (
     error_response,
     flag,
     get,
+    image_response,
     is_whole_number,
     number,
     post,
@@ -106,19 +105,11 @@ def _cell(studio: StudioSession, request: Request) -> Response:
     if request.query_params.get("side") or image.format not in _TYPES:
         return serve(studio, request, image)
     try:
-        data = _bytes(image)
+        with open_unchanged(image.path, image.stamp) as file:
+            data = file.read()
     except ImageGone as error:
         return error_response(error, 409)
-    is_current = request.query_params.get("v") == image.v
-    cache = "private, max-age=31536000, immutable" if is_current else "no-store"
-    headers = {"cache-control": cache}
-    return Response(data, media_type=_TYPES[image.format], headers=headers)
-
-
-def _bytes(image: ShownImage) -> bytes:
-    path: Path = image.path
-    with open_unchanged(path, image.stamp) as file:
-        return file.read()
+    return image_response(data, _TYPES[image.format], request, image.v)
 
 
 ROUTES: tuple[ApiRoute, ...] = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +23,7 @@ from datasetkit.web.table import (
     error_response,
     flag,
     get,
+    image_response,
     is_whole_number,
     number,
     post,
@@ -98,16 +101,12 @@ def serve(studio: StudioSession, request: Request, image: ShownImage) -> Respons
         return error_response(error, 409)
     except InputError as error:
         return error_response(error, 415)
-    is_current = request.query_params.get("v") == image.v
-    cache = "private, max-age=31536000, immutable" if is_current else "no-store"
-    return Response(data, media_type="image/jpeg", headers={"cache-control": cache})
+    return image_response(data, "image/jpeg", request, image.v)
 
 
-def _image(find: object) -> Endpoint:
+def _image(find: Callable[[StudioSession, Request], ShownImage]) -> Endpoint:
     async def answer(studio: StudioSession, request: Request) -> Response:
-        return await run_in_threadpool(
-            lambda: serve(studio, request, find(studio, request))  # type: ignore[operator]
-        )
+        return await run_in_threadpool(lambda: serve(studio, request, find(studio, request)))
 
     return answer
 
