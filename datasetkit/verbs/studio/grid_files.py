@@ -54,6 +54,11 @@ class GridSource:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
+    def results(self) -> Path:
+        """The folder of the run."""
+        return self.folder if self.kind == "previews" else self.folder.parent
+
+    @property
     def record(self) -> Path:
         if self.kind == "grid":
             return self.folder / RECORD
@@ -220,7 +225,7 @@ def lora_file_of(grid: GridSource, name: str) -> Path | None:
     """Return the LoRA file of a name beside a grid, None where there is none. The last file of a
     run has no number.
     """
-    folders = [grid.folder] if grid.kind == "previews" else [grid.folder.parent, grid.folder]
+    folders = dict.fromkeys((grid.results, grid.folder))
     names = [name, _NUMBER.sub("", name)] if grid.kind == "previews" else [name]
     if not name or "/" in name or "\\" in name or "\0" in name:
         return None

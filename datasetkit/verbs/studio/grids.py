@@ -42,15 +42,19 @@ def overview(studio: StudioSession) -> dict[str, Any]:
     grids = []
     for source in sources:
         with suppress(InputError):
-            grids.append(_entry(studio, source, grid_files.cells_of(source)))
+            cells = grid_files.cells_of(source)
+            grids.append(_entry(studio, source, cells, _read(studio, cells)))
     runs = [_run(studio, source) for source in sources if source.kind == "previews"]
     return {"grids": grids, "runs": runs}
 
 
-def _entry(studio: StudioSession, source: GridSource, cells: Sequence[GridCell]) -> dict[str, Any]:
-    images = _read(studio, cells)
-    folder = source.folder if source.kind == "previews" else source.folder.parent
-    name = source.run or next((grid_files.run_of(c.lora) for c in cells if c.lora), "")
+def _entry(
+    studio: StudioSession,
+    source: GridSource,
+    cells: Sequence[GridCell],
+    images: Mapping[Path, ShownImage],
+) -> dict[str, Any]:
+    name = _run_name(source, cells)
     return {
         "id": source.id,
         "title": _title(source, cells),
@@ -58,8 +62,13 @@ def _entry(studio: StudioSession, source: GridSource, cells: Sequence[GridCell])
         "kind": source.kind,
         "images": len(images),
         "missing": len(cells) - len(images),
-        "run": run_id(folder, name) if name else "",
+        "run": run_id(source.results, name) if name else "",
     }
+
+
+def _run_name(source: GridSource, cells: Sequence[GridCell]) -> str:
+    """Return the name of the run of a grid, of several the first; "" for the base alone."""
+    return source.run or next((grid_files.run_of(c.lora) for c in cells if c.lora), "")
 
 
 def _title(source: GridSource, cells: Sequence[GridCell]) -> str:
@@ -130,11 +139,8 @@ def table(studio: StudioSession, source: GridSource) -> dict[str, Any]:
     number_of = {lora.name: n for n, lora in enumerate(loras)}
     marks = grid_files.marks_of(source)
     described = _described(loras)
-    first = loras[0] if loras else None
-    run = source.run or (grid_files.run_of(first.name) if first else "")
-    folder = source.folder if source.kind == "previews" else source.folder.parent
     return {
-        **_entry(studio, source, cells),
+        **_entry(studio, source, cells, images),
         "version": _version(source),
         "axes": [{"name": name, "values": values} for name, values in axes.values.items()],
         "cells": [
@@ -154,7 +160,7 @@ def table(studio: StudioSession, source: GridSource) -> dict[str, Any]:
         "scores": grid_files.scores_of(source),
         **described,
         "marks": {str(n): marks[c.file] for n, c in enumerate(cells) if c.file in marks},
-        "options": grid_files.run_options(folder, run),
+        "options": grid_files.run_options(source.results, _run_name(source, cells)),
         "command": _draw_command(studio, source, axes.values),
     }
 
@@ -239,8 +245,7 @@ def _draw_command(
     studio: StudioSession, source: GridSource, axes: Mapping[str, Sequence[str]]
 ) -> str:
     """Return the command that draws a grid along the same axes."""
-    folder = source.folder if source.kind == "previews" else source.folder.parent
-    words = ["dsk", "grid", os.path.relpath(folder, studio.root)]
+    words = ["dsk", "grid", os.path.relpath(source.results, studio.root)]
     if source.kind == "grid":
         for flag, (name, values) in zip("xyz", axes.items(), strict=False):
             plain = [v.removeprefix(f"{name} ") for v in values if v != grid_files.WITHOUT]
