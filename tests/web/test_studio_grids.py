@@ -92,6 +92,26 @@ def test_a_cell_is_its_own_pixels_or_a_smaller_jpeg(page):
         assert (image.size, image.format) == ((32, 32), "JPEG")
 
 
+def test_the_project_is_searched_once_for_all_cells_of_a_grid(page, monkeypatch):
+    searches = []
+
+    def search(root):
+        searches.append(root)
+        return find_grids(root)
+
+    find_grids = grid_files.find_grids
+    monkeypatch.setattr(grid_files, "find_grids", search)
+    grid = the_grid(page)
+    searches.clear()
+    addresses = [f"/cell/{grid['id']}/{cell['n']}" for cell in grid["cells"]]
+    assert {load(page, address).status for address in addresses} == {200} and not searches
+    folder = page.folder / "out"
+    folder.rename(page.folder.parent / "elsewhere")
+    assert load(page, addresses[0]).status == 404
+    folder.symlink_to(page.folder.parent / "elsewhere")
+    assert load(page, addresses[0]).status == 404
+
+
 def test_marks_are_kept_in_a_file_and_undone(page):
     grid = the_grid(page)
     address = f"grids/{grid['id']}/marks"

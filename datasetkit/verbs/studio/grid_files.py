@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.file_kinds import is_system_folder
-from datasetkit.core.files import display, read_regular
+from datasetkit.core.files import display, read_regular, refuse_links
 from trainer.files import run_manifest
 from trainer.files.run_manifest import PREVIEWS
 
@@ -105,6 +105,33 @@ def find_grids(root: Path) -> list[GridSource]:
             runs = [GridSource("previews", folder, name) for name in run_manifest.names(folder)]
             grids += [run for run in runs if _is_file(run.record)]
     return sorted(grids, key=_age)
+
+
+class GridFinder:
+    """Finds grids, and keeps them by id: each image of a grid is asked for by that."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, GridSource] = {}
+
+    def find(self, root: Path, grid_id: str) -> GridSource | None:
+        """Return the grid of an id, None without one. The project is only searched for one that was
+        not there before.
+        """
+        grid = self._by_id.get(grid_id)
+        if grid is None or not _is_there(grid, root):
+            self._by_id = {each.id: each for each in find_grids(root)}
+        return self._by_id.get(grid_id)
+
+
+def _is_there(grid: GridSource, root: Path) -> bool:
+    """Tell whether a grid that was found is one still."""
+    with suppress(InputError):
+        refuse_links(grid.folder, root)
+        has_run = not grid.run or os.path.lexists(
+            grid.folder / run_manifest.manifest_name(grid.run)
+        )
+        return has_run and _is_file(grid.record)
+    return False
 
 
 def _age(grid: GridSource) -> float:

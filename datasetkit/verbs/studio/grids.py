@@ -113,7 +113,7 @@ def _read(studio: StudioSession, cells: Sequence[GridCell]) -> dict[Path, ShownI
 
 def find(studio: StudioSession, grid_id: str) -> GridSource | None:
     """Return the grid of an id, None without one."""
-    return next((g for g in grid_files.find_grids(studio.root) if g.id == grid_id), None)
+    return studio.grids.find(studio.root, grid_id)
 
 
 # ---- one grid

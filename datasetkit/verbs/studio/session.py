@@ -22,6 +22,7 @@ from datasetkit.verbs.review.session import ReviewSession, open_session
 from datasetkit.verbs.shared.concept_folders import find_sets
 from datasetkit.verbs.studio import uploads
 from datasetkit.verbs.studio.dry_runs import DryRuns
+from datasetkit.verbs.studio.grid_files import GridFinder
 from datasetkit.verbs.studio.images import ImageIndex
 from datasetkit.verbs.studio.roots import Roots
 from datasetkit.verbs.studio.run_files import RunFinder
@@ -108,6 +109,7 @@ class StudioSession:
     runs: RunFinder = field(default_factory=RunFinder, repr=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     images: ImageIndex = field(default_factory=ImageIndex, repr=False)
+    grids: GridFinder = field(default_factory=GridFinder, repr=False)
 
     @property
     def tab(self) -> Tab:
