@@ -70,6 +70,7 @@ from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_folders
 from datasetkit.verbs.shared.kept_duplicates import KeptGroups, keep_groups
 from datasetkit.verbs.shared.kept_results import (
+    NOT_KEPT,
     RunInputs,
     dataset_inputs,
     inputs_of,
@@ -129,8 +130,8 @@ def check(
     train = train_options(config, options.resolution)
     recover_dataset(folder, context, recursive=options.recursive)
     changes = fix or bool(options.csv or options.sheet or options.keep_duplicates)
-    inputs = None if changes else _inputs(folder, options, train, context.reporter)
-    if inputs is not None and (unchanged := inputs.kept(CheckResult)) is not None:
+    inputs = NOT_KEPT if changes else _inputs(folder, options, train, context.reporter)
+    if (unchanged := inputs.kept(CheckResult)) is not None:
         return unchanged
     warnings = WarningRecorder(context.reporter)
     context = replace(context, reporter=warnings)
@@ -173,19 +174,19 @@ def check(
             tuple(item for item in data.left_out if item.group != "folder"),  # it is a finding
         )  # fmt: skip
         # What is wrong with a laid-out caption also depends on its source, wherever that is.
-        changed = [*data.sources, *warnings.warnings]
-        if inputs is not None and is_idle(project, checked.entry, changed):
+        changed = bool(data.sources or warnings.warnings)
+        if is_idle(project, checked.entry, changed=changed):
             inputs.keep(project.store, result)
     return result
 
 
 def _inputs(
     folder: Path, options: CheckOptions, train: TrainOptions, reporter: Reporter
-) -> RunInputs | None:
+) -> RunInputs:
     require_folder(folder)
     base = state_of_base(train)
     if base is None:
-        return None
+        return NOT_KEPT
     roots, folders = dataset_inputs(folder, recursive=True)
     about = (options, roots, base)
     return inputs_of("check", find_root(folder), folders, about, reporter=reporter)

@@ -43,7 +43,7 @@ from datasetkit.verbs.shared.concept_images import (
     no_usable_image,
     train_options,
 )
-from datasetkit.verbs.shared.kept_results import RunInputs, inputs_of, is_idle
+from datasetkit.verbs.shared.kept_results import NOT_KEPT, RunInputs, inputs_of, is_idle
 from datasetkit.verbs.shared.laid_out import (
     ImageStorage,
     existing_reg,
@@ -124,8 +124,8 @@ def layout(
     out = Path(options.out)
     refuse_link(out)
     require_names(out)
-    inputs = _inputs(sets, out, options, context.reporter) if (out / TRAIN).is_dir() else None
-    if inputs is not None and (kept := inputs.kept(_KeptLayout)) is not None:
+    inputs = _inputs(sets, out, options, context.reporter) if (out / TRAIN).is_dir() else NOT_KEPT
+    if (kept := inputs.kept(_KeptLayout)) is not None:
         for note in kept.notes:
             context.reporter.warn(note)
         return kept.result
@@ -136,7 +136,7 @@ def layout(
 
 def _inputs(
     sets: Sequence[ConceptSet], out: Path, options: LayoutOptions, reporter: Reporter
-) -> RunInputs | None:
+) -> RunInputs:
     folders = [(concept.folder, concept.recursive) for concept in sets]
     folders += [(folder, True) for folder in (out / TRAIN, out / REG) if folder.is_dir()]
     return inputs_of("layout", find_root(out), folders, (sets, options), reporter=reporter)
@@ -155,7 +155,7 @@ def _layout(
     config: Config,
     options: LayoutOptions,
     context: RunContext,
-    inputs: RunInputs | None,
+    inputs: RunInputs,
 ) -> LayoutResult:
     """Read the images, and update the folders."""
     out = Path(options.out)
@@ -205,7 +205,7 @@ def _layout(
             joined_lines=_joined_lines(scans.values()),
             unused_files=_left_out(scans.values()),
         )
-        if inputs is not None and is_idle(project, entry, changes.ops):
+        if is_idle(project, entry, changed=bool(changes.ops)):
             inputs.keep(project.store, _KeptLayout(result, tuple(leading.notes)))
     return result
 

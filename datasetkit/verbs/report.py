@@ -27,7 +27,13 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
 from datasetkit.verbs.shared.concept_images import train_options
-from datasetkit.verbs.shared.kept_results import RunInputs, dataset_inputs, inputs_of, state_of_base
+from datasetkit.verbs.shared.kept_results import (
+    NOT_KEPT,
+    RunInputs,
+    dataset_inputs,
+    inputs_of,
+    state_of_base,
+)
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.tag_meanings import TagMeanings
 from datasetkit.verbs.shared.triggers import triggers_of_tags, words_of
@@ -77,7 +83,7 @@ def report(
     require_names(out)
     names = [*_TABLES, "tags.png"][: len(_TABLES) + options.plot]
     inputs = _inputs(folder, out, names, options, context.reporter)
-    if inputs is not None and (kept := inputs.kept(ReportResult)) is not None:
+    if (kept := inputs.kept(ReportResult)) is not None:
         return kept
     over = {out / name: read_existing(out / name) for name in names}
     sets = find_sets(folder, recursive=options.recursive)
@@ -130,7 +136,7 @@ def report(
             data.left_out,
             (*sets.unused_files, *data.unused_files),
         )
-        if inputs is not None and not context.dry_run:
+        if not context.dry_run:
             inputs.keep(project.store, replace(result, changed=(), entry=None))
     return result
 
@@ -152,12 +158,12 @@ def _sentence_tables(folder: Path, items: Sequence[CaptionedImage]) -> dict[str,
 
 def _inputs(
     folder: Path, out: Path, names: Sequence[str], options: ReportOptions, reporter: Reporter
-) -> RunInputs | None:
+) -> RunInputs:
     if options.where or options.translate:  # they read more than captions
-        return None
+        return NOT_KEPT
     base = state_of_base(train_options(find(folder), None))
     if base is None:
-        return None
+        return NOT_KEPT
     roots, folders = dataset_inputs(folder, recursive=options.recursive)
     files = [out / name for name in names]
     root = find_root(history_folder(folder, out))

@@ -32,7 +32,7 @@ from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, ope
 from datasetkit.project.store import Output
 from datasetkit.stages.base import Stage, bound
 from datasetkit.stages.resize import ResizedImage, resize_image, target_size
-from datasetkit.verbs.shared.kept_results import KeptReport, RunInputs, inputs_of, is_idle
+from datasetkit.verbs.shared.kept_results import NOT_KEPT, KeptReport, RunInputs, inputs_of, is_idle
 
 _SUFFIXES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
 
@@ -102,12 +102,12 @@ def resize(
     out = prepare_output_folder(
         folder, out, str(options.max), options, context, hint="name another folder, or --in-place"
     )
-    inputs = _inputs(folder, out, options, context.reporter) if out.is_dir() else None
-    if inputs is not None and (kept := inputs.kept(_KeptResize)) is not None:
+    inputs = _inputs(folder, out, options, context.reporter) if out.is_dir() else NOT_KEPT
+    if (kept := inputs.kept(_KeptResize)) is not None:
         dry_run = replace(context, dry_run=True, reporter=SILENT)
         for warning in kept.warnings:
             context.reporter.warn(warning)
-        return kept.result(lambda: _resize(folder, out, options, dry_run, None))
+        return kept.result(lambda: _resize(folder, out, options, dry_run, NOT_KEPT))
     return _resize(folder, out, options, context, inputs)
 
 
@@ -116,7 +116,7 @@ def _resize(
     out: Path,
     options: ResizeOptions,
     context: RunContext,
-    inputs: RunInputs | None,
+    inputs: RunInputs,
 ) -> ResizeResult:
     """Make the images that are not up to date."""
     warnings = WarningRecorder(context.reporter)
@@ -132,25 +132,23 @@ def _resize(
             produced.report, out, produced.carried, produced.entry, fits, produced.followed,
             produced.captions, enlarged(fits),
         )  # fmt: skip
-        if inputs is not None and is_idle(project, produced.entry, _changes(result)):
+        if is_idle(project, produced.entry, changed=_has_changes(result)):
             _KeptResize.keep(result, warnings.warnings, inputs, project)
     return result
 
 
-def _inputs(
-    folder: Path, out: Path, options: ResizeOptions, reporter: Reporter
-) -> RunInputs | None:
+def _inputs(folder: Path, out: Path, options: ResizeOptions, reporter: Reporter) -> RunInputs:
     folders = [(folder, options.recursive), (out, True)]
     return inputs_of("resize", find_root(out), folders, (folder, out, options), reporter=reporter)
 
 
-def _changes(result: ResizeResult) -> list[object]:
-    """Return what a run did, or failed to do."""
+def _has_changes(result: ResizeResult) -> bool:
+    """Tell whether a run did something, or failed to do it."""
     counts, captions = result.report.counts, result.captions
-    return [
-        *range(counts.done), *counts.failed, *result.followed, *captions.changes,
-        *captions.failed, *range(result.carried), *filter(None, [captions.entry]),
-    ]  # fmt: skip
+    return bool(
+        counts.done or counts.failed or result.followed or result.carried or captions.changes
+        or captions.failed or captions.entry
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

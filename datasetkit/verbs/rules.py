@@ -44,6 +44,7 @@ from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, w
 from datasetkit.verbs.shared.caption_writes import current_listing, write_captions
 from datasetkit.verbs.shared.concept_folders import tag_options
 from datasetkit.verbs.shared.kept_results import (
+    NOT_KEPT,
     KeptHits,
     KeptReport,
     RunInputs,
@@ -103,8 +104,8 @@ def rules(
     recover_projects([folder], context, recursive=options.recursive)
     inputs = _inputs(folder, options, context.reporter)
     dry_run = replace(context, dry_run=True, reporter=SILENT)
-    if inputs is not None and (kept := inputs.kept(_KeptRules)) is not None:
-        return kept.result(rule_set, lambda: _rules(folder, options, rule_set, dry_run, None))
+    if (kept := inputs.kept(_KeptRules)) is not None:
+        return kept.result(rule_set, lambda: _rules(folder, options, rule_set, dry_run, NOT_KEPT))
     return _rules(folder, options, rule_set, context, inputs)
 
 
@@ -113,7 +114,7 @@ def _rules(
     options: RulesOptions,
     rule_set: RuleSet,
     context: RunContext,
-    inputs: RunInputs | None,
+    inputs: RunInputs,
 ) -> RulesResult:
     """Read the images, and write the captions that the rules change."""
     listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
@@ -158,14 +159,14 @@ def _rules(
         report = RunReport("rules", (*written.outcomes, *scanned.failed), scanned.left_out)
         left_out = len(scanned.records) - len(selected)
         result = RulesResult(report, written.changes, hits, warnings, written.entry, left_out)
-        if inputs is not None and is_idle(project, written.entry, written.changes):
+        if is_idle(project, written.entry, changed=bool(written.changes)):
             _KeptRules.keep(result, inputs, project)
     return result
 
 
-def _inputs(folder: Path, options: RulesOptions, reporter: Reporter) -> RunInputs | None:
+def _inputs(folder: Path, options: RulesOptions, reporter: Reporter) -> RunInputs:
     if options.where:  # filters read more than captions
-        return None
+        return NOT_KEPT
     tables = [Path(options.implies)] if options.implies else []
     root = find_root(folder)
     return inputs_of(

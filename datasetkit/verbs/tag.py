@@ -32,6 +32,7 @@ from datasetkit.verbs.shared.caption_rules import (
 )
 from datasetkit.verbs.shared.caption_writes import decide_current, scan_to_write, write_captions
 from datasetkit.verbs.shared.kept_results import (
+    NOT_KEPT,
     KeptHits,
     KeptReport,
     RunInputs,
@@ -101,8 +102,8 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     use = _Use(rules, resolved, notice, bool(fallback))
     inputs = _inputs(folder, options, resolved, context.reporter)
     dry_run = replace(context, dry_run=True, reporter=SILENT)
-    if inputs is not None and (kept := inputs.kept(_KeptTags)) is not None:
-        return kept.result(use, lambda: _tag(folder, options, use, dry_run, None))
+    if (kept := inputs.kept(_KeptTags)) is not None:
+        return kept.result(use, lambda: _tag(folder, options, use, dry_run, NOT_KEPT))
     return _tag(folder, options, use, context, inputs)
 
 
@@ -121,7 +122,7 @@ def _tag(
     options: TagOptions,
     use: _Use,
     context: RunContext,
-    inputs: RunInputs | None,
+    inputs: RunInputs,
 ) -> TagResult:
     """Read the images, score those that have no scores, and write the captions."""
     rules, resolved = use.rules, use.resolved
@@ -168,14 +169,14 @@ def _tag(
             keep_tokens=rules.keep_tokens,
             entry=written.entry,
         )
-        if inputs is not None and is_idle(project, written.entry, written.changes):
+        if is_idle(project, written.entry, changed=bool(written.changes)):
             _KeptTags.keep(result, inputs, project)
     return result
 
 
 def _inputs(
     folder: Path, options: TagOptions, resolved: Sequence[ResolvedTagger], reporter: Reporter
-) -> RunInputs | None:
+) -> RunInputs:
     keys = [tagger.identity.key() for tagger in resolved]
     return inputs_of(
         "tag",

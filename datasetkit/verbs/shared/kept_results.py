@@ -54,22 +54,25 @@ _MOST_NAMED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:
-    """All that the result of a run depends on. key: of what is not in the folders. files: that the
-    result depends on besides, such as the tables that it wrote.
+    """All that the result of a run depends on. key: of what is not in the folders; folders: None
+    where no result can be kept. files: that the result depends on besides, such as the tables that
+    it wrote.
     """
 
     root: Path
     key: str
-    folders: FolderState
-    files: tuple[Path, ...]
+    folders: FolderState | None
+    files: tuple[Path, ...] = ()
 
     def kept(self, kind: type[T]) -> T | None:
         """Return the result that a run kept, None if it had other inputs."""
+        if self.folders is None:
+            return None
         try:
             row = Store.kept_result(self.root, self.key) if has_store(self.root) else None
         except DskError:  # it is reported where the store is opened
             return None
-        if row is None or row[0] != self._state():
+        if row is None or row[0] != self._state(self.folders):
             return None
         try:
             return unpack(kind, row[1])
@@ -80,20 +83,24 @@ class RunInputs:
         """Keep a result that the next run can use: that of a run that has nothing to do. Nothing is
         kept where a later change of a file might not be seen.
         """
-        if not self.folders.is_settled(self.root):
+        if self.folders is None or not self.folders.is_settled(self.root):
             return
         try:
             data = pack(result)
         except TypeError:
             return
         if len(data) <= _MOST_BYTES:
-            store.put_kept_result(self.key, self._state(), data)
+            store.put_kept_result(self.key, self._state(self.folders), data)
 
-    def _state(self) -> str:
-        digest = hashlib.blake2b(self.folders.digest.encode(), digest_size=16)
+    def _state(self, folders: FolderState) -> str:
+        digest = hashlib.blake2b(folders.digest.encode(), digest_size=16)
         for path in self.files:
             digest.update(_digest_of(path))
         return digest.hexdigest()
+
+
+# Those of a run whose result is not kept.
+NOT_KEPT = RunInputs(Path(), "", None)
 
 
 def inputs_of(
@@ -105,8 +112,8 @@ def inputs_of(
     files: Sequence[Path] = (),
     without: Path | None = None,
     reporter: Reporter = SILENT,
-) -> RunInputs | None:
-    """Return the inputs of a run of a verb, None if a folder cannot be listed.
+) -> RunInputs:
+    """Return the inputs of a run of a verb, `NOT_KEPT` if a folder cannot be listed.
 
     root: of the project that keeps the result. folders: with whether their subfolders belong to
     them. options: all that the verb was called with. without: a folder that the verb writes.
@@ -116,7 +123,7 @@ def inputs_of(
     state = state_of_folders(folders, without=without)
     reporter.finish()
     if state is None:
-        return None
+        return NOT_KEPT
     configs = {path for folder, _ in folders if (path := config_path(folder)) is not None}
     roots = {find_root(folder) for folder, _ in folders} - {root}
     parts = (
@@ -163,9 +170,9 @@ def state_of_base(train: TrainOptions) -> tuple[object, ...] | None:
     return find_spec("transformers") is not None, *states
 
 
-def is_idle(project: Project, entry: int | None, changes: Sequence[object]) -> bool:
+def is_idle(project: Project, entry: int | None, *, changed: bool) -> bool:
     """Tell whether a run had nothing to do, and has nothing to say that the next one has not."""
-    return entry is None and not changes and not project.context.dry_run and not project.recovered
+    return entry is None and not changed and not project.context.dry_run and not project.recovered
 
 
 def _digest_of(path: Path) -> bytes:
