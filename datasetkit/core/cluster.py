@@ -30,7 +30,7 @@ class Cluster(Protocol):
         folder that it cannot write to. Nothing is checked where images are shipped.
         """
 
-    def open(self, work: object, name: str, workers: int, reporter: Reporter) -> Any:
+    def open(self, work: object, workers: int, reporter: Reporter) -> Any:
         """Open the work on every worker; return what its first worker says of it (`facts`)."""
 
     def run(

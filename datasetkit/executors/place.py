@@ -45,7 +45,7 @@ def each(
     if not items:
         return
     work = EachWork(open_function, name)
-    with opened(work, name=name, cluster=cluster, workers=workers, reporter=reporter) as placed:
+    with opened(work, cluster=cluster, workers=workers, reporter=reporter) as placed:
         yield from placed.run(items)
 
 
@@ -53,7 +53,6 @@ def each(
 def opened(
     work: Work,
     *,
-    name: str,
     cluster: Cluster | None = None,
     workers: int = 0,
     reporter: Reporter = SILENT,
@@ -66,9 +65,9 @@ def opened(
         with work.open() as here:
             yield PlacedWork(here.facts, lambda items: _here(here, items, workers, reporter))
         return
-    facts = cluster.open(work, name, workers, reporter)
+    facts = cluster.open(work, workers, reporter)
     try:
-        yield PlacedWork(facts, lambda items: _there(cluster, name, items, reporter))
+        yield PlacedWork(facts, lambda items: _there(cluster, work.name, items, reporter))
     finally:
         cluster.close_work()
 

@@ -125,7 +125,7 @@ class RayCluster:
         """Return the nodes that have CPUs."""
         return tuple(ClusterNode(*node[:4]) for node in self._look([], []))
 
-    def open(self, work: object, name: str, workers: int, reporter: Reporter) -> WorkerFacts:
+    def open(self, work: object, workers: int, reporter: Reporter) -> WorkerFacts:
         self._reporter = reporter
         reporter.phase("starting workers")
         kind, *answer = self._ask("open", parcels.dumps_absolute(work), workers)

@@ -36,6 +36,10 @@ class OpenWork(Protocol):
 class Work(Protocol):
     """Work as frozen picklable options, without a model or an open file."""
 
+    @property
+    def name(self) -> str:
+        """The name of the work in the progress line."""
+
     def open(self) -> AbstractContextManager[OpenWork]:
         """Load the models in the process that calls this, for as long as the context is held."""
 
@@ -75,6 +79,10 @@ class BatchWork:
     """
 
     stage: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.stage.name)
 
     @contextmanager
     def open(self) -> Iterator[OpenBatches]:

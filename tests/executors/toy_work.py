@@ -70,7 +70,7 @@ def main(executor: str, kind: str, count: str, seconds: str, actors: str, size: 
     work = EachWork(functions[kind], "toy")
     with (
         connected(executor, actors=int(actors), batch_images=int(size)) as cluster,
-        place.opened(work, name="toy", cluster=cluster, workers=1, reporter=reporter) as placed,
+        place.opened(work, cluster=cluster, workers=1, reporter=reporter) as placed,
     ):
         ready: set[str] = set()
         while kind == "waiting" and len(ready) < int(actors):

@@ -224,7 +224,6 @@ def describe(
         stage, context = CaptionStage(resolved, options.max_pixels), project.context
         with place.opened(
             BatchWork(stage),
-            name=stage.name,
             cluster=context.cluster,
             workers=options.workers,
             reporter=context.reporter,

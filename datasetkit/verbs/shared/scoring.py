@@ -250,7 +250,6 @@ def _score(
     context = project.context
     with place.opened(
         BatchWork(stage),
-        name=stage.name,
         cluster=context.cluster,
         workers=options.workers,
         reporter=context.reporter,
