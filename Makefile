@@ -27,6 +27,10 @@ TRAINER := $(VENV)/.ready-train
 # From the extra `optimizers`, for the tests. Without bitsandbytes: it is large, and makes peft's import seconds longer.
 OPTIMIZERS := schedulefree prodigy-plus-schedule-free prodigyopt dadaptation lion-pytorch
 
+# Tests start hundreds of processes: without the bytecode that the first one keeps, each compiles dsk again. Images of
+# containers often set this.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-all bench train web web-check docs release clean
 
