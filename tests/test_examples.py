@@ -282,6 +282,7 @@ def download(path):
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_notebook_does_in_colab_what_it_says(notebook, tmp_path, monkeypatch):
     """Colab's modules are replaced, and the cell that installs; the base is the tiny one."""

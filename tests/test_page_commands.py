@@ -52,6 +52,8 @@ OTHERS = {
     "tail": "tests/test_pages.py", "accelerate": "another program", "pre-commit": "", "nohup": "",
     "eval": "tests/cli/test_completion.py", "export": "", "ray": "tests/executors",
 }  # fmt: skip
+# Pages with dozens of commands, or with models on every image.
+SLOW = {"docs/from-the-tutorials.md", "docs/commands/cutout.md", "docs/commands/faces.md"}
 PATH_SUFFIXES = {".safetensors", ".toml", ".json", ".csv", ".png", ".txt", ".jsonl"}
 
 
@@ -204,7 +206,13 @@ def prepared(words: list[str], world: Path, home: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", PAGES_WITH_COMMANDS, ids=lambda page: page.relative_to(ROOT).as_posix()
+    "page",
+    [
+        pytest.param(
+            page, id=page.as_posix(), marks=[pytest.mark.slow] if page.as_posix() in SLOW else []
+        )
+        for page in (path.relative_to(ROOT) for path in PAGES_WITH_COMMANDS)
+    ],
 )
 def test_each_command_line_of_a_page_runs(page, world, tmp_path, monkeypatch, capsys):
     home = tmp_path / "project"
@@ -212,7 +220,7 @@ def test_each_command_line_of_a_page_runs(page, world, tmp_path, monkeypatch, ca
     monkeypatch.chdir(home)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     failed = []
-    for words in of_dsk(page):
+    for words in of_dsk(ROOT / page):
         name = full_name(words)
         if any(re.match(pattern, " ".join(words)) for pattern in PARSED):
             COMMANDS[name].make_context(name, words[len(name.split()) :])

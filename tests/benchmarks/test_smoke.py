@@ -95,7 +95,7 @@ def test_faces_are_measured_beside_a_plain_loop(made, tmp_path):
     assert set(measured) == {faces.BASELINE, faces.OURS}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_undo_of_a_command_costs_about_as_much_as_the_command(tmp_path):
     # The median of three rounds: one may be disturbed by other work of the machine.
     pairs = undo.measure(tmp_path, 300, 3)

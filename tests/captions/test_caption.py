@@ -37,6 +37,7 @@ def test_the_normal_form_of_a_normal_form_is_itself(text):
     assert normal_form(normal_form(text)) == normal_form(text)
 
 
+@pytest.mark.long
 @given(st.lists(texts, max_size=12))
 @settings(max_examples=200, deadline=None)
 def test_dedupe_keeps_the_first_of_each_tag_in_order(tags):

@@ -105,6 +105,7 @@ def test_every_check_has_a_positive_and_a_negative_case():
     assert sorted(cases) == sorted(registry.CHECKS)
 
 
+@pytest.mark.long
 def test_a_clean_folder_and_a_clean_dataset_have_no_findings(root, tmp_path):
     for folder in (sound(tmp_path / "imgs"), root):
         result = api.check(folder, api.CheckOptions())

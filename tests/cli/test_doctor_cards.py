@@ -38,6 +38,7 @@ def driver(tmp_path, monkeypatch):
     return install
 
 
+@pytest.mark.long
 def test_a_card_is_named_with_driver_memory_bf16_and_what_it_can_train(
     here, dsk, driver, monkeypatch
 ):
@@ -67,6 +68,7 @@ def test_old_small_and_several_cards(here, dsk, driver, monkeypatch):
     assert states[:3] == ["ok", "ok", "note"]  # not Stable Diffusion XL
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cuda, part", [("", "is built for the CPU"), ("13.0", "cannot use the")])
 def test_a_torch_that_cannot_use_the_card_has_a_next_step(
     here, dsk, driver, monkeypatch, cuda, part

@@ -251,6 +251,7 @@ def test_the_process_of_a_bug_exits_1_with_a_traceback():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_process_that_receives_a_signal_exits_with_its_code(sent, code):
     body = "print('at work', file=sys.stderr, flush=True); time.sleep(60)"

@@ -103,6 +103,7 @@ def test_a_second_search_replaces_the_files_of_the_first(dsk, data, here, result
     assert json.loads((here / "output" / "find-lr.json").read_bytes())["unet_lr"] == 4e-3
 
 
+@pytest.mark.long
 def test_a_part_without_a_rate_ends_with_3_and_leaves_dsk_toml(dsk, data, here, results):
     (here / "dsk.toml").write_text(UNTOUCHED, encoding="utf-8")
     results["unet"] = found_part("unet", 1e-4, "never left d0")

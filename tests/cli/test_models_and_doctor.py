@@ -69,6 +69,7 @@ def server_line(dsk, here, *settings):
     return [(f["state"], f["detail"], f["fix"]) for f in findings if "caption" in f["what"]]
 
 
+@pytest.mark.long
 def test_a_caption_server_is_asked_whether_it_answers(dsk, here):
     with chat_server.serve() as server:
         server.models = ["joycaption"]

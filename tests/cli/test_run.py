@@ -178,6 +178,7 @@ def test_a_run_can_be_started_from_elsewhere_with_the_folder(
     assert (project / "report" / "tags.csv").is_file() and len(captions(layout_of(project))) == 4
 
 
+@pytest.mark.long
 def test_all_steps_with_rename_and_a_reg_set(dsk, project):
     for n in range(3):
         write_image(project / "women" / f"w {n}.png", 100 + n, (1100, 1100))

@@ -160,6 +160,7 @@ def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, m
         assert ended.code == 0, ended.err
 
 
+@pytest.mark.long
 def test_sd_scripts_files_train_unchanged(dsk, here, model):
     """Only the path of the base is another, and the run is short."""
     pytest.importorskip("bitsandbytes")  # their optimizer is AdamW8bit

@@ -29,6 +29,7 @@ def test_pages_about_training_show_what_is_printed(project, capsys):
             assert matches(plain(text), printed), f"{page}: {' '.join(command)}\n{printed}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("images", [1000])
 def test_plan_of_a_large_set_is_quick_without_torch(here, images):
     """Of processor time: machines under test are busy. It starts Python, reads 1,000 headers and

@@ -237,6 +237,7 @@ OTHER = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.sets(IMAGE, max_size=10), st.sets(OTHER, max_size=12))
 def test_no_plan_loses_a_file_and_a_second_run_plans_nothing(image_names, other_names):

@@ -203,6 +203,7 @@ def test_the_index_finds_the_same_pairs_as_trying_every_pair(tags):
     assert set(spelling.near_pairs(tags, tags)) == every
 
 
+@pytest.mark.long
 def test_near_spellings_of_thousands_of_tags_are_found_in_time():
     rng = random.Random(1)
     tags = ["".join(rng.choices("abcdefghij ", k=rng.randint(5, 20))) for _ in range(2000)]

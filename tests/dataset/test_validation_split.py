@@ -17,6 +17,7 @@ def test_at_least_one_is_held_out_and_one_is_trained(ids, split, seed):
     assert 1 <= len(chosen) < len(ids) and set(chosen) < ids
 
 
+@pytest.mark.long
 @given(IDS, IDS, SPLITS, st.integers(0, 5))
 def test_added_images_do_not_change_the_split_of_others(ids, added, split, seed):
     before, after = (set(held_out(some, (), split, seed)) for some in (ids, ids | added))

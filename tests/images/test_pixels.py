@@ -767,6 +767,7 @@ def test_the_white_of_a_float_image_is_that_of_all_its_rows(peak, white, tmp_pat
     assert grey[:650].max() == 0
 
 
+@pytest.mark.long
 def test_a_float_image_of_49_megapixels_takes_little_time(tmp_path):
     path = tmp_path / "a.tif"
     Image.fromarray(np.full((7000, 7000), 0.5, np.float32)).save(path)

@@ -111,6 +111,7 @@ def read(path):
     return {key: value.numpy() for key, value in load_file(path).items()}
 
 
+@pytest.mark.long
 def test_a_file_is_written_checked_and_undone(dsk, here, golden):
     (here / "a.safetensors").write_bytes(golden.read_bytes())
     before = (here / "a.safetensors").read_bytes()
@@ -134,6 +135,7 @@ def test_a_file_is_written_checked_and_undone(dsk, here, golden):
     assert dsk("undo").code == 0 and not new.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["float", "fp16", "bf16"])
 def test_the_norm_kept_is_that_of_the_saved_file(here, golden, precision):
     out = here / "small.safetensors"
@@ -311,6 +313,7 @@ def test_what_fp16_cannot_hold_is_an_error(dsk, here):
     assert ended.code == 0
 
 
+@pytest.mark.long
 def test_wrong_files_and_wrong_calls(dsk, here):
     path = files.save(here / "a.safetensors", files.pair(UNET, 40, 30, 8, 4.0))
     nan = files.pair(UNET, 40, 30, 8, 4.0) | {f"{UNET}.alpha": np.nan}

@@ -162,6 +162,7 @@ def test_the_command_line_wins_over_the_file_and_it_over_the_default(tmp_path):
     assert (given.threshold, given.mcut, given.exclude) == ("pr", False, ())
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_each_key_comes_from_the_last_that_gives_it(data):

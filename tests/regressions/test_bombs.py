@@ -316,6 +316,7 @@ def test_an_error_gives_the_pixels_back(tmp_path):
     assert DECODED._used == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("read", ["resize", "thumbnail", "trainer"])
 def test_images_of_all_readers_count_until_they_are_done(read, tmp_path, monkeypatch):
     """The whole work on an image counts, not its decoding alone."""
@@ -374,6 +375,7 @@ def test_four_threads_with_the_largest_images_take_the_memory_of_two(tmp_path):
     assert float(megabytes) < 1700
 
 
+@pytest.mark.long
 def test_the_largest_image_that_is_read_by_default_fits_in_the_budget():
     assert in_flight.MAX_PIXELS_IN_FLIGHT >= limits.DEFAULT_MAX_PIXELS
     assert Path(in_flight.__file__).name == "in_flight.py"

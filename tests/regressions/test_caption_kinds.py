@@ -135,11 +135,8 @@ def model(tmp_path_factory):
     return tiny.save_small(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "kind",
-    ["mixed", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tags", "sentence"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mixed", "tags", "sentence"])
 def test_a_kind_of_captions_from_tagging_to_export(kind, dsk, here, model):
     from tests.trainer import tiny
     from tests.web.client import review

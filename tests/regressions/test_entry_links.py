@@ -59,6 +59,7 @@ def test_a_link_lets_one_browser_in_and_a_second_reads_how_to_get_another(folder
         assert follow(browser, browser.server.link(lambda: None)).status == 303
 
 
+@pytest.mark.long
 def test_a_browser_reads_every_refusal_as_a_page(folder):
     with run_server(folder) as browser:
         for path in ("/", "/?token=0", f"/?token={'0' * 64}"):
@@ -165,6 +166,7 @@ def test_files_of_killed_runs_are_removed_and_those_of_running_ones_kept(
         assert [path.exists() for path in (old, new, other)] == [False, True, True]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="the browser is a shell script")
 def test_no_argument_of_any_process_holds_a_token(folder, tmp_path):
     """Of the command as a whole: the arguments that its browser gets."""
@@ -201,6 +203,7 @@ def started(folder: Path, *options: str, **more) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="this system has no pseudo-terminals")
 def test_enter_in_the_terminal_prints_another_link(folder):
     terminal, inside = os.openpty()

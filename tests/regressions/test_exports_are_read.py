@@ -40,6 +40,7 @@ def loaded(here: Path, *path: str, **arguments: object) -> list[str]:
     return sorted(read["train"]["text"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("path", "arguments", "with_reg"),
     [

@@ -444,6 +444,7 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_an_output_never_replaces_a_file_that_dsk_did_not_write(dsk, here, downloaded, command):
     for name in ("art.png", "tags.csv", "pairs.csv", "dataset.toml", "config.toml"):

@@ -39,6 +39,7 @@ def test_a_name_that_is_not_utf8_is_escaped(here, drawer):  # noqa: F811
     assert len(result.drawn) > 1 and not api.grid(path, options()).changed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "prompt",
     ["狐の女の子、オレンジ色の髪", "emoji 🦊, " * 60, 'say "a: b", <lora:x:1>', "a\\b{c|d}"],

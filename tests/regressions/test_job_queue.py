@@ -269,6 +269,7 @@ def test_a_command_line_that_is_wrong_is_not_added(dsk, state):
     assert api.jobs() == ()
 
 
+@pytest.mark.long
 def test_the_real_process_of_a_job(tmp_path, dsk, monkeypatch, state):
     """As a user: add a command, run the queue, read log and state."""
     monkeypatch.setattr(job_runner, "_JOB", (sys.executable, "-m", "datasetkit.cli.job"))

@@ -80,6 +80,7 @@ def test_an_image_without_near_duplicates_is_named(folder, dsk):
     assert dsk("check", "imgs", *hint[:2]).code == 0
 
 
+@pytest.mark.long
 def test_python_has_it_too(folder):
     api.check(folder, api.CheckOptions(keep_duplicates=("all",)))
     result = api.check(folder, api.CheckOptions(only=("near-duplicate",)))

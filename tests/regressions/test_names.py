@@ -258,6 +258,7 @@ def test_a_plain_folder_in_capitals_is_no_dataset(dsk, here):
     assert "IMG" in dsk("check", ".").err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("below", "hint"),
     [

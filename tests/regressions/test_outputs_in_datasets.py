@@ -107,6 +107,7 @@ def test_faces_alone_are_erased_though_a_file_asks_for_text_too(dsk, here, detec
     assert "1 face in 1 image" in alone.out
 
 
+@pytest.mark.long
 def test_the_advice_of_check_about_text_can_be_followed_in_a_dataset(dsk, here):
     """Word for word: the sheet first, then the erasing, then the layout of what it made."""
     folder = here / "pics"

@@ -162,6 +162,7 @@ def test_while_nothing_can_be_saved_the_first_signal_ends_at_once(data, options,
 
 # Where the interrupt meets a callback of the garbage collector Python only reports it; the loop
 # then reads the request and saves.
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_in_a_thread_stops_for_a_request(data, options):
     """There a program has no signals: the request is read, and also raised while nothing runs."""

@@ -57,6 +57,7 @@ def test_every_single_call_may_fail(name, strike, workdir):
     assert [p for n in range(1, calls_of(trials) + 1) for p in faulty(trials, n, strike)] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["tag", "copies"])
 def test_a_plan_that_fails_before_anything_changed_leaves_the_folder_unchanged(name, workdir):
     """The first half of the calls makes temporary files: then the plan is dropped, with its new
@@ -143,6 +144,7 @@ def test_a_damaged_store_is_an_error_with_a_hint_and_captions_are_kept(seed, wor
         assert tree(workdir) == before
 
 
+@pytest.mark.long
 def test_the_harness_reaches_the_calls_that_write(workdir):
     """A harness that saw no writes would pass everything."""
     seen: set[str] = set()

@@ -365,6 +365,7 @@ def test_an_exif_turned_image_gives_what_the_upright_one_gives(orientation, work
     assert pixels[0] == pixels[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("orientation", "turn"), [(o, turn) for o, turn in TURNS.items() if turn is not None]
 )

@@ -170,6 +170,7 @@ def test_all_others_have_captions_then_tables_then_exports(awkward, capsys):
     assert dsk(capsys, "history", "dataset")[0] == Exit.DONE
 
 
+@pytest.mark.long
 def test_images_of_any_name_are_checked_and_drawn(awkward, capsys):
     more = ["--recursive", "--csv", "found.csv", "--sheet", "found.png"]
     code, out, err = dsk(capsys, "check", "imgs", *more)

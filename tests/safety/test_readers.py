@@ -81,6 +81,7 @@ def captions(folder, n):
     return paths
 
 
+@pytest.mark.long
 def test_readers_never_see_a_partial_caption(workdir):
     paths = captions(workdir / "imgs", 40)
     assert partial_readers(workdir / "imgs", paths, by_journal, 15) == 0

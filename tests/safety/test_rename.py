@@ -87,6 +87,7 @@ def families(folder: Path) -> Counter:
     return found
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(
     names=st.lists(

@@ -202,6 +202,7 @@ def spread(points: int, n: int) -> list[int]:
     return sorted({1 + int((i + draw.random()) * points / n) for i in range(n)})
 
 
+@pytest.mark.long
 def test_the_harness_reaches_the_calls_that_save(runs):
     assert {"open", "write", "fsync", "replace", "rename", "mkdir", "unlink"} <= runs.calls
 
@@ -240,6 +241,7 @@ def die_while_filling_a_state_in_sight() -> None:
     vars(saved_states)["_write"] = write
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plant", [die_while_writing_plainly, die_while_filling_a_state_in_sight])
 def test_the_check_fails_for_plain_writing(runs, plant):
     root = runs.fresh("trial")

@@ -38,6 +38,7 @@ def alone(action, workdir):
     assert ended.code == 0, ended.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "where"), UNDOABLE.items())
 def test_undo_restores_every_byte(name, where, workdir):
     case = CASES[name]

@@ -346,6 +346,7 @@ def _no_network(*_: object, **__: object) -> None:
     raise OSError("there is no network")
 
 
+@pytest.mark.long
 def test_the_shipped_model_asks_for_no_network_and_writes_nothing_at_home(tmp_path):
     require_rembg()
     (tmp_path / "imgs").mkdir()
@@ -421,6 +422,7 @@ def measured(pairs) -> tuple[list[float], list[float]]:
     return overlaps, leaks
 
 
+@pytest.mark.long
 def test_the_shipped_model_cuts_a_drawn_figure_out_of_a_painted_place():
     require_rembg()
     overlaps, leaks = measured([(SPRITES[0], BACKGROUNDS[2])])

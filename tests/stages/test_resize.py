@@ -74,6 +74,7 @@ def test_long_edge_caps_the_long_edge_and_keeps_the_aspect(width, height, max_si
     assert abs(h - height * scale) <= 0.5 + 1e-9 or h == 1
 
 
+@pytest.mark.long
 @given(sides, sides, limits)
 @settings(max_examples=300)
 def test_area_is_enough_and_never_more_than_rounding_asks(width, height, max_side):
@@ -324,6 +325,7 @@ def test_shrinking_to_the_same_size_is_the_same_image():
     assert shrink(image, (16, 16)) is image
 
 
+@pytest.mark.long
 def test_an_interrupt_leaves_whole_files_only(tmp_path):
     for n in range(40):
         noise(900, 700).save(tmp_path / f"{n}.png", compress_level=1)

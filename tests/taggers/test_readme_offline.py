@@ -39,6 +39,7 @@ def follow(commands: str, home: Path, folder: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="the lines are for a shell")
 def test_the_lines_of_the_readme_work(tmp_path, monkeypatch):
     for machine in ("connected", "alone"):

@@ -88,12 +88,14 @@ def test_captions_are_the_tags_of_the_model(cache, v3_models, folder, name, batc
         assert text == ", ".join(["sks", *dict.fromkeys(tag.name for tag in tags)]) + "\n"
 
 
+@pytest.mark.long
 def test_auto_takes_the_cached_default_and_reports_the_device(cache, v3_models, folder, capsys):
     plant(cache, "wd-swinv2-v3", v3_models["batch"], V3_LABELS.read_bytes())
     assert run(["tag", str(folder)]) == Exit.DONE
     assert "(wd-swinv2-v3, cpu)" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_captions_of_the_fallback_are_replaced_once_the_model_is_cached(
     cache, v3_models, folder, capsys
 ):
@@ -209,6 +211,7 @@ def test_fast_options_store_separate_scores_and_report_what_they_change(planted,
     assert result(capsys, "scores", folder / "0.png")["taggers"] == [exact["tagger"]]
 
 
+@pytest.mark.long
 def test_several_taggers_are_named_and_combined(planted, cache, folder, capsys, tmp_path):
     mapped = mapped_folder(tmp_path / "mapped")
     data, mapping = (mapped / MODEL_FILE).read_bytes(), (mapped / MAPPING_FILE).read_bytes()
@@ -254,6 +257,7 @@ def test_scores_of_an_untagged_image_names_the_command(cache, folder, capsys):
     assert not (folder / ".dsk").exists()
 
 
+@pytest.mark.long
 def test_scores_of_a_copy_are_those_of_the_image(planted, folder, capsys):
     assert run(["tag", str(folder), "--tagger", "wd-vit-v3"]) == Exit.DONE
     one = result(capsys, "scores", folder / "1.png")["rows"]

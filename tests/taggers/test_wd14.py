@@ -128,6 +128,7 @@ def test_changed_label_file_is_refused_at_load(cache, v3_model):
         open_tagger("wd-vit-v3", CPU)
 
 
+@pytest.mark.long
 def test_cache_without_links_needs_the_recorded_hash(cache, v3_model):
     blob = plant(cache, "wd-vit-v3", v3_model, V3_LABELS.read_bytes())
     weights = blob.parent.parent / "snapshots" / MODELS["wd-vit-v3"].revision / MODEL_FILE

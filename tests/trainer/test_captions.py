@@ -107,6 +107,7 @@ def test_caption_without_tags_stays_empty():
     assert sample("", CaptionSettings(), 1, Random(0)) == ""
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(
     tags=st.lists(

@@ -127,6 +127,7 @@ def test_8_bit_weights_are_read_layer_by_layer_and_streamed_equal(base, family, 
         assert torch.equal(family.predict(small, noisy, times, text), expected)
 
 
+@pytest.mark.long
 def test_the_encoders_are_loaded_without_the_transformer(base, family, tmp_path):
     parts = setup.load_parts(tiny.flow_options(base, tmp_path), only=family.ENCODERS)
     assert parts.denoiser is None and parts.vae is None

@@ -81,6 +81,7 @@ def test_vae_option_replaces_the_models_vae(model, parts, tmp_path, form):
     assert not torch.equal(parts.vae.encoder.conv_in.weight, loaded.vae.encoder.conv_in.weight)
 
 
+@pytest.mark.long
 def test_file_that_is_not_a_vae_is_an_error(model, tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "vae.safetensors")
     with pytest.raises(ModelFileError, match="not a VAE"):

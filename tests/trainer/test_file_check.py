@@ -57,6 +57,7 @@ def test_expected_modules_are_those_of_the_network(tmp_path, family):
         }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_both_layouts_of_a_model_give_the_same_modules(tmp_path, family):
     (tmp_path / "file").mkdir()

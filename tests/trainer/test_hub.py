@@ -175,6 +175,7 @@ def test_interrupted_download_of_a_base_model_resumes(served, model):
     assert not part.exists()
 
 
+@pytest.mark.long
 def test_interrupted_download_of_a_single_file_resumes(served, tmp_path):
     path = tiny.save_checkpoint(tmp_path)
     offer(served, tmp_path, [path.name])
@@ -238,6 +239,7 @@ def test_revision_of_the_make_target_is_a_commit():
     assert re.search(r"^REVISION .*,([0-9a-f]{40})\)$", text, re.MULTILINE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["z-image", "anima"])
 def test_a_transformer_is_downloaded_as_its_index_lists_it(served, dit_base, family):
     """Also with the weights of a part in several files."""

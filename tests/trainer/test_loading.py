@@ -56,6 +56,7 @@ def test_values_computed_from_weights_use_float32(model, tmp_path, given, dtype)
     assert {p.dtype for p in parts.vae.parameters()} == {torch.float32}
 
 
+@pytest.mark.long
 def test_run_in_bf16_does_not_depend_on_the_load_precision(data, model, tmp_path):
     from tests.trainer.test_loop import ready
     from trainer.loop import steps

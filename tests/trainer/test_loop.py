@@ -94,6 +94,7 @@ def test_gradient_of_an_epoch_does_not_depend_on_the_batch_size(
     assert all(float((other - found[0]).norm()) / size < 2e-6 for other in found[1:])
 
 
+@pytest.mark.long
 def test_cached_latents_do_not_change_the_result(data, model, tmp_path):
     def losses(keep):
         run = ready(data, tiny.options(model, tmp_path, cache_latents=keep, flip_aug=True))
@@ -106,6 +107,7 @@ def test_cached_latents_do_not_change_the_result(data, model, tmp_path):
     assert torch.equal(losses(True), losses(False))
 
 
+@pytest.mark.long
 def test_cached_text_does_not_change_the_result_and_saves_encoding(data, model, tmp_path):
     def losses(keep):
         varied = {
@@ -248,6 +250,7 @@ def test_weight_norms_are_limited(data, model, tmp_path):
     assert logs[-1].norms is not None and int(logs[-1].norms.scaled) > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("others", [{"v_parameterization": True}, {"gradient_checkpointing": True}])
 def test_variants_train(data, model, tmp_path, others):
     run = ready(data, tiny.options(model, tmp_path, max_train_steps=2, **others))
@@ -266,6 +269,7 @@ def test_checkpointing_changes_no_gradient(data, model, tmp_path):
     assert torch.allclose(found[0], found[1], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 def test_bfloat16_base_agrees_with_float32(data, model, tmp_path):
     found = []
     for precision in ("no", "bf16"):

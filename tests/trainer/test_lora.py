@@ -60,6 +60,7 @@ def pipeline_of(parts):
     )
 
 
+@pytest.mark.long
 def test_a_new_lora_changes_nothing(model):
     plain = output(sd.load(str(model)))
     parts, _ = attached(model)
@@ -97,6 +98,7 @@ def test_plain_arithmetic_finds_what_peft_adds(model):
         assert torch.allclose(added[module.name], peft, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 def test_diffusers_file_has_its_alpha(model, tmp_path):
     _, network = attached(model, alpha=3.0)
     disturbed(network)
@@ -152,6 +154,7 @@ def test_initial_values_of_a_module_do_not_depend_on_other_modules(model):
     )
 
 
+@pytest.mark.long
 def test_loaded_file_keeps_its_strength_with_another_alpha(model):
     _, first = attached(model, alpha=1.0)
     file = lora.kohya_tensors(disturbed(first), torch.float32)
@@ -164,6 +167,7 @@ def test_loaded_file_keeps_its_strength_with_another_alpha(model):
     )
 
 
+@pytest.mark.long
 def test_file_of_another_rank_or_other_modules_is_refused(model):
     _, network = attached(model)
     file = lora.kohya_tensors(network, torch.float32)

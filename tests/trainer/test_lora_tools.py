@@ -44,6 +44,7 @@ def saved(trained, tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_both_formats_are_converted_into_what_the_trainer_writes(saved):
     to_kohya = api.LoraConvertOptions(to="kohya")
     to_diffusers = api.LoraConvertOptions(to="diffusers")
@@ -148,6 +149,7 @@ def test_a_merged_checkpoint_is_the_base_with_the_changes(based, tmp_path, weigh
     assert not any(key.startswith("first_stage_model.") for key in changed)
 
 
+@pytest.mark.long
 def test_a_dry_run_writes_no_checkpoint(based, tmp_path):
     _, path, folder, *_ = based
     options = api.LoraMergeOptions(out=str(tmp_path / "m.safetensors"), into=str(path))
@@ -157,6 +159,7 @@ def test_a_dry_run_writes_no_checkpoint(based, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_loss_of_bf16_is_measured_and_a_warning(based, tmp_path):
     _, path, folder, *_ = based
     losses: dict[str, float] = {}

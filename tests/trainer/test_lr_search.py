@@ -105,7 +105,7 @@ def test_few_steps_leave_the_estimate_growing_or_at_its_start(searching):
     assert outcomes <= {"growing", "never left d0"}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_short_search_on_the_tiny_base_finds_a_rate_that_learns(tmp_path):
     """The rate lies within a factor of 3 of the hand-tuned 2e-3, and lowers the loss."""
     data = tiny_lora.data_set(tmp_path / "data")

@@ -122,7 +122,7 @@ print(json.dumps([int(peak) * 1024, estimate.bytes, {s.name: s.bytes for s in es
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
-@pytest.mark.long
+@pytest.mark.slow
 def test_estimate_is_near_the_measured_peak(tmp_path):
     """A model of a size between the random base and the real one, so that the activations weigh
     in the sum.

@@ -90,6 +90,7 @@ def trained(model, data, tmp_path_factory):
     return get
 
 
+@pytest.mark.long
 @ALL
 def test_new_network_changes_nothing(model, tmp_path, kind):
     plain = output(sd.load(str(model)))
@@ -110,6 +111,7 @@ def test_file_has_the_weight_change_of_peft(trained, kind):
         assert torch.allclose(lora.file_delta(read[module.name]), peft, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 @ALL
 def test_plan_has_the_number_of_trained_parameters(trained, model, kind):
     made = trained(kind)

@@ -54,6 +54,7 @@ def whole(data, sampled):
     return train(sampled, planned(data, sampled))
 
 
+@pytest.mark.long
 def test_run_reports_its_phases(data, sampled, tmp_path):
     short = replace(
         sampled, output_dir=str(tmp_path), max_train_steps=1, sample_at_first=False, logging_dir=""
@@ -300,6 +301,7 @@ def test_wrong_prompts_stop_a_run_before_anything_is_loaded_or_written(data, opt
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_tensorboard_reads_losses_rates_norms_and_images_under_the_names_of_sd_scripts(
     sampled, whole
 ):

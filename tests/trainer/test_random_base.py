@@ -19,6 +19,7 @@ def test_a_seed_makes_one_model_and_another_seed_another():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+@pytest.mark.long
 def test_command_writes_a_model_that_loads_and_says_that_it_is_random(tmp_path, capsys):
     folder = tmp_path / "base"
     assert random_base.main([str(folder), "--seed", "7"]) == 0

@@ -273,6 +273,7 @@ def test_the_command_draws_and_says_what(here, capsys):
     assert run(["reg", "nowhere", "--class", "1girl"]) == 10  # the other command is still there
 
 
+@pytest.mark.long
 def test_a_caption_that_is_written_while_images_are_generated_is_kept_and_named(here):
     first = api.generate_reg(here / "ds", options(count=2))
     image = first.generated[1]

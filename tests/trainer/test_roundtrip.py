@@ -50,6 +50,7 @@ def saved(made, path, dtype=torch.float32, form="kohya", change=lambda tensors: 
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["kohya", "diffusers"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_saved_file_acts_like_the_trained_lora(trained, tmp_path, dtype, form):
@@ -122,6 +123,7 @@ def test_wrong_kohya_file_is_detected(trained, tmp_path, change, words):
     assert caught.value.exit_code == Exit.LORA_CHECK_FAILED
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [
@@ -198,6 +200,7 @@ def test_files_of_a_run_pass(trained, tmp_path):
     assert run.check_files(made, files) == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("factor", [10.0, 1e3])
 def test_a_lora_far_stronger_than_the_base_hints_at_the_rate(model, data, tmp_path, factor):
     """Half precision amplifies rounding until forward passes differ, though the file is good."""
@@ -210,6 +213,7 @@ def test_a_lora_far_stronger_than_the_base_hints_at_the_rate(model, data, tmp_pa
     assert "report" not in caught.value.hint
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("factor", [1e-15, 1e-10])
 def test_a_tiny_lora_is_compared_beyond_the_range_of_float32(model, data, tmp_path, factor):
     made = assembled(model, data, tmp_path / "out")

@@ -93,6 +93,7 @@ def _umask():
     return mask
 
 
+@pytest.mark.long
 def test_metrics_and_progress_line_weigh_every_sample_the_same(data, options):
     """The last step of an epoch has fewer samples than the others."""
     reporter, began = Killer(), time.time()
@@ -248,6 +249,7 @@ def test_two_runs_of_one_name_cannot_write_to_one_folder(data, options, tmp_path
         whole(data, options)
 
 
+@pytest.mark.long
 def test_only_the_last_files_are_kept(data, options):
     result = whole(
         data, replace(options, max_train_epochs=4, train_batch_size=16, save_last_n_epochs=2)
@@ -259,6 +261,7 @@ def test_only_the_last_files_are_kept(data, options):
     ]
 
 
+@pytest.mark.long
 def test_both_formats_hold_the_same_change(data, options, tmp_path):
     whole(data, replace(options, max_train_steps=1, lora_format="both"))
     out = tmp_path / "out"
@@ -286,6 +289,7 @@ def test_latents_on_disk_are_used_again(data, options, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.long
 def test_network_weights_continues_from_a_lora_file(data, options, tmp_path):
     first = whole(data, replace(options, max_train_steps=2))
     more = replace(
@@ -300,6 +304,7 @@ def test_network_weights_continues_from_a_lora_file(data, options, tmp_path):
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.long
 def test_tensorboard_is_written_with_logging_dir(data, options, tmp_path):
     whole(data, replace(options, max_train_steps=1, logging_dir=str(tmp_path / "logs")))
     stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"  # a folder for each run

@@ -62,6 +62,7 @@ def test_previews_and_saves_do_not_change_the_training(data, model, tmp_path, un
     ]
 
 
+@pytest.mark.long
 def test_average_is_saved_and_the_trained_weights_are_kept(uninterrupted):
     """The state after step 3 holds what is trained, the file of step 3 the average of it."""
     folder = uninterrupted.files[-1].parent

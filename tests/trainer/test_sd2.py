@@ -57,6 +57,7 @@ def test_names_of_all_modules_are_kohyas(full):
     ]
 
 
+@pytest.mark.long
 def test_both_layouts_of_a_model_have_the_same_shapes(model, tmp_path):
     folder = model_shapes.read(str(model))
     assert folder is not None

@@ -170,6 +170,7 @@ def test_random_crop_and_flip_reach_the_unet(data, model, tmp_path):
     assert len({tuple(told) for told in reporter}) > 4
 
 
+@pytest.mark.long
 def test_each_encoder_has_its_own_rate_and_0_leaves_it_out(data, model, tmp_path):
     run = ready(
         data, tiny.options(model, tmp_path, max_train_steps=1, text_encoder_lr=(0.003, 0.0))

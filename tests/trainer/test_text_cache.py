@@ -42,6 +42,7 @@ def prompts(tmp_path):
     return str(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "others",
     [

@@ -52,6 +52,7 @@ def test_measure_distinguishes_the_character_from_others():
     assert lora.shaded(hers) == 1.0 > 0.3 > lora.shaded(others)
 
 
+@pytest.mark.long
 def test_the_script_makes_the_committed_images(tmp_path):
     pytest.importorskip("dicebear")
     pytest.importorskip("dicebear_styles")
@@ -85,7 +86,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes().strip() for p in found}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_short_run_moves_images_towards_the_concept(tmp_path):
     texts = lora.prompts(lora.TRIGGER, scenes=lora.SCENES[::4])
 

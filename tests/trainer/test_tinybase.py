@@ -261,6 +261,7 @@ def base():
     return sd.load("tiny")
 
 
+@pytest.mark.long
 def test_base_generates_the_background_of_the_prompt(base):
     colours = ["red", "yellow", "green", "blue", "purple", "white"]
     prompts = [

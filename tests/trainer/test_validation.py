@@ -227,6 +227,7 @@ def test_resumed_run_keeps_its_validations(finished, data, model, tmp_path):
     assert seen == whole.metrics.with_name("sks-validation.jsonl").read_text()
 
 
+@pytest.mark.long
 def test_new_run_moves_away_the_best_of_an_earlier_one(finished, data, options, tmp_path):
     (tmp_path / "out").mkdir()
     earlier = RunFiles.start(tmp_path / "out", "sks", "2026-11-29T10:15:00Z")

@@ -89,6 +89,7 @@ def titles_in_history(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_history_lists_edits_and_drops_undone_ones(tagged):
     before = tree(tagged)
     with review(tagged) as page:

@@ -50,6 +50,7 @@ SAME: list[tuple[dict[str, Any], Command]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("wanted", "command"), SAME, ids=lambda one: str(one) if isinstance(one, dict) else ""
 )

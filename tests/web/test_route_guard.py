@@ -117,6 +117,7 @@ def tree(*folders: Path | None) -> dict[str, str]:
     return files
 
 
+@pytest.mark.long
 def test_no_get_changes_a_byte(folder, tmp_path):
     (folder / "dsk.toml").write_text("[train]\nnetwork_dim = 8\n")
     reads = [route for route in ROUTES if route.method == "GET" and not route.is_stream]

@@ -50,6 +50,7 @@ def status(url: str, cookie: str = "") -> tuple[int, str]:
     return response.status, str(response.getheader("set-cookie")).partition(";")[0]
 
 
+@pytest.mark.long
 def test_the_first_line_is_the_url_and_ctrl_c_ends_it(folder):
     with started(folder) as (server, line):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}\n", line)
@@ -65,6 +66,7 @@ def test_the_first_line_is_the_url_and_ctrl_c_ends_it(folder):
         )
 
 
+@pytest.mark.long
 def test_a_hanging_request_does_not_keep_it_from_ending(folder):
     with started(folder) as (server, line):
         at = urlsplit(line.strip())

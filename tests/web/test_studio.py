@@ -44,6 +44,7 @@ def test_review_and_studio_differ_in_the_first_tab_alone(folder):
         assert images.session["command"] == "studio"
 
 
+@pytest.mark.long
 def test_the_server_imports_no_torch(folder):
     program = """
 import sys

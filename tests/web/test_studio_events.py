@@ -234,6 +234,7 @@ def test_the_end_of_the_server_says_goodbye_and_is_quick(folder, capfd):
     assert "".join(capfd.readouterr()) == ""
 
 
+@pytest.mark.long
 def test_a_client_that_does_not_read_costs_little_and_hurts_nobody(folder, capfd):
     make_run(folder / "output", done=20)
     with studio(folder) as page:

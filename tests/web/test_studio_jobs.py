@@ -217,6 +217,7 @@ def dsk_here(page):
 # ---- jobs
 
 
+@pytest.mark.long
 def test_a_job_of_the_page_waits_runs_and_is_removed(page):
     body = {"verb": "rules", "arguments": ["."], "options": {"exclude": ["hat"]}}
     first = page.post("jobs", **body, when="held")["job"]

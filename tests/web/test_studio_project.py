@@ -46,6 +46,7 @@ def test_the_facts_follow_the_project(page):
         assert page.get("project")["locked"] == {"verb": "", "job": None}
 
 
+@pytest.mark.long
 def test_an_empty_folder_has_facts_too(tmp_path):
     (tmp_path / "empty").mkdir()
     with studio(tmp_path / "empty") as page:

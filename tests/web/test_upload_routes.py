@@ -265,6 +265,7 @@ def test_half_a_gigabyte_is_killed_continued_and_whole_in_little_memory(server, 
     assert grown < 150e6
 
 
+@pytest.mark.long
 def test_a_large_file_does_not_pass_through_memory(server):
     process, page, _ = server
     before = peak_memory(process)

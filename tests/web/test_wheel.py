@@ -33,6 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.long
 def test_the_wheel_contains_the_page_but_not_its_source(wheel):
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
@@ -42,6 +43,7 @@ def test_the_wheel_contains_the_page_but_not_its_source(wheel):
     assert [name for name in names if "/tools/" in name] == []
 
 
+@pytest.mark.long
 def test_the_wheel_contains_the_tiny_and_the_random_base(wheel):
     with zipfile.ZipFile(wheel) as packed:
         names = set(packed.namelist())
@@ -99,6 +101,7 @@ def url(installed, folder, tmp_path) -> Iterator[str]:
         assert server.wait(30) == 0
 
 
+@pytest.mark.long
 def test_an_installed_wheel_serves_the_page(url):
     at = urlsplit(url)
 
