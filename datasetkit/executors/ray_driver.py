@@ -103,7 +103,7 @@ def plan_slots(nodes: Iterable[Mapping[str, Any]], settings: RaySettings) -> lis
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         if not node["Alive"] or cpus <= 0:
             continue
-        limits = [int(gpus / settings.gpus + 1e-9)] if settings.gpus else []
+        limits = [_gpu_shares(gpus, settings.gpus)] if settings.gpus else []
         limits += [int(cpus / settings.cpus + 1e-9)] if settings.cpus else []
         count = min(limits) if limits else settings.actors or 1
         rooms.append(
@@ -123,16 +123,31 @@ def _in_turn(rooms: Sequence[list[Slot]], most: int) -> list[Slot]:
     return dealt[:most] if most else dealt
 
 
+def _gpu_shares(gpus: float, share: float) -> int:
+    """Return how many actors the GPUs of a node have room for: a share is of one GPU, so that 0.4
+    fits twice on each, and five times on none.
+    """
+    if share >= 1:
+        return int(gpus / share + 1e-9)
+    return int(gpus) * int(1 / share + 1e-9)
+
+
 def _share(cpus: float, actors: int) -> float:
-    """Return the CPUs of each actor of a node: whole ones, as Ray wants it, or a part of one."""
+    """Return the CPUs of each actor of a node: whole ones, or a part of one in the four digits that
+    Ray counts, rounded down: 0.66667 would be 0.6667, and the last actor would have no room.
+    """
     share = cpus / actors
-    return float(int(share)) if share >= 1 else share
+    return float(int(share)) if share >= 1 else int(share * 10_000) / 10_000
 
 
 class _Actor:
     """An actor of Ray; it is pickled by value."""
 
-    def open(self, work: bytes, threads: int) -> Any:
+    def open(self, work: bytes, threads: int, sees_gpus: bool) -> Any:
+        import os
+
+        if not sees_gpus:  # Ray shows all GPUs to an actor that reserves none
+            os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["HIP_VISIBLE_DEVICES"] = ""
         from datasetkit.executors import parcels, ray_worker
 
         opened = ray_worker.opened(work, threads)
@@ -328,7 +343,8 @@ class Driver:
             "scheduling_strategy": NodeAffinitySchedulingStrategy(slot.node, soft=False),
         }
         slot.actor = self.ray.remote(_Actor).options(**options).remote()
-        slot.opening = slot.actor.open.remote(self._work, self._threads or max(1, int(slot.cpus)))
+        threads = self._threads or max(1, int(slot.cpus))
+        slot.opening = slot.actor.open.remote(self._work, threads, slot.gpus > 0)
 
     def _renew_slots(self) -> None:
         """Take up nodes that have joined, and drop those that have left."""
@@ -520,6 +536,12 @@ def _serve(driver: Driver, requests: BinaryIO) -> None:
                 driver.answer("closed")
         except ClusterProblem as problem:
             driver.answer("problem", problem.message, problem.hint)
+            return
+        except (BrokenPipeError, EOFError):
+            raise  # the parent has ended
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            driver.answer("problem", f"Ray failed: {reason[:300]}", "")
             return
 
 

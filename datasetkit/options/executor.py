@@ -13,6 +13,8 @@ from datasetkit.options.declare import CheckedOptions, check, option
 LOCAL: Final = "local"
 # ray://HEAD, ray://HEAD:PORT and ray://[::1]:PORT.
 _HEAD: Final = re.compile(r"ray://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?")
+# Ray counts in ten-thousandths.
+_LEAST_SHARE: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,17 @@ class ExecutorOptions(CheckedOptions):
                 f"the executor address {display(self.address)} is not known",
                 hint="give local, ray, or ray://HEAD, such as ray://10.0.0.1:10001",
             )
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise ConfigError(
+                f"{self.gpus:g} GPUs a worker are not possible: above 1 they are whole GPUs",
+                hint=f"--gpus {int(self.gpus)}, or a share of one such as --gpus 0.5",
+            )
+        for name, value in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if 0 < value < _LEAST_SHARE:
+                raise ConfigError(
+                    f"{value:g} {name.upper()[:-1]}s a worker are too few",
+                    hint=f"--{name} {_LEAST_SHARE} or more; 0 is the default",
+                )
 
     @property
     def is_local(self) -> bool:

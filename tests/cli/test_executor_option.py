@@ -77,6 +77,20 @@ def test_an_address_of_another_form_is_refused(address):
 
 
 @pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"gpus": 1.5}, "1.5 GPUs a worker are not possible"),
+        ({"gpus": 0.00001}, "1e-05 GPUs a worker are too few"),
+        ({"cpus": 0.0001}, "0.0001 CPUs a worker are too few"),
+    ],
+)
+def test_a_share_that_ray_cannot_give_is_refused(shares, said):
+    with pytest.raises(ConfigError, match=said) as refused:
+        ExecutorOptions(address="ray", **shares)
+    assert "--" in refused.value.hint
+
+
+@pytest.mark.parametrize(
     ("executor", "variable", "address"),
     [
         ("ray", "", "local"),

@@ -149,11 +149,16 @@ class Raylets:
 
 
 @contextmanager
-def started(nodes: int, cpus: float = 1, hidden: Path | None = None) -> Iterator[Raylets]:
-    """Start a head without CPUs and some nodes. hidden: a folder that they do not see."""
+def started(
+    nodes: int, cpus: float = 1, gpus: int = 0, hidden: Path | None = None
+) -> Iterator[Raylets]:
+    """Start a head without CPUs and some nodes. gpus: that each node says it has. hidden: a folder
+    that they do not see.
+    """
     namespace = Namespace.make()
     env = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.executors.raylets", str(nodes), str(cpus)]
+    command = [sys.executable, "-m", "tests.executors.raylets"]
+    command += map(str, (nodes, cpus, gpus))
     if hidden is not None:
         hide = f"mount -t tmpfs none '{hidden}' && exec \"$@\""
         command = ["unshare", "-m", "sh", "-c", hide, "sh", *command]
@@ -182,7 +187,7 @@ def started(nodes: int, cpus: float = 1, hidden: Path | None = None) -> Iterator
         namespace.close()
 
 
-def _serve(nodes: int, cpus: float) -> None:
+def _serve(nodes: int, cpus: float, gpus: int) -> None:
     """Start the cluster; obey until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # Ray prints to stdout
@@ -192,6 +197,7 @@ def _serve(nodes: int, cpus: float) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
     small = {"object_store_memory": 100_000_000}
+    room = {"num_cpus": cpus, "num_gpus": gpus, **small}
     head = {
         "num_cpus": 0,
         "include_dashboard": False,
@@ -206,12 +212,12 @@ def _serve(nodes: int, cpus: float) -> None:
         **small,
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    workers = [cluster.add_node(num_cpus=cpus, num_gpus=0, **small) for _ in range(nodes)]
+    workers = [cluster.add_node(**room) for _ in range(nodes)]
     answer(cluster.address)
     for line in sys.stdin:
         word, *rest = line.split()
         if word == "add":
-            workers.append(cluster.add_node(num_cpus=cpus, num_gpus=0, **small))
+            workers.append(cluster.add_node(**room))
         elif word == "kill":
             node = workers.pop(int(rest[0]))
             os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
@@ -221,4 +227,4 @@ def _serve(nodes: int, cpus: float) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), float(sys.argv[2]))
+    _serve(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

@@ -168,6 +168,39 @@ def test_a_broken_image_is_one_failure(cluster, tmp_path):
     assert out == said and outcome(there) == outcome(here)
 
 
+# ---- shares of GPUs
+
+
+def spans(
+    cluster: Raylets, gpus: float, workers: int = 0
+) -> dict[str, list[tuple[str, float, float]]]:
+    """Run work with a share of a GPU each; return of each worker its GPU, and when it worked.
+    workers: that are ready first, 0 for what there is room for.
+    """
+    process = cluster.python(
+        "-c", TOY, "ray", "on_gpu", "8", "0.2", str(workers), "1", str(gpus),
+        environment={"RAY_ADDRESS": cluster.address},
+    )  # fmt: skip
+    out, _ = finished(process)
+    by_worker: dict[str, list[tuple[str, float, float]]] = {}
+    for line in out.splitlines()[:-1]:
+        _, pid, gpu, begun, ended = line.split()
+        by_worker.setdefault(pid, []).append((gpu, float(begun), float(ended)))
+    return by_worker
+
+
+def test_two_workers_with_half_a_gpu_each_are_at_work_at_once_and_whole_ones_alone():
+    """The node only says that it has a GPU; Ray deals it out as it would a real one."""
+    with raylets.started(1, cpus=2, gpus=1) as cluster:
+        first, second = spans(cluster, 0.5, workers=2).values()
+        assert {gpu for gpu, *_ in first + second} == {"0"}
+        assert any(a[1] < b[2] and b[1] < a[2] for a in first for b in second)
+        [alone] = spans(cluster, 1).values()
+        assert {gpu for gpu, *_ in alone} == {"0"}
+        [without] = spans(cluster, 0).values()
+        assert {gpu for gpu, *_ in without} == {"none"}
+
+
 # ---- kills
 
 

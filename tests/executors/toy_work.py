@@ -39,6 +39,19 @@ def open_waiting(seconds: float) -> Callable[[Path], str]:
     return partial(waiting, seconds=seconds)
 
 
+def on_gpu(path: Path, *, seconds: float) -> str:
+    """Wait, and return the number in a name, the process, its GPUs, and when it waited."""
+    begun = time.monotonic()
+    time.sleep(seconds)
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "all") or "none"
+    return f"{path.stem} {os.getpid()} {gpus} {begun} {time.monotonic()}"
+
+
+def open_on_gpu(seconds: float) -> Callable[[Path], str]:
+    """Load nothing."""
+    return partial(on_gpu, seconds=seconds)
+
+
 def deadly(path: Path) -> str:
     """End the process for one name, as a decoder does that runs out of memory."""
     if path.stem == "13":
@@ -56,12 +69,21 @@ def open_missing() -> Callable[[Path], str]:
     raise ModelFileError("the model toy is missing", hint="download it")
 
 
-def main(executor: str, kind: str, count: str, seconds: str, actors: str, size: str) -> None:
+def main(
+    executor: str,
+    kind: str,
+    count: str,
+    seconds: str,
+    actors: str,
+    size: str,
+    gpus: str = "0",
+) -> None:
     """Run a function on numbered items; print a line for each result as it comes, then the seconds
     that it took once all of a given number of actors were ready, and the warnings.
     """
     functions: dict[str, Callable[[], Callable[[Path], str]]] = {
         "waiting": partial(open_waiting, float(seconds)),
+        "on_gpu": partial(open_on_gpu, float(seconds)),
         "deadly": open_deadly,
         "missing": open_missing,
     }
@@ -69,11 +91,13 @@ def main(executor: str, kind: str, count: str, seconds: str, actors: str, size: 
     reporter = Warnings()
     work = EachWork(functions[kind], "toy")
     with (
-        connected(executor, actors=int(actors), batch_images=int(size)) as cluster,
+        connected(
+            executor, actors=int(actors), gpus=float(gpus), batch_images=int(size)
+        ) as cluster,
         place.opened(work, cluster=cluster, workers=1, reporter=reporter) as placed,
     ):
         ready: set[str] = set()
-        while kind == "waiting" and len(ready) < int(actors):
+        while kind in ("waiting", "on_gpu") and len(ready) < int(actors):
             ready |= {str(line).split()[1] for line in placed.run(items[:100])}
         begun = time.monotonic()
         for result in placed.run(items):
