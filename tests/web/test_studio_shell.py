@@ -21,6 +21,7 @@ if real.find() is None:
 
 from playwright.sync_api import Browser, Page, expect
 
+from datasetkit.captions import vocabulary
 from tests.web.test_studio_tabs import opened, require_accessible
 
 pytestmark = pytest.mark.long
@@ -90,6 +91,62 @@ def test_the_chrome_has_no_english_word_in_other_languages(chromium, folder):
                 show(page, "running", tab)
                 shell = page.locator(".top-band, .bottom-band .last, .watch-runs, .train-goal")
                 assert english.findall(" ".join(shell.all_inner_texts())) == []
+
+
+# The texts of an element that a person sees or a screen reader reads, without keys and code.
+WORDS_JS = """(selector) => {
+  const texts = [];
+  for (const element of document.querySelectorAll(`${selector}, ${selector} *`)) {
+    const data = ".image-tag, .tag-row, .cell .name, .tag-groups button, .facts h2";
+    if (element.closest(`kbd, code, svg, ${data}`)) continue;
+    for (const name of ["aria-label", "title", "placeholder"]) {
+      if (element.hasAttribute(name)) texts.push(element.getAttribute(name));
+    }
+    for (const node of element.childNodes) {
+      if (node.nodeType === Node.TEXT_NODE) texts.push(node.textContent);
+    }
+  }
+  return texts;
+}"""
+# Names of programs, files and the filter's example; what a person typed; titles of edits.
+NOT_TRANSLATED = re.compile(
+    r"dsk (tag|review)|--[a-z-]+|dsk\\.toml|LoRA|Ctrl|Del\\b|JPEG|PNG|WebP|AVIF|BMP|GIF|TIFF|token"
+    r"|tag:smile AND NOT score:|@face|p\\d+\\.jpg|toy|kitsu|\\([a-zU?]\\)|Shift|\\b[a-z]\\b"
+)
+
+
+def english_words(page: Page, selector: str, data: set[str]) -> set[str]:
+    """Return the words in Latin letters in an element that are neither names nor data."""
+    text = NOT_TRANSLATED.sub("", "\n".join(page.evaluate(WORDS_JS, selector)))
+    for word in sorted(data, key=len, reverse=True):
+        text = text.replace(word, "")
+    return set(re.findall(r"[A-Za-z]{2,}", text))
+
+
+@pytest.mark.parametrize("locale", LOCALES[1:])
+def test_captions_has_no_english_word_in_other_languages(chromium, tmp_path, locale):
+    """In its lists, bars and dialogs; and no text is wider than the room for it at 900 px."""
+    images = datasets.many(tmp_path / "kitsu", 6)
+    datasets.scored(images)
+    data = {tag.strip() for at in images.glob("*.txt") for tag in at.read_text("utf-8").split(",")}
+    data |= {name.replace("_", " ") for name in vocabulary.load().names[:2000]}
+    window = {"width": 900, "height": 700}
+    with opened(chromium, images, viewport=window, locale=locale) as page:
+        page.goto(page.url.split("#")[0] + "#/captions")
+        expect(page.locator("#cell-0 .name")).to_be_visible()
+        expect(page.locator("#tag-0")).to_be_visible()
+        seen = {}
+        for name, keys in {
+            "grid": "i", "add": "A", "replace": "lr", "trigger": "t", "scores": "c",
+            "meaning": "lw", "outliers": "o", "suggestions": "v", "near": "g", "caption": "gi",
+            "text": "pe", "difference": "d", "no tag": "pr", "shortcuts": "?",
+        }.items():  # fmt: skip
+            for key in keys:
+                page.keyboard.press(key)
+            page.wait_for_timeout(400)
+            seen[name] = (english_words(page, "#work", data), page.evaluate(WIDER_JS))
+            page.keyboard.press("Escape")
+        assert seen == dict.fromkeys(seen, (set(), []))
 
 
 def test_tabs_say_their_state_and_keys_lead_through_them(chromium, folder):

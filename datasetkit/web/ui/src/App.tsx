@@ -2,6 +2,7 @@
 
 import { useEffect } from "react";
 import { flushSync } from "react-dom";
+import { t } from "./i18n";
 import { type Action, bindingFor, isTextField } from "./keys";
 import { ReviewContext, useReview, useReviewState } from "./components/context";
 import { Dialogs } from "./components/Dialogs";
@@ -60,7 +61,7 @@ function Page({ embedded }: { readonly embedded: boolean }) {
         <h1>{fatal.error}</h1>
         <p>{fatal.hint}</p>
         <button type="button" onClick={() => void review.start()}>
-          Try again
+          {t("server.retry")}
         </button>
       </main>
     );

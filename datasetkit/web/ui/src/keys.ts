@@ -1,4 +1,9 @@
-/** The keyboard shortcuts: one table for the page and its dialog, the same in all views. */
+/**
+ * The keyboard shortcuts: one table for the page and its dialog, the same in all views. What a key
+ * does is the message `captions.key.` and its action.
+ */
+
+import type { Key } from "./i18n";
 
 export type Action =
   | "add-tag"
@@ -30,7 +35,6 @@ export interface Binding {
   /** As `KeyboardEvent.key` spells it: a capital letter is a letter with Shift. */
   readonly key: string;
   readonly action: Action;
-  readonly label: string;
   /** Writes nothing: also works when the page is read-only. */
   readonly safe?: boolean;
   /** Needs an image under the cursor. */
@@ -39,80 +43,83 @@ export interface Binding {
 
 // prettier-ignore
 export const BINDINGS: readonly Binding[] = [
-  { key: "a", action: "add-tag", label: "add a tag to this image", ofImage: true },
-  { key: "A", action: "add-everywhere", label: "add a tag to all images in scope" },
-  { key: "e", action: "edit-caption", label: "edit the caption as text", ofImage: true },
-  { key: "r", action: "replace-tag", label: "replace or merge the selected tag in scope" },
-  { key: "t", action: "trigger", label: "put the trigger first in scope" },
-  { key: "x", action: "exclude", label: "exclude this or the selected images", ofImage: true },
-  { key: "c", action: "scores", label: "change the score threshold in scope" },
-  { key: "w", action: "meaning", label: "write what the selected tag means" },
-  { key: "d", action: "compare", label: "compare with the tagger's caption", safe: true, ofImage: true },
-  { key: "s", action: "scope", label: "next scope: all, filtered, selected", safe: true },
-  { key: "/", action: "filter", label: "filter the images", safe: true },
-  { key: "f", action: "search-tags", label: "search the tag list", safe: true },
-  { key: "l", action: "tags", label: "go to the tag list", safe: true },
-  { key: "p", action: "images", label: "go to the images", safe: true },
-  { key: "i", action: "caption", label: "go to the tags of this image", safe: true, ofImage: true },
-  { key: "g", action: "near-duplicates", label: "show near-duplicates", safe: true },
-  { key: "o", action: "outliers", label: "outliers: tags that most images have", safe: true },
-  { key: "v", action: "suggestions", label: "suggestions: tags to remove or add", safe: true },
-  { key: "u", action: "undo", label: "undo" },
-  { key: "U", action: "redo", label: "redo" },
-  { key: "+", action: "larger", label: "larger images", safe: true },
-  { key: "-", action: "smaller", label: "smaller images", safe: true },
-  { key: "m", action: "theme", label: "switch between light and dark", safe: true },
-  { key: "?", action: "shortcuts", label: "show these shortcuts", safe: true },
+  { key: "a", action: "add-tag", ofImage: true },
+  { key: "A", action: "add-everywhere" },
+  { key: "e", action: "edit-caption", ofImage: true },
+  { key: "r", action: "replace-tag" },
+  { key: "t", action: "trigger" },
+  { key: "x", action: "exclude", ofImage: true },
+  { key: "c", action: "scores" },
+  { key: "w", action: "meaning" },
+  { key: "d", action: "compare", safe: true, ofImage: true },
+  { key: "s", action: "scope", safe: true },
+  { key: "/", action: "filter", safe: true },
+  { key: "f", action: "search-tags", safe: true },
+  { key: "l", action: "tags", safe: true },
+  { key: "p", action: "images", safe: true },
+  { key: "i", action: "caption", safe: true, ofImage: true },
+  { key: "g", action: "near-duplicates", safe: true },
+  { key: "o", action: "outliers", safe: true },
+  { key: "v", action: "suggestions", safe: true },
+  { key: "u", action: "undo" },
+  { key: "U", action: "redo" },
+  { key: "+", action: "larger", safe: true },
+  { key: "-", action: "smaller", safe: true },
+  { key: "m", action: "theme", safe: true },
+  { key: "?", action: "shortcuts", safe: true },
 ];
 
 const BY_KEY: ReadonlyMap<string, Binding> = new Map(
   BINDINGS.map((binding) => [binding.key, binding]),
 );
 
+type InList<K> = K extends `captions.listKey.${infer Name}` ? Name : never;
+
 export interface ListKeys {
-  readonly where: string;
-  readonly rows: readonly (readonly [keys: string, label: string])[];
+  readonly title: "captions.images" | "captions.list.tags" | "captions.panel" | "captions.near";
+  /** Keys, and the end of the message `captions.listKey.…` that says what they do. */
+  readonly rows: readonly (readonly [keys: string, name: InList<Key>])[];
 }
 
 /** Keys that the focused list or grid handles itself; here only for the dialog. */
 export const LIST_KEYS: readonly ListKeys[] = [
   {
-    where: "Images",
+    title: "captions.images",
     rows: [
-      ["← ↑ ↓ → Home End", "move; with Shift, select"],
-      ["Space", "select or deselect"],
-      ["Ctrl A", "select all images that match the filter"],
-      ["Enter", "open the image, or go back"],
-      ["Esc", "clear the selection, then the filter"],
+      ["← ↑ ↓ → Home End", "images.move"],
+      ["Space", "images.toggle"],
+      ["Ctrl A", "images.all"],
+      ["Enter", "images.open"],
+      ["Esc", "images.clear"],
     ],
   },
   {
-    where: "Tags",
+    title: "captions.list.tags",
     rows: [
-      ["↑ ↓", "move; with Shift, select several"],
-      ["Space", "select or deselect"],
-      ["Ctrl A", "select all tags that the search shows"],
-      ["Enter", "show the images with the tags"],
-      ["Shift Enter", "show the images without them"],
-      ["Del", "remove the tags from all images in scope"],
-      ["@face Enter", "in the search: select a group"],
+      ["↑ ↓", "tags.move"],
+      ["Space", "images.toggle"],
+      ["Ctrl A", "tags.all"],
+      ["Enter", "tags.show"],
+      ["Shift Enter", "tags.without"],
+      ["Del", "tags.remove"],
+      ["@face Enter", "tags.group"],
     ],
   },
   {
-    where: "Caption",
+    title: "captions.panel",
     rows: [
-      ["↑ ↓", "move"],
-      ["Del", "remove the tag from this image"],
-      ["Tab", "while typing: accept the suggestion"],
-      ["Enter", "while typing: save what you typed"],
+      ["↑ ↓", "caption.move"],
+      ["Del", "caption.remove"],
+      ["Tab", "caption.accept"],
+      ["Enter", "caption.save"],
     ],
   },
   {
-    where: "Near-duplicates",
+    title: "captions.near",
     rows: [
-      ["1 to 9", "keep that image, exclude the others"],
-      ["b", "keep both, or all: not offered again"],
-      ["← →", "previous or next group"],
+      ["1–9", "near.keep"],
+      ["b", "near.all"],
+      ["← →", "near.step"],
     ],
   },
 ];

@@ -29,13 +29,13 @@ async function start(root: ReturnType<typeof createRoot>): Promise<void> {
     return;
   }
   http.token = session.token;
+  await startLanguage();
   if (session.command !== "studio") {
     const { startReview } = await captions;
     startReview(root, http, session as unknown as Session);
     return;
   }
   document.title = `${session.name} · studio`;
-  await startLanguage();
   startRoutes("images");
   const studio = new Studio(http, session);
   root.render(<Shell studio={studio} />);

@@ -14,6 +14,7 @@ import {
 import { formatTags, withoutTag } from "./captions";
 import { and } from "./filters";
 import { commonAspect } from "./geometry";
+import { t } from "./i18n";
 import { Listing, WINDOW } from "./listing";
 import type { Toast } from "./parts/ToastList";
 import { all, extend, NO_SELECTION, toggle } from "./selection";
@@ -42,6 +43,7 @@ const PROGRESS_INTERVAL = 150;
 const MAX_NEAR_DUPLICATES = 20_000;
 
 type RequestKind = "list" | "tags" | "image" | "outliers" | "suggestions";
+type DoneKey = "captions.done" | "captions.undone" | "captions.redone";
 type Edit = (version: number, hash?: string) => Promise<EditResult>;
 
 export class Review {
@@ -113,11 +115,14 @@ export class Review {
       const names = changes.external.map((id) => this.nameOf(id)).filter((name) => name !== "");
       const messages = [
         changes.external.length
-          ? `${plural(changes.external.length, "caption")} changed: ${shortList(names)}`
+          ? t("captions.changed.captions", {
+              n: changes.external.length,
+              names: shortList(names),
+            })
           : "",
-        changes.added.length ? `${plural(changes.added.length, "image")} added` : "",
-        changes.removed.length ? `${plural(changes.removed.length, "image")} removed` : "",
-        changes.reset ? "many changes, everything was reloaded" : "",
+        changes.added.length ? t("captions.changed.added", { n: changes.added.length }) : "",
+        changes.removed.length ? t("captions.changed.removed", { n: changes.removed.length }) : "",
+        changes.reset ? t("captions.changed.reset") : "",
       ].filter((message) => message !== "");
       if (messages.length) this.store.set({ externalChanges: messages });
     } catch (error) {
@@ -132,8 +137,8 @@ export class Review {
     if (error.status === 401) {
       this.store.set({
         fatal: {
-          error: "This page belongs to an earlier dsk review.",
-          hint: "Press Enter in the terminal in which dsk review runs: it prints a new link.",
+          error: t("captions.old"),
+          hint: t("captions.old.hint"),
         },
       });
     } else if (this.state.session === null) {
@@ -526,8 +531,8 @@ export class Review {
     if (!ids || !(await this.keep(true, ids))) return;
     this.keptLast = ids;
     this.toast({
-      message: `Kept all ${ids.length}.`,
-      detail: "The group is not offered again.",
+      message: t("captions.near.kept", { count: ids.length }),
+      detail: t("captions.near.kept.hint"),
       kind: "done",
       undo: true,
     });
@@ -570,8 +575,7 @@ export class Review {
     return this.enqueue(async (version) => {
       const known = await target;
       if (known === null) {
-        const message = "The filter is not valid, so nothing was changed.";
-        throw new ApiError(400, message, this.state.filterProblem?.error);
+        throw new ApiError(400, t("captions.filter.refused"), this.state.filterProblem?.error);
       }
       return this.api.apply(version, known, operation);
     });
@@ -655,15 +659,15 @@ export class Review {
       this.store.set({ toasts: this.state.toasts.filter((toast) => toast.kind !== "done") });
       return this.keep(false, keptLast);
     }
-    return this.enqueue((version) => this.api.undo(version), undefined, "Undone");
+    return this.enqueue((version) => this.api.undo(version), undefined, "captions.undone");
   }
 
   redo(): Promise<boolean> {
-    return this.enqueue((version) => this.api.redo(version), undefined, "Redone");
+    return this.enqueue((version) => this.api.redo(version), undefined, "captions.redone");
   }
 
   /** Run edits one after the other, each with the version that the previous one returned. */
-  private enqueue(edit: Edit, image?: number, done = "Done"): Promise<boolean> {
+  private enqueue(edit: Edit, image?: number, done: DoneKey = "captions.done"): Promise<boolean> {
     const run = this.queue.then(async () => {
       if (this.state.session?.read_only) {
         this.warnReadOnly();
@@ -718,7 +722,7 @@ export class Review {
     this.store.set({ conflict: { captions: error.conflicts, count, applyAnyway } });
   }
 
-  private async afterEdit(result: EditResult, done: string): Promise<void> {
+  private async afterEdit(result: EditResult, done: DoneKey): Promise<void> {
     const removed = new Set(result.removed ?? []);
     const ids = new Set([...this.state.selection.ids].filter((id) => !removed.has(id)));
     const { scope, filter, selection, images, session } = this.state;
@@ -735,9 +739,11 @@ export class Review {
       images: images + (result.restored?.length ?? 0) - removed.size,
     });
     const details = [...(result.warnings ?? [])];
-    if (result.kept) details.unshift(`${plural(result.kept, "image")} skipped: ${result.reason}`);
+    if (result.kept) {
+      details.unshift(t("captions.skipped", { n: result.kept, reason: result.reason }));
+    }
     this.toast({
-      message: result.changed > 0 ? `${done}: ${result.title}` : "Nothing to change.",
+      message: result.changed > 0 ? t(done, { title: result.title }) : t("captions.unchanged"),
       detail: details.join(" "),
       kind: result.kept ? "warning" : "done",
       undo: result.changed > 0 && result.undo !== null,
@@ -760,7 +766,7 @@ export class Review {
   openEditBar(editBar: EditBar): void {
     const needsTag = editBar === "replace" || editBar === "meaning";
     if (needsTag && targetTags(this.state).length === 0) {
-      this.warn("No tag is selected.", "Press l and select one in the tag list.");
+      this.warn(t("captions.noTag"), t("captions.noTag.hint"));
     } else {
       this.store.set({ editBar });
     }
@@ -772,15 +778,12 @@ export class Review {
   }
 
   warnReadOnly(): void {
-    this.warn("This page is read-only.", "Run dsk review without --read-only to edit captions.");
+    this.warn(t("captions.readOnly.warning"), t("captions.readOnly.hint"));
   }
 
   /** No single image is under the cursor in a group of near-duplicates. */
   warnNoCursor(): void {
-    this.warn(
-      "No image is selected.",
-      "Press a number to keep one, b to keep all, or g to return to the images.",
-    );
+    this.warn(t("captions.noImage"), t("captions.noImage.hint"));
   }
 
   private warn(message: string, detail: string): void {
@@ -816,16 +819,16 @@ function windowOf(index: number): number {
 }
 
 export function progressText({ label, done, total }: Progress): string {
-  if (total === 0) return "Writing…";
-  const verb = label === "" ? "Writing" : `${label[0]?.toUpperCase() ?? ""}${label.slice(1)}`;
-  return `${verb} ${done.toLocaleString("en")} of ${plural(total, "caption")}`;
-}
-
-export function plural(count: number, noun: string): string {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+  if (total === 0) return t("captions.progress.writing");
+  const captions = t("captions.n.caption", { n: total });
+  return label === "reading"
+    ? t("captions.progress.reading.of", { done, captions })
+    : t("captions.progress.writing.of", { done, captions });
 }
 
 function shortList(names: readonly string[]): string {
   const shown = names.slice(0, 3).join(", ");
-  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
+  return names.length > 3
+    ? t("captions.changed.names", { names: shown, n: names.length - 3 })
+    : shown;
 }

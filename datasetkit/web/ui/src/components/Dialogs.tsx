@@ -1,8 +1,8 @@
 /** The dialogs: keyboard shortcuts, and captions that changed since the page loaded them. */
 
+import { t } from "../i18n";
 import { BINDINGS, LIST_KEYS } from "../keys";
 import { Dialog } from "../parts/Dialog";
-import { plural } from "../review";
 import { useReview, useReviewState } from "./context";
 
 export function Dialogs() {
@@ -17,39 +17,39 @@ function ShortcutsDialog() {
   const readOnly = useReviewState((state) => state.session?.read_only ?? false);
   const close = () => review.store.set({ shortcutsOpen: false });
   return (
-    <Dialog label="Keyboard shortcuts" close={close}>
+    <Dialog label={t("captions.keys")} close={close}>
       <header>
-        <h2>Keyboard shortcuts</h2>
-        <p className="muted">They work everywhere except in text fields.</p>
+        <h2>{t("captions.keys")}</h2>
+        <p className="muted">{t("captions.keys.where")}</p>
         <button type="button" onClick={close}>
-          Close <kbd>Esc</kbd>
+          {t("close")} <kbd>Esc</kbd>
         </button>
       </header>
       <div className="key-columns">
         <section>
-          <h3>Everywhere</h3>
+          <h3>{t("captions.keys.everywhere")}</h3>
           <dl>
             {BINDINGS.filter((binding) => binding.safe || !readOnly).map((binding) => (
               <div key={binding.key}>
                 <dt>
                   <kbd>{binding.key}</kbd>
                 </dt>
-                <dd>{binding.label}</dd>
+                <dd>{t(`captions.key.${binding.action}`)}</dd>
               </div>
             ))}
           </dl>
         </section>
         <div>
           {LIST_KEYS.map((list) => (
-            <section key={list.where}>
-              <h3>{list.where}</h3>
+            <section key={list.title}>
+              <h3>{t(list.title)}</h3>
               <dl className="wide">
-                {list.rows.map(([keys, label]) => (
+                {list.rows.map(([keys, name]) => (
                   <div key={keys}>
                     <dt>
                       <kbd>{keys}</kbd>
                     </dt>
-                    <dd>{label}</dd>
+                    <dd>{t(`captions.listKey.${name}`)}</dd>
                   </div>
                 ))}
               </dl>
@@ -67,16 +67,18 @@ function ConflictDialog() {
   if (!conflict) return null;
   const hidden = conflict.count - conflict.captions.length;
   return (
-    <Dialog label="Captions have changed" close={() => review.dismissConflict()}>
+    <Dialog label={t("captions.conflict")} close={() => review.dismissConflict()}>
       <header>
-        <h2>{plural(conflict.count, "caption")} changed in the meantime</h2>
-        <p className="muted">Nothing was written.</p>
+        <h2>{t("captions.conflict.title", { n: conflict.count })}</h2>
+        <p className="muted">{t("captions.conflict.nothing")}</p>
       </header>
-      <ul className="conflicts" tabIndex={0} aria-label="Changed captions">
+      <ul className="conflicts" tabIndex={0} aria-label={t("captions.conflict.list")}>
         {conflict.captions.map((caption) => (
           <li key={caption.id}>
             <b>{caption.name}</b>
-            {caption.current === null ? <span className="removed">caption deleted</span> : null}
+            {caption.current === null ? (
+              <span className="removed">{t("captions.conflict.deleted")}</span>
+            ) : null}
             {caption.removed.map((tag) => (
               <del key={`-${tag}`}>{tag}</del>
             ))}
@@ -84,18 +86,18 @@ function ConflictDialog() {
               <ins key={`+${tag}`}>{tag}</ins>
             ))}
             {caption.current !== null && caption.added.length + caption.removed.length === 0 ? (
-              <span className="muted">the same tags in another order</span>
+              <span className="muted">{t("captions.conflict.order")}</span>
             ) : null}
           </li>
         ))}
-        {hidden > 0 ? <li className="muted">and {hidden} more</li> : null}
+        {hidden > 0 ? <li className="muted">{t("captions.more", { n: hidden })}</li> : null}
       </ul>
       <footer>
         <button type="button" className="primary" onClick={() => review.dismissConflict()}>
-          Cancel <kbd>Esc</kbd>
+          {t("cancel")} <kbd>Esc</kbd>
         </button>
         <button type="button" onClick={conflict.applyAnyway}>
-          Apply anyway
+          {t("captions.conflict.apply")}
         </button>
       </footer>
     </Dialog>

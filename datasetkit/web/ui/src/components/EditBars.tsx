@@ -3,7 +3,9 @@
 import { type FormEvent, type ReactNode, useEffect, useState } from "react";
 import { ApiError, type EditResult, type Operation } from "../api";
 import { parseTags } from "../captions";
-import { plural, type Review } from "../review";
+import { number, t } from "../i18n";
+import { HOLE, Rich } from "../parts/Rich";
+import type { Review } from "../review";
 import { targetTags } from "../state";
 import { useReview, useReviewState } from "./context";
 import { TagInput } from "./TagInput";
@@ -72,13 +74,23 @@ function DryRunCount({ dryRun, withTags = false }: DryRunCountProps) {
   return (
     <>
       <span className="dry-run" role="status" title={reason}>
-        <b>{plural(changed, "caption")}</b> would change
-        {kept ? <span className="muted">, {kept.toLocaleString("en")} skipped</span> : null}
+        <Rich text={t("captions.dry.change", { what: HOLE })}>
+          <b>{t("captions.n.caption", { n: changed })}</b>
+        </Rich>
+        {kept ? <span className="muted">{t("captions.dry.skipped", { n: kept })}</span> : null}
       </span>
       {withTags && changed ? (
         <span>
-          <span className="added">+{added.toLocaleString("en")}</span>{" "}
-          <span className="removed">−{removed.toLocaleString("en")}</span> tags
+          <Rich text={t("captions.dry.tags", { added: HOLE, removed: HOLE })}>
+            {[
+              <span key="added" className="added">
+                +{number(added)}
+              </span>,
+              <span key="removed" className="removed">
+                −{number(removed)}
+              </span>,
+            ]}
+          </Rich>
         </span>
       ) : null}
     </>
@@ -108,7 +120,7 @@ function Buttons({ submit }: { readonly submit: string }) {
         {submit} <kbd>Enter</kbd>
       </button>
       <button type="button" className="plain" onClick={() => close(review)}>
-        Cancel <kbd>Esc</kbd>
+        {t("cancel")} <kbd>Esc</kbd>
       </button>
     </span>
   );
@@ -164,22 +176,20 @@ function ReplaceBar() {
   const targets = targetTags({ tag, tagSelection });
   const [first] = targets;
   if (first === undefined) return null;
-  const what = targets.length === 1 ? first : plural(targets.length, "tag");
+  const what = targets.length === 1 ? first : t("captions.n.tag", { n: targets.length });
   return (
     <TagBar
-      name="Replace a tag"
+      name={t("captions.bar.replace.name")}
       text={
-        <>
-          Replace{" "}
+        <Rich text={t("captions.bar.replace", { what: HOLE })}>
           <b className="tag" title={targets.join(", ")}>
             {what}
-          </b>{" "}
-          with
-        </>
+          </b>
+        </Rich>
       }
-      label={`Replace ${what} with`}
-      placeholder="another tag; if the caption has it already, they merge"
-      submit="Replace"
+      label={t("captions.bar.replace", { what })}
+      placeholder={t("captions.bar.replace.hint")}
+      submit={t("captions.bar.replace.submit")}
       operation={(tags) => ({ replace: targets.map((old) => [old, tags[0] ?? ""]) })}
     />
   );
@@ -188,11 +198,11 @@ function ReplaceBar() {
 function AddBar() {
   return (
     <TagBar
-      name="Add tags"
-      text="Add to all images in scope"
-      label="Add to all images in scope"
-      placeholder="a tag, or several separated by commas"
-      submit="Add"
+      name={t("captions.bar.add.name")}
+      text={t("captions.bar.add")}
+      label={t("captions.bar.add")}
+      placeholder={t("captions.bar.add.hint")}
+      submit={t("captions.bar.add.submit")}
       operation={(tags) => ({ add: tags })}
     />
   );
@@ -207,12 +217,12 @@ function TriggerBar() {
   });
   return (
     <TagBar
-      name="Trigger"
-      text="Put first in all captions in scope"
-      label="Trigger"
-      placeholder="the trigger word of the concept"
+      name={t("captions.edit.trigger")}
+      text={t("captions.bar.trigger")}
+      label={t("captions.edit.trigger")}
+      placeholder={t("captions.bar.trigger.hint")}
       initial={known}
-      submit="Put first"
+      submit={t("captions.bar.trigger.submit")}
       operation={(tags) => ({ trigger: tags })}
     />
   );
@@ -234,23 +244,25 @@ function MeaningBar() {
   return (
     <form
       className="edit-bar"
-      aria-label="What a tag means"
+      aria-label={t("captions.bar.meaning.name")}
       onSubmit={submit}
       onKeyDown={(event) => event.key === "Escape" && close(review)}
     >
       <label htmlFor="meaning">
-        <b className="tag">{tag}</b> means
+        <Rich text={t("captions.bar.meaning", { tag: HOLE })}>
+          <b className="tag">{tag}</b>
+        </Rich>
       </label>
       <input
         id="meaning"
         type="text"
         value={typed}
-        placeholder="in your language; empty removes it"
+        placeholder={t("captions.bar.meaning.hint")}
         autoComplete="off"
         autoFocus
         onChange={(event) => setTyped(event.target.value)}
       />
-      <Buttons submit="Save" />
+      <Buttons submit={t("captions.save")} />
     </form>
   );
 }
@@ -265,13 +277,13 @@ function NoScoresBar() {
   return (
     <form
       className="edit-bar"
-      aria-label="Cut by score"
+      aria-label={t("captions.edit.scores")}
       onSubmit={onSubmit(() => close(review))}
       onKeyDown={(event) => event.key === "Escape" && close(review)}
     >
-      <span>There are no scores yet. Run dsk tag once to store them.</span>
+      <span>{t("captions.bar.scores.none")}</span>
       <button type="submit" className="primary" autoFocus>
-        OK
+        {t("captions.ok")}
       </button>
     </form>
   );
@@ -293,12 +305,14 @@ function ThresholdBar() {
   return (
     <form
       className="edit-bar"
-      aria-label="Cut by score"
+      aria-label={t("captions.edit.scores")}
       onSubmit={submit}
       onKeyDown={(event) => event.key === "Escape" && close(review)}
     >
       <label htmlFor="threshold">
-        Keep tags with a score of at least <b className="value">{threshold.toFixed(2)}</b>
+        <Rich text={t("captions.bar.scores.least", { least: HOLE })}>
+          <b className="value">{threshold.toFixed(2)}</b>
+        </Rich>
       </label>
       <input
         id="threshold"
@@ -317,10 +331,10 @@ function ThresholdBar() {
           checked={overwrite}
           onChange={(event) => setOverwrite(event.target.checked)}
         />
-        also captions edited by hand
+        {t("captions.bar.scores.byHand")}
       </label>
       <DryRunCount dryRun={dryRun} withTags />
-      <Buttons submit="Apply" />
+      <Buttons submit={t("captions.apply")} />
     </form>
   );
 }

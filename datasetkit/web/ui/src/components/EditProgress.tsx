@@ -1,5 +1,6 @@
 /** How far a running edit is, in the middle of the page's head. */
 
+import { t } from "../i18n";
 import { progressText } from "../review";
 import { useReviewState } from "./context";
 
@@ -11,7 +12,7 @@ export function EditProgress() {
     <div className="edit-progress" role="status" aria-live="polite">
       <span>{progressText(progress)}</span>
       <progress
-        aria-label="Progress of the edit"
+        aria-label={t("captions.progress")}
         {...(total > 0 ? { value: done, max: total } : {})}
       />
     </div>

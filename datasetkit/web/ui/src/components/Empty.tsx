@@ -1,5 +1,6 @@
 /** What the grid shows instead of images: why there are none, and what to do. */
 
+import { t } from "../i18n";
 import { useReview, useReviewState } from "./context";
 
 export function Empty() {
@@ -10,7 +11,7 @@ export function Empty() {
   if (loading) {
     return (
       <div className="empty muted" role="row">
-        <p role="gridcell">Loading images…</p>
+        <p role="gridcell">{t("captions.images.loading")}</p>
       </div>
     );
   }
@@ -18,10 +19,10 @@ export function Empty() {
     return (
       <div className="empty" role="row">
         <div role="gridcell">
-          <h2>No images match the filter</h2>
+          <h2>{t("captions.filter.none")}</h2>
           <p className="muted">{filter}</p>
           <button type="button" onClick={() => void review.setFilter("")}>
-            Show all <kbd>Esc</kbd>
+            {t("captions.filter.all")} <kbd>Esc</kbd>
           </button>
         </div>
       </div>
@@ -30,10 +31,8 @@ export function Empty() {
   return (
     <div className="empty" role="row">
       <div role="gridcell">
-        <h2>{name} has no images</h2>
-        <p className="muted">
-          Add JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF files to the folder and they appear here.
-        </p>
+        <h2>{t("captions.images.none", { name })}</h2>
+        <p className="muted">{t("captions.images.none.hint")}</p>
       </div>
     </div>
   );

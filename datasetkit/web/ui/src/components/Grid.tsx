@@ -3,6 +3,7 @@
 import { type KeyboardEvent, memo, type MouseEvent, useCallback } from "react";
 import { thumbnail } from "../api";
 import { moveOf } from "../geometry";
+import { number, t } from "../i18n";
 import type { Row } from "../listing";
 import { type CellPlace, GridRows, type Stepped } from "../parts/GridRows";
 import { Thumb } from "../parts/Thumb";
@@ -59,7 +60,7 @@ export function Grid() {
     <GridRows
       id="images"
       className="grid"
-      label="Images"
+      label={t("captions.images")}
       multiselectable
       count={count}
       cursor={cursor}
@@ -139,19 +140,30 @@ const Cell = memo(function Cell({
     >
       <span className="image-box">
         {row ? (
-          <Thumb src={thumbnail(row.id, row.v)} scrollIdle={scrollIdle} fallback="no preview" />
+          <Thumb
+            src={thumbnail(row.id, row.v)}
+            scrollIdle={scrollIdle}
+            fallback={t("captions.thumb.none")}
+          />
         ) : null}
       </span>
       <span className="label">
         <span className="name">{row?.name ?? ""}</span>
         {row ? (
           <span className={row.tags < 0 ? "missing" : "count"}>
-            {row.tags < 0 ? "no caption" : row.tags}
+            {row.tags < 0 ? t("captions.noCaption") : number(row.tags)}
           </span>
         ) : null}
-        {row && row.tags >= 0 ? <span className="visually-hidden"> tags</span> : null}
+        {row && row.tags >= 0 ? (
+          <span className="visually-hidden"> {t("captions.tags.unit")}</span>
+        ) : null}
         {row?.edited ? (
-          <span className="edited" role="img" aria-label="edited by hand" title="edited by hand" />
+          <span
+            className="edited"
+            role="img"
+            aria-label={t("captions.edited.byHand")}
+            title={t("captions.edited.byHand")}
+          />
         ) : null}
       </span>
     </div>

@@ -2,6 +2,7 @@
 
 import { type KeyboardEvent, useEffect, useRef } from "react";
 import { preview, thumbnail } from "../api";
+import { t } from "../i18n";
 import { useReview, useReviewState } from "./context";
 import { Icon } from "./Icon";
 
@@ -42,23 +43,23 @@ export function ImageView() {
       id="images"
       className="image-view"
       role="group"
-      aria-label="Image"
+      aria-label={t("captions.image")}
       tabIndex={0}
       onKeyDown={onKeyDown}
     >
       <div className="view-bar">
         <button type="button" className="plain" onClick={back}>
-          All images <kbd>Enter</kbd>
+          {t("captions.image.all")} <kbd>Enter</kbd>
         </button>
         <span className="muted">
-          {total ? (cursor + 1).toLocaleString("en") : 0} of {total.toLocaleString("en")}
-          {row && selected.has(row.id) ? <b className="badge">selected</b> : null}
+          {t("captions.image.of", { at: total ? cursor + 1 : 0, total })}
+          {row && selected.has(row.id) ? <b className="badge">{t("captions.selected")}</b> : null}
         </span>
         <span className="buttons">
           <button
             type="button"
             className="plain icon-only"
-            aria-label="Previous image"
+            aria-label={t("captions.image.previous")}
             disabled={cursor <= 0}
             onClick={() => review.moveTo(cursor - 1)}
           >
@@ -67,7 +68,7 @@ export function ImageView() {
           <button
             type="button"
             className="plain icon-only"
-            aria-label="Next image"
+            aria-label={t("captions.image.next")}
             disabled={cursor >= total - 1}
             onClick={() => review.moveTo(cursor + 1)}
           >

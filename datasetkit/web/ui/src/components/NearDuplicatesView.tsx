@@ -2,7 +2,7 @@
 
 import { type KeyboardEvent, useEffect, useRef } from "react";
 import { type NearDuplicates, preview } from "../api";
-import { plural } from "../review";
+import { t } from "../i18n";
 import type { GroupImage } from "../state";
 import { useReview, useReviewState } from "./context";
 import { Icon } from "./Icon";
@@ -41,45 +41,48 @@ export function NearDuplicatesView() {
       id="images"
       className="groups"
       role="group"
-      aria-label="Near-duplicates"
+      aria-label={t("captions.near")}
       tabIndex={0}
       onKeyDown={onKeyDown}
     >
       <div className="view-bar">
         <button type="button" className="plain" onClick={back}>
-          All images <kbd>Esc</kbd>
+          {t("captions.image.all")} <kbd>Esc</kbd>
         </button>
         <span className="muted" role="status">
-          {count
-            ? `group ${(group + 1).toLocaleString("en")} of ${count.toLocaleString("en")}`
-            : ""}
+          {count ? t("captions.near.of", { at: group + 1, total: count }) : ""}
           {comparing ? ` (${progressOf(nearDuplicates)})` : ""}
           {count ? (
             <span className="badge">
-              {nearDuplicates?.copies[group] ? "copies of one image" : "differ in a part"}
+              {nearDuplicates?.copies[group]
+                ? t("captions.near.copies")
+                : t("captions.near.differ")}
             </span>
           ) : null}
         </span>
         <span className="buttons">
           {readOnly || !count ? null : (
             <button type="button" onClick={() => void review.keepAll()}>
-              {ids.length === 2 ? "Keep both" : `Keep all ${ids.length}`} <kbd>b</kbd>
+              {ids.length === 2
+                ? t("captions.near.keepBoth")
+                : t("captions.near.keepAll", { count: ids.length })}{" "}
+              <kbd>b</kbd>
             </button>
           )}
           {readOnly || !nearDuplicates?.kept ? null : (
             <button
               type="button"
               className="plain"
-              title="Groups of which you keep all images are not offered"
+              title={t("captions.near.again.title")}
               onClick={() => void review.offerKeptAgain()}
             >
-              Offer {plural(nearDuplicates.kept, "kept group")} again
+              {t("captions.near.again", { n: nearDuplicates.kept })}
             </button>
           )}
           <button
             type="button"
             className="plain icon-only"
-            aria-label="Previous group"
+            aria-label={t("captions.near.previous")}
             disabled={group <= 0}
             onClick={() => goTo(group - 1)}
           >
@@ -88,7 +91,7 @@ export function NearDuplicatesView() {
           <button
             type="button"
             className="plain icon-only"
-            aria-label="Next group"
+            aria-label={t("captions.near.next")}
             disabled={group >= count - 1}
             onClick={() => goTo(group + 1)}
           >
@@ -98,13 +101,13 @@ export function NearDuplicatesView() {
       </div>
       {nearDuplicates !== null && count === 0 ? (
         <div className="empty">
-          <h2>{comparing ? "Looking for near-duplicates…" : "No near-duplicates"}</h2>
+          <h2>{comparing ? t("captions.near.looking") : t("captions.near.none")}</h2>
           <p className="muted">
             {comparing
-              ? "They appear here as they are found."
-              : nearDuplicates.kept
-                ? `${plural(nearDuplicates.total, "image")} compared; you keep all of the others.`
-                : `${plural(nearDuplicates.total, "image")} compared.`}
+              ? t("captions.near.looking.hint")
+              : t(nearDuplicates.kept ? "captions.near.compared.kept" : "captions.near.compared", {
+                  images: t("captions.n.image", { n: nearDuplicates.total }),
+                })}
           </p>
         </div>
       ) : (
@@ -124,11 +127,13 @@ export function NearDuplicatesView() {
                 <p title={image?.name}>{image?.name ?? ""}</p>
                 <p className="muted small">
                   {image ? factsOf(image) : ""}
-                  {index === largest ? <span className="badge">largest</span> : null}
+                  {index === largest ? (
+                    <span className="badge">{t("captions.near.largest")}</span>
+                  ) : null}
                 </p>
                 {readOnly ? null : (
                   <button type="button" onClick={() => void review.keepOne(index + 1)}>
-                    Keep this {index < 9 ? <kbd>{index + 1}</kbd> : null}
+                    {t("captions.near.keep")} {index < 9 ? <kbd>{index + 1}</kbd> : null}
                   </button>
                 )}
               </li>
@@ -141,11 +146,11 @@ export function NearDuplicatesView() {
 }
 
 function progressOf({ done, total }: NearDuplicates): string {
-  return `${done.toLocaleString("en")} of ${plural(total, "image")} compared`;
+  return t("captions.near.compared.of", { done, images: t("captions.n.image", { n: total }) });
 }
 
 function factsOf(image: GroupImage): string {
-  const tags = image.tags < 0 ? "no caption" : plural(image.tags, "tag");
+  const tags = image.tags < 0 ? t("captions.noCaption") : t("captions.n.tag", { n: image.tags });
   return `${image.w} × ${image.h}  ·  ${tags}`;
 }
 

@@ -2,12 +2,15 @@
 
 import { type KeyboardEvent, useEffect, useState } from "react";
 import { moveOf, step } from "../geometry";
+import { number, percent, t } from "../i18n";
+import { HOLE, Rich } from "../parts/Rich";
 import { useReview, useReviewState } from "./context";
 
 export function Outliers() {
   const review = useReview();
   const outliers = useReviewState((state) => state.outliers);
-  const percent = useReviewState((state) => Math.round(state.share * 100));
+  const whole = useReviewState((state) => Math.round(state.share * 100));
+  const share = percent(whole / 100);
   const [cursor, setCursor] = useState(0);
   const count = outliers?.tag.length ?? 0;
   const active = Math.min(cursor, count - 1);
@@ -33,33 +36,35 @@ export function Outliers() {
     <>
       <div className="share">
         <label htmlFor="share">
-          Tags of at least <b>{percent}%</b> of the images in scope
+          <Rich text={t("captions.outliers.share", { share: HOLE })}>
+            <b>{share}</b>
+          </Rich>
         </label>
         <input
           id="share"
           type="range"
           min={50}
           max={99}
-          value={percent}
+          value={whole}
           onChange={(event) => void review.loadOutliers(Number(event.target.value) / 100)}
         />
       </div>
       <div className="tag-header two-columns" aria-hidden="true">
-        <span>Tag</span>
-        <span className="number">Missing in</span>
+        <span>{t("captions.tags.tag")}</span>
+        <span className="number">{t("captions.outliers.missing")}</span>
       </div>
       <div
         id="tags"
         className="tags"
         role="listbox"
-        aria-label="Outliers: tags that most images have and some do not"
+        aria-label={t("captions.outliers.label")}
         tabIndex={0}
         aria-activedescendant={count ? `outlier-${active}` : undefined}
         onKeyDown={onKeyDown}
       >
         {outliers && count === 0 ? (
           <p className="empty muted" role="option" aria-selected="false">
-            No tag that {percent}% of the images have is missing in the others.
+            {t("captions.outliers.none", { share })}
           </p>
         ) : null}
         {outliers?.tag.map((tag, row) => (
@@ -75,12 +80,14 @@ export function Outliers() {
             }}
           >
             <span className="name">{tag}</span>
-            <span className="number">{(outliers.missing[row] ?? 0).toLocaleString("en")}</span>
+            <span className="number">{number(outliers.missing[row] ?? 0)}</span>
           </div>
         ))}
       </div>
       <p className="hint">
-        <kbd>Enter</kbd> shows the images without the tag, <kbd>o</kbd> returns to the tags
+        <Rich text={t("captions.outliers.hint", { enter: HOLE, o: HOLE })}>
+          {[<kbd key="enter">Enter</kbd>, <kbd key="o">o</kbd>]}
+        </Rich>
       </p>
     </>
   );

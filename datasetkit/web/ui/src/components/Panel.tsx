@@ -3,7 +3,7 @@
 import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
 import { type Image, preview, type ScoredTag } from "../api";
 import { diffTags, normalizeTag, parseTags } from "../captions";
-import { plural } from "../review";
+import { t } from "../i18n";
 import { useReview, useReviewState } from "./context";
 import { TagInput } from "./TagInput";
 import { TriggerChip } from "./TriggerChip";
@@ -17,7 +17,7 @@ export function Panel({ withImage }: { readonly withImage: boolean }) {
   const image = editing === null || loaded?.id === currentId ? loaded : null;
   const id = image?.id ?? currentId;
   return (
-    <aside className="panel" aria-label="Caption">
+    <aside className="panel" aria-label={t("captions.panel")}>
       {withImage && image ? (
         <div className="panel-image">
           <img key={image.id} src={preview(image.id, image.v)} alt={image.name} decoding="async" />
@@ -33,9 +33,9 @@ function Facts({ image }: { readonly image: Image }) {
   const review = useReview();
   const facts = [
     `${image.w} × ${image.h}`,
-    plural(image.tags.length, "tag"),
-    ...(image.sentences.length ? [plural(image.sentences.length, "sentence")] : []),
-    plural(image.tokens, "token"),
+    t("captions.n.tag", { n: image.tags.length }),
+    ...(image.sentences.length ? [t("captions.n.sentence", { n: image.sentences.length })] : []),
+    t("captions.n.token", { n: image.tokens }),
     ...(image.repeats === null ? [] : [`${image.concept} × ${image.repeats}`]),
   ];
   const nearDuplicates = image.near_duplicates.length - 1;
@@ -46,14 +46,14 @@ function Facts({ image }: { readonly image: Image }) {
         {facts.map((fact) => (
           <span key={fact}>{fact}</span>
         ))}
-        {image.edited ? <span className="badge">edited</span> : null}
+        {image.edited ? <span className="badge">{t("captions.edited")}</span> : null}
         {nearDuplicates > 0 ? (
           <button
             type="button"
             className="badge link"
             onClick={() => void review.showNearDuplicates(image.id)}
           >
-            {plural(nearDuplicates, "near-duplicate")}
+            {t("captions.n.nearDuplicate", { n: nearDuplicates })}
           </button>
         ) : null}
       </p>
@@ -122,17 +122,17 @@ function CaptionActions() {
   const toggle = (what: "tag" | "text") =>
     review.store.set({ editing: editing === what ? null : what });
   return (
-    <div className="panel-actions" role="group" aria-label="Edit this caption">
+    <div className="panel-actions" role="group" aria-label={t("captions.this")}>
       {readOnly ? null : (
         <>
           <button type="button" aria-pressed={editing === "tag"} onClick={() => toggle("tag")}>
-            Add a tag <kbd>a</kbd>
+            {t("captions.this.add")} <kbd>a</kbd>
           </button>
           <button type="button" aria-pressed={editing === "text"} onClick={() => toggle("text")}>
-            Edit text <kbd>e</kbd>
+            {t("captions.this.text")} <kbd>e</kbd>
           </button>
           <button type="button" onClick={() => void review.exclude()}>
-            Exclude <kbd>x</kbd>
+            {t("captions.this.exclude")} <kbd>x</kbd>
           </button>
         </>
       )}
@@ -141,7 +141,7 @@ function CaptionActions() {
         aria-pressed={comparing}
         onClick={() => review.store.set({ comparing: !comparing })}
       >
-        Compare <kbd>d</kbd>
+        {t("captions.this.compare")} <kbd>d</kbd>
       </button>
     </div>
   );
@@ -161,15 +161,15 @@ function AddTag({ names, add, cancel }: AddTagProps) {
   return (
     <div className="add-tag">
       <TagInput
-        label="Add a tag to this image"
-        placeholder="add a tag"
+        label={t("captions.tag.add.label")}
+        placeholder={t("captions.tag.add.hint")}
         value={typed}
         onChange={setTyped}
         onSubmit={() => (newTags.length ? add(newTags) : cancel())}
         onCancel={cancel}
       />
       {tags.length > 0 && newTags.length === 0 ? (
-        <p className="muted small">The caption already has this tag.</p>
+        <p className="muted small">{t("captions.tag.add.there")}</p>
       ) : null}
     </div>
   );
@@ -212,7 +212,7 @@ function EditText({ image, save, cancel }: EditTextProps) {
       <textarea
         ref={field}
         rows={9}
-        aria-label="Caption as text"
+        aria-label={t("captions.this.asText")}
         spellCheck={false}
         readOnly={original === null}
         value={typed}
@@ -221,10 +221,10 @@ function EditText({ image, save, cancel }: EditTextProps) {
       />
       <p className="buttons">
         <button type="button" className="primary" onClick={submit}>
-          Save <kbd>Enter</kbd>
+          {t("captions.save")} <kbd>Enter</kbd>
         </button>
         <button type="button" className="plain" onClick={cancel}>
-          Cancel <kbd>Esc</kbd>
+          {t("cancel")} <kbd>Esc</kbd>
         </button>
       </p>
     </div>
@@ -268,14 +268,14 @@ function ImageTags({ image, tags, sentences, remove, readOnly }: ImageTagsProps)
       id="image-tags"
       className="image-tags"
       role="listbox"
-      aria-label="Tags of this image"
+      aria-label={t("captions.this.tags")}
       tabIndex={0}
       aria-activedescendant={tags.length ? `image-tag-${active}` : undefined}
       onKeyDown={onKeyDown}
     >
       {tags.length === 0 ? (
         <p className="muted no-tags" role="option" aria-selected="false">
-          {sentences.length ? "No tags." : "No caption yet."}
+          {t(sentences.length ? "captions.this.noTags" : "captions.this.noCaption")}
         </p>
       ) : null}
       {tags.map((tag, row) => (
@@ -297,7 +297,7 @@ function ImageTags({ image, tags, sentences, remove, readOnly }: ImageTagsProps)
             <span
               className="remove"
               aria-hidden="true"
-              title="Remove from this image (Del)"
+              title={t("captions.this.remove")}
               onClick={(event) => {
                 event.stopPropagation();
                 remove(tag.tag);
@@ -314,7 +314,7 @@ function ImageTags({ image, tags, sentences, remove, readOnly }: ImageTagsProps)
     <>
       {list}
       {sentences.length ? (
-        <section className="sentences" aria-label="Sentences of this image" tabIndex={0}>
+        <section className="sentences" aria-label={t("captions.this.sentences")} tabIndex={0}>
           {sentences.map((sentence, row) => (
             <p key={row}>{sentence}</p>
           ))}
@@ -332,15 +332,15 @@ interface OtherTagsProps {
 
 function OtherTags({ tags, add, readOnly }: OtherTagsProps) {
   return (
-    <section className="other-tags" aria-label="Tags the tagger scored that are not in the caption">
-      <h3>Not in the caption</h3>
+    <section className="other-tags" aria-label={t("captions.other.label")}>
+      <h3>{t("captions.other")}</h3>
       <p>
         {tags.slice(0, 12).map((tag) => (
           <button
             key={tag.tag}
             type="button"
             disabled={readOnly}
-            title={`Add ${tag.tag}`}
+            title={t("captions.other.add", { tag: tag.tag })}
             onClick={() => add(tag.tag)}
           >
             {tag.tag} <span className="muted">{tag.score?.toFixed(2) ?? ""}</span>
@@ -358,11 +358,7 @@ interface ComparisonProps {
 
 function Comparison({ image, names }: ComparisonProps) {
   if (!image.tagger) {
-    return (
-      <p className="image-tags muted no-tags">
-        This image has no tagger scores, so there is nothing to compare with.
-      </p>
-    );
+    return <p className="image-tags muted no-tags">{t("captions.compare.none")}</p>;
   }
   const entries = diffTags(parseTags(image.tagger.caption), names);
   const same = entries.every((entry) => entry.change === "same");
@@ -371,12 +367,10 @@ function Comparison({ image, names }: ComparisonProps) {
       className="image-tags difference"
       tabIndex={0}
       role="group"
-      aria-label="Compared with the tagger's caption"
+      aria-label={t("captions.compare.label")}
     >
       <p className="small muted">
-        {same
-          ? "Same as the tagger's caption."
-          : "Compared with the tagger's caption: added, removed."}
+        {t(same ? "captions.compare.same" : "captions.compare.differs")}
       </p>
       <p className="diff">
         {entries.map(({ tag, change }, row) =>

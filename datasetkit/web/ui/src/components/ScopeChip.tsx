@@ -1,5 +1,6 @@
 /** The scope switch: always shows which images the next edit changes. */
 
+import { number, t } from "../i18n";
 import type { ScopeName } from "../state";
 import { useReview, useReviewState } from "./context";
 
@@ -17,7 +18,7 @@ export function ScopeChip() {
     ["selected", selected, selected > 0],
   ];
   return (
-    <div className="scope" role="group" aria-label="Scope of edits">
+    <div className="scope" role="group" aria-label={t("captions.scope")}>
       {scopes.map(([name, count, enabled]) => (
         <button
           key={name}
@@ -27,13 +28,15 @@ export function ScopeChip() {
           className={name === "filtered" && problem !== null ? "invalid" : ""}
           title={
             name === "filtered" && problem !== null
-              ? `The filter is not valid: ${problem.error}`
-              : "Which images edits apply to (s)"
+              ? t("captions.filter.invalid", { error: problem.error })
+              : t("captions.scope.what")
           }
           onClick={() => review.setScope(name)}
         >
-          {name}{" "}
-          <b>{name === "filtered" && problem !== null ? "error" : count.toLocaleString("en")}</b>
+          {t(`captions.scope.${name}`)}{" "}
+          <b>
+            {name === "filtered" && problem !== null ? t("captions.scope.error") : number(count)}
+          </b>
         </button>
       ))}
       <kbd aria-hidden="true">s</kbd>

@@ -1,6 +1,7 @@
 /** The list on the left: tags, outliers or suggestions, with a border that can be dragged. */
 
 import { type KeyboardEvent, type PointerEvent, useEffect, useRef, useState } from "react";
+import { t } from "../i18n";
 import {
   clampWidth,
   DEFAULT_WIDTH,
@@ -15,22 +16,20 @@ import { Outliers } from "./Outliers";
 import { Suggestions } from "./Suggestions";
 import { TagList } from "./TagList";
 
-const NAMES = { tags: "Tags", outliers: "Outliers", suggestions: "Suggestions" } as const;
-
 export function Sidebar() {
   const review = useReview();
   const sidebar = useReviewState((state) => state.sidebar);
   const frame = useRef<HTMLElement>(null);
   return (
-    <nav ref={frame} className="sidebar" aria-label={NAMES[sidebar]}>
-      <div className="tabs" role="group" aria-label="List">
+    <nav ref={frame} className="sidebar" aria-label={t(`captions.list.${sidebar}`)}>
+      <div className="tabs" role="group" aria-label={t("captions.list")}>
         <button
           type="button"
           className="plain"
           aria-pressed={sidebar === "tags"}
           onClick={() => review.store.set({ sidebar: "tags" })}
         >
-          Tags
+          {t("captions.list.tags")}
         </button>
         <button
           type="button"
@@ -38,7 +37,7 @@ export function Sidebar() {
           aria-pressed={sidebar === "outliers"}
           onClick={() => void review.openOutliers()}
         >
-          Outliers <kbd>o</kbd>
+          {t("captions.list.outliers")} <kbd>o</kbd>
         </button>
         <button
           type="button"
@@ -46,7 +45,7 @@ export function Sidebar() {
           aria-pressed={sidebar === "suggestions"}
           onClick={() => void review.openSuggestions()}
         >
-          Suggestions <kbd>v</kbd>
+          {t("captions.list.suggestions")} <kbd>v</kbd>
         </button>
       </div>
       {sidebar === "tags" ? <TagList /> : sidebar === "outliers" ? <Outliers /> : <Suggestions />}
@@ -90,11 +89,11 @@ function Border({ frame }: { readonly frame: React.RefObject<HTMLElement | null>
       className="border"
       role="separator"
       aria-orientation="vertical"
-      aria-label="Width of the list"
+      aria-label={t("captions.list.width")}
       aria-valuemin={MIN_WIDTH}
       aria-valuemax={MAX_WIDTH}
       aria-valuenow={width ?? DEFAULT_WIDTH}
-      title="Drag to change the width of the list"
+      title={t("captions.list.drag")}
       tabIndex={0}
       onKeyDown={onKeyDown}
       onPointerDown={onPointerDown}

@@ -1,6 +1,6 @@
 /** The status bar: the dataset in numbers, unreadable files, and changes by other programs. */
 
-import { plural } from "../review";
+import { number, t } from "../i18n";
 import { useReview, useReviewState } from "./context";
 
 export function StatusBar() {
@@ -13,18 +13,21 @@ export function StatusBar() {
   const uncaptioned = session.images - session.captioned;
   return (
     <footer className="status-bar">
-      <span>{plural(images, "image")}</span>
-      {uncaptioned > 0 ? <span>{uncaptioned.toLocaleString("en")} without caption</span> : null}
+      <span>{t("captions.n.image", { n: images })}</span>
+      {uncaptioned > 0 ? <span>{t("captions.status.without", { n: uncaptioned })}</span> : null}
       {session.scores ? (
         <span title={session.tagger}>
-          scores from {session.tagger.split("@")[0]}, threshold {session.threshold}
+          {t("captions.status.scores", {
+            tagger: session.tagger.split("@")[0] ?? "",
+            threshold: number(session.threshold),
+          })}
         </span>
       ) : (
-        <span>no scores: run dsk tag</span>
+        <span>{t("captions.status.noScores")}</span>
       )}
       {session.failed.length ? (
         <details>
-          <summary>{plural(session.failed.length, "unreadable image")}</summary>
+          <summary>{t("captions.n.unreadable", { n: session.failed.length })}</summary>
           <ul>
             {session.failed.map((failure) => (
               <li key={failure.name}>
@@ -37,18 +40,16 @@ export function StatusBar() {
       {session.notice ? <span>{session.notice}</span> : null}
       <span className="spacer" />
       <span role="status" aria-live="polite" className="messages">
-        {!online ? (
-          <b className="error-text">dsk review does not respond; captions are safe on disk</b>
-        ) : null}
+        {!online ? <b className="error-text">{t("captions.status.gone")}</b> : null}
         {externalChanges.length ? (
           <>
-            <b>Changed on disk:</b> {externalChanges.join(" · ")}
+            <b>{t("captions.status.changed")}</b> {externalChanges.join(" · ")}
             <button
               type="button"
               className="plain tiny"
               onClick={() => review.store.set({ externalChanges: [] })}
             >
-              OK
+              {t("captions.ok")}
             </button>
           </>
         ) : null}

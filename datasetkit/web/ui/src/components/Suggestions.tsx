@@ -3,7 +3,8 @@
 import { type KeyboardEvent, useEffect, useState } from "react";
 import { PRUNE_KINDS, type PruneKind } from "../api";
 import { moveOf, step } from "../geometry";
-import { plural } from "../review";
+import { language, number, t, tKey } from "../i18n";
+import { HOLE, Rich } from "../parts/Rich";
 import { useReview, useReviewState } from "./context";
 
 export function Suggestions() {
@@ -47,14 +48,16 @@ export function Suggestions() {
   return (
     <>
       <div className="share">
-        <label htmlFor="prune-kind">What is trained </label>
+        <label htmlFor="prune-kind">{t("captions.suggest.kind")} </label>
         <select
           id="prune-kind"
           value={kind}
           onChange={(event) => void review.loadSuggestions(event.target.value as PruneKind)}
         >
           {PRUNE_KINDS.map((name) => (
-            <option key={name}>{name}</option>
+            <option key={name} value={name}>
+              {t(`train.goal.${name}`)}
+            </option>
           ))}
         </select>
       </div>
@@ -63,14 +66,14 @@ export function Suggestions() {
         className="tags"
         role="listbox"
         aria-multiselectable="true"
-        aria-label="Tags to remove from captions, or to add"
+        aria-label={t("captions.suggest.label")}
         tabIndex={0}
         aria-activedescendant={count ? `suggestion-${active}` : undefined}
         onKeyDown={onKeyDown}
       >
         {table && count === 0 ? (
           <p className="empty muted" role="option" aria-selected="false">
-            Nothing to suggest for the images in scope.
+            {t("captions.suggest.none")}
           </p>
         ) : null}
         {table?.tag.map((tag, row) => (
@@ -87,11 +90,16 @@ export function Suggestions() {
           >
             <span aria-hidden="true">{ticked.has(row) ? "☑" : "☐"}</span>
             <span className="name">
-              {table.action[row]} <b>{tag}</b>
-              <span className="muted small"> {table.reason[row]}</span>
+              <Rich text={t(`captions.suggest.${table.action[row] ?? "remove"}`, { tag: HOLE })}>
+                <b>{tag}</b>
+              </Rich>
+              <span className="muted small">
+                {" "}
+                {language() === "en" ? table.reason[row] : tKey(`captions.why.${table.why[row]}`)}
+              </span>
             </span>
             <span className="number">
-              {table.count[row]}/{table.of[row]}
+              {number(table.count[row] ?? 0)}/{number(table.of[row] ?? 0)}
             </span>
           </div>
         ))}
@@ -99,13 +107,14 @@ export function Suggestions() {
       {readOnly ? null : (
         <p className="hint">
           <button type="button" className="primary" disabled={ticked.size === 0} onClick={take}>
-            Take {plural(ticked.size, "row")}
+            {t("captions.suggest.take", { n: ticked.size })}
           </button>
         </p>
       )}
       <p className="hint">
-        <kbd>Space</kbd> ticks a row, <kbd>Enter</kbd> shows its images, <kbd>v</kbd> returns to the
-        tags
+        <Rich text={t("captions.suggest.hint", { space: HOLE, enter: HOLE, v: HOLE })}>
+          {[<kbd key="space">Space</kbd>, <kbd key="enter">Enter</kbd>, <kbd key="v">v</kbd>]}
+        </Rich>
       </p>
     </>
   );

@@ -2,6 +2,7 @@
 
 import { type KeyboardEvent, type ReactNode, useEffect, useId, useRef, useState } from "react";
 import type { Completions } from "../api";
+import { number, t } from "../i18n";
 import { useReview } from "./context";
 
 const MAX_SUGGESTIONS = 8;
@@ -116,7 +117,7 @@ export function TagInput(props: Props) {
           id={`${id}-suggestions`}
           className="suggestions"
           role="listbox"
-          aria-label="Suggestions"
+          aria-label={t("captions.list.suggestions")}
         >
           {shown.tag.map((tag, row) => (
             <li
@@ -133,7 +134,7 @@ export function TagInput(props: Props) {
               <span className={`category ${shown.category[row] ?? ""}`}>{tag}</span>
               <span className="translation">{shown.translation[row] ?? ""}</span>
               <span className="number muted">
-                {shown.count[row] ? shown.count[row].toLocaleString("en") : ""}
+                {shown.count[row] ? number(shown.count[row]) : ""}
               </span>
               {row === marked ? <kbd>Tab</kbd> : null}
             </li>

@@ -14,7 +14,7 @@ import {
 import type { TagColumns } from "../api";
 import { hasAny, hasNone, toggleTerm } from "../filters";
 import { moveOf, step } from "../geometry";
-import { plural } from "../review";
+import { number, t } from "../i18n";
 import { NO_SELECTION } from "../selection";
 import { removal, scopeSize, sortedTags, type SortKey, targetTags } from "../state";
 import { useReview, useReviewState } from "./context";
@@ -23,12 +23,7 @@ import { useDryRun } from "./EditBars";
 /** Rows with a translation below the tag are higher. */
 const ROW_HEIGHT = 26;
 const TRANSLATED_ROW_HEIGHT = 42;
-const COLUMNS: readonly (readonly [SortKey, string, string])[] = [
-  ["tag", "Tag", "Sort by name"],
-  ["count", "Scope", "Sort by images in scope"],
-  ["total", "All", "Sort by images in the dataset"],
-  ["score", "Score", "Sort by mean score, lowest first"],
-];
+const COLUMNS: readonly SortKey[] = ["tag", "count", "total", "score"];
 
 export function TagList() {
   const review = useReview();
@@ -109,8 +104,10 @@ export function TagList() {
         <input
           id="search-tags"
           type="search"
-          aria-label="Search tags"
-          placeholder={tags ? `Search ${plural(tags.tag.length, "tag")}` : "Search tags"}
+          aria-label={t("captions.tags.search")}
+          placeholder={
+            tags ? t("captions.tags.search.n", { n: tags.tag.length }) : t("captions.tags.search")
+          }
           autoComplete="off"
           spellCheck={false}
           value={query}
@@ -138,17 +135,17 @@ export function TagList() {
         {query === "" ? <kbd aria-hidden="true">f</kbd> : null}
       </div>
       <Groups />
-      <div className="tag-header" role="group" aria-label="Sort order">
-        {COLUMNS.map(([key, label, title]) => (
+      <div className="tag-header" role="group" aria-label={t("captions.tags.sort")}>
+        {COLUMNS.map((key) => (
           <button
             key={key}
             type="button"
             className="plain"
             aria-pressed={sort === key}
-            title={title}
+            title={t(`captions.tags.${key}.title`)}
             onClick={() => review.store.set({ sort: key })}
           >
-            {label}
+            {t(`captions.tags.${key}`)}
           </button>
         ))}
       </div>
@@ -157,7 +154,7 @@ export function TagList() {
         id="tags"
         className="tags"
         role="listbox"
-        aria-label="Tags in scope"
+        aria-label={t("captions.tags.label")}
         aria-multiselectable="true"
         tabIndex={0}
         aria-activedescendant={
@@ -205,20 +202,23 @@ function Groups() {
   const selected = useReviewState((state) => state.tagGroup);
   if (!groups || groups.name.length === 0) return null;
   return (
-    <div className="tag-groups" role="group" aria-label="Groups of tags">
+    <div className="tag-groups" role="group" aria-label={t("captions.groups")}>
       {groups.name.map((name, row) => (
         <button
           key={name}
           type="button"
           className="plain"
           aria-pressed={name === selected}
-          title={`Select the tags of ${name}: ${plural(groups.images[row] ?? 0, "image")} in scope`}
+          title={t("captions.groups.select", {
+            name,
+            images: t("captions.n.image", { n: groups.images[row] ?? 0 }),
+          })}
           onClick={() => {
             review.selectTagGroup(name === selected ? null : name);
             document.getElementById("tags")?.focus();
           }}
         >
-          {name} <span className="number">{(groups.images[row] ?? 0).toLocaleString("en")}</span>
+          {name} <span className="number">{number(groups.images[row] ?? 0)}</span>
         </button>
       ))}
     </div>
@@ -227,10 +227,8 @@ function Groups() {
 
 function NoTags({ query, images }: { readonly query: string; readonly images: number }) {
   const message = query
-    ? `No tags match “${query}”.`
-    : images
-      ? "These images have no captions yet. Run dsk tag to write them."
-      : "No images in scope.";
+    ? t("captions.tags.noMatch", { query })
+    : t(images ? "captions.tags.none" : "captions.tags.noImages");
   return (
     <p className="empty muted" role="option" aria-selected="false">
       {message}
@@ -262,7 +260,11 @@ const TagRow = memo(
     const category = tags.category[row] ?? "";
     const translation = tags.translation[row] ?? "";
     const spellings = tags.spellings[row] ?? 1;
-    const title = [name, translation, spellings > 1 ? `spelled in ${spellings} ways` : ""];
+    const title = [
+      name,
+      translation,
+      spellings > 1 ? t("captions.tags.spellings", { n: spellings }) : "",
+    ];
     return (
       <div
         id={`tag-${index}`}
@@ -280,8 +282,8 @@ const TagRow = memo(
           <span className={`category ${category}`}>{name}</span>
           {translation ? <span className="translation">{translation}</span> : null}
         </span>
-        <span className="number">{(tags.count[row] ?? 0).toLocaleString("en")}</span>
-        <span className="number muted">{(tags.total[row] ?? 0).toLocaleString("en")}</span>
+        <span className="number">{number(tags.count[row] ?? 0)}</span>
+        <span className="number muted">{number(tags.total[row] ?? 0)}</span>
         <span className="number muted">{score === null ? "–" : score.toFixed(2)}</span>
       </div>
     );
@@ -309,22 +311,26 @@ function TagActions() {
   const size = useReviewState(scopeSize);
   if (readOnly) return null;
   return (
-    <div className="tag-actions" role="group" aria-label="Edit all captions in scope">
+    <div className="tag-actions" role="group" aria-label={t("captions.edit.scope")}>
       <RemoveButton />
       <ReplaceButton />
       <button type="button" onClick={() => review.openEditBar("add")}>
-        Add to {scope === "all" ? "all " : ""}
-        {size.toLocaleString("en")} <kbd>A</kbd>
+        {t(scope === "all" ? "captions.edit.addToAll" : "captions.edit.addTo", { n: size })}{" "}
+        <kbd>A</kbd>
       </button>
       <button
         type="button"
         onClick={() => review.openEditBar("trigger")}
-        title={trigger.length ? `Trigger: ${trigger.join(", ")}` : "No trigger is set"}
+        title={
+          trigger.length
+            ? t("captions.edit.trigger.title", { words: trigger.join(", ") })
+            : t("captions.edit.trigger.none")
+        }
       >
-        Trigger <kbd>t</kbd>
+        {t("captions.edit.trigger")} <kbd>t</kbd>
       </button>
       <button type="button" onClick={() => review.openEditBar("scores")}>
-        Cut by score <kbd>c</kbd>
+        {t("captions.edit.scores")} <kbd>c</kbd>
       </button>
     </div>
   );
@@ -347,14 +353,23 @@ function RemoveButton() {
     : dryRun && "result" in dryRun
       ? dryRun.result.changed
       : null;
-  const what =
-    tagGroup ?? (targets.length > 1 ? `${targets.length.toLocaleString("en")} tags` : "");
-  const from = count === null || targets.length === 0 ? "" : `from ${count.toLocaleString("en")}`;
+  const what = tagGroup ?? (targets.length > 1 ? t("captions.n.tag", { n: targets.length }) : "");
+  const from = targets.length === 0 ? null : count;
   return (
     <button type="button" disabled={targets.length === 0} onClick={() => void review.removeTags()}>
-      {["Remove", what, from].filter((part) => part !== "").join(" ")} <kbd>Del</kbd>
+      {removeText(what, from)} <kbd>Del</kbd>
     </button>
   );
+}
+
+/** from: the number of images, if it is loaded. */
+function removeText(what: string, from: number | null): string {
+  if (from === null) {
+    return what === "" ? t("captions.edit.remove") : t("captions.edit.remove.what", { what });
+  }
+  return what === ""
+    ? t("captions.edit.remove.from", { from })
+    : t("captions.edit.remove.what.from", { what, from });
 }
 
 function ReplaceButton() {
@@ -362,7 +377,8 @@ function ReplaceButton() {
   const count = useReviewState((state) => targetTags(state).length);
   return (
     <button type="button" disabled={count === 0} onClick={() => review.openEditBar("replace")}>
-      Replace{count > 1 ? ` ${count.toLocaleString("en")} tags` : ""} <kbd>r</kbd>
+      {count > 1 ? t("captions.edit.replace.n", { n: count }) : t("captions.edit.replace")}{" "}
+      <kbd>r</kbd>
     </button>
   );
 }

@@ -1,5 +1,6 @@
 /** Short messages about the last edits. */
 
+import { t } from "../i18n";
 import { ToastList } from "../parts/ToastList";
 import { useReview, useReviewState } from "./context";
 
@@ -9,9 +10,9 @@ export function Toasts() {
   return (
     <ToastList
       toasts={toasts}
-      label="Messages"
-      undoText="Undo"
-      closeText="Close"
+      label={t("captions.messages")}
+      undoText={t("captions.undo")}
+      closeText={t("close")}
       undo={() => void review.undo()}
       dismiss={(id) => review.dismiss(id)}
     />

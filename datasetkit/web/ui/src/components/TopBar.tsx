@@ -1,6 +1,7 @@
 /** The top bar: filter, scope, undo and the buttons for views. */
 
 import { useEffect, useRef, useState } from "react";
+import { t } from "../i18n";
 import { useStore } from "../store";
 import { themeStore, toggleTheme } from "../theme";
 import { useReview, useReviewState } from "./context";
@@ -30,15 +31,15 @@ export function TopBar({ embedded }: { readonly embedded: boolean }) {
       <ScopeChip />
       <div className="buttons">
         {embedded ? null : session?.read_only ? (
-          <span className="badge">read-only</span>
+          <span className="badge">{t("captions.readOnly")}</span>
         ) : (
           <>
             <button
               type="button"
               className="plain icon-only"
               disabled={undo === null}
-              title={undo ? `Undo (u): ${undo}` : "Nothing to undo"}
-              aria-label="Undo"
+              title={undo ? t("captions.undo.what", { what: undo }) : t("captions.undo.none")}
+              aria-label={t("captions.undo")}
               onClick={() => void review.undo()}
             >
               <Icon name="undo" />
@@ -47,8 +48,8 @@ export function TopBar({ embedded }: { readonly embedded: boolean }) {
               type="button"
               className="plain icon-only"
               disabled={redo === null}
-              title={redo ? `Redo (U): ${redo}` : "Nothing to redo"}
-              aria-label="Redo"
+              title={redo ? t("captions.redo.what", { what: redo }) : t("captions.redo.none")}
+              aria-label={t("captions.redo")}
               onClick={() => void review.redo()}
             >
               <Icon name="redo" />
@@ -58,7 +59,7 @@ export function TopBar({ embedded }: { readonly embedded: boolean }) {
         <button
           type="button"
           className="plain"
-          title="Near-duplicates side by side (g)"
+          title={t("captions.near.title")}
           aria-pressed={view === "near-duplicates"}
           onClick={() =>
             view === "near-duplicates"
@@ -68,24 +69,24 @@ export function TopBar({ embedded }: { readonly embedded: boolean }) {
         >
           <Icon name="nearDuplicates" />{" "}
           <span className="word">
-            Near-duplicates <kbd>g</kbd>
+            {t("captions.near")} <kbd>g</kbd>
           </span>
         </button>
         <button
           type="button"
           className="plain"
-          title="Show or hide the caption of the image under the cursor"
+          title={t("captions.panel.title")}
           aria-pressed={panelOpen}
           onClick={() => review.store.set({ panelOpen: !panelOpen })}
         >
-          <Icon name="panel" /> <span className="word">Caption</span>
+          <Icon name="panel" /> <span className="word">{t("captions.panel")}</span>
         </button>
         {embedded ? null : (
           <button
             type="button"
             className="plain icon-only"
-            title="Light or dark theme (m)"
-            aria-label={theme === "dark" ? "Light theme" : "Dark theme"}
+            title={t("captions.theme.title")}
+            aria-label={t(theme === "dark" ? "band.theme.light" : "band.theme.dark")}
             onClick={toggleTheme}
           >
             <Icon name={theme === "dark" ? "light" : "dark"} />
@@ -93,10 +94,10 @@ export function TopBar({ embedded }: { readonly embedded: boolean }) {
         )}
         <button
           type="button"
-          title="Keyboard shortcuts (?)"
+          title={t("captions.shortcuts.title")}
           onClick={() => review.store.set({ shortcutsOpen: true })}
         >
-          <span className="word">Shortcuts</span> <kbd>?</kbd>
+          <span className="word">{t("captions.shortcuts")}</span> <kbd>?</kbd>
         </button>
       </div>
     </header>
@@ -127,8 +128,8 @@ function FilterBox() {
       <input
         id="filter"
         type="search"
-        aria-label="Filter"
-        placeholder="Filter:  tag:smile AND NOT score:<0.4"
+        aria-label={t("captions.filter")}
+        placeholder={t("captions.filter.example", { example: "tag:smile AND NOT score:<0.4" })}
         autoComplete="off"
         spellCheck={false}
         value={typed}

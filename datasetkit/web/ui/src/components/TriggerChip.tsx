@@ -1,5 +1,7 @@
 /** The trigger, pinned where a caption begins: what is added stands behind it. */
 
+import { t } from "../i18n";
+import { HOLE, Rich } from "../parts/Rich";
 import { useReview, useReviewState } from "./context";
 
 export function TriggerChip({ words }: { readonly words: readonly string[] }) {
@@ -11,10 +13,12 @@ export function TriggerChip({ words }: { readonly words: readonly string[] }) {
       type="button"
       className="trigger-chip"
       disabled={readOnly}
-      title="Put the trigger first in scope (t)"
+      title={t("captions.trigger.chip.title")}
       onClick={() => review.openEditBar("trigger")}
     >
-      trigger: <b>{words.join(", ")}</b>
+      <Rich text={t("captions.trigger.chip", { words: HOLE })}>
+        <b>{words.join(", ")}</b>
+      </Rich>
     </button>
   );
 }
