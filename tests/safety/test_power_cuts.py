@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,9 @@ def cut_at(trials, at, forgets, *, before=None, statements=False):
                 while Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2][1] != "T":
                     time.sleep(0.001)
                 disk.cut(left, forgets, seed=at)
+            except BaseException:  # half of a folder would look like a loss
+                traceback.print_exc()
+                shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.kill(process, signal.SIGKILL)
                 os._exit(0)
