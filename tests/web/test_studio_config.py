@@ -131,6 +131,7 @@ def test_a_wrong_value_is_named_and_nothing_is_written(page, values, key):
         ({"train": {"optimizer_type": "evil.module.Class"}}, 403),
         ({"train": {"optimizer_type": "torch.optim.SGD"}}, 403),
         ({"train": {"lr_scheduler_type": "evil:Class"}}, 403),
+        ({"train": {"optimizer_type": "AdamX"}}, 400),
         ({"review": {"host": "0.0.0.0"}}, 400),
         ({"review": {"allow_import": True}}, 400),
         ({"review": {"root": ["/"]}}, 400),

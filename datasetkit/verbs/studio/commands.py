@@ -20,6 +20,7 @@ from datasetkit.options.command_line import typed
 from datasetkit.options.declare import DeclaredOption, declared
 from datasetkit.verbs.studio.errors import NotAllowed
 from datasetkit.verbs.studio.session import StudioSession
+from trainer.optimizers.optimizer_names import import_path
 
 # The table of dsk.toml with the options of each command that the page may run; "" for none.
 TABLES: Final[Mapping[str, str]] = {
@@ -112,6 +113,7 @@ def _checked(session: StudioSession, table: str, values: Mapping[str, Any]) -> d
     cls = toml.options_class(table)
     toml.build(cls, values, {}, where=f"[{table}]")
     refuse_imports(session, table, values)
+    refuse_unknown_optimizer(table, values)
     checked = dict(values)
     for d in declared(cls):
         if d.name in values and d.about.path:
@@ -144,6 +146,13 @@ def refuse_imports(session: StudioSession, table: str, values: Mapping[str, Any]
                 hint=f"write it into dsk.toml yourself, or start: dsk {session.command} "
                 "--allow-import",
             )
+
+
+def refuse_unknown_optimizer(table: str, values: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the name of an optimizer that the trainer does not know."""
+    name = values.get("optimizer_type")
+    if table == "train" and isinstance(name, str):
+        import_path(name)
 
 
 def _placed(session: StudioSession, d: DeclaredOption, value: Any) -> Any:

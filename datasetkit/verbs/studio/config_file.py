@@ -21,7 +21,7 @@ from datasetkit.options.run import ConceptOptions
 from datasetkit.options.toml_edit import TableChange, with_changes
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import RunContext, open_project
-from datasetkit.verbs.studio.commands import refuse_imports
+from datasetkit.verbs.studio.commands import refuse_imports, refuse_unknown_optimizer
 from datasetkit.verbs.studio.session import StudioSession
 
 Json = dict[str, Any]
@@ -172,6 +172,7 @@ def _changes(session: StudioSession, edit: ConfigEdit, old: bytes | None) -> Ite
         values = dict(edit.values.get(table, {}))
         _require_values(table, values)
         refuse_imports(session, table, values)
+        refuse_unknown_optimizer(table, values)
         trust.refuse_command_line_only(
             toml.options_class(table), values, where=f"[{table}]", verb=table
         )
