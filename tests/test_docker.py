@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -47,15 +48,36 @@ def test_each_service_is_built_from_a_target_and_gains_no_rights():
     for name, service in COMPOSE["services"].items():
         assert service["build"]["target"] in STAGES, name
         assert service["cap_drop"] == ["ALL"] and service["init"] is True
-    ports = COMPOSE["services"]["review"]["ports"]
-    assert ports == ["127.0.0.1:8765:8765"]  # of this machine only
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:")  # of this machine only
+        needs_card = "deploy" in service
+        assert needs_card == (service["build"]["target"] == "cuda"), name
 
 
-def test_the_review_page_of_compose_takes_options_that_dsk_has():
+@pytest.mark.parametrize("name", ["studio", "studio-cuda"])
+def test_the_page_of_compose_takes_options_that_dsk_has(name):
     from tests.cli.commands import commands
 
-    words = COMPOSE["services"]["review"]["command"]
-    assert words[0] == "review"
+    service = COMPOSE["services"][name]
+    words = service["command"]
+    assert words[:2] == ["studio", "."]
     named = {word for word in words if str(word).startswith("--")}
-    params = commands()["review"].params
-    assert named <= {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    params = commands()["studio"].params
+    assert named <= {option for param in params for option in (*param.opts, *param.secondary_opts)}
+    port = words[words.index("--port") + 1]
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"'127.0.0.1', {port}" in service["healthcheck"]["test"][-1]
+    assert words[words.index("--root") + 1] in {line.split(":")[1] for line in service["volumes"]}
+
+
+def test_one_page_starts_with_docker_compose_up():
+    services = COMPOSE["services"]
+    assert [name for name in services if "profiles" not in services[name]] == ["studio"]
+
+
+def test_the_page_on_docker_names_services_that_compose_has():
+    page = (ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
+    comments = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    for text in (page, comments):
+        named = re.findall(r"docker compose (?:up|run(?: --rm)?) ([\w-]+)", text)
+        assert named and set(named) <= set(COMPOSE["services"])
