@@ -299,13 +299,21 @@ def _memory(memory: MemoryEstimate, *, in_parts: bool) -> None:
     if not in_parts:
         say(
             f"memory: about {size_of(memory.bytes)} ({sure}; --dry-run lists the parts), "
-            f"{size_of(memory.loading)} of main memory while loading"
+            f"{size_of(memory.loading)} of main memory while loading{_with_captions(memory)}"
         )
         return
     rows = [(share.name, size_of(share.bytes), share.how) for share in memory.shares]
     rows.append(("total", size_of(memory.bytes), sure))
-    rows.append(("while loading", size_of(memory.loading), "of main memory"))
+    if memory.captions is not None:
+        captions = memory.captions
+        rows.append((captions.name, size_of(captions.bytes), f"of main memory: {captions.how}"))
+    loading = f"of main memory{_with_captions(memory)}"
+    rows.append(("while loading", size_of(memory.loading), loading))
     table("", ["memory", "about", "made of"], rows, right=["about"])
+
+
+def _with_captions(memory: MemoryEstimate) -> str:
+    return "" if memory.captions is None else ", with the encoded captions"
 
 
 def _disk(disk: DiskEstimate) -> None:

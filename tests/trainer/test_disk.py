@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from datasetkit.cli import show_train
+from datasetkit.verbs.shared.training_plan import plan_run
 from tests.trainer import tiny, tiny_families
 from trainer import random_dit, setup
 from trainer.data import run_captions
 from trainer.families import registry
-from trainer.plan import disk, model_shapes, token_limit
+from trainer.plan import disk, encoded_captions, model_shapes, token_limit
+from trainer.plan.memory import MemoryEstimate, MemoryShare, with_captions
 from trainer.plan.plan import find_subsets, make_plan
 
 
@@ -100,7 +102,7 @@ def test_free_space_of_a_folder_to_come_is_that_of_the_one_above(tmp_path, monke
 def test_captions_that_vary_have_a_text_for_each_wording(data, options, changes, texts):
     options = replace(options, **({"shuffle_caption": False} | changes))
     plan = make_plan(find_subsets(data, options)[0], options)
-    assert disk.texts(options, plan) == texts
+    assert encoded_captions.texts(options, plan) == texts
     encoded = set(run_captions.of_run(options, plan, ()))
     assert len(encoded) <= texts
     assert texts == 40 or len(encoded) == texts or "text_wordings" in changes
@@ -124,7 +126,8 @@ def test_an_encoded_caption_is_as_large_as_the_plan_says(data, options, dit_base
     assert shapes is not None
     plan = make_plan(find_subsets(data, options)[0], options)
     count = token_limit.of_base(options).count
-    estimate = disk.estimate(options, plan, shapes, count("sks, a fox girl"))
+    captions = encoded_captions.estimate(options, plan, shapes, count("sks, a fox girl"))
+    estimate = disk.estimate(options, plan, shapes, captions)
     parts = setup.load_parts(options)
     encode = registry.family(family).encode_text
     with torch.no_grad():
@@ -136,11 +139,65 @@ def test_an_encoded_caption_is_as_large_as_the_plan_says(data, options, dit_base
     assert estimate.bytes > estimate.texts * estimate.text
 
 
+def z_image(options, dit_base, **changes):
+    base = str(dit_base("z-image"))
+    return replace(options, pretrained_model_name_or_path=base, text_encoder_lr=0.0, **changes)
+
+
+@pytest.mark.parametrize("changes", [{}, {"shuffle_caption": True, "text_wordings": 2}])
+def test_captions_in_main_memory_are_as_large_as_the_plan_says(
+    data, options, dit_base, tmp_path, changes
+):
+    for n, path in enumerate(sorted(data.rglob("*.txt"))):
+        path.write_text(f"sks, a, fox, girl, of, many, words, {n}\n")
+    options = z_image(options, dit_base, **({"shuffle_caption": False} | changes))
+    plan = make_plan(find_subsets(data, options)[0], options)
+    shapes = model_shapes.read(options.pretrained_model_name_or_path)
+    assert shapes is not None
+    texts = list(run_captions.of_run(options, plan, ()))
+    _, states = setup.load_and_encode(options, texts, tmp_path)
+    assert states is not None
+    kept = states._all.values()
+    tokens = token_limit.of_base(options).count(plan.images[0].caption)
+    captions = encoded_captions.estimate(options, plan, shapes, tokens)
+    assert captions.count == len(kept) == (8 if changes else 4)
+    assert sum(row.nbytes for row in kept) == pytest.approx(captions.bytes, rel=0.05)
+
+
+def test_the_plan_counts_captions_in_main_memory_once_for_each_process(data, options, dit_base):
+    def planned(processes=1, **changes):
+        return plan_run(data, z_image(options, dit_base, **changes), processes=processes).memory
+
+    kept = planned()
+    assert kept.captions is not None and kept.captions.how.startswith("at most 40 x ")
+    on_disk = planned(cache_text_encoder_outputs_to_disk=True, cache_text_encoder_outputs=True)
+    assert on_disk.captions is None
+    assert kept.loading == on_disk.loading + kept.captions.bytes
+    assert kept.bytes == on_disk.bytes
+    two = planned(processes=2)
+    assert two.captions is not None and two.captions.how.endswith("x 2 processes")
+    assert planned(cache_text_encoder_outputs=False).captions is None
+
+
+def test_captions_in_main_memory_are_printed(capsys):
+    captions = MemoryShare("encoded captions", 4.2e9, "at most 1,000 x 4.20 MB")
+    shares = (MemoryShare("weights", 6e9, "6 G parameters x 1 byte"),)
+    estimate = with_captions(MemoryEstimate(shares, 7e9, assumed=False), captions)
+    show_train._memory(estimate, in_parts=True)
+    printed = capsys.readouterr().out
+    assert "4.2 GB" in printed and "1,000 x 4.20 MB" in printed and "11.2 GB" in printed
+    show_train._memory(estimate, in_parts=False)
+    assert "11.2 GB of main memory while loading, with the encoded" in capsys.readouterr().out
+
+
 def test_captions_in_main_memory_take_no_disk(data, options, dit_base):
     options = replace(options, pretrained_model_name_or_path=str(dit_base("z-image")))
     plan = make_plan(find_subsets(data, options)[0], options)
     shapes = model_shapes.read(str(dit_base("z-image")))
-    assert disk.estimate(options, plan, shapes, 20).texts == 0
+    assert shapes is not None
+    captions = encoded_captions.estimate(options, plan, shapes, 20)
+    assert captions.count and not captions.on_disk
+    assert disk.estimate(options, plan, shapes, captions).texts == 0
 
 
 def test_too_many_encoded_captions_are_a_warning_that_says_what_to_do(tmp_path, capsys):

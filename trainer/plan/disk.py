@@ -12,12 +12,9 @@ from typing import Final
 from datasetkit.core.files import nearest_folder
 from datasetkit.options.train import TrainOptions
 from trainer import precision
-from trainer.data import captions
-from trainer.data.captions import CaptionSettings
-from trainer.families import registry
-from trainer.families.option_checks import frees_encoders
 from trainer.files.saved_states import KEPT
-from trainer.plan import memory, model_shapes
+from trainer.plan import memory
+from trainer.plan.encoded_captions import EncodedCaptions
 from trainer.plan.model_shapes import ModelShapes
 from trainer.plan.plan import TrainingPlan
 
@@ -50,13 +47,16 @@ class DiskEstimate:
 
 
 def estimate(
-    options: TrainOptions, plan: TrainingPlan, shapes: ModelShapes | None, tokens: float = 0.0
+    options: TrainOptions,
+    plan: TrainingPlan,
+    shapes: ModelShapes | None,
+    captions: EncodedCaptions | None = None,
 ) -> DiskEstimate:
-    """Estimate the disk space of a run. shapes: None for a missing model; tokens: of a caption, on
-    average.
+    """Estimate the disk space of a run. shapes: None for a missing model; captions: None for none
+    on disk.
     """
     options = precision.decided(options)
-    model = shapes or model_shapes.assumed()
+    on_disk = captions is not None and captions.on_disk
     parameters = memory.lora_parameters(options, shapes)
     states = memory.STATES.get(options.optimizer_type.casefold(), memory.DEFAULT_STATE)
     trained_and_average = 4 + (4 if options.ema_decay else 0)
@@ -78,37 +78,9 @@ def estimate(
         of_saved + paused,
         parameters * (trained_and_average + states),
         _free(folder),
-        texts(options, plan) if is_on_disk(options, model) else 0,
-        text_bytes(options, model, tokens),
+        captions.count if captions is not None and on_disk else 0,
+        captions.size if captions is not None and on_disk else 0.0,
     )
-
-
-def is_on_disk(options: TrainOptions, model: ModelShapes) -> bool:
-    """Tell whether a run keeps its encoded captions on disk."""
-    to_disk = options.cache_text_encoder_outputs_to_disk
-    return to_disk and frees_encoders(options, registry.family(model.family))
-
-
-def texts(options: TrainOptions, plan: TrainingPlan) -> int:
-    """Return how many different captions a run encodes, at most: one that varies has a text for
-    each sample of each epoch, or for so many epochs as text_wordings says.
-    """
-    epochs = min(plan.epochs, options.text_wordings or plan.epochs)
-    fixed: set[tuple[str, CaptionSettings]] = set()
-    varying = 0
-    for image, samples in zip(plan.images, plan.samples, strict=True):
-        if samples and captions.varies(image.caption, image.subset.captions):
-            varying += samples * epochs
-        elif samples:
-            fixed.add((image.caption, image.subset.captions))
-    return varying + len(fixed)
-
-
-def text_bytes(options: TrainOptions, model: ModelShapes, tokens: float) -> float:
-    """Return the size of an encoded caption. tokens: of the caption."""
-    family = registry.family(model.family)
-    values = family.conditioning_values(model.anatomy.hidden_widths, round(tokens), options)
-    return values * memory.BYTES[options.mixed_precision]
 
 
 def _saved(last: int, every: int) -> int:

@@ -91,15 +91,17 @@ class MemoryShare:
 class MemoryEstimate:
     """A run's peak memory on its device, which without a GPU is the main memory.
 
-    shares: its parts; bytes: their sum; loading: main memory while the model is loaded; margin:
-    possible relative error; assumed: the model's files are missing, so Stable Diffusion 1's shapes
-    are assumed.
+    shares: its parts; bytes: their sum; loading: main memory while the model is loaded; captions:
+    main memory of encoded captions, from before the denoiser is loaded to the end, None for none;
+    margin: possible relative error; assumed: the model's files are missing, so Stable Diffusion 1's
+    shapes are assumed.
     """
 
     shares: tuple[MemoryShare, ...]
     loading: float
     assumed: bool
     margin: float = MARGIN
+    captions: MemoryShare | None = None
 
     @property
     def bytes(self) -> float:
@@ -145,6 +147,11 @@ def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -
         *_working(options, model, pixels, base),
     ]
     return MemoryEstimate(tuple(shares), _loading(options, model, base), shapes is None)
+
+
+def with_captions(estimate: MemoryEstimate, captions: MemoryShare) -> MemoryEstimate:
+    """Return the estimate of a run that keeps its encoded captions in main memory."""
+    return replace(estimate, loading=estimate.loading + captions.bytes, captions=captions)
 
 
 @dataclass(frozen=True, slots=True)

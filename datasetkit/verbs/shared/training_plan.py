@@ -32,7 +32,16 @@ from trainer.families.detect import DetectedModel
 from trainer.files import saved_states
 from trainer.files.run_files import EarlierRun
 from trainer.optimizers import schedule_options
-from trainer.plan import disk, memory, report, run_checks, stored_images, token_limit
+from trainer.plan import (
+    disk,
+    encoded_captions,
+    memory,
+    model_shapes,
+    report,
+    run_checks,
+    stored_images,
+    token_limit,
+)
 from trainer.plan.disk import DiskEstimate
 from trainer.plan.memory import CardFit, MemoryEstimate
 from trainer.plan.model_shapes import ModelShapes
@@ -250,7 +259,12 @@ def _reported(
     caption_use = report.caption_use(
         plan, token_limit.of_base(options), weighted=options.weighted_captions
     )
-    space = disk.estimate(options, plan, shapes, caption_use.tokens)
+    encoded = encoded_captions.estimate(
+        options, plan, shapes or model_shapes.assumed(), caption_use.tokens
+    )
+    if encoded.count and not encoded.on_disk:
+        estimate = memory.with_captions(estimate, encoded.share())
+    space = disk.estimate(options, plan, shapes, encoded)
     kept = _keep_tokens(options, plan)
     plan = replace(plan, notices=(*plan.notices, *kept.notes))
     return PlanTrainingResult(
