@@ -124,7 +124,7 @@ def encode_texts(
     states = _text_states(options, parts, context, trained=False)
     states.device = context.device
     if options.cache_text_encoder_outputs_to_disk:
-        states.files = TextCache(folder / text_cache.FOLDER, _text_identity(options, parts))
+        states.files = TextCache(folder / text_cache.FOLDER, _text_identity(options, parts.family))
     missing = states.missing(texts)
     # Of several processes that share files, one encodes for all.
     is_encoding = bool(missing) and (states.files is None or context.is_main)
@@ -149,11 +149,12 @@ def _text_states(
     return TextStates(encode, context.dtype, trained, together=context.device.type != "cpu")
 
 
-def _text_identity(options: TrainOptions, parts: Parts) -> dict[str, object]:
+def _text_identity(options: TrainOptions, family: str) -> dict[str, object]:
     """Return everything that the conditioning of a text depends on."""
+    models = model_fingerprint.of_run(options)
     return {
-        "model": model_fingerprint.of_model(parts.source),
-        "family": parts.family,
+        "models": {name: files for name, files in models.items() if name != "vae"},
+        "family": family,
         "precision": [options.mixed_precision, options.is_int8(denoiser=False)],
         "clip_skip": options.clip_skip,
         "max_token_length": options.max_token_length,

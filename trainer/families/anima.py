@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 CONDITIONER: Final = "text_conditioner"
+# Before the names of the conditioner in the published files, which have it beside the transformer.
+_ADAPTER: Final = "llm_adapter."
 
 
 def _tokens(tokenizer: Any, captions: Sequence[str], device: Any) -> tuple[Tensor, Tensor]:
@@ -43,7 +45,7 @@ class Anima(FrameLatents, TransformerFamily):
     TITLE = "Anima"
     MARKS = FileMarks(
         "CosmosTransformer3DModel",
-        ("llm_adapter.",),
+        (_ADAPTER,),
         lambda folder, config: (folder / CONDITIONER).is_dir(),
         prefixes=("", "net.", "model.diffusion_model.", "diffusion_model."),
     )
@@ -58,6 +60,7 @@ class Anima(FrameLatents, TransformerFamily):
         CONDITIONER: "AnimaTextConditioner",
         "vae": "AutoencoderKLQwenImage",
     }
+    IN_FILE: Mapping[Part, str] = {CONDITIONER: _ADAPTER}
     TOKENIZERS: Mapping[Part, str] = {"text_encoder": "tokenizer", CONDITIONER: "t5_tokenizer"}
     EXPORTS = dit_exports.ANIMA
     LOADER = "AnimaLoraLoaderMixin"

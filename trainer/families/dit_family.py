@@ -116,9 +116,10 @@ class TransformerFamily:
     FORMATS, `inspect`, `encode_text` and `predict`.
 
     KINDS: part -> the class of diffusers or transformers, of all parts but the transformer, whose
-    class is that of MARKS; all but the VAE are encoders. TOKENIZERS: encoder -> its tokenizer's
-    folder; COUNTED: the encoder whose tokens are counted. HIDDEN_STATES: of a token in the
-    conditioning; PADDED: it has TEXT_LIMIT tokens of every caption. EXPORTS: of its LoRA files;
+    class is that of MARKS; all but the VAE are encoders. IN_FILE: encoder of diffusers -> what its
+    names begin with in a transformer's file, which may have it. TOKENIZERS: encoder -> its
+    tokenizer's folder; COUNTED: the encoder whose tokens are counted. HIDDEN_STATES: of a token in
+    the conditioning; PADDED: it has TEXT_LIMIT tokens of every caption. EXPORTS: of its LoRA files;
     LOADER: diffusers' class that loads them; METADATA: its names in them. Latents are those of
     Flux.1's VAE.
     """
@@ -129,6 +130,7 @@ class TransformerFamily:
     FLOW: FlowDefaults | None
     FORMATS: tuple[LoraFormat, ...]
     KINDS: Mapping[Part, str]
+    IN_FILE: Mapping[Part, str] = {}
     TOKENIZERS: Mapping[Part, str] = {"text_encoder": "tokenizer"}
     COUNTED: Part = "text_encoder"
     EXPORTS: DitExports
@@ -243,14 +245,17 @@ class TransformerFamily:
         chosen = dtype or torch.float32
         all_kinds = self.kinds(others)
         kinds = {part: kind for part, kind in all_kinds.items() if not only or part in only}
+        of_file = {} if file is None else self._beside_transformer(file, others, kinds, chosen)
+        elsewhere = {DENOISER, *of_file} if file is not None else ()
         models, loaded = load_parts(
             others,
-            {part: kind for part, kind in kinds.items() if file is None or part != DENOISER},
+            {part: kind for part, kind in kinds.items() if part not in elsewhere},
             list(self.TOKENIZERS.values()),
             dtype=chosen,
             int8=DENOISER if int8 else "",
             reporter=reporter,
         )
+        models |= of_file
         if file is not None and DENOISER in kinds:
             reporter.phase(f"loading the base model: {file.name}")
             models[DENOISER] = load_transformer(file, kinds[DENOISER], others, chosen)
@@ -269,6 +274,19 @@ class TransformerFamily:
             prediction="flow",
             tokenizers={part: loaded[name] for part, name in self.TOKENIZERS.items()},
         )
+
+    def _beside_transformer(
+        self, file: Path, folder: Path, kinds: Mapping[Part, str], dtype: torch.dtype
+    ) -> dict[Part, Any]:
+        """Return the encoders of these kinds that the file of a transformer has."""
+        from trainer.families.dit_files import load_beside_transformer
+
+        loaded = {
+            part: load_beside_transformer(file, prefix, kinds[part], folder / part, dtype)
+            for part, prefix in self.IN_FILE.items()
+            if part in kinds
+        }
+        return {part: model for part, model in loaded.items() if model is not None}
 
     def targets(self, parts: Parts, part: Part) -> dict[str, str]:
         """Return name -> path of the attention and MLP layers of the main blocks."""

@@ -4,14 +4,14 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
-from trainer.families.dit_shapes import PREFIXES
+from trainer.families.dit_shapes import PREFIXES, bare_name
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +151,48 @@ def load_transformer(path: Path, kind: str, folder: Path, dtype: torch.dtype) ->
     return model.requires_grad_(False).eval()
 
 
+def load_beside_transformer(
+    path: Path, prefix: str, kind: str, folder: Path, dtype: torch.dtype
+) -> Any | None:
+    """Load a part that a transformer's file has beside it, on the CPU, frozen; None where it has no
+    weight of it.
+
+    prefix: of its names. folder: of the same part, whose config.json is taken. Raises
+    ModelFileError.
+    """
+    import diffusers
+    from accelerate import init_empty_weights
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names = {bare_name(name): name for name in file.keys()}  # noqa: SIM118
+            _refuse_scales(path, names)
+            if not any(name.startswith(prefix) for name in names):
+                return None
+            of_kind = getattr(diffusers, kind)
+            with init_empty_weights():
+                model = of_kind.from_config(of_kind.load_config(folder))
+            tensors = {}
+            for name, current in model.state_dict().items():
+                tensors[name] = file.get_tensor(names[prefix + name]).to(dtype)
+                if tensors[name].shape != current.shape:
+                    raise ValueError(f"{prefix}{name} has the shape {list(tensors[name].shape)}")
+        model.load_state_dict(tensors, assign=True)
+    except KeyError as error:
+        raise _not_of_folder(path, folder, f"{error.args[0]} is missing") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _not_of_folder(path, folder, _first_line(error)) from error
+    return model.requires_grad_(False).eval()
+
+
+def _not_of_folder(path: Path, folder: Path, why: str) -> ModelFileError:
+    return ModelFileError(
+        f"the {folder.name} in {display(path)} does not fit {display(folder)}: {why}",
+        hint="name a file of the same model as the folder",
+    )
+
+
 def _transformer_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a transformer in a file, which may have other parts, without the prefix
     of their names. Raises ModelFileError for weights that need a scale beside them.
@@ -158,15 +200,19 @@ def _transformer_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     tensors = load_file(path)
-    if any(name.endswith(_SCALES) for name in tensors):
-        raise ModelFileError(
-            f"the weights in {display(path)} are scaled 8-bit numbers, which are not supported",
-            hint='name a file in bf16 or fp16; base_precision = "int8" makes it small in memory',
-        )
+    _refuse_scales(path, tensors)
     for prefix in PREFIXES:
         if inner := {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}:
             return inner
     return tensors
+
+
+def _refuse_scales(path: Path, names: Iterable[str]) -> None:
+    if any(name.endswith(_SCALES) for name in names):
+        raise ModelFileError(
+            f"the weights in {display(path)} are scaled 8-bit numbers, which are not supported",
+            hint='name a file in bf16 or fp16; base_precision = "int8" makes it small in memory',
+        )
 
 
 def _require_all(model: Any) -> None:

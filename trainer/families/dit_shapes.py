@@ -35,7 +35,7 @@ def anatomy(shapes: Mapping[Part, Shapes], names: DitNames) -> Anatomy:
     """Return the facts about a model. shapes: of each part, the transformer's in diffusers' or in
     the original layout.
     """
-    transformer = {_bare(name): shape for name, shape in shapes[TRANSFORMER].items()}
+    transformer = {bare_name(name): shape for name, shape in shapes[TRANSFORMER].items()}
     return Anatomy(
         parameters={
             part: sum(math.prod(s) for name, s in each.items() if not _BUFFER.search(name))
@@ -50,7 +50,8 @@ def anatomy(shapes: Mapping[Part, Shapes], names: DitNames) -> Anatomy:
     )
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """Return the name of a tensor without what programs put before it."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name

@@ -39,11 +39,6 @@ def of_run(options: TrainOptions) -> dict[str, dict[str, str] | None]:
     return models
 
 
-def of_model(model: Path) -> dict[str, str] | None:
-    """Return file -> fingerprint of a model's file or folder. Raises InputError."""
-    return _fingerprints(model)
-
-
 def _fingerprints(model: Path | None) -> dict[str, str] | None:
     if model is None:
         return None
