@@ -16,7 +16,6 @@ from typing import NamedTuple
 from datasetkit.captions import encodings, grammar
 from datasetkit.captions.grammar import PLAIN, Entry, is_group, is_prose
 from datasetkit.captions.invisible import without_invisible
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MAX_CAPTION_BYTES, caption_path, display, read_regular
 from datasetkit.core.records import Caption, CaptionSyntax
@@ -294,6 +293,12 @@ def with_source(caption: Caption, text: str) -> Caption:
     return Caption(caption.tags, caption.marks, caption.syntax, text, caption.sentences)
 
 
+def with_syntax(caption: Caption, syntax: CaptionSyntax) -> Caption:
+    """Return the caption of the same text in another syntax."""
+    parsed = parse(source_text(caption), syntax)
+    return parsed if caption.source is None else with_source(parsed, caption.source)
+
+
 def _changed_line(
     text: str, change: Callable[[CaptionLine], Sequence[Entry]], syntax: CaptionSyntax
 ) -> str:
@@ -432,11 +437,11 @@ def repeated(tags: Sequence[str], syntax: CaptionSyntax = PLAIN) -> list[int]:
     return numbers
 
 
-def read_caption(image: Path, syntax: CaptionSyntax | None = None) -> Caption | None:
+def read_caption(image: Path, syntax: CaptionSyntax) -> Caption | None:
     """Read the caption file of an image; None if there is none.
 
-    syntax: how to parse it; None: as the dsk.toml that governs its folder says. Raises InputError
-    for a file that is not UTF-8, is a link, or is too large to be a caption.
+    syntax: how to parse it (`project.caption_syntax.syntax_of`). Raises InputError for a file that
+    is not UTF-8, is a link, or is too large to be a caption.
     """
     return decode_caption(caption_path(image), read_caption_data(image), syntax)
 
@@ -448,9 +453,7 @@ def read_caption_data(image: Path) -> bytes | None:
     return read_regular(caption_path(image), limit=MAX_CAPTION_BYTES)
 
 
-def decode_caption(
-    path: Path, data: bytes | None, syntax: CaptionSyntax | None = None
-) -> Caption | None:
+def decode_caption(path: Path, data: bytes | None, syntax: CaptionSyntax) -> Caption | None:
     """Decode the bytes of a caption file; None stays None. Raises InputError if not UTF-8."""
     if data is None:
         return None
@@ -462,5 +465,4 @@ def decode_caption(
             f"the caption {display(path.name)} {what}",
             hint=encodings.fix_command(path.parent, data),
         )
-    parsed = parse(text, syntax_of(path.parent) if syntax is None else syntax)
-    return with_source(parsed, data.decode("utf-8"))
+    return with_source(parse(text, syntax), data.decode("utf-8"))

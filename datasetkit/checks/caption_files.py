@@ -35,13 +35,10 @@ def read_folder(listing: Listing) -> FolderContents:
 
 
 def read_caption_file(
-    image: Path,
-    files: Sequence[Path],
-    encoding: str = "",
-    syntax: CaptionSyntax | None = None,
+    image: Path, files: Sequence[Path], syntax: CaptionSyntax, encoding: str = ""
 ) -> CaptionFile | None:
     """Read the first of the caption files of an image; None if there is none. encoding: of files
-    that are not UTF-8. syntax: how to parse it; None: as the dsk.toml of its folder says.
+    that are not UTF-8.
     """
     if not files:
         return None

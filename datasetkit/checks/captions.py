@@ -40,6 +40,7 @@ from datasetkit.checks.caption_files import files_of_same_tags
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption, CaptionKind, CaptionSyntax
+from datasetkit.project.caption_syntax import syntax_of
 
 
 def text_of(caption: CaptionFile) -> str:
@@ -302,7 +303,8 @@ def differs(data: CheckInput) -> Iterator[Finding]:
         if source is None or not source.is_file() or item.folder.is_reg:
             continue
         try:
-            theirs = read_caption(source, item.caption.syntax if item.caption else None)
+            syntax = item.caption.syntax if item.caption else syntax_of(source.parent)
+            theirs = read_caption(source, syntax)
         except DskError:
             yield Finding(
                 item.path, f"the caption of its source {display(source.name)} cannot be read"

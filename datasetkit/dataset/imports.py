@@ -18,11 +18,11 @@ from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import dedupe, of_lines, parse, spell, with_sentence
 from datasetkit.captions.encodings import decode_other, decode_utf8
 from datasetkit.captions.side_car_tags import BARE, DROPPED, split_namespace, unescape
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.file_kinds import IMAGE_SUFFIXES
 from datasetkit.core.files import display, read_regular
 from datasetkit.core.records import Caption, CaptionKind, CaptionSyntax, Failed
+from datasetkit.project.caption_syntax import syntax_of
 
 # Largest files in bytes: a sidecar has the tags of one image, sd-scripts' metadata file of all.
 MAX_SIDECAR: Final = 4_000_000

@@ -10,28 +10,21 @@ Everyone who needs it asks `known_trigger` or `known_triggers`. In this order it
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from datasetkit.captions.caption import name_in, normal_form
 from datasetkit.captions.grammar import before_sentences, ends_as_sentence, is_group
-from datasetkit.captions.rulesets import writable
 from datasetkit.captions.side_car_tags import split_namespace
 from datasetkit.captions.vocabulary import load
-from datasetkit.core.errors import ConfigError, DskError
-from datasetkit.core.files import find_root
 from datasetkit.dataset import layout
-from datasetkit.project.store import Store
+from datasetkit.project.stored_triggers import stored_key, stored_triggers
 
 # A trigger is inferred if at least this many captions, and this share of the folder, begin with it.
 LEAST, SHARE = 3, 0.6
-# Longer lists and words in a store were not written by dsk.
-_MAX_WORDS, _MAX_LENGTH = 20, 200
 # How many names a line about captions shows.
 _NAMES_SHOWN = 3
 
@@ -57,7 +50,7 @@ def known_trigger(
     """Return the trigger of a folder of images. declared: by dsk.toml. concept: the name that its
     laid-out folder has or will have, by default that in the name of the folder.
     """
-    stored = _stored([folder])[folder]
+    stored = stored_triggers([folder])[folder]
     return _known(folder, [tags for tags in captions if tags], declared, stored, concept)
 
 
@@ -72,7 +65,7 @@ def known_triggers(
     by_folder: defaultdict[Path, list[Tags]] = defaultdict(list)
     for image, tags in captions.items():
         by_folder[image.parent].append(tags)
-    stored = _stored(by_folder)
+    stored = stored_triggers(by_folder)
     triggers = {
         folder: _known(
             folder, [tags for tags in several if tags], declared.get(folder, ()), stored[folder]
@@ -195,13 +188,6 @@ def _without_words_before(concept: str, words: tuple[str, ...]) -> tuple[str, ..
 # ---- in the store
 
 
-def stored_key(folder: Path) -> Path:
-    """Return the folder that a trigger is stored for: `train/8_sks` keeps it with other repeats."""
-    folder = folder.resolve()
-    name = layout.parse(folder.name)
-    return folder.with_name(name.name) if isinstance(name, layout.Concept) else folder
-
-
 def carried(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...]]:
     """Return the triggers to store for folders of outputs: those of the folders of their images,
     from image -> outputs. A folder that has a trigger already keeps it.
@@ -210,7 +196,8 @@ def carried(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...
     for image, outputs in targets.items():
         for output in outputs:
             sources[output.parent].add(image.parent)
-    stored = _stored({*sources, *(folder for several in sources.values() for folder in several)})
+    folders = {*sources, *(folder for several in sources.values() for folder in several)}
+    stored = stored_triggers(folders)
     return {
         stored_key(out): words
         for out, several in sources.items()
@@ -218,32 +205,3 @@ def carried(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...
         and len(each := {stored[folder] for folder in several}) == 1
         and (words := each.pop())
     }
-
-
-def _stored(folders: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
-    """Return the stored trigger of each folder, from the store of its project."""
-    rows: dict[Path, Mapping[bytes, object]] = {}
-    stored: dict[Path, tuple[str, ...]] = {}
-    for folder in folders:
-        root = find_root(folder)
-        if root not in rows:
-            rows[root] = {}
-            with suppress(DskError):  # a store that cannot be read is reported where it is opened
-                rows[root] = Store.stored_triggers(root)
-        key = stored_key(folder)
-        relative = key.relative_to(root).as_posix() if key.is_relative_to(root) else str(key)
-        stored[folder] = _checked(rows[root].get(relative.encode("utf-8", "surrogateescape")))
-    return stored
-
-
-def _checked(text: object) -> tuple[str, ...]:
-    """Return the words of a stored trigger; () for what dsk cannot have written."""
-    try:
-        words = json.loads(text) if isinstance(text, str) else []
-        if not isinstance(words, list) or len(words) > _MAX_WORDS:
-            return ()
-        if not all(isinstance(word, str) and len(word) <= _MAX_LENGTH for word in words):
-            return ()
-        return tuple(dict.fromkeys(writable(word, "trigger") for word in words))
-    except (ValueError, RecursionError, ConfigError):
-        return ()

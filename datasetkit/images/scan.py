@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from datasetkit.captions.caption import decode_caption, read_caption_data
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.core.file_kinds import advice_on, counts_of, is_image_name
 from datasetkit.core.file_stamp import state_of
@@ -28,6 +27,7 @@ from datasetkit.images.listing import (
     same_names,
     subfolders,
 )
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.store import FileFacts, Store
 
 # How many folders a hint names, how many it looks for, and so many levels deep.
@@ -225,14 +225,12 @@ def each_image(
 def with_caption(
     record: ImageRecord,
     data: bytes | None,
-    syntax: CaptionSyntax | None = None,
+    syntax: CaptionSyntax,
     *,
     any_text: bool,
 ) -> ImageRecord:
-    """Return a record with the caption that the bytes of its file hold.
-
-    syntax: how to parse it; None: as the dsk.toml that governs its folder says. Raises InputError
-    if they are not UTF-8; with `any_text` this becomes `caption_fault`.
+    """Return a record with the caption that the bytes of its file hold. Raises InputError if they
+    are not UTF-8; with `any_text` this becomes `caption_fault`.
     """
     caption, fault = None, None
     try:

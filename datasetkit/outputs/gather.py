@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption, read_caption_data
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, PROJECT, caption_path, reading
 from datasetkit.core.records import CaptionSyntax
@@ -18,6 +17,7 @@ from datasetkit.images.scan import Scan
 from datasetkit.outputs import sidecars
 from datasetkit.outputs.facts import CaptionState, FileState, OutputFacts, absolute
 from datasetkit.outputs.spec import CaptionRewrite, OutputSpec
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
 

@@ -44,6 +44,7 @@ from datasetkit.outputs.sidecars import (
     taken_over,
 )
 from datasetkit.outputs.spec import CaptionRewrite, OutputSpec, Targets
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import Project
@@ -357,7 +358,7 @@ def _taken_as_it_is(path: Path) -> str:
     if path.parent.name == MASKS:
         return ""
     try:
-        caption = read_caption(path)
+        caption = read_caption(path, syntax_of(path.parent))
     except InputError:
         return ""  # it is copied byte for byte; whoever reads it says that it is not a caption
     return "" if caption is None else taken_over(caption, caption)

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.captions.caption_names import caption_files
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.tokens import TokenLimit
 from datasetkit.checks import registry
 from datasetkit.checks.base import (
@@ -55,6 +54,7 @@ from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
 from datasetkit.outputs.visible import require_visible
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import (
@@ -337,7 +337,7 @@ def _files_beside(scanned: Scan, encoding: str) -> _FilesBeside:
         files = caption_files(images, beside.captions)
         syntax = syntax_of(folder)
         captions |= {
-            image: read_caption_file(image, files[image], encoding, syntax) for image in images
+            image: read_caption_file(image, files[image], syntax, encoding) for image in images
         }
         claimed = (path for image_files in files.values() for path in image_files)
         stray_captions += strays(beside, claimed, [*listing.images, *without_record[folder]])

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
@@ -22,6 +21,7 @@ from datasetkit.images import pixels
 from datasetkit.images.listing import Listing, list_images
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.verbs.shared.concept_images import train_options

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
@@ -31,6 +30,7 @@ from datasetkit.options.dataset import ExportOptions
 from datasetkit.options.declare import Option, by_name
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import SAVING, SECTIONS, TrainOptions
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
 from datasetkit.project.store import Store

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from datasetkit.captions.caption import with_tags, with_tags_beside
 from datasetkit.captions.diffs import CaptionChange
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import caption_path, display
 from datasetkit.core.records import (
@@ -24,6 +23,7 @@ from datasetkit.dataset.imports import ImportedCaption
 from datasetkit.dataset.trigger import KnownTrigger, kept_first
 from datasetkit.images.scan import require_images
 from datasetkit.options.dataset import ImportOptions
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project, recover_projects
 from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
 from datasetkit.verbs.shared.triggers import triggers_of

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from datasetkit.captions.caption import has_joined_lines, laid_out_text
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, fold, refuse_link
 from datasetkit.core.progress import Reporter
@@ -21,12 +20,12 @@ from datasetkit.dataset.keep_tokens import ConceptCaptions, keep_tokens
 from datasetkit.dataset.layout import REG, TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
-from datasetkit.dataset.trigger import stored_key
 from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, require_folder, require_images, scan, sizes
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import TrainOptions
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
@@ -36,6 +35,7 @@ from datasetkit.project.session import (
     recover_projects,
 )
 from datasetkit.project.store import Store
+from datasetkit.project.stored_triggers import stored_key
 from datasetkit.verbs.shared.concept_folders import ConceptSet, of_config
 from datasetkit.verbs.shared.concept_images import (
     batch_settings,

@@ -146,7 +146,12 @@ def _rules(
             title,
             decide=decide,
             triggers=lambda after: triggers_to_store(
-                rule_set.triggers, captions, after, triggers, partial=bool(options.where)
+                rule_set.triggers,
+                captions,
+                after,
+                triggers,
+                partial=bool(options.where),
+                replaced=rule_set.replace,
             ),
         )
         # 6. The result: data only; the command line and the notebook format it.

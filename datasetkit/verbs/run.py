@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from datasetkit.captions.caption_names import misnamed_captions
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import CONFIG_NAME, display, fold, refuse_links
 from datasetkit.core.records import Failed, LeftOut, RunReport, unused_files
@@ -29,6 +28,7 @@ from datasetkit.options.reg import RegOptions
 from datasetkit.options.run import STEPS, ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, load, options_class
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.caption import caption
 from datasetkit.verbs.cutout import cutout, require_installed, require_model

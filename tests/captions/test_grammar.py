@@ -18,10 +18,10 @@ from datasetkit.captions.caption import (
 from datasetkit.captions.grammar import is_group, is_prose, prompt_syntax, without_weights
 from datasetkit.captions.rules import apply_to, build, load_groups
 from datasetkit.captions.separators import at_any, other_separator
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.records import CaptionSyntax
+from datasetkit.project.caption_syntax import syntax_of
 
 VOCABULARY = load()
 KEEP = CaptionSyntax(keep_tokens_separator="|||")

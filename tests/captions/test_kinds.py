@@ -23,10 +23,10 @@ from datasetkit.captions.caption import (
 )
 from datasetkit.captions.grammar import tag_text
 from datasetkit.captions.rules import apply_to, build, load_groups
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.typography import with_plain_letters
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.records import CaptionSyntax
+from datasetkit.project.caption_syntax import syntax_of
 from trainer.data.captions import CaptionSettings, longest, sample
 
 VOCABULARY = load()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit.captions.caption import file_text, parse, read_caption, with_sentence
-from datasetkit.captions.syntax import syntax_of
+from datasetkit.project.caption_syntax import syntax_of
 from tests.cli.conftest import write_image
 from tests.taggers.test_florence2 import TINY
 
@@ -119,7 +119,8 @@ STEPS = {
 
 
 def write_sentence(path: Path) -> None:
-    caption = read_caption(path.with_suffix(".png")) or parse("", syntax_of(path.parent))
+    syntax = syntax_of(path.parent)
+    caption = read_caption(path.with_suffix(".png"), syntax) or parse("", syntax)
     if caption.syntax.kind != "tags":
         path.write_text(file_text(with_sentence(with_trigger(caption), SENTENCE)))
 

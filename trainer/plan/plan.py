@@ -14,7 +14,6 @@ from functools import cache, partial
 from pathlib import Path
 
 from datasetkit.captions.caption import parse
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.typography import is_read_otherwise
 from datasetkit.core import file_kinds
 from datasetkit.core.errors import DatasetError
@@ -40,6 +39,7 @@ from datasetkit.images.listing import holds_images as has_images
 from datasetkit.images.listing import list_images
 from datasetkit.images.listing import subfolders as list_subfolders
 from datasetkit.options.train import TrainOptions
+from datasetkit.project.caption_syntax import syntax_of
 from trainer.data.captions import CaptionSettings
 from trainer.data.interpolation import require_opencv
 from trainer.networks.parameter_groups import possible_rates

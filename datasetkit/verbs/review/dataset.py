@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 
+from datasetkit.captions.caption import with_syntax
 from datasetkit.captions.filters import parse
 from datasetkit.captions.predicates import predicate
 from datasetkit.core.errors import DatasetError, InputError
@@ -18,6 +19,7 @@ from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.scan import scan
 from datasetkit.options.tag import TagOptions
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.store import Store
 from datasetkit.verbs.review.images import ReviewImage, TagCodes
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
@@ -215,9 +217,24 @@ class ReviewDataset:
         """Return the known trigger of the folder of an image."""
         return self.triggers().get((image.concept, image.path.parent), KnownTrigger())
 
-    def forget_triggers(self) -> None:
-        """Read the triggers again when they are next asked for: a stored one has changed."""
+    def follow_triggers(self) -> None:
+        """Parse captions with sentences again, after a stored trigger has changed: its words are no
+        part of them. The triggers are read again when they are next asked for.
+        """
         self._triggers = (0, {})
+        captions = [
+            (image, image.caption)
+            for image in self.all()
+            if image.caption is not None and image.caption.syntax.kind != "tags"
+        ]
+        folders = dict.fromkeys(image.path.parent for image, _ in captions)
+        syntaxes = {folder: syntax_of(folder) for folder in folders}
+        again = [
+            (image, with_syntax(caption, syntaxes[image.path.parent]))
+            for image, caption in captions
+            if caption.syntax != syntaxes[image.path.parent]
+        ]
+        self.set_captions(again, external=False)
 
     def _read_triggers(self) -> dict[tuple[int, Path], KnownTrigger]:
         captions: list[dict[Path, Caption | None]] = [{} for _ in self.sets]

@@ -16,7 +16,7 @@ from threading import RLock
 from typing import Any
 
 from datasetkit.captions import translations
-from datasetkit.captions.caption import decode_caption, file_text, normal_form
+from datasetkit.captions.caption import file_text, normal_form
 from datasetkit.captions.encodings import decode_utf8
 from datasetkit.captions.invisible import without_invisible
 from datasetkit.core.errors import DskError, FileChanged, InputError, PlanConflict
@@ -193,11 +193,12 @@ class Editor:
         with self._project() as project:
             plan = Plan(tuple(self._rewrites(edits.changes)))
             entry = project.apply(plan, VERB, title, generated=edits.generated, triggers=triggers)
-            self.dataset.forget_triggers()
             if entry is None:
+                self.dataset.follow_triggers()
                 return EditResult(title, edits)
             self.dataset.read_generated(project.store, (after for _, after in edits.changes))
             ids = self.dataset.set_captions(edits.changes, external=False)
+            self.dataset.follow_triggers()
             self._after_new_operation(project)
         return EditResult(title, edits, entry, ids)
 
@@ -206,7 +207,9 @@ class Editor:
         triggers = {folder: t for (_, folder), t in self.dataset.triggers().items()}
         before = {image.path: image.caption for image in self.dataset.all()}
         after = {image.path: caption for image, caption in edits.changes}
-        return triggers_to_store(edits.trigger, before, after, triggers, partial=True)
+        return triggers_to_store(
+            edits.trigger, before, after, triggers, partial=True, replaced=edits.replaced
+        )
 
     def _exclude(self, version: int, images: Sequence[ReviewImage], dry_run: bool) -> EditResult:
         """Move images and their companion files into the project folder."""
@@ -268,7 +271,7 @@ class Editor:
                 self._require_folders(step.src or step.dst for step in steps)
                 self._require_as_written(steps)
                 project.journal.undo()
-                self.dataset.forget_triggers()
+                self.dataset.follow_triggers()
                 result = self._load_result(project, newest.title, steps, undo=True)
                 self._redo.append(newest.id)
                 self._titles[newest.id] = newest.title
@@ -291,7 +294,7 @@ class Editor:
                 self._require_folders(step.src or step.dst for step in steps)
                 triggers = project.store.triggers_of(undone)
                 entry = project.apply(_redo_plan(steps), VERB, title, triggers=triggers)
-                self.dataset.forget_triggers()
+                self.dataset.follow_triggers()
                 self._redo.pop()
                 result = self._load_result(project, title, steps, entry=entry)
                 self.refresh_undo(project)
@@ -343,7 +346,7 @@ class Editor:
     ) -> list[tuple[ReviewImage, Caption | None]]:
         images = {caption_path(image.path): image for image in self.dataset.all()}
         return [
-            (images[step.dst], decode_caption(step.dst, step.before if undo else step.after))
+            (images[step.dst], images[step.dst].decode(step.before if undo else step.after))
             for step in steps
             if step.kind == "write" and step.dst in images
         ]
@@ -417,7 +420,7 @@ class Editor:
             if step.kind == "write" and step.dst in images:
                 data = read_regular(step.dst, limit=MAX_CAPTION_BYTES)
                 if data != step.after:
-                    changed.append((images[step.dst], decode_caption(step.dst, data)))
+                    changed.append((images[step.dst], images[step.dst].decode(data)))
         if changed:
             differences = [_difference(image, image.caption, now) for image, now in changed]
             self.dataset.set_captions(

@@ -16,6 +16,7 @@ from datasetkit.captions.caption import decode_caption, file_text
 from datasetkit.core.file_stamp import FileStamp
 from datasetkit.core.files import caption_path
 from datasetkit.core.records import Caption
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.shared.image_facts import ImageFacts
 
@@ -66,7 +67,11 @@ class ReviewImage:
             if self.caption is None
             else file_text(self.caption).encode("utf-8", "surrogatepass")
         )
-        return self.caption if data == expected else decode_caption(caption_path(self.path), data)
+        return self.caption if data == expected else self.decode(data)
+
+    def decode(self, data: bytes | None) -> Caption | None:
+        """Parse the content of a caption file of this image."""
+        return decode_caption(caption_path(self.path), data, syntax_of(self.path.parent))
 
     @cached_property
     def hash(self) -> str:

@@ -24,12 +24,12 @@ from datasetkit.captions.rules import (
 )
 from datasetkit.captions.rulesets import writable
 from datasetkit.captions.selectors import Exact
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
 from datasetkit.core.records import Caption, Done, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.options.tag import TagOptions
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.shared.caption_rules import (
@@ -54,7 +54,7 @@ class EditPlan:
 
     kept: how many images it leaves alone although they are in its scope, for `reason`. generated:
     hashes of the new captions that count as written by dsk. without_scores: how many images no
-    tagger has seen. trigger: the words that it puts first.
+    tagger has seen. trigger: the words that it puts first. replaced: the tags that it replaces.
     """
 
     title: str
@@ -66,6 +66,7 @@ class EditPlan:
     without_scores: int = 0
     warnings: tuple[str, ...] = ()
     trigger: tuple[str, ...] = ()
+    replaced: tuple[Replace, ...] = ()
 
     def tag_counts(self) -> tuple[int, int]:
         """Return how many tags are added and how many removed, over all captions."""
@@ -165,7 +166,8 @@ def replace_tags(
     title = "replace " + ", ".join(f"{rule.old} with {rule.new}" for rule in rules)
     together = RuleSet(replace=tuple(rules))
     among = [rule.old for rule in rules]
-    return by_rules(images, title, together, context.vocabulary.category, among)
+    edits = by_rules(images, title, together, context.vocabulary.category, among)
+    return replace(edits, replaced=together.replace)
 
 
 def add(context: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:

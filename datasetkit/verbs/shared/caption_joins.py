@@ -16,10 +16,10 @@ from datasetkit.captions.caption import (
     with_sentence,
 )
 from datasetkit.captions.rules import apply_to, build, load_groups
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption, CaptionSyntax, Done, ImageRecord, Outcome, Skipped
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.store import Store
 
 BY_PERSON = "its caption was edited by a person or by dsk rules"

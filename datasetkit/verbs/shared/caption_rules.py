@@ -26,10 +26,10 @@ from datasetkit.captions.rules import (
     load_groups,
     load_implications,
 )
-from datasetkit.captions.syntax import syntax_of
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, Skipped
 from datasetkit.dataset.trigger import kept_first
 from datasetkit.options.tag import TagOptions, TagRules
+from datasetkit.project.caption_syntax import syntax_of
 from taggers.base import ScoredTag
 
 # The values of `existing` that join the new tags with those of a person's caption.

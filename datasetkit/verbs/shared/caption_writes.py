@@ -14,6 +14,7 @@ from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome
 from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, scan, with_caption
 from datasetkit.options.scan import ScanOptions
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import Project, RunContext
@@ -144,6 +145,7 @@ def decide_current(
 def with_current_caption(record: ImageRecord, *, any_text: bool = False) -> ImageRecord | Failed:
     """Read the caption of an image again. any_text: also one that is not UTF-8."""
     try:
-        return with_caption(record, read_caption_data(record.path), any_text=any_text)
+        syntax = syntax_of(record.path.parent)
+        return with_caption(record, read_caption_data(record.path), syntax, any_text=any_text)
     except DskError as error:
         return Failed(record.path, error.message, error.hint)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.captions import syntax
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, find_root
 from datasetkit.core.records import LeftOut
@@ -20,6 +19,7 @@ from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.run import ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
+from datasetkit.project import caption_syntax
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def declared_additional(config: Config, name: str) -> tuple[str, ...]:
 
 def concept_name(concept: ConceptOptions) -> str:
     """Return the name of a concept: of dsk.toml, else its first trigger, else its folder's name."""
-    return syntax.concept_name(concept.name, concept.trigger, concept.folder)
+    return caption_syntax.concept_name(concept.name, concept.trigger, concept.folder)
 
 
 def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:

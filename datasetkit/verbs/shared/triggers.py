@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datasetkit.captions.caption import has_fixed_part
+from datasetkit.captions.caption import has_fixed_part, name_in, normal_form, one_line
+from datasetkit.captions.grammar import PLAIN, comma_tags
+from datasetkit.captions.rulesets import Replace
 from datasetkit.core.records import Caption, ImageRecord
 from datasetkit.dataset.keep_tokens import ConceptCaptions
 from datasetkit.dataset.trigger import (
     SHARE,
     KnownTrigger,
     begins_with,
-    has_one,
     known_trigger,
     known_triggers,
-    stored_key,
 )
 from datasetkit.options.toml import Config
+from datasetkit.project.stored_triggers import stored_key
 from datasetkit.verbs.shared.concept_folders import (
     ConceptSet,
     declared_additional,
@@ -81,31 +81,57 @@ def triggers_to_store(
     triggers: Mapping[Path, KnownTrigger],
     *,
     partial: bool = False,
+    replaced: Iterable[Replace] = (),
 ) -> dict[Path, tuple[str, ...]]:
     """Return what `Project.apply` stores once captions have changed.
 
     words: the trigger that was put first, () for none. before: every image of the folders; after:
     the new captions. partial: a filter left images out: the trigger is that of a folder only if
-    most of its captions begin with it then. One that was removed from all captions is forgotten.
+    most of its captions begin with it then. replaced: the tags that were replaced. A trigger that
+    was replaced in all captions is stored with its new words; one that was removed is forgotten.
     """
+    new_words = {normal_form(rule.old): rule.new for rule in replaced}
     by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
     for image in before:
         by_folder[image.parent].append(image)
     stored: dict[Path, tuple[str, ...]] = {}
     for folder, images in by_folder.items():
-        old = {image: _tags(before[image]) for image in images}
-        new = {image: after[image].tags for image in images if image in after}
+        old = {i: caption for i in images if (caption := before[i]) and not caption.is_empty}
+        new = {image: after[image] for image in images if image in after}
+        trigger = triggers[folder]
         if words:
-            captions = [tags for tags in (old | new).values() if tags]
-            leading = sum(begins_with(words, tags) for tags in captions)
-            if not partial or (leading and leading >= SHARE * len(captions)):
+            if not partial or _most_begin_with(words, (old | new).values()):
                 stored[stored_key(folder)] = tuple(words)
-        elif triggers[folder].source == "stored":
-            has = functools.partial(has_one, triggers[folder].words)
-            lost = any(has(old[image]) and not has(tags) for image, tags in new.items())
-            if lost and not any(map(has, (old | new).values())):
-                stored[stored_key(folder)] = ()
+        elif trigger.source == "stored" and _is_lost(trigger.words, old, new):
+            forms = map(normal_form, trigger.words)
+            stored[stored_key(folder)] = tuple(new_words[f] for f in forms if f in new_words)
     return stored
+
+
+def _most_begin_with(words: Sequence[str], captions: Collection[Caption]) -> bool:
+    leading = sum(begins_with(words, _first_words(caption)) for caption in captions)
+    return leading > 0 and leading >= SHARE * len(captions)
+
+
+def _is_lost(
+    words: Sequence[str], old: Mapping[Path, Caption], new: Mapping[Path, Caption]
+) -> bool:
+    """Tell whether new captions have lost the words, and no caption has them now."""
+    lost = [i for i in old.keys() & new.keys() if _has_one(words, old[i])]
+    return bool(lost) and not any(_has_one(words, caption) for caption in {**old, **new}.values())
+
+
+def _first_words(caption: Caption) -> Sequence[str]:
+    """Return the tags of a caption. What stands before the first commas of a sentence may be a
+    trigger that is set now.
+    """
+    if caption.syntax.kind == "tags":
+        return caption.tags
+    return comma_tags(one_line(caption))
+
+
+def _has_one(words: Sequence[str], caption: Caption) -> bool:
+    return any(name_in(word, caption.tags, PLAIN, caption.sentences) for word in words)
 
 
 def _tags(caption: Caption | None) -> tuple[str, ...]:

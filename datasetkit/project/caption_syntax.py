@@ -1,13 +1,13 @@
-"""How captions are written in a folder: what its dsk.toml says in `[train]`, and the kind that
-`[dataset]` or the folder's `[[concept]]` gives them.
+"""How captions are written in a folder: what its dsk.toml says in `[train]`, the kind that
+`[dataset]` or the folder's `[[concept]]` gives them, and the words that stand before a sentence:
+triggers and additional tags of dsk.toml, and the trigger that a command stored.
 
-Read here and not with the other options, which are above the captions: everything that reads a
+Read here and not with the other options, which are above the project: everything that reads a
 caption needs it, and must not be able to forget it.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,12 +17,11 @@ from typing import Any, Final, get_args
 
 from datasetkit.core.files import config_path
 from datasetkit.core.records import CaptionKind, CaptionSyntax
+from datasetkit.project.stored_triggers import LAID_OUT, stored_triggers
 
-KINDS: Final[tuple[CaptionKind, ...]] = get_args(CaptionKind)
+_KINDS: Final[tuple[CaptionKind, ...]] = get_args(CaptionKind)
 # Longer texts, and those with a comma, are no separators; the trainer refuses them.
 _LONGEST_SEPARATOR: Final = 32
-# A folder of `dsk layout`.
-_LAID_OUT: Final = re.compile(r"[0-9]+_(.+)", re.DOTALL)
 
 Table = Mapping[str, Any]
 
@@ -36,13 +35,17 @@ def syntax_of(folder: Path) -> CaptionSyntax:
         return CaptionSyntax()
     try:
         info = path.stat()
-        return _read(path, info.st_mtime_ns, info.st_size, folder.resolve())
+        syntax = _declared(path, info.st_mtime_ns, info.st_size, folder.resolve())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return CaptionSyntax()
+    if syntax.kind == "tags":
+        return syntax
+    words = (*syntax.leading, *stored_triggers([folder])[folder])
+    return replace(syntax, leading=tuple(dict.fromkeys(words)))
 
 
 @lru_cache(maxsize=256)
-def _read(path: Path, modified: int, size: int, folder: Path) -> CaptionSyntax:
+def _declared(path: Path, modified: int, size: int, folder: Path) -> CaptionSyntax:
     config = _tables(path, modified, size)
     syntax = of_options(_table(config, "train"))
     concepts = _concepts_of(folder, path.parent, config)
@@ -115,7 +118,7 @@ def _names_at(folder: Path, work: Path) -> set[str]:
     """Return the names that the concept of a folder may have: finished images lie in `work/NAME`
     or `work/.step/NAME`, laid-out ones in `N_NAME`.
     """
-    laid_out = _LAID_OUT.fullmatch(folder.name)
+    laid_out = LAID_OUT.fullmatch(folder.name)
     names = {laid_out[1]} if laid_out else set()
     of_step = folder.parent.name.startswith(".")
     if work in (folder.parent, folder.parent.parent if of_step else folder.parent):
@@ -129,7 +132,7 @@ def _name(concept: Table) -> str:
 
 
 def _kind_in(table: Table) -> CaptionKind | None:
-    return next((kind for kind in KINDS if kind == table.get("captions")), None)
+    return next((kind for kind in _KINDS if kind == table.get("captions")), None)
 
 
 def _table(config: Table, name: str) -> Table:
