@@ -381,6 +381,14 @@ def laid_out_text(caption: Caption) -> str:
     return joined_lines(filled) + "\n"
 
 
+def on_one_line(caption: Caption) -> str:
+    """Return what `laid_out_text` returns, with the lines of a mixed caption joined."""
+    text = laid_out_text(caption)
+    if caption.syntax.kind != "mixed" or caption.syntax.enable_wildcard:
+        return text
+    return joined_lines([line for line, _ in grammar.lines(text)]) + "\n"
+
+
 def has_joined_lines(caption: Caption) -> bool:
     """Tell whether several lines of a caption become one in a layout."""
     if caption.syntax.enable_wildcard or caption.source is None or caption.syntax.kind == "mixed":
@@ -398,9 +406,14 @@ def one_line(caption: Caption) -> str:
     return joined_lines(text.split("\n"))
 
 
-def laid_out(caption: Caption) -> Caption:
-    """Return a caption as it is read where `laid_out_text` was written."""
-    return parse(laid_out_text(caption), caption.syntax)
+def is_laid_out(caption: Caption, source: Caption) -> bool:
+    """Tell whether a caption is as `dsk layout` writes that of its source."""
+    if source.is_empty:
+        return caption.is_empty
+    return any(
+        caption == parse(text, source.syntax)
+        for text in (laid_out_text(source), on_one_line(source))
+    )
 
 
 def joined_lines(lines: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 from datasetkit.captions import grammar, tokens
 from datasetkit.captions.caption import (
-    laid_out,
+    is_laid_out,
     line_names,
     normal_form,
     parse,
@@ -310,8 +310,8 @@ def differs(data: CheckInput) -> Iterator[Finding]:
                 item.path, f"the caption of its source {display(source.name)} cannot be read"
             )
             continue
-        expected = laid_out(theirs) if theirs and not theirs.is_empty else Caption(())
-        if expected != (item.caption.caption if item.caption else Caption(())):
+        ours = item.caption.caption if item.caption else Caption(())
+        if not is_laid_out(ours, theirs or Caption(())):
             yield Finding(
                 item.path,
                 f"differs from the caption of its source in {display(source.parent.name)}",

@@ -109,6 +109,12 @@ class LayoutOptions(PlanRepeatsOptions):
         change="the disk has no room for copies",
         counts_from="named file",
     )
+    one_line: bool = option(
+        False,
+        "Write each mixed caption on one line, its sentences behind its tags.",
+        see="export.md#onetrainer",
+        change="OneTrainer, which takes one line of a caption at random, is to read all of it",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

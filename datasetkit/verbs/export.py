@@ -16,6 +16,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
+from datasetkit.core.words import counted
 from datasetkit.dataset import exports, tool_datasets
 from datasetkit.dataset.exports import (
     BlockSettings,
@@ -168,7 +169,7 @@ def _files(
         return _imagefolder_files(sets, [*train, *reg])
     if format == "meta":
         return {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
-    _warn_of_tool(format, sets, reporter)
+    _warn_of_tool(format, sets, [*train, *reg], reporter)
     [path] = _paths(format, sets, out)
     return {path: tool_datasets.write(format, _tool_dataset(config, sets, keep_tokens))}
 
@@ -276,20 +277,29 @@ def _kohya_files(
     }
 
 
-def _warn_of_tool(format: str, sets: ConceptSets, reporter: Reporter) -> None:
+def _warn_of_tool(
+    format: str,
+    sets: ConceptSets,
+    images: Sequence[tuple[ConceptSet, ImageRecord]],
+    reporter: Reporter,
+) -> None:
     """Warn of what another trainer does not read as `dsk train` does."""
     if format == "diffusion-pipe" and sets.reg:
         reporter.warn("diffusion-pipe has no regularisation sets: it is left out")
-    if format == "onetrainer" and _takes_lines_apart(sets):
+    if format == "onetrainer" and (split := sum(_is_split(record) for _, record in images)):
         reporter.warn(
-            "OneTrainer takes one line of a mixed caption at random: the tags, or a sentence"
+            f"OneTrainer takes one line of a caption at random, the tags or a sentence, of "
+            f"{counted(split, 'image')}: to train all of it, run dsk layout with --one-line and "
+            "another --out, and export that folder"
         )
 
 
-def _takes_lines_apart(sets: ConceptSets) -> bool:
-    """Tell whether a concept has mixed captions whose lines are trained together."""
-    syntaxes = [syntax_of(concept.folder) for concept in (*sets.train, *sets.reg)]
-    return any(s.kind == "mixed" and not s.enable_wildcard for s in syntaxes)
+def _is_split(record: ImageRecord) -> bool:
+    """Tell whether a caption has several lines that `dsk train` takes together."""
+    caption = record.caption
+    if caption is None or caption.syntax.kind != "mixed" or caption.syntax.enable_wildcard:
+        return False
+    return "\n" in caption.text()
 
 
 def _tool_dataset(config: Config, sets: ConceptSets, keep_tokens: int) -> ToolDataset:

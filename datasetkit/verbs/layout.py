@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions.caption import has_joined_lines, laid_out_text
+from datasetkit.captions.caption import has_joined_lines, laid_out_text, on_one_line
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, fold, refuse_link
 from datasetkit.core.progress import Reporter
-from datasetkit.core.records import Failed, ImageRecord, LeftOut
+from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import DEFAULT_STEPS, advice
@@ -176,7 +176,10 @@ def _layout(
         records = {c.name: scans[c.name].records for c in usable}
         images = [r.path for several in records.values() for r in several]
         made = linkable(images, project)
-        targets = _targets(plan, records, out, frozenset(images) if options.link else made)
+        links = frozenset(images) if options.link else made
+        targets = _targets(
+            plan, records, out, links, on_one_line if options.one_line else laid_out_text
+        )
         captions = [concept_captions(c, records[c.name], config) for c in usable]
         triggers = _known_triggers(targets, captions)
         entry, changes, kept, edited = lay_out(
@@ -215,12 +218,15 @@ def _targets(
     records: Mapping[str, Sequence[ImageRecord]],
     out: Path,
     links: frozenset[Path],
+    text: Callable[[Caption], str],
 ) -> list[LayoutFolder]:
-    """Return the folder of each concept with its images. links: those to hard-link."""
+    """Return the folder of each concept with its images. links: those to hard-link. text: returns
+    what is written of a caption.
+    """
     return [
         LayoutFolder(
             out / TRAIN / grammar.folder_name(Concept(concept.repeats, concept.name)),
-            _sources(records[concept.name], links),
+            _sources(records[concept.name], links, text),
         )
         for concept in plan.concepts
     ]
@@ -339,8 +345,10 @@ def _other_folders(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
     )
 
 
-def _sources(records: Sequence[ImageRecord], links: frozenset[Path]) -> tuple[LayoutImage, ...]:
-    """Return the images of a concept with their captions and masks. links: those to hard-link."""
+def _sources(
+    records: Sequence[ImageRecord], links: frozenset[Path], text: Callable[[Caption], str]
+) -> tuple[LayoutImage, ...]:
+    """Return the images of a concept with their captions and masks. links, text: see `_targets`."""
     by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
     for record in records:
         by_folder[record.path.parent].append(record.path)
@@ -350,7 +358,7 @@ def _sources(records: Sequence[ImageRecord], links: frozenset[Path]) -> tuple[La
     return tuple(
         LayoutImage(
             r.path,
-            laid_out_text(r.caption) if r.caption and not r.caption.is_empty else None,
+            text(r.caption) if r.caption and not r.caption.is_empty else None,
             next((path for path in siblings[r.path] if _is_mask(path)), None),
             link=r.path in links,
         )

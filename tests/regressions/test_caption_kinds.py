@@ -202,3 +202,65 @@ def lora_metadata(folder: Path) -> dict[str, str]:
     newest = max(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     with safe_open(newest, "np") as file:
         return dict(file.metadata())
+
+
+# ---- on one line, for OneTrainer
+
+TEXTS = (f"kitsu, 1girl, smile\n{SENTENCE}\n", f"{SENTENCE}\nkitsu, 1girl\n", "kitsu, 1girl\n")
+JOINED = [
+    f"kitsu, 1girl, smile, {SENTENCE}\n",
+    f"{SENTENCE} kitsu, 1girl\n",
+    "kitsu, 1girl\n",
+]
+
+
+def mixed_dataset(here: Path, more: str = "") -> Path:
+    (here / "dsk.toml").write_text(
+        '[dataset]\ncaptions = "mixed"\n[[concept]]\nfolder = "fox"\n'
+        f'trigger = ["kitsu"]\nrepeats = 2\n[train]\nshuffle_caption = true\n{more}'
+    )
+    for n, text in enumerate(TEXTS):
+        write_image(here / "fox" / f"{n}.png", 40 * n).with_suffix(".txt").write_text(text)
+    return here / "fox"
+
+
+def captions_below(folder: Path) -> list[str]:
+    return [path.read_text() for path in sorted(folder.rglob("*.txt"))]
+
+
+def test_the_steps_that_export_names_give_onetrainer_all_of_a_caption(dsk, here):
+    fox = mixed_dataset(here)
+    assert dsk("layout").code == 0
+    assert captions_below(here / "dataset") == list(TEXTS)
+    ended = dsk("export", "dataset", "--format", "onetrainer")
+    assert ended.code == 0 and "of 2 images" in ended.err and "--one-line" in ended.err
+    for _ in range(2):
+        assert dsk("layout", "--one-line", "--out", "onetrainer").code == 0
+    assert captions_below(here / "onetrainer") == JOINED and captions_below(fox) == list(TEXTS)
+    assert dsk("history", "onetrainer", "--json").out.count('"layout"') == 2
+    ended = dsk("export", "onetrainer", "--format", "onetrainer")
+    assert ended.code == 0 and "at random" not in ended.err
+    [concept] = json.loads((here / "onetrainer/onetrainer-concepts.json").read_text())
+    assert concept["path"].endswith("onetrainer/train/2_kitsu")
+    assert concept["text"]["enable_tag_shuffling"] is False
+
+
+def test_captions_on_one_line_are_those_of_their_sources(dsk, here):
+    mixed_dataset(here)
+    assert dsk("layout", "--one-line").code == 0
+    checked = dsk("check", "dataset", "--json", "--only", "differs")
+    assert checked.result["findings"] == []
+    plan = dsk("train", "dataset", "--dry-run", "--json", "--set",
+               "pretrained_model_name_or_path=tiny")  # fmt: skip
+    assert plan.result["plan"]["captions"]["differing"] == []
+    (here / "dataset/train/2_kitsu/0.txt").write_text(JOINED[1])
+    checked = dsk("check", "dataset", "--json", "--only", "differs")
+    assert len(checked.result["findings"]) == 1
+
+
+def test_lines_that_are_separate_captions_stay_on_lines_of_their_own(dsk, here):
+    mixed_dataset(here, "enable_wildcard = true\n")
+    assert dsk("layout", "--one-line").code == 0
+    assert captions_below(here / "dataset") == list(TEXTS)
+    ended = dsk("export", "dataset", "--format", "onetrainer")
+    assert ended.code == 0 and "at random" not in ended.err

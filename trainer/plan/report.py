@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions import tokens
-from datasetkit.captions.caption import laid_out, parse, read_caption
+from datasetkit.captions.caption import is_laid_out, parse, read_caption
 from datasetkit.captions.tokens import TokenLimit
 from datasetkit.core.errors import DskError
 from datasetkit.core.records import Caption
@@ -239,7 +239,8 @@ def _differs(image: TrainImage, source: Path | None) -> bool | None:
         return None
     try:
         syntax = image.subset.captions.syntax
-        original = laid_out(read_caption(source, syntax) or Caption(()))
+        original = read_caption(source, syntax) or Caption(())
     except DskError:  # unreadable, so it differs
         return True
-    return original != parse(image.caption if image.captioned == "written" else "", syntax)
+    written = parse(image.caption if image.captioned == "written" else "", syntax)
+    return not is_laid_out(written, original)
