@@ -146,6 +146,11 @@ ARGS: Final[Mapping[str, Arg]] = {
     ),
     "use_tucker": Arg(_switch, "tucker", "another name of `use_cp`"),
     "use_conv_cp": Arg(_switch, "tucker", "another name of `use_cp`"),
+    "train_norm": Arg(
+        _switch,
+        "norms",
+        "the norms of the UNet's trained blocks learn a change of their weights and biases",
+    ),
     "rank_dropout": Arg(_CHANCE, "rank_dropout", "chance of each rank to be left out for an image"),
     "module_dropout": Arg(
         _CHANCE, "module_dropout", "chance of a module to be left out for a batch"
@@ -194,7 +199,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "unbalanced_factorization": "give a factor",
     "use_scalar": "the second factor starts at zero instead",
     "bypass_mode": "it changes the speed, not what is learned",
-    "train_norm": "norms are not trained",
     "network_reg_dims": "block_dims gives each block its rank",
     "network_reg_lrs": "down_lr_weight, mid_lr_weight and up_lr_weight give each block its rate",
     "exclude_patterns": "a block of rank 0 is left out",

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-# cp: of a LoCon with use_cp, its convolutions. full: of LyCORIS, a matrix for each layer.
-Algo = Literal["lora", "loha", "lokr", "cp", "full"]
+# cp: of a LoCon with use_cp, its convolutions. full: of LyCORIS, a matrix for each layer. norm: of
+# a norm with train_norm.
+Algo = Literal["lora", "loha", "lokr", "cp", "full", "norm"]
 # network_module -> the method. LyCORIS names its own by `algo`.
 MODULES: Final[Mapping[str, Algo]] = {
     "networks.lora": "lora",
@@ -47,7 +48,8 @@ class NetworkArgs:
     them only their linear and 1x1 layers, which have network_dim. dora: the magnitudes are trained
     apart from the directions (arXiv:2402.09353). rank_stabilized: alpha / sqrt(rank) in place of
     alpha / rank (arXiv:2312.03732). factor, decompose_both: of LoKr. tucker:
-    the kernel of a convolution is a factor of its own (LyCORIS' use_cp). Block lists are of Stable
+    the kernel of a convolution is a factor of its own (LyCORIS' use_cp). norms: those of the UNet
+    are trained (LyCORIS' train_norm). Block lists are of Stable
     Diffusion's 25 (12 + 1 + 12) or SDXL's 23 (9 + 3 + 9) blocks. plus: how much faster the second
     factor of a module is trained (LoRA+, arXiv:2402.12354), of all and of a part.
     """
@@ -60,6 +62,7 @@ class NetworkArgs:
     factor: int = -1
     decompose_both: bool = False
     tucker: bool = False
+    norms: bool = False
     rank_dropout: float = 0.0
     module_dropout: float = 0.0
     block_dims: tuple[int, ...] = ()
@@ -92,6 +95,7 @@ class NetworkArgs:
         method = {"loha": "LoHa", "lokr": "LoKr", "full": "full matrices"}.get(self.algo, locon)
         kinds = (
             ("CP decomposition", self.tucker),
+            ("norms", self.norms),
             ("DoRA", self.dora),
             ("rank-stabilised", self.rank_stabilized),
             ("LoRA+", self.plus is not None),

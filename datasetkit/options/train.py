@@ -1425,8 +1425,10 @@ class TrainOptions(CheckedOptions):
                 f"{self._int8_option()} keeps them in 8 bits"
             )
             raise ConfigError(message, hint="remove one of them")
-        if self.lora_format in ("diffusers", "both") and (args.dora or method != "lora"):
-            what = "DoRA of the input axis" if args.dora else method
+        if self.lora_format in ("diffusers", "both") and (
+            args.dora or args.norms or method != "lora"
+        ):
+            what = "DoRA of the input axis" if args.dora else "norms" if args.norms else method
             message = f"lora_format = {self.lora_format!r}: diffusers has no loader for {what}"
             raise ConfigError(
                 message, hint='set lora_format = "kohya", which ComfyUI and the web interfaces read'

@@ -80,7 +80,9 @@ def lora_merge(
         out, [*(path for path, _ in pairs), *([Path(options.into)] if options.into else [])]
     )
     sources = [MergeSource(lora_file.read(path), weight) for path, weight in pairs]
-    merging.require_mergeable(sources, products=bool(options.into) or how != "concat")
+    merging.require_mergeable(
+        sources, products=bool(options.into) or how != "concat", into_lora=not options.into
+    )
     blocks = block_weights.parse(options.blocks, sources[0].lora.family)
     gathered = merging.gather(sources, BlockWeights(blocks, options.unet, options.text))
     if options.into:
@@ -142,7 +144,7 @@ def _into_lora(
         out, tensors, header, verb="lora merge", source=sources[0].lora.path, context=context
     )
     size = tensor_file.file_size(tensors, header)
-    share = sum(min(m.rank, at_rank) for m in merged) / sum(m.rank for m in merged)
+    share = sum(min(m.rank, at_rank) for m in merged) / max(1, sum(m.rank for m in merged))
     return LoraMergeResult(
         sources=tuple((source.lora.path, source.weight) for source in sources),
         out=out,

@@ -99,6 +99,9 @@ def _warnings(lora: lora_file.LoraFile, rule: RankRule) -> tuple[str, ...]:
     warnings = []
     if any(layer.is_dora for layer in lora.layers):
         warnings.append("DoRA's magnitudes were kept as they are: compare images with both files")
-    if rule.kind == "rank" and all(0 < layer.rank <= rule.value for layer in lora.layers):
+    ranks = [layer.rank for layer in lora.layers if layer.method != "norm"]
+    if len(ranks) < len(lora.layers):
+        warnings.append("norms have no rank: their changes were kept as they are")
+    if rule.kind == "rank" and all(0 < rank <= rule.value for rank in ranks):
         warnings.append(f"every layer has rank {rule.value:g} or less already: nothing is lowered")
     return tuple(warnings)

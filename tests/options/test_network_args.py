@@ -128,6 +128,7 @@ def test_any_text_is_read_or_refused(text):
         ({"network_module": "networks.loha", "network_dropout": 0.1}, "module_dropout"),
         ({"network_args": ("dora_wd=True",), "scale_weight_norms": 1.0}, "scale_weight_norms"),
         ({"network_args": ("dora_wd=True",), "lora_format": "both"}, "no loader"),
+        ({"network_args": ("train_norm=True",), "lora_format": "both"}, "no loader for norms"),
         ({"network_module": "networks.lokr", "lora_format": "diffusers"}, "no loader"),
         ({"ema_decay": 1.0}, "ema_decay"),
     ],

@@ -21,6 +21,7 @@ from trainer.families.base import Conditioning, Family, concatenate, formats
 from trainer.families.detect import DetectedModel, detect
 from trainer.files import lora
 from trainer.loop import gradients, reader
+from trainer.networks import norm
 from trainer.plan import model_shapes, run_checks
 from trainer.run import train
 
@@ -307,6 +308,7 @@ def test_an_option_without_a_meaning_is_refused(name, option, dit_base, model, t
         ({"network_module": "networks.lokr"}, "LoKr is not trained"),
         ({"network_args": ("dora_wd=True",)}, "DoRA is not trained"),
         ({"network_args": ("conv_dim=4",)}, "no convolutional blocks"),
+        ({"network_args": ("train_norm=True",)}, "train_norm is not supported on transformers"),
         ({"bucket_reso_steps": 24}, "multiples of 16"),
         ({"enable_bucket": False, "resolution": (120, 128)}, "multiples of 16"),
     ],
@@ -314,6 +316,16 @@ def test_an_option_without_a_meaning_is_refused(name, option, dit_base, model, t
 def test_what_a_transformer_cannot_train_is_refused(family, base, tmp_path, others, words):
     with pytest.raises(ConfigError, match=words):
         option_checks.check(tiny.flow_options(base, tmp_path, **others), detect(base))
+
+
+def test_transformers_have_no_norm_that_lycoris_trains(base):
+    """Otherwise the reason for which train_norm is refused is wrong."""
+    parts = setup.load_parts(tiny.flow_options(base, base))
+    layers = parts.denoiser.named_modules()
+    norms = [
+        path for path, layer in layers if isinstance(layer, norm.KINDS) and layer.weight is not None
+    ]
+    assert not [path for path in norms if "blocks" in path or path.startswith("layers.")], norms
 
 
 def test_steps_of_16_pixels_are_allowed(base, tmp_path):

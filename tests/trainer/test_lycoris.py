@@ -18,10 +18,10 @@ from trainer.lora_files import lora_file
 
 pytestmark = pytest.mark.long  # the library takes seconds to import
 
-READ = ("full", "locon cp", "loha cp", "locon", "loha")
+READ = ("full", "locon cp", "loha cp", "locon", "loha", "norms", "full norms")
 
 
-@pytest.mark.parametrize("kind", ["full", "locon cp", "loha cp"])
+@pytest.mark.parametrize("kind", ["full", "locon cp", "loha cp", "full norms"])
 def test_a_run_trains_them_and_goes_on_from_its_file(data, model, tmp_path, kind):
     options = options_of(kind, model, tmp_path / "one", max_train_steps=2, save_every_n_epochs=0)
     first = whole(data, options).files[-1]
@@ -30,9 +30,10 @@ def test_a_run_trains_them_and_goes_on_from_its_file(data, model, tmp_path, kind
     before, after = (lora.deltas(load_file(path)) for path in (first, second))
     assert before.keys() == after.keys()
     assert all(not torch.equal(before[name], after[name]) for name in before)
-    assert {layer.method for layer in lora_file.read(first).layers} == {
-        "full" if kind == "full" else kind.split()[0].replace("locon", "lora")
-    }
+    methods = {"full norms": {"full", "norm"}, "locon cp": {"lora"}}
+    assert {layer.method for layer in lora_file.read(first).layers} == methods.get(
+        kind, {kind.split()[0]}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +51,43 @@ def test_layers_of_the_library_compute_what_the_trained_ones_do(modules, model, 
     shapes = set()
     for module in network.modules:
         layer: Any = plain.part(module.part).get_submodule(module.path)
-        width = layer.weight.shape[1]
+        width = layer.weight.shape[-1] if layer.weight.ndim == 1 else layer.weight.shape[1]
         x = torch.randn(2, width, 6, 6) if layer.weight.ndim == 4 else torch.randn(2, width)
+        if layer.weight.ndim == 1:
+            x = torch.randn(2, len(layer.weight), 6, 6)
+            x = x.movedim(1, -1) if isinstance(layer, nn.LayerNorm) else x
         method, values = modules.get_module(tensors, module.name)
         modules.make_module(method, values, module.name, layer).apply_to()
         with torch.no_grad():
             assert torch.allclose(layer(x), module.layer(x), rtol=1e-4, atol=1e-5), module.name
         shapes.add(tuple(sorted(module.tensors)))
-    assert len(shapes) == (2 if "cp" in kind else 1)
+    assert len(shapes) == (2 if "cp" in kind or "norms" in kind else 1)
+
+
+def test_the_library_trains_the_same_norms_of_a_unet(modules, full_model):
+    """It has none of the text encoder either: the blocks that it takes there have no norms."""
+    from lycoris.kohya import create_network
+
+    parts = sd.load(str(full_model))
+    library = create_network(
+        1.0, 2, 1.0, None, parts.encoders["text_encoder"], parts.denoiser, train_norm="True"
+    )
+    theirs = {
+        layer.lora_name
+        for layer in (*library.unet_loras, *library.text_encoder_loras)
+        if layer.name == "norm"
+    }
+    assert theirs == sd.norms(parts, convolutional=True).keys()
 
 
 # ---- what is refused, and why
+
+
+def test_the_library_does_not_train_the_norms_of_transformers(modules):
+    from diffusers.models.normalization import RMSNorm
+    from lycoris.modules.norms import NormModule
+
+    assert NormModule("x", RMSNorm(4, 1e-6)).not_supported
 
 
 def test_the_library_cannot_read_its_own_ia3(modules):

@@ -153,7 +153,9 @@ def test_layers_are_split_as_peft_splits_them(size, factor):
 def test_assumed_model_has_the_layers_of_stable_diffusion_1():
     shapes = {name: tuple(tensor.shape) for name, tensor in sd1().denoiser.state_dict().items()}
     found = sd.anatomy({"unet": shapes}).layers["unet"]
-    assert len(found) == 278
+    assert len([layer for layer in found if not layer.is_norm]) == 278
+    norms = [layer for layer in found if layer.is_norm]
+    assert (len(norms), sum(not layer.convolutional for layer in norms)) == (108, 64)
     assumed = model_shapes.assumed().layers
     assert Counter(found) == Counter(assumed["unet"])
     plain = RankSettings(NetworkArgs(), 32, 16, sd.BLOCKS)

@@ -19,8 +19,11 @@ from trainer.errors import LoraCheckFailed
 from trainer.families import sd
 from trainer.families.base import Part
 from trainer.files import lora, lora_check, roundtrip
+from trainer.grid.applied import AppliedLora
+from trainer.lora_files import lora_file
 from trainer.networks import dora, layers, merged
 from trainer.networks.dropout import Dropout
+from trainer.networks.norm import NormLayer
 from trainer.networks.ranks import RankSettings
 from trainer.plan import model_shapes
 from trainer.run import train
@@ -40,10 +43,13 @@ KINDS = {
     "full": ("lycoris.kohya", 2, ("algo=full",)),
     "locon cp": ("lycoris.kohya", 2, ("algo=locon", "use_cp=True")),
     "loha cp": ("lycoris.kohya", 2, ("algo=loha", "use_tucker=True")),
+    "norms": ("lycoris.kohya", 2, ("algo=locon", "preset=attn-mlp", "train_norm=True")),
+    "full norms": ("lycoris.kohya", 2, ("algo=full", "train_norm=True")),
 }
 ALL = pytest.mark.parametrize("kind", KINDS)
 BY_ARITHMETIC = (
-    "dora", "loha", "lokr", "lokr whole", "lycoris", "full", "locon cp", "loha cp"
+    "dora", "loha", "lokr", "lokr whole", "lycoris", "full", "locon cp", "loha cp", "norms",
+    "full norms",
 )  # fmt: skip
 NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 
@@ -483,11 +489,17 @@ RUNS: dict[str, dict[str, Any]] = {
         "network_args": ("loraplus_lr_ratio=2", "mid_lr_weight=.5"),
         "mixed_precision": "bf16",
     },
+    "norms": {
+        "network_args": ("algo=locon", "train_norm=True", "rank_dropout=0.2"),
+        "ema_decay": 0.9,
+        "scale_weight_norms": 0.5,
+        "mixed_precision": "bf16",
+    },
 }
 
 
 @pytest.mark.parametrize(
-    "kind", ["dora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("loha", "lokr"))]
+    "kind", ["dora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("loha", "lokr", "norms"))]
 )
 @pytest.mark.long
 def test_resumed_run_is_bit_identical(data, full_model, tmp_path, kind):
@@ -556,3 +568,51 @@ def test_ema_weights_are_saved(data, model, tmp_path):
     assert all(torch.equal(p, was) for p, was in zip(made.lora.parameters(), exact, strict=True))
     saved = load_file(whole(data, replace(options, output_dir=str(tmp_path / "run"))).files[-1])
     assert all(torch.equal(value, saved[key]) for key, value in tensors.items())
+
+
+def test_norms_in_a_file_are_applied_to_a_loaded_model(model, tmp_path):
+    """As a grid of preview images does; the base is restored bit by bit."""
+    trained_parts, network = attached(options_of("norms", model, tmp_path))
+    disturb(network)
+    path = tmp_path / "x.safetensors"
+    save_file(lora.kohya_tensors(network, torch.float32), path)
+    parts = sd.load(str(model))
+    plain = output(parts)
+    applied = AppliedLora(parts)
+    applied.apply(lora_file.read(path))
+    assert torch.allclose(output(parts), output(trained_parts), atol=1e-5)
+    applied.apply(lora_file.read(path), unet=0.0, text=0.0)
+    assert torch.equal(output(parts), plain)
+
+
+@pytest.mark.parametrize("kind", ["norms", "full norms"])
+def test_norms_are_those_of_the_trained_blocks_of_the_unet(full_model, tmp_path, kind):
+    _, network = attached(options_of(kind, full_model, tmp_path, network_alpha=1.0))
+    norms = [m for m in network.modules if m.algo == "norm"]
+    # The middle block alone is trained, see MIDDLE: its attention, and its two residual layers.
+    assert len(norms) == (4 if kind == "norms" else 8)
+    assert {m.part for m in norms} == {"unet"} and all("mid_block" in m.name for m in norms)
+    assert all(set(m.tensors) == {"w_norm", "b_norm"} and not m.has_alpha for m in norms)
+
+
+@torch.no_grad()
+def test_norms_have_no_limit_of_scale_weight_norms(model, tmp_path):
+    _, network = attached(options_of("norms", model, tmp_path))
+    disturb(network, size=10.0)
+    before = {m.name: m.delta().clone() for m in network.modules}
+    network.limit_norms(0.1)
+    for module in network.modules:
+        is_same = torch.equal(module.delta(), before[module.name])
+        assert is_same == (module.algo == "norm"), module.name
+
+
+@torch.no_grad()
+def test_a_small_change_of_a_norm_is_not_rounded_away_in_half_precision():
+    base = torch.nn.GroupNorm(2, 4).to(torch.bfloat16)
+    layer = NormLayer(base, 4)
+    layer.w_norm.fill_(2**-10)  # 1 + 2^-10 is 1 in bf16
+    x = torch.randn(64, 4, 8, 8, dtype=torch.bfloat16) * 100
+    assert layer(x).dtype == torch.bfloat16
+    assert not torch.equal(layer(x), base(x))
+    layer._disable_adapters = True
+    assert torch.equal(layer(x), base(x))

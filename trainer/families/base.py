@@ -413,8 +413,8 @@ class Family(Protocol):
     def remarks(self, options: TrainOptions) -> Sequence[str]:
         """Return warnings about options that have little or another effect in this family."""
 
-    def network_problem(self, args: NetworkArgs) -> str:
-        """Return why a network cannot be trained on this family; "" if it can."""
+    def check_network(self, args: NetworkArgs, /) -> None:
+        """Raise ConfigError for a network that cannot be trained on this family."""
 
     def metadata_names(self, prediction: Predicts) -> FamilyNames:
         """Return the family's names in LoRA metadata."""
@@ -450,6 +450,11 @@ class Family(Protocol):
 
     def convolutions(self, parts: Parts) -> dict[str, str]:
         """Return further targets of the denoiser, which are trained with conv_dim only."""
+
+    def norms(self, parts: Parts, *, convolutional: bool) -> dict[str, str]:
+        """Return the norms of the denoiser, which are trained with train_norm only. convolutional:
+        those of the convolutional blocks too.
+        """
 
     def unreachable(self, parts: Parts, clip_skip: int) -> frozenset[str]:
         """Return the targets that no gradient reaches."""

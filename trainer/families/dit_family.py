@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.families import autoencoders, dit_names, dit_shapes
 from trainer.families.base import (
@@ -195,15 +196,27 @@ class TransformerFamily:
         """Return no warnings."""
         return ()
 
-    def network_problem(self, args: NetworkArgs) -> str:
-        """Return why a network cannot be trained on a transformer; "" if it can."""
+    def check_network(self, args: NetworkArgs, /) -> None:
+        """Raise ConfigError for a network that cannot be trained on a transformer."""
+        lora = 'set network_module = "networks.lora"'
         if args.algo != "lora" or args.dora:
             name = "DoRA" if args.algo == "lora" else args.title
             why = "no names that other programs read are known"
-            return f"{name} is not trained on transformers: {why}"
+            raise ConfigError(
+                f"{name} is not trained on transformers: {why}",
+                hint="take dora_wd out of network_args" if args.algo == "lora" else lora,
+            )
+        if args.norms:
+            raise ConfigError(
+                "train_norm is not supported on transformers: their norms have no weights, or are "
+                "RMSNorms, which LyCORIS does not train",
+                hint="take train_norm out of network_args",
+            )
         if args.convolutions:
-            return "a transformer has no convolutional blocks for conv_dim"
-        return ""
+            raise ConfigError(
+                "a transformer has no convolutional blocks for conv_dim",
+                hint=f"{lora}, and take conv_dim out of network_args",
+            )
 
     def metadata_names(self, prediction: Predicts) -> FamilyNames:
         """Return the family's names in LoRA metadata."""
@@ -296,6 +309,10 @@ class TransformerFamily:
 
     def convolutions(self, parts: Parts) -> dict[str, str]:
         """Return nothing: a transformer has no convolutional blocks."""
+        return {}
+
+    def norms(self, parts: Parts, *, convolutional: bool) -> dict[str, str]:
+        """Return nothing: see `check_network`."""
         return {}
 
     def unreachable(self, parts: Parts, clip_skip: int) -> frozenset[str]:

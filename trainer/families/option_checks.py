@@ -41,8 +41,7 @@ def check(options: TrainOptions, model: DetectedModel) -> None:
                 f"{name} = {_toml(value)} has no meaning for {model.title}: {reason}",
                 hint=f"remove {name}",
             )
-    if problem := family.network_problem(options.network()):
-        raise ConfigError(problem, hint='set network_module = "networks.lora"')
+    family.check_network(options.network())
     unknown = [form for form in formats(family, options.lora_format) if form not in family.FORMATS]
     if unknown:
         raise ConfigError(

@@ -68,13 +68,14 @@ _TEXT_NAMES: Final = {"text_encoder": "lora_te"}
 
 # The functions that all UNets have in common.
 inspect = unet_family.inspect
-network_problem = unet_family.network_problem
+check_network = unet_family.check_network
 token_counter = unet_family.token_counter
 conditioning_values = unet_family.conditioning_values
 moments, decode = autoencoders.moments, autoencoders.decode
 latent_shape = autoencoders.latent_shape
 # As in Stable Diffusion 1: 192 modules of the UNet's attention blocks, 138 of the text encoder.
-block, targets, convolutions, unreachable = sd.block, sd.targets, sd.convolutions, sd.unreachable
+block, targets, unreachable = sd.block, sd.targets, sd.unreachable
+convolutions, norms = sd.convolutions, sd.norms
 predict, normalise, denormalise = sd.predict, sd.normalise, sd.denormalise
 restore, restored_shapes = unet_family.restore, unet_family.restored_shapes
 reload = partial(unet_family.reload, _LOADER, linear=True)

@@ -62,7 +62,7 @@ _SMALL: Final = 768 * 768  # pixels; below this the model generates poor images
 
 # The functions that all UNets have in common.
 inspect = unet_family.inspect
-network_problem = unet_family.network_problem
+check_network = unet_family.check_network
 token_counter = unet_family.token_counter
 conditioning_values = unet_family.conditioning_values
 moments, decode = autoencoders.moments, autoencoders.decode
@@ -143,6 +143,13 @@ def convolutions(parts: Parts) -> dict[str, str]:
     from trainer.families import module_names
 
     return unet_family.convolutions(parts, module_names.original)
+
+
+def norms(parts: Parts, *, convolutional: bool) -> dict[str, str]:
+    """Return kohya's name -> module path of the UNet's norms."""
+    from trainer.families import module_names
+
+    return unet_family.norms(parts, module_names.original, convolutional=convolutional)
 
 
 def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:

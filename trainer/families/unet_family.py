@@ -45,6 +45,7 @@ REFUSES: Final[Mapping[str, str]] = {
 _LATENT_CHANNELS: Final = 4  # inpainting and depth models have more UNet inputs
 _FIRST_CONVOLUTION: Final = "model.diffusion_model.input_blocks.0.0.weight"
 _CONVOLUTIONAL: Final = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")
+_ATTENTION: Final = re.compile(r"\.attentions\.")
 
 
 def is_xl(folder: Path, unet: Mapping[str, Any]) -> bool:
@@ -134,9 +135,24 @@ def convolutions(parts: Parts, name: Callable[[str], str]) -> dict[str, str]:
     }
 
 
-def network_problem(args: NetworkArgs) -> str:
-    """Return no problem: every network can be trained."""
-    return ""
+def norms(parts: Parts, name: Callable[[str], str], *, convolutional: bool) -> dict[str, str]:
+    """Return the name -> path of the norms in the attention blocks, which LyCORIS trains too.
+    convolutional: also those of the convolutional blocks.
+
+    64 in Stable Diffusion 1 and 2, with the convolutional blocks 108; 221 and 255 in XL.
+    """
+    from trainer.networks.norm import KINDS
+
+    return {
+        name(path): path
+        for path, module in parts.denoiser.named_modules()
+        if isinstance(module, KINDS)
+        and (_ATTENTION.search(path) or (convolutional and _CONVOLUTIONAL.search(path)))
+    }
+
+
+def check_network(_args: NetworkArgs) -> None:
+    """Refuse nothing: every network can be trained."""
 
 
 def token_counter(source: Path) -> Callable[[str], int]:

@@ -33,6 +33,11 @@ _CONVOLUTIONAL: Final = re.compile(
     r"|\.(?:in_layers\.2|out_layers\.3|emb_layers\.1|skip_connection|0\.op)\."
     r"|^output_blocks\.\d+\.[12]\.conv\."
 )
+# A norm is the only layer in a block whose weight is a vector.
+_IN_BLOCK: Final = re.compile(
+    r"(?:down_blocks|mid_block|up_blocks|(?:in|out)put_blocks|middle_block)\."
+)
+_CONVOLUTIONAL_NORM: Final = re.compile(r"\.resnets\.\d+\.norm\d\.|\.(?:in|out)_layers\.0\.")
 
 _ORIGINAL: Final = re.compile(r"(?:input_blocks|middle_block|output_blocks)\.")
 # In transformers' names, and in OpenCLIP's with its query, key and value split.
@@ -84,6 +89,12 @@ def _layers(shapes: Mapping[str, Shape], blocks: BlockList) -> Iterator[Layer]:
                 shape[0], shape[1], math.prod(shape[2:]),
                 unet_blocks.block(name, blocks), convolutional,
                 _unet_name(name.removesuffix(".weight"), blocks), len(shape),
+            )  # fmt: skip
+        elif name.endswith(".weight") and len(shape) == 1 and _IN_BLOCK.match(name):
+            yield Layer(
+                shape[0], 1, 1,
+                unet_blocks.block(name, blocks), _CONVOLUTIONAL_NORM.search(name) is not None,
+                _unet_name(name.removesuffix(".weight"), blocks), 1,
             )  # fmt: skip
 
 
@@ -238,6 +249,8 @@ def _unet(widths: tuple[int, ...], text: int, time: int) -> Iterator[tuple[str, 
 
 
 def _resnet(path: str, ins: int, out: int, time: int) -> Iterator[tuple[str, Shape]]:
+    yield f"{path}.norm1.weight", (ins,)
+    yield f"{path}.norm2.weight", (out,)
     yield f"{path}.conv1.weight", (out, ins, 3, 3)
     yield f"{path}.time_emb_proj.weight", (out, time)
     yield f"{path}.conv2.weight", (out, out, 3, 3)
@@ -246,6 +259,9 @@ def _resnet(path: str, ins: int, out: int, time: int) -> Iterator[tuple[str, Sha
 
 
 def _attention(path: str, width: int, text: int) -> Iterator[tuple[str, Shape]]:
+    yield f"{path}.norm.weight", (width,)
+    for n in (1, 2, 3):
+        yield f"{path}.transformer_blocks.0.norm{n}.weight", (width,)
     yield f"{path}.proj_in.weight", (width, width, 1, 1)
     for attention, context in (("attn1", width), ("attn2", text)):
         inner = f"{path}.transformer_blocks.0.{attention}"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.options.networks import Algo, NetworkArgs
 from trainer.families.base import DENOISERS, Family, Part, Parts
-from trainer.networks import blocks, delta_layer, dora, file_check, layers
+from trainer.networks import blocks, delta_layer, dora, file_check, layers, norm
 from trainer.networks.base import ADAPTER as ADAPTER
 from trainer.networks.base import TargetLayer, Tensors
 from trainer.networks.dropout import Dropout
@@ -68,7 +68,7 @@ def attach(
     )
     for module in lora.modules:
         _init(module, seed)
-        if lora.has_dropout and args.algo == "lora":  # peft applies it for the other methods
+        if lora.has_dropout and module.algo == "lora":  # peft applies it for the other methods
             hook = Dropout(dropout, args.rank_dropout, args.module_dropout)
             module.layer.lora_A[ADAPTER].register_forward_hook(hook)
     return lora
@@ -80,6 +80,8 @@ def _targets(family: Family, parts: Parts, part: Part, ranks: RankSettings) -> l
     is_denoiser = part == parts.denoiser_name
     if is_denoiser and ranks.args.convolutions:
         paths |= family.convolutions(parts)
+    if is_denoiser and ranks.args.norms:
+        paths |= family.norms(parts, convolutional=ranks.args.convolutions)
     model, targets = parts.part(part), []
     for name, path in paths.items():
         layer: Any = model.get_submodule(path)
@@ -95,7 +97,8 @@ def _targets(family: Family, parts: Parts, part: Part, ranks: RankSettings) -> l
 
 
 def _algo(target: TargetLayer, args: NetworkArgs) -> Algo:
-    return layers.algo_of(args, kernel=max(target.shape[2:], default=1) > 1)
+    kernel = max(target.shape[2:], default=1) > 1
+    return layers.algo_of(args, dimensions=len(target.shape), kernel=kernel)
 
 
 def _adapt(
@@ -109,7 +112,9 @@ def _adapt(
     for target in targets:
         by_algo.setdefault(_algo(target, args), []).append(target)
     for algo, of_algo in by_algo.items():
-        if algo in OWN:
+        if algo == "norm":
+            norm.wrap(model, of_algo)
+        elif algo in OWN:
             delta_layer.wrap(model, of_algo, OWN[algo])
         else:
             config = METHODS[algo].config(of_algo, args)
@@ -122,7 +127,7 @@ def _adapt(
         module = LoraModule(
             target.name, part, target.path, layer, algo, target.rank, tensors, target.block
         )
-        if args.dora:
+        if args.dora and algo != "norm":
             tensors[dora.SCALE] = dora.attach(layer, module.product)
         modules.append(module)
     return modules

@@ -20,7 +20,6 @@ from trainer.lora_files import algebra, dit_layers
 from trainer.lora_files.layer_names import LayerName, LayerPart, text_path, unet_path
 from trainer.lora_files.lora_file import DORA, PEFT_DORA, LoraFile, LoraLayer
 
-_BIAS: Final = "diff_b"
 _NAMED: Final = 3  # layers that a message names
 
 
@@ -97,10 +96,11 @@ class AppliedLora:
         if layer.is_dora:
             change = _decomposed(layer, wide, change) - wide
         base.copy_(wide + factor * change)
-        if _BIAS in layer.tensors and getattr(module, "bias", None) is not None:
+        bias = algebra.bias(layer)
+        if bias is not None and getattr(module, "bias", None) is not None:
             self._keep(name, "bias")
-            bias = torch.from_numpy(layer.array(_BIAS).reshape(-1)).to(module.bias)
-            module.bias.add_(bias, alpha=factor)
+            wide = module.bias.float()
+            module.bias.copy_(wide + factor * torch.from_numpy(bias).to(wide))
 
     def _keep(self, name: LayerName, key: str) -> None:
         kept = self._kept.setdefault(name, {})

@@ -14,7 +14,7 @@ import numpy as np
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
-from trainer.lora_files.lora_file import DOWN, MID, UP, LoraLayer
+from trainer.lora_files.lora_file import BIAS, DOWN, MID, NORM_BIAS, NORM_WEIGHT, UP, LoraLayer
 from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.precision import Array
 
@@ -51,9 +51,11 @@ def low_rank(layer: LoraLayer) -> LowRank:
 
 
 def delta(layer: LoraLayer) -> Array:
-    """Return the whole change of a layer: (out, in * kernel). Raises ModelFileError for a layer
-    that is larger than any model's.
+    """Return the whole change of a layer's weight: (out, in * kernel). Raises ModelFileError for a
+    layer that is larger than any model's.
     """
+    if layer.method == "norm":
+        return layer.array(NORM_WEIGHT)[:, None]
     if layer.method == "lora":
         factors = low_rank(layer)
         _require_size(layer, factors.up.shape[0] * factors.down.shape[1])
@@ -73,8 +75,14 @@ def delta(layer: LoraLayer) -> Array:
     raise ModelFileError(
         f"{display(layer.file.path)}: {display(layer.key)} cannot be multiplied out"
         + (f": {layer.problem}" if layer.problem else ""),
-        hint="only LoRA, LoCon, LoHa, LoKr and full matrices can",
+        hint="only LoRA, LoCon, LoHa, LoKr, full matrices and norms can",
     )
+
+
+def bias(layer: LoraLayer) -> Array | None:
+    """Return the change of a layer's bias, (out,); None without one."""
+    name = NORM_BIAS if layer.method == "norm" else BIAS
+    return layer.array(name).reshape(-1) if name in layer.tensors else None
 
 
 def require_finite(layer: LoraLayer, *arrays: Array) -> None:

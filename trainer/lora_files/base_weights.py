@@ -49,6 +49,12 @@ class BaseTensor:
         return shape if self.rows is None else (self.rows[1] - self.rows[0], *shape[1:])
 
     @property
+    def bias_key(self) -> str | None:
+        """Return the key of the layer's bias, None without one."""
+        key = f"{self.key.removesuffix('weight')}bias"
+        return key if key in self.file.entries else None
+
+    @property
     def size(self) -> int:
         """Return its number of elements."""
         return math.prod(self.shape)

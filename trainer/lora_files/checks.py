@@ -19,6 +19,7 @@ from trainer.lora_files.layer_names import (
     LayerName,
     full_set,
     is_convolutional,
+    norms,
     text_layer,
 )
 from trainer.lora_files.lora_file import ADAPTER_METADATA, LoraFile
@@ -244,15 +245,15 @@ def _rank_use(measures: Sequence[LayerMeasure]) -> Iterator[LoraFinding]:
 
 
 def _text_against_unet(measures: Sequence[LayerMeasure]) -> Iterator[LoraFinding]:
-    norms: defaultdict[str, list[float]] = defaultdict(list)
+    changes: defaultdict[str, list[float]] = defaultdict(list)
     for m in measures:
-        if m.norm == m.norm and not m.is_dead:
-            norms[m.name.part].append(m.norm)
-    if not norms["unet"]:
+        if m.norm == m.norm and not m.is_dead and m.method != "norm":
+            changes[m.name.part].append(m.norm)
+    if not changes["unet"]:
         return
     for part in ("text_encoder", "text_encoder_2"):
-        if norms[part]:
-            ratio = median(norms[part]) / median(norms["unet"])
+        if changes[part]:
+            ratio = median(changes[part]) / median(changes["unet"])
             yield LoraFinding(
                 "note",
                 "text against UNet",
@@ -284,11 +285,15 @@ def _family(lora: LoraFile, base: BaseWeights | None) -> Iterator[LoraFinding]:
             number, first = _layers(missing)
             message = f"{number} that {display(base.path.name)} does not have, such as {first}"
             yield LoraFinding("warning", "family", message, tuple(missing))
-    elif foreign := [key for name, key in names.items() if name not in _with_ends(expected)]:
+    elif foreign := [
+        key for name, key in names.items() if name not in _with_ends(expected) | norms(lora.family)
+    ]:
         number, first = _layers(foreign)
         message = f"{number} that {title} does not have, such as {first}"
         yield LoraFinding("warning", "family", message, tuple(foreign))
-    yield from _coverage(set(names), expected)
+    with_norms = {name.part for name in names if name in norms(lora.family)}
+    trained_norms = {name for name in norms(lora.family) if name.part in with_norms}
+    yield from _coverage(set(names), expected | trained_norms)
 
 
 def _sizes(measures: Sequence[LayerMeasure], base: BaseWeights | None) -> Iterator[LoraFinding]:

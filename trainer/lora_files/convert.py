@@ -118,6 +118,12 @@ def require_plain(lora: LoraFile, to: WrittenFormat) -> None:
                 "different axes",
                 hint="use it in the format in which it was trained",
             )
+        if layer.method == "norm":
+            raise InputError(
+                f"{display(lora.path)} changes norms, which {to} files cannot hold under other "
+                f"keys ({display(layer.key)})",
+                hint="use it as it is: ComfyUI and LyCORIS read its keys",
+            )
         if layer.method != "lora" or MID in layer.tensors:
             raise InputError(
                 f"{display(lora.path)} is not a plain LoRA, which {to} files cannot hold under "

@@ -88,7 +88,7 @@ def describe(lora: LoraFile) -> LoraDescription:
         for name, entry in layer.tensors.items():
             if name != ALPHA:
                 precisions[TITLES.get(entry.dtype, entry.dtype)] += entry.size
-    ranked = [layer for layer in lora.layers if layer.method not in ("incomplete", "other")]
+    ranked = [layer for layer in lora.layers if layer.method not in ("incomplete", "other", "norm")]
     model_hash, legacy_hash = tensor_file.sshs_hashes(tensor_file.copied(file), metadata)
     return LoraDescription(
         path=lora.path,

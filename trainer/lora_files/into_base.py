@@ -4,7 +4,7 @@ changes are copied byte by byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,6 +63,14 @@ class CheckpointMerge:
     loss: RoundingLoss = field(default_factory=RoundingLoss)
 
 
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """What is added to a tensor, or to some of its rows; it is computed when it is needed."""
+
+    rows: tuple[int, int] | None
+    change: Callable[[], Array]
+
+
 def merge_into(
     base: BaseWeights,
     gathered: Mapping[LayerName, Sequence[WeightedLayer]],
@@ -89,12 +97,18 @@ def merge_into(
             + (" ..." if len(missing) > 3 else ""),
             hint="name the family's checkpoint, or leave them out with --allow-missing",
         )
-    by_key: dict[str, list[tuple[BaseTensor, Sequence[WeightedLayer]]]] = {}
+    by_key: dict[str, list[_Addition]] = {}
     for name, members in gathered.items():
         target = base.layers.get(name)
         if target is not None:
             _require_fit(target, members)
-            by_key.setdefault(target.key, []).append((target, members))
+            by_key.setdefault(target.key, []).append(
+                _Addition(target.rows, lambda members=members: merge.weighted_sum(members))  # type: ignore[misc]
+            )
+            if bias_key := _bias_key(target, members):
+                by_key.setdefault(bias_key, []).append(
+                    _Addition(target.rows, lambda members=members: merge.weighted_bias(members))  # type: ignore[misc]
+                )
     if not by_key:
         raise InputError(
             f"{display(base.path)} has none of the LoRA's layers",
@@ -111,7 +125,7 @@ def merge_into(
 def _new_tensor(
     base: BaseWeights,
     entry: TensorEntry,
-    parts: Sequence[tuple[BaseTensor, Sequence[WeightedLayer]]],
+    parts: Sequence[_Addition],
     precision: str,
     loss: RoundingLoss,
 ) -> NewTensor:
@@ -134,15 +148,30 @@ def _new_tensor(
                 hint="name another checkpoint",
             )
         change = np.zeros_like(weight)
-        for target, members in parts:
-            rows = slice(*target.rows) if target.rows else slice(None)
-            change[rows] += merge.weighted_sum(members).reshape(change[rows].shape)
+        for part in parts:
+            rows = slice(*part.rows) if part.rows else slice(None)
+            change[rows] += part.change().reshape(change[rows].shape)
         total = weight + change
         if parts:
             loss.add(weight, change, rounded(total, dtype))
         yield from encoded(entry.name, total, dtype).data()
 
     return NewTensor(entry.name, dtype, entry.shape, data)
+
+
+def _bias_key(target: BaseTensor, members: Sequence[WeightedLayer]) -> str | None:
+    """Return the key of the bias that the layers change, None if they change none. Raises
+    InputError where the checkpoint has no such bias.
+    """
+    biases = {m.layer.key: bias for m in members if (bias := algebra.bias(m.layer)) is not None}
+    for key, bias in biases.items():
+        if target.bias_key is None or len(bias) != target.matrix_size[0]:
+            what = "has no bias" if target.bias_key is None else "has a bias of another size"
+            raise InputError(
+                f"{display(key)} changes a bias, and {display(target.key)} {what}",
+                hint="name the family's checkpoint",
+            )
+    return target.bias_key if biases else None
 
 
 def _require_fit(target: BaseTensor, members: Sequence[WeightedLayer]) -> None:

@@ -205,6 +205,25 @@ def full_set(family: FamilyName) -> frozenset[LayerName]:
     return frozenset(unet | _text("text_encoder", layers[0]) | _text("text_encoder_2", layers[1]))
 
 
+def norms(family: FamilyName) -> frozenset[LayerName]:
+    """Return the norms in the blocks of a family's UNet, and in its text encoders' layers."""
+    layers: set[LayerName] = set()
+    for name in full_set(family):
+        head, _, leaf = name.path.rpartition(".")
+        if name.part != "unet":
+            block = name.path.partition(".self_attn")[0].partition(".mlp")[0]
+            paths = [f"{block}.layer_norm{n}" for n in (1, 2)]
+        elif ".resnets." in name.path:
+            paths = [f"{head}.norm{n}" for n in (1, 2)]
+        elif ".transformer_blocks." in name.path:
+            block = re.sub(r"(\.transformer_blocks\.\d+)\..+", r"\1", name.path)
+            paths = [f"{block}.norm{n}" for n in (1, 2, 3)]
+        else:
+            paths = [f"{head}.norm"] if leaf == "proj_in" else []
+        layers |= {LayerName(name.part, path) for path in paths}
+    return frozenset(layers)
+
+
 def is_convolutional(name: LayerName) -> bool:
     """Tell whether a layer of the UNet is outside of its attention blocks."""
     return name.part == "unet" and ".attentions." not in name.path

@@ -20,10 +20,11 @@ from trainer.lora_files.layer_names import LayerName
 from trainer.lora_files.precision import Array
 from trainer.lora_files.tensor_file import TensorEntry, TensorFile, open_file
 
-LayerMethod = Literal["lora", "loha", "lokr", "full", "other", "incomplete"]
+LayerMethod = Literal["lora", "loha", "lokr", "full", "norm", "other", "incomplete"]
 FileFormat = Literal["kohya", "diffusers", "peft", "comfy"]
 DOWN, UP, MID, ALPHA = "lora_down.weight", "lora_up.weight", "lora_mid.weight", "alpha"
 DORA: Final = "dora_scale"
+NORM_WEIGHT, NORM_BIAS, BIAS = "w_norm", "b_norm", "diff_b"
 PEFT_DORA: Final = "lora_magnitude_vector"
 ADAPTER_METADATA: Final = "lora_adapter_metadata"
 # The ends of keys, and what kohya's files call that tensor. The first that fits counts.
@@ -48,12 +49,14 @@ _ENDS: Final = tuple(
             for n in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
         ),
         (r"diff", "diff"),
-        (r"diff_b", "diff_b"),
+        (r"diff_b", BIAS),
+        (r"w_norm", NORM_WEIGHT),
+        (r"b_norm", NORM_BIAS),
     )
 )  # fmt: skip
 # Tensors of methods that are listed and cannot be multiplied out here.
 _OTHER_METHODS: Final = re.compile(
-    r"(.+?)\.(oft_\w+(?:\.weight)?|boft_\w+|vera_lambda_\w+|on_input|w_norm|b_norm|[ab][12]\.weight"
+    r"(.+?)\.(oft_\w+(?:\.weight)?|boft_\w+|vera_lambda_\w+|on_input|[ab][12]\.weight"
     r"|bias_(?:indices|values|size)|lora_[AB]\.bias|lora_bias)"
 )
 # Prefixes of the keys of other files.
@@ -104,7 +107,7 @@ class LoraLayer:
 
     @property
     def rank(self) -> int:
-        """Return the rank, 0 for full matrices."""
+        """Return the rank, 0 for full matrices and norms."""
         shapes = {name: t.shape for name, t in self.tensors.items()}
         if self.method == "lora":
             return shapes[DOWN][0]
@@ -187,7 +190,7 @@ def read(path: Path) -> LoraFile:
             unknown.setdefault(match[1], []).append(key)
         else:
             others.append(key)
-    if not any(set(tensors) - {ALPHA, DORA, "diff_b"} for tensors in grouped.values()):
+    if not any(set(tensors) - {ALPHA, DORA, BIAS} for tensors in grouped.values()):
         raise _not_a_lora(path, file.entries)
     stated = _stated_alphas(file)
     layers = [_layer(file, key, tensors, stated) for key, tensors in grouped.items()]
@@ -254,6 +257,7 @@ _NEEDED: Final[Mapping[LayerMethod, tuple[str, ...]]] = {
     "loha": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
     "lokr": ("lokr_w1|lokr_w1_a+lokr_w1_b", "lokr_w2|lokr_w2_a+lokr_w2_b"),
     "full": ("diff",),
+    "norm": (NORM_WEIGHT,),
 }
 
 
@@ -264,6 +268,8 @@ def _method(tensors: Mapping[str, TensorEntry]) -> tuple[LayerMethod, str]:
         ("hada_", "loha"),
         ("lokr_", "lokr"),
         ("diff", "full"),
+        ("w_norm", "norm"),
+        ("b_norm", "norm"),
     )
     for start, method in beginnings:
         if any(name.startswith(start) and name != PEFT_DORA for name in tensors):
@@ -275,7 +281,7 @@ def _method(tensors: Mapping[str, TensorEntry]) -> tuple[LayerMethod, str]:
                 )
             ]
             if missing:
-                if method == "full" and "diff_b" in tensors:
+                if method == "full" and BIAS in tensors:
                     return "other", ""
                 names = ", ".join(m.partition("|")[0] for m in missing)
                 return "incomplete", f"{names} is missing"
@@ -286,7 +292,9 @@ def _method(tensors: Mapping[str, TensorEntry]) -> tuple[LayerMethod, str]:
 
 def _wrong_shapes(method: LayerMethod, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Return how the shapes of a layer's tensors do not fit each other, "" if they do."""
-    weights = {n: s for n, s in shapes.items() if n not in (ALPHA, DORA, PEFT_DORA, "diff_b")}
+    weights = {n: s for n, s in shapes.items() if n not in (ALPHA, DORA, PEFT_DORA, BIAS)}
+    if method == "norm":
+        return _wrong_norm(weights)
     flat = [name for name, shape in weights.items() if len(shape) < 2 and method != "full"]
     if flat:
         return f"{flat[0]} is not a matrix"
@@ -302,6 +310,16 @@ def _wrong_shapes(method: LayerMethod, shapes: Mapping[str, tuple[int, ...]]) ->
             first, second = (" x ".join(map(str, size)) for size in sizes)
             return f"hada_w1 is {first}, hada_w2 {second}"
     return problem
+
+
+def _wrong_norm(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return what is wrong with the tensors of a norm, "" for nothing."""
+    if other := sorted(set(shapes) - {NORM_WEIGHT, NORM_BIAS}):
+        return f"{other[0]} is not a tensor of a norm"
+    if any(len(shape) != 1 or not shape[0] for shape in shapes.values()):
+        return "its tensors are not vectors"
+    sizes = {shape[0] for shape in shapes.values()}
+    return "w_norm and b_norm differ in size" if len(sizes) > 1 else ""
 
 
 def _core(start: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:

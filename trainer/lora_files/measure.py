@@ -77,10 +77,13 @@ def _measure(layer: LoraLayer, base: BaseWeights | None) -> LayerMeasure:
     elif measurable:
         whole = algebra.delta(layer)
         norm, size = float(np.linalg.norm(whole)), (whole.shape[0], whole.shape[1])
+    change = norm  # of the weight alone
+    if measurable and layer.method == "norm" and (bias := algebra.bias(layer)) is not None:
+        norm = float(np.hypot(norm, np.linalg.norm(bias)))
     target = base.layers.get(layer.name) if base is not None else None
     if target is not None and size == target.matrix_size:
         weight = float(np.linalg.norm(target.matrix()))
-        relative = norm / weight if weight else None
+        relative = change / weight if weight else None
     return LayerMeasure(
         key=layer.key,
         name=layer.name,

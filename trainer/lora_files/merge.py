@@ -25,9 +25,9 @@ from trainer.lora_files.algebra import Svd
 from trainer.lora_files.block_weights import BlockWeights
 from trainer.lora_files.convert import require_complete
 from trainer.lora_files.layer_names import LayerName
-from trainer.lora_files.lora_file import ADAPTER_METADATA, LoraFile, LoraLayer
+from trainer.lora_files.lora_file import ADAPTER_METADATA, BIAS, NORM_BIAS, LoraFile, LoraLayer
 from trainer.lora_files.low_rank import LowRank
-from trainer.lora_files.new_lora import NewLayer, WrittenFormat, flat_shape, model_hash
+from trainer.lora_files.new_lora import NewLayer, NewNorm, WrittenFormat, flat_shape, model_hash
 from trainer.lora_files.precision import Array
 
 MergeMethod = Literal["concat", "svd", "ties", "dare"]
@@ -94,9 +94,9 @@ def split_weight(text: str) -> tuple[Path, float]:
     return Path(name), value
 
 
-def require_mergeable(sources: Sequence[MergeSource], *, products: bool) -> None:
+def require_mergeable(sources: Sequence[MergeSource], *, products: bool, into_lora: bool) -> None:
     """Raise for files that cannot be merged. products: other methods than LoRA are multiplied out,
-    so they can.
+    so they can. into_lora: the result is a LoRA, which has no changes of biases but those of norms.
     """
     first = sources[0].lora
     for source in sources:
@@ -126,12 +126,24 @@ def require_mergeable(sources: Sequence[MergeSource], *, products: bool) -> None
                     "a sum",
                     hint="use it beside the others, not merged",
                 )
-            if layer.method != "lora" and not products:
+            if into_lora and layer.method != "norm" and _changes_vector(layer):
+                raise InputError(
+                    f"{display(lora.path)}: {display(layer.key)} changes a bias or another vector, "
+                    "which no plain LoRA can hold",
+                    hint="merge it into a checkpoint: --into",
+                )
+            if layer.method not in ("lora", "norm") and not products:
                 raise InputError(
                     f"{display(lora.path)} is not a plain LoRA ({display(layer.key)} is "
                     f"{layer.method})",
                     hint="dsk lora resize --as-lora makes a plain one of it, or --how svd --rank N",
                 )
+
+
+def _changes_vector(layer: LoraLayer) -> bool:
+    """Tell whether a layer changes a bias, or a weight that is not a matrix."""
+    whole = layer.tensors.get("diff")
+    return BIAS in layer.tensors or (whole is not None and len(whole.shape) < 2)
 
 
 def gather(
@@ -160,9 +172,11 @@ def merge_layer(
     density: float,
     seed: int,
     report_rank: int,
-) -> tuple[NewLayer, MergedLayer]:
+) -> tuple[NewLayer | NewNorm, MergedLayer]:
     """Merge one layer. report_rank: for which the share of the norm is reported that it keeps."""
     name = members[0].layer.name
+    if any(member.layer.method == "norm" for member in members):
+        return _merge_norm(members, key, how, density, seed)
     if how == "concat":
         factors = concatenated(members)
         values, kept = algebra.singular_values(factors), 1.0
@@ -176,6 +190,36 @@ def merge_layer(
     kept_at = algebra.energy_kept(values, report_rank)
     ranks = tuple(m.layer.rank for m in members)
     return new, MergedLayer(key, ranks, factors.rank, norm, kept, kept_at)
+
+
+def _merge_norm(
+    members: Sequence[WeightedLayer], key: str, how: MergeMethod, density: float, seed: int
+) -> tuple[NewNorm, MergedLayer]:
+    """Merge the changes of a norm: their exact sum, or by TIES or DARE."""
+    other = next((m.layer for m in members if m.layer.method != "norm"), None)
+    if other is not None:
+        raise InputError(
+            f"{display(other.key)} of {display(other.file.path)} is {other.method}, and another "
+            "file changes it as a norm",
+            hint="merge them into a checkpoint: --into",
+        )
+    if how == "ties":
+        matrix = by_ties(members, density, _of_norm)
+    elif how == "dare":
+        matrix = by_dare(members, density, seed, _of_norm)
+    else:
+        matrix = weighted_sum(members, _of_norm)
+    has_bias = any(NORM_BIAS in member.layer.tensors for member in members)
+    new = NewNorm(key, matrix[:, 0], matrix[:, 1] if has_bias else None)
+    norm = float(np.linalg.norm(matrix))
+    return new, MergedLayer(key, (0,) * len(members), 0, norm, 1.0, 1.0)
+
+
+def _of_norm(layer: LoraLayer) -> Array:
+    """Return the change of a norm's weight and bias: (channels, 2)."""
+    weight, bias = algebra.delta(layer), algebra.bias(layer)
+    whole: Array = np.column_stack([weight, np.zeros(len(weight)) if bias is None else bias])
+    return whole
 
 
 def _decomposed(
@@ -205,28 +249,47 @@ def concatenated(members: Sequence[WeightedLayer]) -> LowRank:
     return LowRank(np.concatenate(ups, axis=1), np.concatenate(downs))
 
 
-def _deltas(members: Sequence[WeightedLayer]) -> list[Array]:
+def _deltas(members: Sequence[WeightedLayer], change: Callable[[LoraLayer], Array]) -> list[Array]:
     deltas = []
     for member in members:
-        delta = algebra.delta(member.layer)
+        delta = change(member.layer)
         algebra.require_finite(member.layer, delta)
         deltas.append(delta)
     _require_same_size(members, [delta.shape for delta in deltas])
     return deltas
 
 
-def weighted_sum(members: Sequence[WeightedLayer]) -> Array:
-    """Return the exact weighted sum of layers of any method: (out, in * kernel)."""
-    parts = zip(_deltas(members), members, strict=True)
+def weighted_sum(
+    members: Sequence[WeightedLayer], change: Callable[[LoraLayer], Array] = algebra.delta
+) -> Array:
+    """Return the exact weighted sum of layers of any method: (out, in * kernel). change: of a
+    layer.
+    """
+    parts = zip(_deltas(members, change), members, strict=True)
     total: Array = sum((delta * member.weight for delta, member in parts), np.zeros(()))
     return total
 
 
-def by_ties(members: Sequence[WeightedLayer], density: float) -> Array:
+def weighted_bias(members: Sequence[WeightedLayer]) -> Array:
+    """Return the exact weighted sum of the changes of a layer's bias: (out,)."""
+    total = np.zeros(())
+    for member in members:
+        bias = algebra.bias(member.layer)
+        if bias is not None:
+            algebra.require_finite(member.layer, bias)
+            total = total + bias * member.weight
+    return total
+
+
+def by_ties(
+    members: Sequence[WeightedLayer],
+    density: float,
+    change: Callable[[LoraLayer], Array] = algebra.delta,
+) -> Array:
     """Merge by TIES: of each change the largest entries, of these the mean of those whose sign is
     that of the weighted sum.
     """
-    return ties(_deltas(members), [member.weight for member in members], density)
+    return ties(_deltas(members, change), [member.weight for member in members], density)
 
 
 def ties(deltas: Sequence[Array], weights: Sequence[float], density: float) -> Array:
@@ -250,12 +313,17 @@ def _largest(delta: Array, density: float) -> Array:
     return result.reshape(delta.shape)
 
 
-def by_dare(members: Sequence[WeightedLayer], density: float, seed: int) -> Array:
+def by_dare(
+    members: Sequence[WeightedLayer],
+    density: float,
+    seed: int,
+    change: Callable[[LoraLayer], Array] = algebra.delta,
+) -> Array:
     """Merge by DARE: each entry of a change is kept with probability `density`, and divided by it.
 
     Every layer of every file has its own generator, so that it does not depend on the others.
     """
-    deltas = _deltas(members)
+    deltas = _deltas(members, change)
     total = np.zeros_like(deltas[0])
     for delta, member in zip(deltas, members, strict=True):
         name = member.layer.name
@@ -371,7 +439,7 @@ def merge(
     seed: int,
     report_rank: int,
     advance: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[NewLayer, MergedLayer]]:
+) -> Iterator[tuple[NewLayer | NewNorm, MergedLayer]]:
     """Yield every merged layer with its report."""
     for name, members in gathered.items():
         key = key_of(name, members, sources[0].lora, form)

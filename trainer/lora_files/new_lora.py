@@ -16,7 +16,7 @@ from datasetkit.core.errors import InputError, ModelFileError
 from datasetkit.core.files import display
 from trainer.lora_files import tensor_file
 from trainer.lora_files.layer_names import LayerName
-from trainer.lora_files.lora_file import ADAPTER_METADATA, LoraFile
+from trainer.lora_files.lora_file import ADAPTER_METADATA, NORM_BIAS, NORM_WEIGHT, LoraFile
 from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.precision import PRECISIONS, Array, encode
 from trainer.lora_files.tensor_file import NewTensor
@@ -82,6 +82,24 @@ class NewLayer:
         if form == "kohya":
             # In float32 in any file: bf16 makes 257 of 256.
             tensors.append(encoded(f"{self.key}.alpha", np.asarray(self.alpha), "F32"))
+        return tensors
+
+
+@dataclass(frozen=True, slots=True)
+class NewNorm:
+    """The change of a norm to write. key: its name in the file; weight, bias: (channels,)."""
+
+    key: str
+    weight: Array
+    bias: Array | None
+
+    def tensors(self, dtype: str) -> list[NewTensor]:
+        """Return the norm's tensors, which every format names alike. Raises InputError where fp16
+        is too small.
+        """
+        tensors = [encoded(f"{self.key}.{NORM_WEIGHT}", self.weight, dtype)]
+        if self.bias is not None:
+            tensors.append(encoded(f"{self.key}.{NORM_BIAS}", self.bias, dtype))
         return tensors
 
 
@@ -213,7 +231,7 @@ def model_hash(lora: LoraFile) -> str:
 
 
 def finished(
-    layers: Iterable[NewLayer],
+    layers: Iterable[NewLayer | NewNorm],
     kept: Iterable[NewTensor],
     metadata: Mapping[str, str],
     form: WrittenFormat,
@@ -225,6 +243,9 @@ def finished(
     """
     tensors, summaries = list(kept), []
     for layer in layers:
+        if isinstance(layer, NewNorm):
+            tensors += layer.tensors(dtype)
+            continue
         tensors += layer.tensors(form, dtype)
         folded = form != "kohya" and layer.is_folded
         summaries.append(

@@ -16,7 +16,16 @@ from datasetkit.core.files import display
 from trainer.lora_files import algebra
 from trainer.lora_files.algebra import Svd
 from trainer.lora_files.layer_names import LayerName, is_convolutional
-from trainer.lora_files.lora_file import ALPHA, DORA, MID, PEFT_DORA, LoraFile, LoraLayer
+from trainer.lora_files.lora_file import (
+    BIAS,
+    DORA,
+    MID,
+    NORM_BIAS,
+    NORM_WEIGHT,
+    PEFT_DORA,
+    LoraFile,
+    LoraLayer,
+)
 from trainer.lora_files.low_rank import LowRank
 from trainer.lora_files.new_lora import NewLayer, flat_shape
 from trainer.lora_files.precision import Array
@@ -97,7 +106,7 @@ def require_plain(lora: LoraFile, *, as_lora: bool, force: bool) -> None:
                 "no plain LoRA can hold",
                 hint="use the file as it is",
             )
-        if (layer.method != "lora" or MID in layer.tensors) and not as_lora:
+        if (layer.method not in ("lora", "norm") or MID in layer.tensors) and not as_lora:
             titles = {"loha": "LoHa", "lokr": "LoKr", "full": "full matrices"}
             what = titles.get(layer.method, "a LoRA with a middle factor (lora_mid)")
             raise InputError(
@@ -109,11 +118,12 @@ def require_plain(lora: LoraFile, *, as_lora: bool, force: bool) -> None:
 def resize(
     lora: LoraFile, rule: RankRule, advance: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[NewLayer, ResizedLayer]]:
-    """Resize every layer. advance: called after each. Raises ModelFileError for numbers that are
-    not finite.
+    """Resize every layer but norms, which have no rank. advance: called after each. Raises
+    ModelFileError for numbers that are not finite.
     """
     for layer in lora.layers:
-        yield resize_layer(layer, rule)
+        if layer.method != "norm":
+            yield resize_layer(layer, rule)
         advance()
 
 
@@ -164,12 +174,14 @@ def _shape(layer: LoraLayer, matrix: Array) -> tuple[int, ...]:
 
 
 def kept_tensors(lora: LoraFile) -> list[NewTensor]:
-    """Return the tensors of a file that are no factors: DoRA's magnitudes, and keys of no layer."""
+    """Return the tensors of a file that are no factors: DoRA's magnitudes, norms, and keys of no
+    layer.
+    """
     kept = [
         entry.name
         for layer in lora.layers
         for name, entry in layer.tensors.items()
-        if name in (DORA, PEFT_DORA, "diff_b") and name != ALPHA
+        if name in (DORA, PEFT_DORA, BIAS, NORM_WEIGHT, NORM_BIAS)
     ]
     entries = [lora.file.entries[name] for name in (*kept, *lora.others)]
     return [

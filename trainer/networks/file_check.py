@@ -31,6 +31,7 @@ MARKER_TENSORS: Final[Mapping[str, Algo]] = {
     "lokr_w1": "lokr",
     "lokr_w1_a": "lokr",
     "diff": "full",
+    "w_norm": "norm",
 }
 _DORA: Final = "dora_scale"
 _OF_TRANSFORMERS: Final = ".lora_A.weight"  # the ends of names in their files
@@ -99,7 +100,7 @@ def expected(options: TrainOptions, base: ModelShapes) -> dict[str, ModuleShape]
     ranks = RankSettings(args, options.network_dim, options.network_alpha, base.blocks)
     modules = {
         layer.name: ModuleShape(
-            layers.algo_of(args, kernel=layer.kernel > 1),
+            layers.algo_of(args, dimensions=layer.dimensions, kernel=layer.kernel > 1),
             rank.dim,
             _sizes(layer, rank.dim, args),
         )
@@ -127,6 +128,8 @@ def _trained_layers(options: TrainOptions, base: ModelShapes) -> Iterator[Layer]
 
 
 def _sizes(layer: Layer, dim: int, args: NetworkArgs) -> dict[str, int]:
+    if layer.is_norm:
+        return {"w_norm": layer.out, "b_norm": layer.out}
     ins = layer.ins * layer.kernel
     magnitudes = {_DORA: layer.ins} if args.dora else {}
     if args.algo == "full":

@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One layer. out, ins: channels; kernel: kernel elements, 1 for a linear layer; dimensions: of
-    its weight.
+    its weight, 1 for a norm.
 
     block: its index in the block lists, None in a text encoder. convolutional: it is outside the
     attention blocks, and trained only with conv_dim. name: as in the family's `targets`.
@@ -33,14 +33,24 @@ class Layer:
     name: str = field(default="", compare=False)
     dimensions: int = 2
 
+    @property
+    def is_norm(self) -> bool:
+        return self.dimensions == 1
 
-def algo_of(args: NetworkArgs, *, kernel: bool) -> Algo:
-    """Return the method of a layer. kernel: it is a convolution larger than 1x1."""
+
+def algo_of(args: NetworkArgs, *, dimensions: int, kernel: bool) -> Algo:
+    """Return the method of a layer. dimensions: of its weight; kernel: it is a convolution larger
+    than 1x1.
+    """
+    if dimensions == 1:
+        return "norm"
     return "cp" if args.tucker and args.algo == "lora" and kernel else args.algo
 
 
 def rank(layer: Layer, ranks: RankSettings) -> ModuleRank | None:
     """Return the rank of a layer; None: it is not trained."""
+    if layer.is_norm and not ranks.args.norms:
+        return None
     if layer.convolutional and not ranks.args.convolutions:
         return None
     return ranks.of(layer.block, kernel=layer.kernel > 1)
@@ -50,10 +60,13 @@ def parameter_count(layers: Iterable[Layer], ranks: RankSettings) -> int:
     """Return how many parameters a network on the layers has."""
     args = ranks.args
     ranked = ((layer, r) for layer in layers if (r := rank(layer, ranks)) is not None)
-    return sum(
-        METHODS[args.algo](layer, module_rank, args) + (layer.ins if args.dora else 0)
-        for layer, module_rank in ranked
-    )
+    return sum(_parameters(layer, module_rank, args) for layer, module_rank in ranked)
+
+
+def _parameters(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
+    if layer.is_norm:
+        return 2 * layer.out
+    return METHODS[args.algo](layer, rank, args) + (layer.ins if args.dora else 0)
 
 
 def _lora(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
@@ -101,6 +114,9 @@ def dimensions(layers: Iterable[Layer], ranks: RankSettings) -> set[int]:
     for layer in layers:
         module_rank = rank(layer, ranks)
         if module_rank is None:
+            continue
+        if layer.is_norm:
+            counts.add(1)
             continue
         is_full = args.algo == "lokr" and len(kronecker(layer, module_rank.dim, args)[1]) == 1
         if args.algo in ("lora", "full") or args.dora or args.tucker or is_full:

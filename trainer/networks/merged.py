@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from trainer.families.base import Parts
 from trainer.files import lora
-from trainer.networks import dora
+from trainer.networks import dora, norm
 from trainer.networks.base import Tensors
 from trainer.networks.network import LoraModule
 
@@ -46,6 +46,9 @@ class _MergedForward:
 
     @torch.no_grad()
     def __call__(self, layer: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        if norm.WEIGHT in self._tensors:
+            w, b = (self._tensors[name].float() for name in (norm.WEIGHT, norm.BIAS))
+            return norm.changed(layer, inputs[0].float(), w, b).to(_output.dtype)
         merged = weight(self._tensors, layer.weight).float()
         bias = None if layer.bias is None else layer.bias.float()
         x = inputs[0].float()

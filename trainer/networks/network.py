@@ -43,8 +43,8 @@ class LoraModule:
 
     @property
     def has_alpha(self) -> bool:
-        """Tell whether its file has an alpha: a full matrix has no rank to divide it by."""
-        return self.algo != "full"
+        """Tell whether its file has an alpha: full matrices and norms have no rank."""
+        return self.algo not in ("full", "norm")
 
     @property
     def scale(self) -> float:
@@ -127,17 +127,18 @@ class Lora:
             for name, tensor in m.tensors.items()
         )
 
-    def factors(self) -> list[Factors]:
-        """Return the factors of each module of a LoRA."""
-        return [Factors(m.down, m.up, m.scale) for m in self.modules]
-
     @torch.no_grad()
     def limit_norms(self, max_norm: float) -> NormReport:
-        """Scale down modules whose change exceeds max_norm, in place; see `weight_norms`."""
-        if all(module.algo == "lora" for module in self.modules):
-            return weight_norms.scale_weight_norms(self.factors(), max_norm)
+        """Scale down modules whose change exceeds max_norm, in place; see `weight_norms`. The
+        changes of norms are no matrices, and are left as they are.
+        """
+        modules = [module for module in self.modules if module.algo != "norm"]
+        if all(module.algo == "lora" for module in modules):
+            return weight_norms.scale_weight_norms(
+                [Factors(m.down, m.up, m.scale) for m in modules], max_norm
+            )
         return weight_norms.scale_products(
-            [(m.delta(), list(m.factors.values())) for m in self.modules], max_norm
+            [(m.delta(), list(m.factors.values())) for m in modules], max_norm
         )
 
     @contextmanager

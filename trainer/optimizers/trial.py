@@ -56,9 +56,14 @@ def check(options: TrainOptions, steps: int, dimensions: Collection[int] = (2,))
         _build_on_dummies(options, steps, (2,))  # raises where the dimensions are not the reason
         raise ConfigError(
             f"{options.optimizer_type} trains matrices alone, and the network has tensors of "
-            f"{max(dimensions)} dimensions, of convolutions",
+            f"{_dimensions(dimensions)}",
             hint="set another optimizer_type",
         ) from error
+
+
+def _dimensions(dimensions: Collection[int]) -> str:
+    most = max(dimensions)
+    return f"{most} dimensions, of convolutions" if most > 2 else "1 dimension, of norms"
 
 
 def _build_on_dummies(options: TrainOptions, steps: int, dimensions: Collection[int]) -> None:
@@ -72,7 +77,7 @@ def _build_on_dummies(options: TrainOptions, steps: int, dimensions: Collection[
     device = processes().device  # a step may be possible on a GPU alone
 
     def weights() -> dict[str, list[Parameter]]:
-        shapes = [(2, 2, *[1] * (n - 2)) for n in sorted(dimensions)]
+        shapes = [(2, 2, 1, 1, 1)[:n] for n in sorted(dimensions)]
         return {
             name: [torch.nn.Parameter(torch.zeros(shape, device=device)) for shape in shapes]
             for name in rates

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import TypeVar
 
-from trainer.lora_files.new_lora import NewLayer
+from trainer.lora_files.new_lora import NewLayer, NewNorm
 from trainer.lora_files.resize import ResizedLayer
 
 Report = TypeVar("Report")
+Written = TypeVar("Written", bound=NewLayer | NewNorm)
 
 
-def reported(
-    results: Iterable[tuple[NewLayer, Report]], report: list[Report]
-) -> Iterator[NewLayer]:
+def reported(results: Iterable[tuple[Written, Report]], report: list[Report]) -> Iterator[Written]:
     """Yield the new layers, and add what is reported of each to a list."""
     for layer, row in results:
         report.append(row)
