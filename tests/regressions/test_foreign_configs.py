@@ -445,6 +445,21 @@ def test_wrong_tables_of_a_dataset_toml_are_one_line(folder, dsk, text):
         (b"job: extension\nconfig:\n  name: x\n", "c.yaml", "ai-toolkit"),
         (b'{"job": "extension", "config": {"process": []}}', "p.json", "of ai-toolkit"),
         (b'{"training_method": "LORA", "model_type": "SD_15"}', "p.json", "of OneTrainer"),
+        (
+            b'{"training_method": "LORA", "model_type": "FLUX_DEV_1", "base_model_name": "x",'
+            b' "prior": {"train": true}, "timestep_distribution": "LOGIT_NORMAL",'
+            b' "noising_weight": 0.0, "noising_bias": 0.0, "timestep_shift": 1.0,'
+            b' "dynamic_timestep_shifting": false}',
+            "p.json",
+            "of OneTrainer",
+        ),
+        (
+            b'{"job": "extension", "config": {"name": "x", "process": [{"type": "sd_trainer",'
+            b' "train": {"noise_scheduler": "flowmatch", "timestep_type": "sigmoid",'
+            b' "bypass_guidance_embedding": false, "content_or_style": "balanced"}}]}}',
+            "p.json",
+            "of ai-toolkit",
+        ),
         (b'{"--model_type": "lora", "--lora_rank": 4}', "p.json", "of SimpleTuner"),
         (b'{"img_folder": "x", "net_dim": 4, "alpha": 1}', "p.json", "Scripts of 2023"),
         (b"epochs = 9\nmicro_batch_size_per_gpu = 1\n[model]", "c.toml", "of diffusion-pipe"),
@@ -565,8 +580,11 @@ def test_secrets_of_a_file_are_not_shown(folder, dsk):
     [
         ({"LoRA_type": "LyCORIS/iA3"}, "LoRA_type"),
         ({"LoRA_type": 5}, "LoRA_type"),
-        ({"LoRA_type": "Flux1", "flux1_checkbox": True, "clip_l": "x"}, "flux1_checkbox"),
-        ({"LoRA_type": "Standard", "sd3_checkbox": True}, "sd3_checkbox"),
+        ({"LoRA_type": "Flux1", "clip_l": "x"}, "flux1_checkbox"),
+        ({"LoRA_type": "Flux1", "sd3_checkbox": True}, "flux1_checkbox"),
+        ({"LoRA_type": "Flux1 OFT", "flux1_checkbox": True}, "LoRA_type"),
+        ({"LoRA_type": "Standard", "anima_checkbox": True}, "anima_checkbox"),
+        ({"LoRA_type": "Standard", "lumina_checkbox": True}, "Flux are read"),
         ({"LoRA_type": "LyCORIS/LoKr", "use_cp": True}, "use_cp"),
         ({"LoRA_type": "Standard", "additional_parameters": '--a "b'}, "additional_parameters"),
         ({"LoRA_type": "Standard", "additional_parameters": "a b"}, "additional_parameters"),

@@ -10,7 +10,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from datasetkit.core.errors import DskError
-from trainer.config.keys import FLOW
+from datasetkit.options.declare import declared
+from datasetkit.options.train import TrainOptions
+from trainer.config.keys import FLAT, FLOW, is_off
 from trainer.families import registry, source
 from trainer.families.detect import detect
 
@@ -20,18 +22,54 @@ _PARTS: Final = (
     "t5_tokenizer_path",
 )  # fmt: skip
 _PARTS_ARE: Final = "base_folder names the folder with the other parts of the model"
+_NOT_READ: Final = "sd-scripts does not look at it for flow models"
+_MEMORY: Final = "base_precision and blocks_to_swap save memory"
+# Keys without an effect for a flow model -> why.
+_IGNORED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(_PARTS, _PARTS_ARE),
+    **dict.fromkeys(
+        (
+            "min_snr_gamma", "debiased_estimation_loss", "scale_v_pred_loss_like_noise_pred",
+            "v_pred_like_loss", "noise_offset", "adaptive_noise_scale",
+            "noise_offset_random_strength", "multires_noise_iterations", "multires_noise_discount",
+            "clip_skip", "max_token_length", "v_parameterization",
+        ),
+        _NOT_READ,
+    ),
+    **dict.fromkeys(
+        ("mem_eff_save", "single_blocks_to_swap", "double_blocks_to_swap", "text_encoder_cpu"),
+        _MEMORY,
+    ),
+    **dict.fromkeys(
+        ("t5xxl_max_token_length", "qwen3_max_token_length", "t5_max_token_length"),
+        "captions are read to the length that the family takes",
+    ),
+    **dict.fromkeys(
+        ("apply_t5_attn_mask", "apply_lg_attn_mask"), "the mask is the one of diffusers' pipeline"
+    ),
+    **dict.fromkeys(
+        ("clip_l_dropout_rate", "clip_g_dropout_rate", "t5_dropout_rate"),
+        "caption_dropout_rate drops a caption for all text encoders",
+    ),
+    **dict.fromkeys(
+        ("save_clip", "save_t5xxl", "t5xxl_device", "t5xxl_dtype"),
+        "the text encoders are frozen, and are kept in the precision of the training",
+    ),
+}  # fmt: skip
+_DEFAULTS: Final = {option.name: option.default for option in declared(TrainOptions)}
 # sd-scripts has a module for the LoRA of each family.
 _NETWORKS: Final = ("networks.lora_flux", "networks.lora_sd3", "networks.lora_anima")
 # Values with the meaning of another one here.
 _SAME: Final[Mapping[str, Mapping[str, str]]] = {"weighting_scheme": {"uniform": "none"}}
 
 
-def is_flow(base: Any, revision: Any = "") -> bool:
-    """Tell whether a base model on this machine is a flow model."""
+def is_flow(base: Any, revision: Any = "") -> bool | None:
+    """Tell whether a base model is a flow model; None where it is not on this machine."""
     with suppress(DskError):
         path = source.local(str(base or ""), str(revision or ""))
-        return path is not None and registry.family(detect(path).family).FLOW is not None
-    return False
+        if path is not None:
+            return registry.family(detect(path).family).FLOW is not None
+    return None
 
 
 def split(run: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
@@ -45,7 +83,13 @@ def split(run: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[
         for name, value in flow.items()
         if value not in (None, "")
     }
-    ignored = {name: _PARTS_ARE for name in _PARTS if others.pop(name, None)}
+    ignored: dict[str, str] = {}
+    for name, reason in _IGNORED.items():
+        value = others.pop(name, None)
+        row = FLAT.get(name)
+        is_default = is_off(value) or (row is not None and row.is_off(value))
+        if not is_default and str(value) != str(_DEFAULTS.get(name)):
+            ignored[name] = reason
     others.pop("model_type", None)
     if str(others.get("model_train_type", "")).endswith("-lora"):
         del others["model_train_type"]

@@ -12,8 +12,10 @@ from datasetkit.options.networks import LYCORIS
 from datasetkit.options.train import TrainOptions
 from trainer.config.findings import Findings, shown
 from trainer.config.keys import (
+    GUI_FLUX_ARGUMENTS,
     GUI_MODELS,
     GUI_OTHER_MODEL,
+    GUI_PAGES,
     OTHER_MODEL,
     PRESET,
     KeyMeaning,
@@ -53,6 +55,7 @@ class _Kind:
 _KINDS: Final[Mapping[str, _Kind]] = {
     "Standard": _Kind("networks.lora", _BLOCKS),
     "Kohya LoCon": _Kind("networks.lora", (*_CONV, *_BLOCKS), keeps_zero=True),
+    "Flux1": _Kind("networks.lora_flux", ()),
     "Kohya LoHa": _Kind("networks.loha", _NATIVE),
     "Kohya LoKr": _Kind("networks.lokr", (*_NATIVE, "factor")),
     "LoCon": _Kind(LYCORIS, _OF_LYCORIS, "locon", keeps_zero=True),
@@ -62,18 +65,32 @@ _KINDS: Final[Mapping[str, _Kind]] = {
         LYCORIS, (*_OF_LYCORIS, "factor", "use_cp", "decompose_both"), "lokr", keeps_zero=True
     ),
 }
+# Lists of blocks, of which "none" leaves out all.
+_BLOCK_LISTS: Final = ("train_double_block_indices", "train_single_block_indices")
+# Keys that are options here, and that the GUI passes on for a flow model alone.
+_OF_PAGES: Final = ("blocks_to_swap", "fp8_base_unet")
 _COUNTED: Final = (".jpg", ".jpeg", ".png", ".webp")
 _DROPPED: Final = (None, "", False, 0, "0")
 # The GUI's older names of two arguments.
 _OLD_NAMES: Final = {"conv_dims": "conv_block_dims", "conv_alphas": "conv_block_alphas"}
 
 
+def flow_model(data: Mapping[str, Any]) -> str:
+    """Return the flow model whose box is ticked, a key of GUI_PAGES; "" for another model. With
+    several boxes the GUI takes the first of these.
+    """
+    if any(not is_off(data.get(box)) for box in ("sdxl", "sdxl_checkbox")):
+        return ""
+    return next((model for model in GUI_PAGES if not is_off(data.get(f"{model}_checkbox"))), "")
+
+
 def flattened(data: Mapping[str, Any], file: str, findings: Findings) -> dict[str, Any]:
     """Return a preset under the keys of sd-scripts; what cannot be is added to the findings."""
     given = {_OLD_NAMES.get(key, key): value for key, value in data.items()}
-    table = _without_other_models(given, file, findings)
+    model = flow_model(given)
+    table = _without_other_models(given, file, findings) | _page(given, model, file, findings)
     more = _parameters(table.pop("additional_parameters", ""), file, findings)
-    table |= _network(table, file, findings)
+    table |= _network(table, model, file, findings)
     for name in _LISTS:
         if isinstance(table.get(name), str):
             table[name] = table[name].replace('"', "").split()
@@ -97,11 +114,36 @@ def _without_other_models(data: Mapping[str, Any], file: str, findings: Findings
         for key, value in data.items()
         if not key.startswith(GUI_MODELS)
         and key not in GUI_OTHER_MODEL
+        and key not in _OF_PAGES
         and not (key in PRESET and PRESET[key].text == OTHER_MODEL)
     }
 
 
-def _network(table: dict[str, Any], file: str, findings: Findings) -> dict[str, Any]:
+def _page(data: Mapping[str, Any], model: str, file: str, findings: Findings) -> dict[str, Any]:
+    """Return the keys of the page for a flow model under sd-scripts' names. model: see
+    `flow_model`.
+    """
+    if not model:
+        return {}
+    if model == "flux1" and data.get("LoRA_type") == "Flux1":
+        for key, hint in GUI_FLUX_ARGUMENTS.items():
+            value = data.get(key)
+            is_every = value in (None, "", "all") if key in _BLOCK_LISTS else is_off(value)
+            if not is_every:
+                findings.refuse(
+                    file, key, f"{key} = {shown(value)} is not supported", f"{hint}: empty it"
+                )
+    page = {
+        name: data[key]
+        for key, name in GUI_PAGES[model].items()
+        if key in data and key not in GUI_FLUX_ARGUMENTS
+    }
+    if model == "flux1":
+        page["max_token_length"] = None  # the GUI leaves it to t5xxl_max_token_length
+    return page
+
+
+def _network(table: dict[str, Any], model: str, file: str, findings: Findings) -> dict[str, Any]:
     """Take the arguments of the network out of a table; return network_module and network_args."""
     values = {
         key: table.pop(key)
@@ -116,6 +158,14 @@ def _network(table: dict[str, Any], file: str, findings: Findings) -> dict[str, 
             "LoRA_type",
             f"LoRA_type = {shown(name)} is not supported",
             "choose " + ", ".join(kind for kind in _KINDS if kind != "LoCon"),
+        )
+        return {}
+    if name == "Flux1" and model != "flux1":
+        findings.refuse(
+            file,
+            "LoRA_type",
+            "LoRA_type = 'Flux1' is for Flux, and flux1_checkbox is off",
+            "set flux1_checkbox = true, or LoRA_type = Standard",
         )
         return {}
     given = {key: values[key] for key in (*kind.args, *_PLUS) if values.get(key) not in (None, "")}

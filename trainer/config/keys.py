@@ -109,9 +109,7 @@ _RESUME = "dsk train --resume continues from the newest state"
 _MERGE_FIRST = "merge it into the base model first"
 _SEVERAL_GPUS = "python -m trainer.launch trains on several GPUs"
 _REPEATS = "num_repeats, or the number at the front of a folder's name, says it"
-OTHER_MODEL: Final = (
-    "from such a file Stable Diffusion 1, 2 and XL are trained; the key is of another model"
-)
+OTHER_MODEL: Final = "it is of another model than the base"
 # Options of flow models. Files of other trainers hold them for a model of any family, so they count
 # only where the base is a flow model, see flow_keys.py.
 FLOW: Final = frozenset(
@@ -290,8 +288,9 @@ _GUI_PRESET: Final = (
     *_quiet(
         GUI,
         "of types of LoRA that are refused by LoRA_type",
-        "constrain rescaled train_on_input unit train_lora_ggpo ggpo_sigma ggpo_beta",
+        "constrain rescaled train_on_input unit",
     ),
+    *_quiet(GUI, "of GGPO, which is refused for Flux", "train_lora_ggpo ggpo_sigma ggpo_beta"),
     *_quiet(GUI, _UI, "save_as_bool model_list headless print_only"),
     *_quiet(GUI, _FAMILY, "sdxl sdxl_checkbox"),
     *_not_needed(GUI, _TEXT_CACHE, "sdxl_cache_text_encoder_outputs"),
@@ -304,11 +303,57 @@ _GUI_PRESET: Final = (
     ),
     *_not_needed(GUI, _NO_FASTER, "dynamo_mode dynamo_use_fullgraph dynamo_use_dynamic", "default"),
     *_quiet(GUI, _FULL_TRAINING, "fused_optimizer_groups blockwise_fused_optimizers block_lr"),
-    *_other_model(
+    *_not_supported(
         GUI,
-        "flux1_checkbox sd3_checkbox hunyuan_image_checkbox anima_checkbox lumina_checkbox",
+        "presets for Stable Diffusion 1, 2, XL, 3 and Flux are read",
+        "hunyuan_image_checkbox anima_checkbox lumina_checkbox",
     ),
+    *_quiet(GUI, _FAMILY, "flux1_checkbox sd3_checkbox"),
 )
+# The pages for flow models: the box that is ticked -> the keys that the GUI passes on then, under
+# sd-scripts' names, and those that it writes under another name.
+GUI_PAGES: Final[Mapping[str, Mapping[str, str]]] = {
+    "flux1": {
+        **{name: name for name in (
+            "ae", "clip_l", "t5xxl", "discrete_flow_shift", "model_prediction_type",
+            "timestep_sampling", "guidance_scale", "split_mode", "t5xxl_max_token_length",
+            "mem_eff_save", "apply_t5_attn_mask", "cpu_offload_checkpointing", "blocks_to_swap",
+            "single_blocks_to_swap", "double_blocks_to_swap", "fp8_base_unet",
+        )},
+        "flux1_clip_l": "clip_l",
+        "flux1_t5xxl": "t5xxl",
+        "flux1_cache_text_encoder_outputs": "cache_text_encoder_outputs",
+        "flux1_cache_text_encoder_outputs_to_disk": "cache_text_encoder_outputs_to_disk",
+    },
+    "sd3": {
+        **{name: name for name in (
+            "clip_g", "clip_g_dropout_rate", "logit_mean", "logit_std", "mode_scale",
+            "pos_emb_random_crop_rate", "save_clip", "save_t5xxl", "t5xxl_device", "t5xxl_dtype",
+            "weighting_scheme", "blocks_to_swap",
+        )},
+        **{f"sd3_{name}": name for name in (
+            "clip_l", "t5xxl", "clip_l_dropout_rate", "t5_dropout_rate", "enable_scaled_pos_embed",
+            "text_encoder_batch_size", "fused_backward_pass", "disable_mmap_load_safetensors",
+            "cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk",
+        )},
+    },
+}  # fmt: skip
+# Arguments of networks.lora_flux on the page for Flux -> what to do instead.
+GUI_FLUX_ARGUMENTS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        (
+            "img_attn_dim", "img_mlp_dim", "img_mod_dim", "single_dim", "txt_attn_dim",
+            "txt_mlp_dim", "txt_mod_dim", "single_mod_dim", "in_dims",
+        ),
+        "every layer has the rank network_dim",
+    ),
+    **dict.fromkeys(
+        ("split_mode", "train_double_block_indices", "train_single_block_indices"),
+        "every block is trained",
+    ),
+    "train_t5xxl": "the text encoders are not trained",
+    "train_lora_ggpo": "GGPO is not trained",
+}  # fmt: skip
 # Keys of a preset that count only where the box of their model is ticked begin with these, ...
 GUI_MODELS: Final = ("flux1_", "flux_", "sd3_", "hunyuan_", "anima_", "lumina_")
 # ... or are these.

@@ -92,7 +92,7 @@ def translate(
     base = overrides.get("pretrained_model_name_or_path") or files.run.get(
         "pretrained_model_name_or_path"
     )
-    is_flow = flow_keys.is_flow(base, overrides.get("revision"))
+    is_flow = _is_flow(files, base, overrides.get("revision"), findings)
     flow: dict[str, Any] = {}
     run = files.run
     if is_flow:
@@ -146,6 +146,24 @@ def translate(
     return TranslatedConfig(
         train_options, subsets, findings.ignored, (*notices, *more), files.read_as
     )
+
+
+def _is_flow(files: _Files, base: Any, revision: Any, findings: Findings) -> bool:
+    """Tell whether a flow model is trained: the base model on this machine says it, else the box of
+    a preset. Adds it to the findings where both contradict each other.
+    """
+    on_machine = flow_keys.is_flow(base, revision)
+    file = files.run_file
+    of_preset = file is not None and file.format is Format.GUI_PRESET
+    model = gui_preset.flow_model(file.data) if file is not None and of_preset else ""
+    if model and on_machine is False:
+        findings.refuse(
+            files.where,
+            f"{model}_checkbox",
+            f"{model}_checkbox is on, and the base model is another one",
+            "name its model with --set pretrained_model_name_or_path=..., or switch the box off",
+        )
+    return bool(on_machine) or (on_machine is None and bool(model))
 
 
 def _paths_found_twice(files: _Files) -> list[str]:
