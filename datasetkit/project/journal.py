@@ -155,6 +155,21 @@ class Journal:
         self.edited += self._run(entry, operations, reporter)
         return entry
 
+    def join(self, earlier: int, later: int, title: str) -> None:
+        """Make one command of two that wrote one file, the second over the bytes of the first: an
+        undo goes back to what the file was before both. title: of the command that remains.
+        """
+        (first,), (second,) = self.operations(earlier), self.operations(later)
+        verb, stamp = self._entry_verb(later), second.stamp
+        digest = OperationsDigest()
+        digest.added(self._row(later, 0, replace(second, before=first.before), stamp))
+        with self.store.transaction() as database:
+            database.execute("UPDATE ops SET before = ? WHERE entry = ?", (first.before, later))
+            database.execute("UPDATE journal SET title = ? WHERE id = ?", (title, later))
+            self._sign(later, verb, "done", None, digest)
+            database.execute("DELETE FROM ops WHERE entry = ?", (earlier,))
+            database.execute("DELETE FROM journal WHERE id = ?", (earlier,))
+
     def check(self, plan: Plan) -> None:
         """Raise PlanConflict if the plan cannot be applied; change nothing."""
         check(plan)
@@ -753,6 +768,12 @@ class Journal:
     def _set_phase(self, entry: int, phase: str) -> None:
         with self.store.transaction() as database:
             database.execute("UPDATE journal SET phase = ? WHERE id = ?", (phase, entry))
+
+    def _entry_verb(self, entry: int) -> str:
+        row = self.store.database.execute(
+            "SELECT verb FROM journal WHERE id = ?", (entry,)
+        ).fetchone()
+        return str(row[0])
 
     def _state(self, entry: int) -> str:
         row = self.store.database.execute(

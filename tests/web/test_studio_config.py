@@ -12,6 +12,7 @@ import pytest
 
 from datasetkit import api
 from datasetkit.options import presets
+from datasetkit.verbs.studio import config_file
 from tests.web.client import studio
 
 TEXT = """# my project
@@ -62,7 +63,8 @@ def test_what_is_read(page):
     assert page.get("config")["exists"] is False
 
 
-def test_a_change_keeps_comments_and_is_undone(page):
+def test_a_change_keeps_comments_and_is_undone(page, monkeypatch):
+    monkeypatch.setattr(config_file, "SECONDS_OF_BURST", 0)  # time passes between the changes
     config = put(page, set={"train": {"network_dim": 16}, "tag": {"threshold": 0.5}})
     expected = TEXT.replace("network_dim = 8  #", "network_dim = 16  #").replace(
         "# her name\n", "# her name\nthreshold = 0.5\n"
@@ -74,6 +76,48 @@ def test_a_change_keeps_comments_and_is_undone(page):
     api.undo(page.folder)
     api.undo(page.folder)
     assert text(page) == TEXT
+
+
+def test_edits_in_a_row_are_one_entry_and_undone_at_once(page):
+    for number in range(2, 12):
+        put(page, set={"train": {"network_dim": number}})
+    put(page, set={"train": {"unet_lr": 1e-4}, "tag": {"threshold": 0.5}})
+    (entry,) = api.history(page.folder)
+    assert entry.title == "set train.network_dim, train.unet_lr, tag.threshold"
+    put(page, set={"train": {"max_train_epochs": 3}})
+    (entry,) = api.history(page.folder)
+    assert entry.title == "set train.network_dim, train.unet_lr, tag.threshold and more"
+    api.undo(page.folder)
+    assert text(page) == TEXT
+
+
+def test_what_comes_between_two_edits_ends_a_row(page, monkeypatch):
+    def entries():
+        return [entry.verb for entry in api.history(page.folder)]
+
+    put(page, set={"train": {"network_dim": 2}})
+    api.rules(page.folder, api.RulesOptions(exclude=("hat",)))  # another command
+    put(page, set={"train": {"network_dim": 3}})
+    assert entries() == ["config", "rules", "config"]
+    (page.folder / "dsk.toml").write_text(text(page) + "# by hand\n")
+    put(page, set={"train": {"network_dim": 4}})
+    assert entries() == ["config", "config", "rules", "config"]
+    api.undo(page.folder)
+    assert "network_dim = 3 " in text(page) and "# by hand" in text(page)
+    put(page, set={"train": {"network_dim": 5}})  # an undo was the last one
+    assert entries()[0] == "config" and len(entries()) == 6
+    monkeypatch.setattr(config_file, "SECONDS_OF_BURST", 0)
+    put(page, set={"train": {"network_dim": 6}})
+    assert len(entries()) == 7
+
+
+def test_a_file_that_a_row_of_edits_made_is_gone_after_one_undo(page):
+    (page.folder / "dsk.toml").unlink()
+    for number in (4, 8):
+        put(page, set={"train": {"network_dim": number}})
+    assert len(api.history(page.folder)) == 1
+    api.undo(page.folder)
+    assert not (page.folder / "dsk.toml").exists()
 
 
 def test_a_file_is_made_where_there_is_none(page):

@@ -1,14 +1,16 @@
 """The dsk.toml of a project, for the page: its values, and changes that keep its comments.
 
 The page sends the hash of the text that it has seen. Where the file has another one meanwhile,
-nothing is written, and the answer has the difference. Each change is an entry of the history.
+nothing is written, and the answer has the difference. Changes in a row are one entry of the
+history.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,7 @@ from datasetkit.options import presets, toml, trust
 from datasetkit.options.declare import declared
 from datasetkit.options.run import ConceptOptions
 from datasetkit.options.toml_edit import TableChange, with_changes
+from datasetkit.project.journal import Journal, JournalEntry
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.verbs.studio.commands import refuse_imports, refuse_unknown_optimizer
@@ -26,6 +29,9 @@ from datasetkit.verbs.studio.session import StudioSession
 
 Json = dict[str, Any]
 VERB: Final = "config"
+# Edits that follow each other within this time are one entry of the history.
+SECONDS_OF_BURST: Final = 20
+_SET, _MORE = "set ", " and more"
 _MOST_CHANGES: Final = 2000
 
 
@@ -156,10 +162,33 @@ def _write(
     names = [f"{table}.{key}" for table, values in edit.values.items() for key in values]
     names += [f"{table}.{key}" for table, keys in edit.unset.items() for key in keys]
     names += ["concepts"] if edit.concepts else []
-    title = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
     plan = Plan((WriteText(path, new, over=old),))
     with open_project(path.parent, RunContext(wait=False)) as project:
-        project.apply(plan, VERB, f"set {title}", edited=[path])
+        journal = project.journal
+        burst = _burst(journal, path, old)
+        entry = project.apply(plan, VERB, _title(names), edited=[path])
+        if burst is not None and entry is not None:
+            before = burst.title.removeprefix(_SET).removesuffix(_MORE).split(", ")
+            journal.join(burst.id, entry, _title([*before, *names], cut=_MORE in burst.title))
+
+
+def _title(names: Iterable[str], *, cut: bool = False) -> str:
+    """Return what the history shows for changed keys. cut: whether there are others."""
+    shown = list(dict.fromkeys(names))
+    return _SET + ", ".join(shown[:3]) + (_MORE if cut or len(shown) > 3 else "")
+
+
+def _burst(journal: Journal, path: Path, old: bytes | None) -> JournalEntry | None:
+    """Return the newest entry if it is an edit of the same file a moment ago, and nobody has
+    changed the file since: what a person types in a row is one entry.
+    """
+    newest = journal.newest()
+    if newest is None or newest.verb != VERB or newest.id + 1 != journal.next_id():
+        return None
+    operations = journal.operations(newest.id)
+    is_same = len(operations) == 1 and operations[0].dst == path and operations[0].after == old
+    is_recent = 0 <= time.time() - newest.started < SECONDS_OF_BURST
+    return newest if is_same and is_recent and journal.is_signed(newest.id) else None
 
 
 def _changes(session: StudioSession, edit: ConfigEdit, old: bytes | None) -> Iterator[TableChange]:
