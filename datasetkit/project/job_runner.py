@@ -2,7 +2,8 @@
 
 It is started by whoever adds a job, and ends when nothing is left to start. It may be killed
 without harm: jobs have a session of their own, so they go on, and their locks show that they run;
-the next runner starts what is next. Nothing depends on it but who starts the next job, and that the
+the next runner starts what is next, and each job that ends and each studio that starts sees to it
+that there is one. Nothing depends on it but who starts the next job, and that the
 exit code of a job that was killed is known.
 """
 
@@ -15,10 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 from datasetkit.project import job_locks, job_queue, jobs
 from datasetkit.project.jobs import Job, JobFolder
@@ -46,6 +48,13 @@ def start() -> bool:
     # A server outlives its runner, which the system keeps until somebody asks how it ended.
     threading.Thread(target=runner.wait, name="dsk-runner", daemon=True).start()
     return True
+
+
+def start_waiting() -> None:
+    """Start a runner if a job waits and none runs, as after one that was killed."""
+    with suppress(DskError, OSError):
+        if any(not entry.held for entry in job_queue.queue()):
+            start()
 
 
 def run() -> int:

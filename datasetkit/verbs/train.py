@@ -21,6 +21,7 @@ from datasetkit.options.train import TrainOptions
 from datasetkit.project import jobs
 from datasetkit.project.job_progress import JobReporter
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.shared.job import registered_job
 from datasetkit.verbs.shared.training_plan import LOOKING, PlanTrainingResult, plan_run
 from trainer import config as train_config
 from trainer import cpu_threads
@@ -186,7 +187,7 @@ def train(
     if context.dry_run:
         return TrainResult(plan, lr_schedule_plot=_plot(plan, context) if plot else None)
     title = f"{output_name(plan.options, plan.plan)}, {counted(plan.steps, 'step')}"
-    with jobs.registered("train", title) if as_job else jobs.unregistered() as job:
+    with registered_job("train", title) if as_job else jobs.unregistered() as job:
         if job.problem:
             context.reporter.warn(f"dsk jobs stop cannot reach this run: {job.problem}")
         job.name_run(Path(plan.options.output_dir), output_name(plan.options, plan.plan))

@@ -16,6 +16,7 @@ from datasetkit import api
 from datasetkit.core.errors import InputError
 from datasetkit.project import job_queue, job_runner, jobs
 from datasetkit.project.job_progress import FILE, JobReporter, read
+from datasetkit.verbs.shared.job import execute, registered_job
 from tests.safety.datasets import write_image
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and sessions of POSIX")
@@ -79,8 +80,8 @@ job_runner.run()
 
 
 @pytest.fixture
-def runner():
-    """Start runners as processes, and kill what is left of them."""
+def runner(tmp_path):
+    """Start runners as processes, and end what is left of them and of their jobs."""
     started = []
 
     def run():
@@ -88,6 +89,7 @@ def runner():
         return started[-1]
 
     yield run
+    (tmp_path / "order.go").touch()
     for process in started:
         process.kill()
         process.wait()
@@ -198,6 +200,24 @@ def test_a_second_runner_ends_at_once(tmp_path, runner):
     assert order(tmp_path) == ["a"] and states()["b"] == "queued"
     (tmp_path / "order.go").touch()
     until(lambda: states() == {"a": "done", "b": "done"})
+
+
+def test_what_waits_after_a_killed_runner_is_started_when_a_job_ends(monkeypatch):
+    waiting = api.add_job(["train", "a"])
+    started = []
+    monkeypatch.setattr(job_runner, "start", lambda: started.append("runner"))
+    with registered_job("train", "in a terminal"):
+        assert started == []
+    assert started == ["runner"]
+    other = api.add_job(["train", "b"])
+    job_queue.move(other.id, 1)
+    started.clear()
+    execute(other.id, lambda words: 0)
+    assert started == ["runner"]
+    api.hold_job(waiting.id)
+    with registered_job("train", "in a terminal"):
+        pass
+    assert started == ["runner"], "nothing may start that is held"
 
 
 def test_a_stop_reaches_a_job_of_the_queue(tmp_path, runner):

@@ -326,6 +326,20 @@ def test_a_kill_ends_the_process_of_the_job_and_no_other(page, tmp_path, monkeyp
         foreign.wait()
 
 
+def test_a_studio_starts_what_waits_after_a_killed_runner(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    started = []
+    monkeypatch.setattr(job_runner, "start", lambda: started.append("runner"))
+    with studio(folder):
+        assert started == []
+        api.add_job(["rules", "."], folder)
+    started.clear()
+    with studio(folder, read_only=True):
+        assert started == []
+    with studio(folder):
+        assert started == ["runner"]
+
+
 def test_a_log_comes_in_parts_without_broken_letters(page):
     job = api.add_job(["rules", "."], page.folder, held=True)
     path = jobs.folder_of(job).path_of(jobs.LOG)

@@ -8,8 +8,9 @@ from typing import Final
 
 from datasetkit.core import toml_text
 from datasetkit.core.progress import Reporter
-from datasetkit.project import jobs
+from datasetkit.project import job_runner, jobs
 from datasetkit.project.job_progress import JobReporter
+from datasetkit.project.jobs import JobFolder
 
 # Commands that `dsk jobs` lists: those that may take long. Training registers itself.
 _LONG: Final = frozenset(
@@ -28,8 +29,20 @@ def registered(command: str, reporter: Reporter, *, dry_run: bool) -> Iterator[R
     if dry_run or command not in _LONG:
         yield reporter
         return
-    with jobs.registered(command, "") as job:
+    with registered_job(command, "") as job:
         yield JobReporter(reporter, job)
+
+
+@contextmanager
+def registered_job(verb: str, title: str) -> Iterator[JobFolder]:
+    """Register a job while it runs. At its end the next one of the queue starts, also where the
+    runner was killed meanwhile.
+    """
+    try:
+        with jobs.registered(verb, title) as job:
+            yield job
+    finally:
+        job_runner.start_waiting()
 
 
 def execute(job_id: str, run: Callable[[list[str]], int]) -> int:
@@ -45,4 +58,5 @@ def execute(job_id: str, run: Callable[[list[str]], int]) -> int:
             code = run(list(spec.argv))
         finally:
             job.end(code)
+    job_runner.start_waiting()
     return code

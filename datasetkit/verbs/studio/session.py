@@ -16,6 +16,7 @@ from datasetkit import __version__
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import find_root
 from datasetkit.options.review import ReviewOptions
+from datasetkit.project import job_runner
 from datasetkit.project.session import RunContext
 from datasetkit.verbs.review import views
 from datasetkit.verbs.review.session import ReviewSession, open_session
@@ -149,6 +150,7 @@ def open_studio(
     if not options.read_only:
         with suppress(OSError):
             uploads.remove_abandoned(session.root)
+        job_runner.start_waiting()
     try:
         yield session
     finally:
