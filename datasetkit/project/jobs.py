@@ -27,6 +27,7 @@ import shlex
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ _LARGEST: Final = 64 * 1024  # bytes
 _ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{10}")
 _ID_TIME: Final = "%Y%m%dT%H%M%S"
 _SPEC, _PID, _ALIVE, _STOP = "spec.json", "pid.json", "alive", "stop"
+_LOCK_SECONDS: Final = 2.0
 END: Final = "end.json"
 LOG: Final = "log"
 # Jobs of this process. Their locks are not tried: closing a file frees the locks that the process
@@ -304,11 +306,16 @@ def add(
 
 
 def _begin(folder: Path) -> int:
-    """Become the process of a job; return its open lock. Raises OSError, InputError."""
-    write_new(folder / _ALIVE, b" ", sync=False, mode=0o600)
-    lock = os.open(folder / _ALIVE, os.O_RDWR)
+    """Become the process of a job; return its open lock. Raises OSError, InputError where another
+    process is or was that of the job: a runner may start it twice, if the first one is killed
+    before the job has registered.
+    """
+    lock = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
-        job_locks.lock(lock)
+        if not _lock_alone(lock) or os.path.lexists(folder / _PID):
+            raise InputError(
+                f"the job {folder.name} was started already", hint="dsk jobs list shows its state"
+            )
         pid = os.getpid()
         process = {"pid": pid, "started": processes.started(pid), "boot": processes.boot()}
         _write(folder / _PID, {**process, "host": socket.gethostname()})
@@ -317,6 +324,16 @@ def _begin(folder: Path) -> int:
         raise
     _own.add(folder.name)
     return lock
+
+
+def _lock_alone(descriptor: int) -> bool:
+    """Lock an open file; tell whether that succeeded. Whoever looks at the lock holds it for a
+    moment, so it is tried again.
+    """
+    end = time.monotonic() + _LOCK_SECONDS
+    while not (is_locked := job_locks.try_lock(descriptor)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return is_locked
 
 
 def list_jobs() -> tuple[Job, ...]:

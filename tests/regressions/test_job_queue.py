@@ -202,6 +202,30 @@ def test_a_second_runner_ends_at_once(tmp_path, runner):
     until(lambda: states() == {"a": "done", "b": "done"})
 
 
+def test_a_job_that_is_started_twice_runs_once(tmp_path, runner, state):
+    """A runner was killed before the job had registered, and the next one starts it again."""
+    api.add_job(["train", "a", "wait"])
+    runner()
+    until(lambda: order(tmp_path) == ["a"])
+    (folder,) = (state / "jobs").iterdir()
+    again = [sys.executable, "-c", JOB, folder.name]
+    second = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert second.returncode != 0 and "was started already" in second.stderr
+    assert states() == {"a": "running"}
+    (tmp_path / "order.go").touch()
+    until(lambda: states() == {"a": "done"})
+    assert order(tmp_path) == ["a"]
+
+
+def test_a_job_whose_process_died_before_it_registered_is_started_again(tmp_path, state):
+    """As in a power cut: its file for the lock is there, and nothing else."""
+    job = api.add_job(["train", "a"])
+    (state / "jobs" / job.id / "alive").touch()
+    assert states() == {"a": "queued"}
+    assert api.run_jobs() == 1
+    assert states() == {"a": "done"} and order(tmp_path) == ["a"]
+
+
 def test_what_waits_after_a_killed_runner_is_started_when_a_job_ends(monkeypatch):
     waiting = api.add_job(["train", "a"])
     started = []
