@@ -83,7 +83,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
 
 @pytest.fixture(scope="module")
 def warm(module_path: Path) -> Iterator[WarmPython]:
-    with warm_python(module_path) as started:
+    with warm_python(module_path, trainer=True) as started:
         yield started
 
 

@@ -1,6 +1,6 @@
-"""Start Python processes that have imported torch and the trainer already.
+"""Start Python processes that have imported dsk, or also torch and the trainer, already.
 
-A test that kills thirty trainings would spend most of its time importing. `WarmPython` imports
+A test that kills thirty jobs would spend most of its time importing. `WarmPython` imports
 once, and each process is forked from it: a real process, with its own pid, folder, environment and
 output. What a test starts is a small client, which ends as the forked process does: with its exit
 code, or by its signal.
@@ -52,9 +52,9 @@ class WarmPython:
 
 
 @contextmanager
-def warm_python(folder: Path) -> Iterator[WarmPython]:
-    """Import, then listen below a folder until the block ends."""
-    path = folder / "warm"
+def warm_python(folder: Path, *, trainer: bool) -> Iterator[WarmPython]:
+    """Import, then listen below a folder until the block ends. trainer: import it too."""
+    path = folder / ("warm-trainer" if trainer else "warm")
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -63,7 +63,7 @@ def warm_python(folder: Path) -> Iterator[WarmPython]:
         "HF_HUB_OFFLINE": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.web.warm_python", str(path)],
+        [sys.executable, "-m", "tests.web.warm_python", str(path), *(["trainer"] * trainer)],
         cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -74,13 +74,20 @@ def warm_python(folder: Path) -> Iterator[WarmPython]:
         process.communicate()
 
 
-def import_all() -> None:
-    """Import what trainings and taggers import on their way."""
+def import_dsk() -> None:
+    """Import what commands and servers import on their way."""
     for name in (
-        "datasetkit.api", "datasetkit.cli.main", "datasetkit.verbs.train", "datasetkit.verbs.grid",
-        "datasetkit.verbs.keep", "datasetkit.verbs.layout", "datasetkit.verbs.tag",
-        "datasetkit.verbs.studio", "trainer.run",
+        "PIL.Image", "datasetkit.api", "datasetkit.cli.job", "datasetkit.cli.main",
+        "datasetkit.verbs.check", "datasetkit.verbs.keep", "datasetkit.verbs.layout",
+        "datasetkit.verbs.rules", "datasetkit.verbs.studio", "datasetkit.verbs.tag",
+        "datasetkit.web.server", "tests.web.kill_points",
     ):  # fmt: skip
+        importlib.import_module(name)
+
+
+def import_trainer() -> None:
+    """Import what trainings import on their way."""
+    for name in ("datasetkit.verbs.train", "datasetkit.verbs.grid", "trainer.run"):
         importlib.import_module(name)
     # Both import their classes when they are asked for.
     for package, names in {
@@ -157,5 +164,7 @@ def _run(request: dict[str, Any], descriptors: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    import_all()
+    import_dsk()
+    if "trainer" in sys.argv[2:]:
+        import_trainer()
     serve(sys.argv[1])

@@ -1,0 +1,158 @@
+"""Where a process is killed: at one of the changes that it makes to files.
+
+A process counts its changes: files that it opens to write, and names that it makes, moves and
+deletes. At the wanted one it waits until the test has killed what it wants to, or dies itself.
+These functions run in processes that tests.web.warm_python forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+# Where the point is: {"at": number of the change, 0 for none; "folder": of the files below;
+# "process": "job" or "server"; "dies": whether the process dies there by itself}
+VARIABLE = "DSK_KILL_POINT"
+REACHED, GO, COUNT, RUNNER_PID = "reached", "go", "count", "runner.pid"
+_NAMES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
+# These are written by the clock, or are no files.
+_UNCOUNTED = ("progress.jsonl", "log", "log.1", "null", "runner.lock", "queue.lock")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+class KillPoint:
+    """Counts the changes of this process and stops at one of them."""
+
+    def __init__(self, at: int, folder: Path, *, dies: bool) -> None:
+        self.at, self.folder, self.dies = at, folder, dies
+        self.count = 0
+        self._is_waiting = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._is_waiting or not _is_change(event, arguments):
+            return
+        self.count += 1
+        if self.count != self.at:
+            return
+        self._is_waiting = True
+        (self.folder / f"{REACHED}.new").write_text(str(os.getpid()))
+        (self.folder / f"{REACHED}.new").rename(self.folder / REACHED)
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        end = time.monotonic() + 120
+        while not (self.folder / GO).exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        self._is_waiting = False
+
+
+def _is_change(event: str, arguments: tuple[Any, ...]) -> bool:
+    if event == "open":
+        path, _, flags = arguments
+        is_counted = isinstance(path, str | bytes | os.PathLike) and isinstance(flags, int)
+        return is_counted and bool(flags & _WRITES) and _name(path) not in _UNCOUNTED
+    return event in _NAMES
+
+
+def _name(path: Any) -> str:
+    return os.fsdecode(path).rpartition(os.sep)[2]
+
+
+def watch(process: str) -> KillPoint | None:
+    """Count from here on, if the point is in this kind of process and was not reached before."""
+    point = json.loads(os.environ.get(VARIABLE, "{}"))
+    if point.get("process") != process or (Path(point["folder"]) / REACHED).exists():
+        return None
+    watched = KillPoint(point["at"], Path(point["folder"]), dies=point["dies"])
+    sys.addaudithook(watched)
+    return watched
+
+
+def _record(watched: KillPoint | None) -> None:
+    if watched is not None and not watched.at:
+        (watched.folder / COUNT).write_text(str(watched.count))
+
+
+class FlatDrawer:
+    """Draws a flat colour for a cell of a grid."""
+
+    def __init__(self, load: Any) -> None:
+        pass
+
+    def model_of(self, cell: Any) -> None:
+        pass
+
+    def draw(self, cell: Any) -> Image.Image:
+        size = cell.request.prompt.width, cell.request.prompt.height
+        return Image.new("RGB", size, (int(cell.key[:2], 16), int(cell.key[2:4], 16), 90))
+
+
+def run_job(job_id: str) -> int:
+    """Be the process of a job. What takes longer than a short training is left out, and images of
+    grids are flat colours.
+    """
+    from datasetkit.cli import job
+
+    if "trainer.run" in sys.modules:
+        _leave_out_of_trainings()
+    _start_runners_of_the_test()
+    watched = watch("job")
+    code = job.run(job_id)
+    _record(watched)
+    return code
+
+
+def _leave_out_of_trainings() -> None:
+    from trainer import run
+    from trainer.grid import draw
+    from trainer.monitor import loss_plot
+
+    replaced: list[tuple[Any, str, Any]] = [
+        (run, "check_files", lambda *_: ()), (loss_plot, "plot", lambda *_, **__: None),
+        (draw, "GridDrawer", FlatDrawer),
+    ]  # fmt: skip
+    for module, name, value in replaced:
+        setattr(module, name, value)
+
+
+def _start_runners_of_the_test() -> None:
+    from datasetkit.project import job_runner
+
+    runner: Any = job_runner
+    runner._RUNNER = tuple(json.loads(os.environ[VARIABLE])["runner"])
+
+
+def run_runner(job: list[str]) -> int:
+    """Be a runner. job: the command line of a job, without its id."""
+    from datasetkit.project import job_runner
+
+    folder = Path(json.loads(os.environ[VARIABLE])["folder"])
+    (folder / RUNNER_PID).write_text(str(os.getpid()))
+    runner: Any = job_runner
+    runner._JOB, runner._SECONDS_BETWEEN = tuple(job), 0.05
+    job_runner.run()
+    return 0
+
+
+def run_server(folder: str) -> int:
+    """Be a studio that prints its process number, port and link. It ends when it is killed, or at
+    the end of its work with SIGINT.
+    """
+    from datasetkit import api
+
+    _start_runners_of_the_test()
+    watched: list[KillPoint | None] = []
+
+    def ready(server: Any) -> None:
+        print(json.dumps([os.getpid(), server.port, server.url]), flush=True)
+        watched.append(watch("server"))
+
+    api.studio(Path(folder), api.ReviewOptions(open=False, keep_token=True), ready=ready)
+    _record(watched[0])
+    return 0
