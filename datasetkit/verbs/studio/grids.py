@@ -339,10 +339,11 @@ def _preview_path(
 
 
 def _keep_row(studio: StudioSession, result: KeepResult, options: KeepOptions) -> dict[str, Any]:
-    words = ["dsk", "keep", _shown(studio, result.source), "--to", options.to]
+    words = ["dsk", "keep", _shown(studio, result.source), "--to", _shown(studio, Path(options.to))]
     words += ["--name", options.name] if options.name else []
     words += ["--weight", f"{options.weight:g}"] if options.weight else []
     words += ["--preview", _shown(studio, Path(options.preview))] if options.preview else []
+    words += ["--trigger", ",".join(options.trigger)] if options.trigger else []
     words += ["--replace"] if options.replace else []
     return {
         "file": str(result.file),
