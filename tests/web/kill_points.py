@@ -129,14 +129,23 @@ def _start_runners_of_the_test() -> None:
 
 
 def run_runner(job: list[str]) -> int:
-    """Be a runner. job: the command line of a job, without its id."""
+    """Be a runner, and write its process number if it is the one that starts jobs. job: the command
+    line of a job, without its id.
+    """
     from datasetkit.project import job_runner
 
-    folder = Path(json.loads(os.environ[VARIABLE])["folder"])
-    (folder / RUNNER_PID).write_text(str(os.getpid()))
+    path = Path(json.loads(os.environ[VARIABLE])["folder"]) / RUNNER_PID
     runner: Any = job_runner
+    run = runner._Runner.run
+
+    def run_alone(self: Any) -> Any:
+        path.with_suffix(".new").write_text(str(os.getpid()))
+        path.with_suffix(".new").rename(path)
+        return run(self)
+
+    runner._Runner.run = run_alone
     runner._JOB, runner._SECONDS_BETWEEN = tuple(job), 0.05
-    job_runner.run()
+    runner.run()
     return 0
 
 

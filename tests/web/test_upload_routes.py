@@ -206,13 +206,13 @@ def server(tmp_path) -> Iterator[tuple[subprocess.Popen[str], Browser, Path]]:
             break
     assert link is not None
     try:
-        yield process, _entered(link[0], int(link[1]), folder), folder
+        yield process, entered(link[0], int(link[1]), folder), folder
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
 
 
-def _entered(link: str, port: int, folder: Path) -> Browser:
+def entered(link: str, port: int, folder: Path) -> Browser:
     class Running:
         def __init__(self) -> None:
             self.port = port
