@@ -111,7 +111,7 @@ class LayoutOptions(PlanRepeatsOptions):
     )
     one_line: bool = option(
         False,
-        "Write each mixed caption on one line, its sentences behind its tags.",
+        "Write each mixed caption on one line, tags and sentences in their order.",
         see="commands/export.md#onetrainer",
         change="OneTrainer, which takes one line of a caption at random, is to read all of it",
     )
