@@ -46,10 +46,13 @@ def enqueue(
     folder: Path,
     *,
     held: bool = False,
+    title: str = "",
     config: tuple[Path, bytes] | None = None,
+    after: Sequence[str] = (),
 ) -> Job:
     """Add a command line, without `dsk`, to the end of the queue. Nothing starts it by itself, see
-    job_runner.start. config: see jobs.add. Raises InputError for a full queue, StorageError.
+    job_runner.start. title: until the job gives itself one. config, after: see jobs.add. Raises
+    InputError for a full queue, StorageError.
     """
     with _changing() as queue_folder:
         entries = _entries()
@@ -59,7 +62,7 @@ def enqueue(
                 hint="dsk jobs remove takes one out of the queue",
             )
         verb = " ".join(arguments[:2]) if arguments[:1] in (["reg"], ["faces"]) else arguments[0]
-        path = jobs.add(verb, "", arguments, folder, config)
+        path = jobs.add(verb, title, arguments, folder, config, after)
         number = int(entries[-1][0].name[:6]) + 1 if entries else 1
         _write(queue_folder / f"{number:06d}-{path.name}", held=held)
     return find(path.name)

@@ -28,6 +28,8 @@ from datasetkit.project.jobs import Job, JobFolder
 _LOCK: Final = "runner.lock"
 # What works beside other commands of its project.
 _UNLOCKED: Final = frozenset({"train", "find-lr", "models download"})
+# How a job ends that has not done its work, so that none which comes after it starts.
+_ENDS: Final = {"failed": "failed", "stopped": "was stopped", "lost": "ended without a record"}
 _LARGEST_LOG: Final = 20 * 2**20  # bytes
 _SECONDS_BETWEEN: Final = 0.5
 _JOB: Final = (sys.executable, "-m", "datasetkit.cli.job")
@@ -62,7 +64,7 @@ def run() -> int:
     Does nothing where another runner is running.
     """
     count = 0
-    while _next(job_queue.queue()) or any(not entry.held for entry in job_queue.queue()):
+    while not _all_rest(job_queue.queue()):
         with _alone() as is_alone:
             if not is_alone:
                 return count
@@ -80,11 +82,12 @@ class _Runner:
         count = 0
         while True:
             self._collect()
+            self._refuse()
             entries = [e for e in job_queue.queue() if e.id not in self._children]
             entry = _next(entries, [job for job, _ in self._children.values()])
             if entry is not None:
                 count += self._start(entry)
-            elif not self._children and all(entry.held for entry in entries):
+            elif not self._children and _all_rest(entries):
                 return count
             else:
                 time.sleep(_SECONDS_BETWEEN)
@@ -104,6 +107,26 @@ class _Runner:
         self._children[job.id] = (job, child)
         return 1
 
+    def _refuse(self) -> None:
+        """End the jobs that come after one which did not do its work: they never start."""
+        for entry in job_queue.queue():
+            if entry.id not in self._children and (reason := self._refusal(entry)):
+                _folder(entry).end(1, reason)
+                job_queue.take(entry.id)
+
+    def _refusal(self, entry: Job) -> str:
+        """Return why a job of the queue can never start, "" where it can."""
+        by_id = {job.id: job for job in jobs.list_jobs()} if entry.after else {}
+        for job_id in entry.after:
+            job = by_id.get(job_id)
+            if job is None:
+                return "not started: the command before it was taken out of the queue"
+            # The end of a job that this runner has started is recorded in a moment.
+            if job.state in _ENDS and job.id not in self._children:
+                why = f": {job.reason}" if job.reason else ""
+                return f"not started: {job.command} {_ENDS[job.state]}{why}"
+        return ""
+
     def _collect(self) -> None:
         """Record the end of jobs that did not do so themselves. A job leaves the queue once its
         process has registered: before, it would be taken for one that was lost.
@@ -121,24 +144,50 @@ class _Runner:
 
 
 def _next(entries: Sequence[Job], started: Sequence[Job] = ()) -> Job | None:
-    """Return the first job whose lane and folder are free. A job in a lane that is taken holds up
-    those of its lane behind it, and one that changes its folder those behind it in that folder.
+    """Return the first job whose lane and folder are free, and which comes after none that is not
+    done. A job that waits holds up those of its lane behind it, and one that changes its folder
+    those behind it in that folder.
     """
     running = [*(job for job in jobs.list_jobs() if job.runs), *started]
     busy = {job.lane for job in running}
-    changing = {job.folder for job in running if _changes_its_folder(job)}
+    changing = {job.folder for job in running if changes_its_folder(job)}
+    resting = _resting(entries)
+    ahead = {job.id for job in running}
+    unfinished = ahead | {entry.id for entry in entries}
     for entry in entries:
-        if entry.held:
+        if entry.id in resting:
             continue
+        awaited = unfinished.intersection(entry.after)
+        if not awaited <= ahead:
+            continue  # somebody has moved it before them: holding them up, it would wait forever
         has_lane = entry.lane == "io" or entry.lane not in busy
-        if has_lane and entry.folder not in changing:
+        if has_lane and not awaited and entry.folder not in changing:
             return entry
-        if _changes_its_folder(entry):
+        if awaited:  # they are short: a training behind it must not take its lane meanwhile
+            busy.add(entry.lane)
+        if changes_its_folder(entry):
             changing.add(entry.folder)
+        ahead.add(entry.id)
     return None
 
 
-def _changes_its_folder(job: Job) -> bool:
+def _resting(entries: Sequence[Job]) -> set[str]:
+    """Return the ids of the jobs that are held, and of those that come after one of them."""
+    ids: set[str] = set()
+    more = {entry.id for entry in entries if entry.held}
+    while more - ids:
+        ids |= more
+        more = {entry.id for entry in entries if not ids.isdisjoint(entry.after)}
+    return ids
+
+
+def _all_rest(entries: Sequence[Job]) -> bool:
+    """Tell whether nothing is left to start, or to end because of a job before it."""
+    resting = _resting(entries)
+    return all(entry.id in resting for entry in entries)
+
+
+def changes_its_folder(job: Job) -> bool:
     """Tell whether a job locks its project. Others in it wait for their turn: started at once they
     would end, since the project is locked, and a layout before its resize would be another one.
     """

@@ -100,8 +100,9 @@ class Job:
     from where; "" where it is not known. started: in UTC, as text; of a job in the queue, when it
     was added. code: the exit code, None while it runs or where it is lost. reason: why it ended.
     progress: None where it is not known. place: in the queue, 1 for the next one; held: it waits
-    there until it is released. run: folder and name of the run, of a training. asked: the request
-    to stop, and when, in seconds since 1970.
+    there until it is released. after: the ids of jobs that must be done before it starts. run:
+    folder and name of the run, of a training. asked: the request to stop, and when, in seconds
+    since 1970.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Job:
     progress: JobProgress | None = None
     place: int = 0
     held: bool = False
+    after: tuple[str, ...] = ()
     run: tuple[str, str] | None = None
     asked: tuple[Request, float] | None = None
 
@@ -273,10 +275,11 @@ def add(
     arguments: Sequence[str],
     folder: Path,
     config: tuple[Path, bytes] | None = None,
+    after: Sequence[str] = (),
 ) -> Path:
     """Make the folder of a new job, which nothing runs yet; return it. arguments: of `dsk`. config:
-    a dsk.toml and the text that the job reads in it; later edits of the file do not count.
-    Raises OSError, InputError.
+    a dsk.toml and the text that the job reads in it; later edits of the file do not count. after:
+    ids of jobs that must be done before it starts. Raises OSError, InputError.
     """
     jobs = _jobs_folder()
     if jobs is None:
@@ -295,6 +298,8 @@ def add(
             "folder": str(folder),
             "lane": lane_of(arguments or verb.split()),
         }
+        if after:
+            spec["after"] = list(after)
         if config is not None:
             spec["config"] = str(config[0])
             write_new(path / CONFIG_NAME, config[1], sync=False, mode=0o600)
@@ -424,6 +429,12 @@ def forget(job: Job) -> None:
     folder = _jobs_folder()
     if job.runs or job.state == "queued":
         raise InputError(f"the job {job.id} is {job.state}", hint="stop it first")
+    waiting = next((other.id for other in list_jobs() if job.id in _awaited(other)), "")
+    if waiting:
+        raise InputError(
+            f"the job {waiting} waits for {job.id}",
+            hint=f"take that out of the queue first: dsk jobs remove {waiting}",
+        )
     if folder is not None:
         shutil.rmtree(folder / job.id, ignore_errors=True)
 
@@ -498,6 +509,7 @@ def _job(folder: Path) -> Job:
         reason=_text(end, "reason"),
         lane=lane if (lane := spec.get("lane")) in ("gpu", "light") else "io",
         argv=tuple(words[1:]),
+        after=_ids(spec.get("after")),
         run=_run(spec.get("run")),
         asked=_asked(folder / _STOP),
     )
@@ -509,6 +521,16 @@ def _state(folder: Path, code: int | None) -> State:
     if code is None:
         return "queued" if is_queued(folder) else "lost"
     return "done" if code in (0, 3) else "stopped" if code in (129, 130, 143) else "failed"
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    ids = value if isinstance(value, list) else []
+    return tuple(text for text in ids if isinstance(text, str) and _ID.fullmatch(text))
+
+
+def _awaited(job: Job) -> tuple[str, ...]:
+    """Return the ids of the jobs that must be done before a job of the queue starts."""
+    return job.after if job.state == "queued" else ()
 
 
 def _run(value: object) -> tuple[str, str] | None:
@@ -565,6 +587,8 @@ def _prune(jobs: Path) -> None:
     if len(folders) <= _KEPT:
         return  # as most times: no lock has to be tried
     ended = [folder for folder in folders if not _is_alive(folder) and not is_queued(folder)]
+    awaited = {job_id for folder in set(folders) - set(ended) for job_id in _awaited(_job(folder))}
+    ended = [folder for folder in ended if folder.name not in awaited]
     now = datetime.now(UTC)
     for folder in ended[_KEPT:]:
         started = _time(folder.name)

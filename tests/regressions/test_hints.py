@@ -236,6 +236,10 @@ ELSEWHERE = {
         '"doctor", "--executor"',
     ),
     "or add --ship-images": ("tests/executors/test_ray_cluster.py", '"ray", "--ship-images"'),
+    "take that out of the queue first: dsk jobs remove": (
+        "tests/regressions/test_job_queue.py",
+        "api.remove_job(second)",
+    ),
     "start it with: dsk studio --root": ("tests/web/test_studio_jobs.py", "root=("),
     "or start: dsk --allow-import": ("tests/web/test_studio_jobs.py", "allow_import=True"),
     "the transformer alone: --part unet": ("tests/cli/test_find_lr.py", '"unet"'),

@@ -155,6 +155,88 @@ def test_commands_of_one_project_take_turns_and_a_training_waits_for_its_dataset
     until(lambda: order(tmp_path) == ["1", "2", "3", "4", "5"])
 
 
+def chain(*commands):
+    """Add commands of which each comes after all before it."""
+    ids: list[str] = []
+    for words in commands:
+        ids.append(api.add_job(words, after=tuple(ids)).id)
+    return ids
+
+
+def test_a_job_starts_after_those_that_it_comes_after_and_no_other_takes_its_lane(tmp_path, runner):
+    other = tmp_path / "another project"
+    other.mkdir()
+    chain(["layout", "1", "wait"], ["reg", "2"], ["train", "3"])
+    api.add_job(["train", "long"], other)
+    api.add_job(["resize", "free"], other)
+    runner()
+    until(lambda: sorted(order(tmp_path)) == ["1", "free"])
+    time.sleep(0.4)  # more looks of the runner
+    assert sorted(order(tmp_path)) == ["1", "free"]
+    (tmp_path / "order.go").touch()
+    until(lambda: [name for name in order(tmp_path) if name != "free"] == ["1", "2", "3", "long"])
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("fail", "dsk layout 1 fail failed"), ("die", "dsk layout 1 die failed: ended by signal 9")],
+)
+def test_a_job_does_not_start_after_one_that_failed(tmp_path, how, reason):
+    chain(["layout", "1", how], ["reg", "2"], ["train", "3"])
+    api.add_job(["train", "4"])
+    assert api.run_jobs() == 2
+    assert order(tmp_path) == ["1", "4"]
+    assert states() == {"1": "failed", "2": "failed", "3": "failed", "4": "done"}
+    reasons = {job.argv[1]: job.reason for job in api.jobs()}
+    assert reasons["2"] == reasons["3"] == f"not started: {reason}"
+    assert list((tmp_path / "state/datasetkit/queue").iterdir()) == []
+
+
+def test_a_job_does_not_start_after_one_that_was_removed_or_that_is_lost(tmp_path, runner, state):
+    first, second = chain(["layout", "1"], ["train", "2"])
+    api.remove_job(first)
+    assert api.run_jobs() == 0
+    (job,) = api.jobs()
+    assert (job.id, job.state) == (second, "failed") and "taken out of the queue" in job.reason
+    first, second = chain(["layout", "3", "wait"], ["train", "4"])
+    process = runner()
+    until(lambda: order(tmp_path) == ["3"])
+    process.kill()
+    process.wait()
+    os.kill(json.loads((state / "jobs" / first / "pid.json").read_text())["pid"], signal.SIGKILL)
+    until(lambda: states()["3"] == "lost")
+    assert api.run_jobs() == 0
+    assert states()["4"] == "failed"
+
+
+def test_a_job_waits_for_one_that_is_held_without_a_runner(tmp_path):
+    first, _ = chain(["layout", "1"], ["train", "2"])
+    api.hold_job(first)
+    assert api.run_jobs() == 0
+    api.hold_job(first, held=False)
+    assert api.run_jobs() == 2 and order(tmp_path) == ["1", "2"]
+
+
+@pytest.mark.parametrize(("moved", "place"), [("1", 3), ("1", 4), ("2", 1), ("3", 1)])
+def test_no_order_of_the_queue_keeps_jobs_waiting_for_each_other(tmp_path, moved, place):
+    ids = dict(zip("123", chain(["layout", "1"], ["reg", "2"], ["train", "3"]), strict=True))
+    api.add_job(["run", "4"])  # it takes the lane of the training, and changes the folder
+    api.move_job(ids[moved], place)
+    assert api.run_jobs() == 4
+    assert [name for name in order(tmp_path) if name != "4"] == ["1", "2", "3"]
+
+
+def test_what_is_waited_for_is_not_forgotten_until_that_is_removed(tmp_path):
+    first, second = chain(["layout", "1"], ["train", "2"])
+    api.hold_job(second)
+    assert api.run_jobs() == 1
+    with pytest.raises(InputError, match=f"the job {second} waits for {first}"):
+        jobs.forget(jobs.find(first))
+    api.remove_job(second)
+    jobs.forget(jobs.find(first))
+    assert api.jobs() == ()
+
+
 def test_a_training_of_a_terminal_takes_the_lane(tmp_path, runner):
     with jobs.registered("train", "in a terminal"):
         api.add_job(["train", "next"])
