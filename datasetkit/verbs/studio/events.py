@@ -191,6 +191,14 @@ class EventSource:
             yield StudioEvent("log", data, self.positions.text())
 
 
+def position(session: StudioSession) -> str:
+    """Return the id of an event that would come now: a stream from it has all that changes later.
+    Nothing is watched yet.
+    """
+    versions = file_versions(session, runs.places(session))
+    return ReadPositions(versions={key: _short(v) for key, v in versions.values()}).text()
+
+
 def _place(places: Iterable[RunPlace], run_id: str) -> RunPlace | None:
     return next((run for run in places if run.id == run_id), None)
 

@@ -17,7 +17,7 @@ from datasetkit import __version__
 from datasetkit.options.declare import describe
 from datasetkit.options.run import ConceptOptions
 from datasetkit.options.toml import TABLES, options_class
-from datasetkit.verbs.studio import facts, past
+from datasetkit.verbs.studio import events, facts, past
 from datasetkit.verbs.studio import system as machine
 from datasetkit.verbs.studio.session import StudioSession, info
 from datasetkit.web.table import (
@@ -36,7 +36,10 @@ _CARDS = machine.Cards()
 
 
 def session(studio: StudioSession, query: Values) -> Json:
-    return info(studio)
+    """Answer what the page needs first. events: from where its stream goes on; before all that it
+    fetches, so that no change is between them.
+    """
+    return {"events": events.position(studio), **info(studio)}
 
 
 def project(studio: StudioSession, query: Values) -> Json:

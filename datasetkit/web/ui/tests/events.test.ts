@@ -15,8 +15,9 @@ class FakeBrowser {
     return this.streams.filter((stream) => stream.readyState !== 2);
   }
 
-  tab(): FakeTab {
-    return new FakeTab(this);
+  /** A tab that loaded its data at an event's id; "" from a server that gives none. */
+  tab(loadedAt = ""): FakeTab {
+    return new FakeTab(this, loadedAt);
   }
 
   readonly locks: NonNullable<Browser["locks"]> = {
@@ -90,7 +91,7 @@ class FakeTab {
   readonly connections: Connection[] = [];
   readonly events: Events;
 
-  constructor(browser: FakeBrowser) {
+  constructor(browser: FakeBrowser, loadedAt: string) {
     this.events = new Events(
       {
         openStream: (url) => {
@@ -108,6 +109,7 @@ class FakeTab {
         },
       },
       (connection) => this.connections.push(connection),
+      loadedAt,
     );
     this.events.on((event) => this.received.push(event));
     this.events.start();
@@ -230,16 +232,40 @@ test("a stream that the server refused is opened again", async () => {
   expect(browser.open.map((open) => open.url)).toEqual(["api/events?after=7.a"]);
 });
 
-test("a stream that does not know the last id asks for a reload, the first one does not", async () => {
+test("a stream that does not know the last id asks for a reload, the first one too", async () => {
   const browser = new FakeBrowser(true);
   const tab = browser.tab();
   await wait(900);
   browser.open[0]?.send("hello", "1.a", { resumed: false });
   tab.events.want({ runs: ["k"], logs: [] });
   await wait(10);
-  browser.open[0]?.send("hello", "1.b", { resumed: false });
-  expect(tab.received.map((event) => event.data["resumed"])).toEqual([true, false]);
+  browser.open[0]?.send("hello", "1.b", { resumed: true });
+  expect(tab.received.map((event) => event.data["resumed"])).toEqual([false, true]);
 });
+
+test.each([true, false])(
+  "a tab that only followed another one goes on from what it has (locks: %s)",
+  async (locks) => {
+    const browser = new FakeBrowser(locks);
+    const first = browser.tab("1.a");
+    await wait(900);
+    const second = browser.tab("1.b");
+    await wait(2000);
+    expect(browser.streams.map((stream) => stream.url)).toEqual(["api/events?after=1.a"]);
+    // No event came while it followed: it has what it loaded itself.
+    first.events.stop();
+    await wait(5000);
+    expect(browser.open.map((stream) => stream.url)).toEqual(["api/events?after=1.b"]);
+    browser.open[0]?.send("files", "1.c", { config: "x" });
+    const third = browser.tab("1.c");
+    await wait(2000);
+    second.events.stop();
+    await wait(5000);
+    expect(browser.open.map((stream) => stream.url)).toEqual(["api/events?after=1.c"]);
+    expect(third.received).toEqual([]);
+    expect(second.received.map((event) => event.id)).toEqual(["1.c"]);
+  },
+);
 
 test("what is wanted twice is asked for once", () => {
   const wanted = union([

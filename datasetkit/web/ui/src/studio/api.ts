@@ -16,6 +16,8 @@ export interface StudioSession extends Partial<Session> {
   readonly captioned: number;
   readonly started: string;
   readonly dsk: string;
+  /** The id that the stream of events goes on from: all that is loaded is newer. */
+  readonly events: string;
   readonly captions_problem: { readonly error: string; readonly hint: string } | null;
 }
 
@@ -51,6 +53,8 @@ export interface Job {
   /** In the queue, 1 for the next one. */
   readonly place: number;
   readonly held: boolean;
+  /** Jobs that must be done before it starts. */
+  readonly after: readonly string[];
   readonly run: string | null;
   /** It was asked to stop, so many seconds ago. */
   readonly stop: { readonly how: "save" | "now"; readonly seconds: number } | null;
@@ -77,6 +81,18 @@ export interface Planned<Result> {
   } | null;
   readonly error: string;
   readonly hint: string;
+}
+
+/** What runs before a training, and its steps where the laid-out dataset does not say them yet. */
+export interface BeforeTraining {
+  readonly before: readonly string[];
+  /** A dataset is laid out, of today or of earlier. */
+  readonly exists: boolean;
+  /** All commands, as they are typed. */
+  readonly command: string;
+  readonly steps: number | null;
+  readonly epochs: number | null;
+  readonly problem: { readonly error: string; readonly hint: string } | null;
 }
 
 // -- runs
@@ -226,6 +242,14 @@ export function studioApi(http: Http) {
     jobs: () => http.get<{ readonly jobs: readonly Job[] }>("api/jobs"),
     start: (command: Command, when: "now" | "queue" | "held") =>
       http.post<{ readonly job: Job }>("api/jobs", { ...command, when }),
+    beforeTraining: () => http.get<BeforeTraining>("api/training"),
+    /** Lay the dataset out where that is needed, then train. */
+    train: (when: "now" | "queue") =>
+      http.post<{ readonly job: Job; readonly before: readonly Job[] }>("api/jobs", {
+        verb: "train",
+        lay_out: true,
+        when,
+      }),
     plan: <Result>(command: Command, signal?: AbortSignal) =>
       http.post<Planned<Result>>("api/plan", command, signal),
     command: (command: Command) => http.post<{ readonly command: string }>("api/command", command),

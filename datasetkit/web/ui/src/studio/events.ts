@@ -95,7 +95,6 @@ export class Events {
   private channel: Channel | null = null;
   private stream: Stream | null = null;
   private streamUrl = "";
-  private lastId = "";
   private leads = false;
   private wantedHere = new Map<object, Wanted>();
   private releaseLock: (() => void) | null = null;
@@ -108,6 +107,9 @@ export class Events {
   constructor(
     private readonly browser: Browser,
     private readonly onConnection: (connection: Connection) => void,
+    /** The id to go on from: of the time before anything was loaded, then of the last event. Also
+     * of a tab that has followed another one's stream so far: so it misses nothing. */
+    private lastId: string,
   ) {
     this.opened = browser.now();
   }
@@ -290,7 +292,6 @@ export class Events {
   private open(url: string): void {
     this.close();
     this.streamUrl = url;
-    const isFirst = this.lastId === "";
     const after = this.lastId === "" ? "" : `after=${encodeURIComponent(this.lastId)}`;
     const stream = this.browser.openStream(
       [url, after].filter(Boolean).join(url.includes("?") ? "&" : "?"),
@@ -303,11 +304,7 @@ export class Events {
         if (stream !== this.stream) return;
         const event: ServerEvent = {
           type,
-          data: {
-            ...(JSON.parse(message.data) as ServerEvent["data"]),
-            // The first stream has nothing to go on from: all was just loaded.
-            ...(type === "hello" && isFirst ? { resumed: true } : {}),
-          },
+          data: JSON.parse(message.data) as ServerEvent["data"],
           id: message.lastEventId,
         };
         this.channel?.postMessage({ kind: "event", event });

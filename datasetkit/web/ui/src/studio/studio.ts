@@ -66,7 +66,11 @@ export class Studio {
   ) {
     http.program = "dsk studio";
     this.api = studioApi(http);
-    this.events = new Events(realBrowser(), (connection) => this.onConnection(connection));
+    this.events = new Events(
+      realBrowser(),
+      (connection) => this.onConnection(connection),
+      session.events,
+    );
     this.store = new Store<StudioState>({
       session,
       project: null,
