@@ -61,3 +61,19 @@ print(sorted({"torch", "transformers", "diffusers", "onnxruntime"} & set(sys.mod
         [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False
     )
     assert (ended.stdout.strip(), ended.stderr) == ("[]", "")
+
+
+def test_images_in_subfolders_are_counted_as_they_are_listed(tmp_path):
+    """There is no dataset to edit captions of, but the tab Images lists them."""
+    make_seven(tmp_path / "set" / "faces")
+    make_seven(tmp_path / "set" / "girls")
+    with studio(tmp_path / "set") as page:
+        assert page.session["captions_problem"] is not None
+        assert (page.session["images"], page.session["captioned"]) == (14, 12)
+        facts = page.get("project")
+        listed = page.get("concepts")["concepts"]
+        rows = [(row["name"], row["images"]) for row in facts["images"]["concepts"]]
+        assert rows == [(row["name"], row["images"]) for row in listed]
+        assert (facts["images"]["total"], facts["captions"]["missing"]) == (14, 2)
+    with lock(tmp_path / "set"), studio(tmp_path / "set") as page:
+        assert page.session["images"] == 14

@@ -162,8 +162,13 @@ def allowed_finished(studio: StudioSession, concept: StudioConcept) -> tuple[Pat
     return ()
 
 
+def listed_images(studio: StudioSession, concept: StudioConcept) -> tuple[Path, ...]:
+    """Return the raw images of a concept; none where its folder is outside of the roots."""
+    return _allowed_listing(studio, concept).images
+
+
 def image_count(studio: StudioSession, concept: StudioConcept) -> int:
-    return len(_allowed_listing(studio, concept).images)
+    return len(listed_images(studio, concept))
 
 
 def prepared_count(studio: StudioSession, concept: StudioConcept) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from datasetkit.captions.caption import normal_form
 from datasetkit.core.errors import DskError
 from datasetkit.core.file_kinds import is_image_name
-from datasetkit.core.files import PROJECT, display
+from datasetkit.core.files import PROJECT, caption_path, display
 from datasetkit.options import toml
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.jobs import Job
@@ -21,8 +21,9 @@ from datasetkit.verbs.history import history
 from datasetkit.verbs.jobs_list import jobs as list_jobs
 from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.images import ReviewImage
-from datasetkit.verbs.studio import config_file, grids, jobs, run_files, runs
-from datasetkit.verbs.studio.session import StudioSession
+from datasetkit.verbs.studio import concepts, config_file, grids, jobs, run_files, runs
+from datasetkit.verbs.studio.concepts import StudioConcept
+from datasetkit.verbs.studio.session import StudioSession, info
 
 Json = dict[str, Any]
 _MOST_IMAGES: Final = 100_000  # of a layout that are counted
@@ -45,7 +46,7 @@ def project(session: StudioSession) -> Json:
         "root": str(session.root),
         "config": _config(session),
         "images": _images(session, dataset, images),
-        "captions": _captions(dataset, images),
+        "captions": _captions(session, dataset, images),
         "check": _check(mine, newest),
         "layout": _layout(session, entries, newest),
         "train": _train(session),
@@ -77,8 +78,7 @@ def _images(
     session: StudioSession, dataset: ReviewDataset | None, images: list[ReviewImage]
 ) -> Json:
     if dataset is None:
-        none = dict.fromkeys(("total", "unreadable", "small", "near_duplicates", "left_out"), 0)
-        return {"concepts": [], **none}
+        return _listed_images(session)
     size = _training_side(session)
     counts = [0] * len(dataset.sets)
     for image in images:
@@ -101,6 +101,46 @@ def _images(
     }
 
 
+def listed(session: StudioSession) -> list[tuple[StudioConcept, tuple[Path, ...]]]:
+    """Return the concepts with their images as the tab Images lists them: also in subfolders, and
+    while another command works in the project.
+    """
+    with suppress(DskError):
+        return [
+            (concept, concepts.listed_images(session, concept))
+            for concept in concepts.find_concepts(session)
+            if concept.kind == "train"
+        ]
+    return []
+
+
+def session_info(session: StudioSession) -> Json:
+    """Return what the page needs before anything else. Where the dataset could not be loaded, its
+    images are counted as they are listed.
+    """
+    shell = info(session)
+    if shell["captions_problem"] is None:
+        return shell
+    images = [path for _, paths in listed(session) for path in paths]
+    captioned = sum(caption_path(path).is_file() for path in images)
+    return {**shell, "images": len(images), "captioned": captioned}
+
+
+def _listed_images(session: StudioSession) -> Json:
+    rows: list[Json] = [
+        {
+            "name": concept.name,
+            "folder": _seen(session, concept.folder),
+            "images": len(paths),
+            "repeats": concept.repeats or 0,
+        }
+        for concept, paths in listed(session)
+        if paths
+    ]
+    none = dict.fromkeys(("unreadable", "small", "near_duplicates", "left_out"), 0)
+    return {"concepts": rows, "total": sum(row["images"] for row in rows), **none}
+
+
 def _seen(session: StudioSession, folder: Path) -> str:
     root = session.root
     return str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
@@ -120,15 +160,21 @@ def _training_side(session: StudioSession) -> float:
     return float((width * height) ** 0.5) if isinstance(width, int) else 0.0
 
 
-def _captions(dataset: ReviewDataset | None, images: list[ReviewImage]) -> Json:
+def _captions(
+    session: StudioSession, dataset: ReviewDataset | None, images: list[ReviewImage]
+) -> Json:
+    if dataset is None:
+        paths = [path for _, paths in listed(session) for path in paths]
+        captioned = sum(caption_path(path).is_file() for path in paths)
+        missing = len(paths) - captioned
+        return {"captioned": captioned, "missing": missing, "empty": 0, "without_trigger": 0}
     captions = [image.caption for image in images]
     without = 0
-    if dataset is not None:
-        for image in images:
-            words = [normal_form(word) for word in dataset.trigger_of(image).words]
-            caption = image.caption
-            if words and caption is not None and caption.tags:
-                without += [normal_form(tag) for tag in caption.tags[: len(words)]] != words
+    for image in images:
+        words = [normal_form(word) for word in dataset.trigger_of(image).words]
+        caption = image.caption
+        if words and caption is not None and caption.tags:
+            without += [normal_form(tag) for tag in caption.tags[: len(words)]] != words
     return {
         "captioned": sum(caption is not None for caption in captions),
         "missing": sum(caption is None for caption in captions),

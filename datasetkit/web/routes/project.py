@@ -19,7 +19,7 @@ from datasetkit.options.run import ConceptOptions
 from datasetkit.options.toml import TABLES, options_class
 from datasetkit.verbs.studio import events, facts, past
 from datasetkit.verbs.studio import system as machine
-from datasetkit.verbs.studio.session import StudioSession, info
+from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.table import (
     ApiRoute,
     Json,
@@ -39,7 +39,7 @@ def session(studio: StudioSession, query: Values) -> Json:
     """Answer what the page needs first. events: from where its stream goes on; before all that it
     fetches, so that no change is between them.
     """
-    return {"events": events.position(studio), **info(studio)}
+    return {"events": events.position(studio), **facts.session_info(studio)}
 
 
 def project(studio: StudioSession, query: Values) -> Json:
