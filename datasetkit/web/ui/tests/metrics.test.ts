@@ -1,6 +1,14 @@
 import { expect, test } from "vitest";
 import type { Metrics, StudioApi } from "../src/studio/api";
-import { fromServer, heldOut, MetricsStore, over } from "../src/tabs/watch/metrics";
+import {
+  fromServer,
+  heldOut,
+  lookOf,
+  MetricsStore,
+  over,
+  rateNames,
+  type RunMetrics,
+} from "../src/tabs/watch/metrics";
 
 const column = (step: number[], mean: (number | null)[]) => ({ step, mean });
 
@@ -85,4 +93,18 @@ test("the held-out loss has its standard error as the bar", () => {
     [null, -0.5],
     [null, -0.30000000000000004],
   ]);
+});
+
+test("a rate has the same look in whatever order the rates come and go", () => {
+  const series = { x: [1], mean: [1], min: [1], max: [1] };
+  const named = (...names: string[]) =>
+    Object.fromEntries(names.map((name) => [name, series] as const));
+  const looks = (run: RunMetrics) => rateNames(run).map((name) => [name, lookOf(name)]);
+  const before = looks(named("loss", "lr/unet", "lr/text_encoder", "lr/text_encoder_2"));
+  // The end of a run loads it anew: the server sorts the names.
+  expect(looks(named("lr/text_encoder_2", "lr/text_encoder", "lr/unet"))).toEqual(before);
+  expect(looks(named("lr/down_00", "lr/text_encoder_2", "lr/unet"))).toEqual(
+    expect.arrayContaining(before.filter(([name]) => name !== "lr/text_encoder")),
+  );
+  expect(new Set(before.map(([, look]) => look)).size).toBe(3);
 });

@@ -8,7 +8,15 @@ import { numberText } from "../../parts/options";
 import { useNarrow } from "../../parts/WorkArea";
 import { Store, useStore } from "../../store";
 import type { Run } from "../../studio/api";
-import { heldOut, type MetricsStore, over, type RunMetrics, type XAxis } from "./metrics";
+import {
+  heldOut,
+  lookOf,
+  type MetricsStore,
+  over,
+  rateNames,
+  type RunMetrics,
+  type XAxis,
+} from "./metrics";
 
 interface View {
   readonly smoothing: number;
@@ -168,14 +176,12 @@ function pad(sources: readonly (RunMetrics | undefined)[]): readonly (RunMetrics
 
 function rateLines(run: RunMetrics | undefined, x: XAxis): readonly Line[] {
   if (!run) return [];
-  return Object.keys(run)
-    .filter((name) => name.startsWith("lr/"))
-    .map((name, at) => ({
-      id: name,
-      label: name.slice(3),
-      look: (at % 8) + 1,
-      series: over(run, name, x),
-    }));
+  return rateNames(run).map((name) => ({
+    id: name,
+    label: name.slice(3),
+    look: lookOf(name),
+    series: over(run, name, x),
+  }));
 }
 
 function rateText(value: number): string {

@@ -37,6 +37,28 @@ export function cut(run: RunMetrics, step: number): RunMetrics {
   );
 }
 
+/** The names of the rates of a run, in an order that does not depend on how they came. */
+export function rateNames(run: RunMetrics): readonly string[] {
+  return Object.keys(run)
+    .filter((name) => name.startsWith("lr/"))
+    .sort();
+}
+
+/** So many colors and dashes can be distinguished. */
+const LOOKS = 8;
+/** Parts that most runs train: they have the same look in all runs. */
+const looks = new Map([
+  ["lr/unet", 1],
+  ["lr/text_encoder", 2],
+]);
+
+/** The color and dash of a rate: always the same for a name, others may come and go. */
+export function lookOf(name: string): number {
+  const look = looks.get(name) ?? (looks.size % LOOKS) + 1;
+  looks.set(name, look);
+  return look;
+}
+
 /** A series over another x than steps. */
 export function over(run: RunMetrics, name: string, x: XAxis): Series {
   const series = run[name] ?? NO_SERIES;
