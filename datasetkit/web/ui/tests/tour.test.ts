@@ -1,6 +1,14 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { TAB_NAMES } from "../src/studio/facts";
-import { endTour, hasNote, read, startTour, tabAfter, tourStore } from "../src/studio/tour";
+import {
+  endTour,
+  hasNote,
+  leadsTo,
+  read,
+  startTour,
+  tabAfter,
+  tourStore,
+} from "../src/studio/tour";
 
 describe("the tour", () => {
   beforeEach(() => tourStore.set({ on: false, read: [] }));
@@ -27,5 +35,16 @@ describe("the tour", () => {
   it("goes through the tabs in their order", () => {
     expect(tabAfter("images")).toBe("check");
     expect(tabAfter("history")).toBeNull();
+  });
+
+  it("leads from Prepare to Prune to Start, until a note is read", () => {
+    const next = (tab: "images" | "captions" | "train") => leadsTo(tourStore.get(), tab);
+    expect(next("images")).toBeNull();
+    startTour();
+    expect([next("images"), next("captions"), next("train")]).toEqual(["captions", "train", null]);
+    read("images");
+    expect(next("images")).toBeNull();
+    endTour();
+    expect(next("captions")).toBeNull();
   });
 });

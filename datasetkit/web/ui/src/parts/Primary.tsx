@@ -1,11 +1,11 @@
 /** The main button of a tab, bottom right of the work area, also Ctrl Enter. Why it cannot be
- * pressed stands beside it, with a link to the tab that changes that. */
+ * pressed stands beside it. In the tour it leads on to the next tab. */
 
 import { useMemo, useRef } from "react";
-import { t, tKey } from "../i18n";
+import { t } from "../i18n";
 import { usePrimary } from "../studio/context";
-import type { TabName } from "../studio/facts";
-import { formatRoute } from "../studio/route";
+import { go, routeStore } from "../studio/route";
+import { leadsTo, read, tourStore } from "../studio/tour";
 
 export interface PrimaryProps {
   /** What happens, with numbers: "Tag 24 images". */
@@ -13,24 +13,28 @@ export interface PrimaryProps {
   readonly onPress: () => void;
   /** Why it cannot be pressed. */
   readonly blocked?: string;
-  /** The tab where that is changed. */
-  readonly blockedTab?: TabName;
   /** That it was done already; then it cannot be pressed either. */
   readonly done?: string;
 }
 
 export function Primary(props: PrimaryProps) {
-  const { label, onPress, blockedTab, done = "" } = props;
+  const { label, onPress, done = "" } = props;
   const blocked = props.blocked || done;
   const press = useRef(onPress);
-  press.current = onPress;
+  press.current = () => {
+    onPress();
+    const { tab } = routeStore.get();
+    const next = leadsTo(tourStore.get(), tab);
+    if (next === null) return;
+    read(tab);
+    go(next);
+  };
   usePrimary(useMemo(() => ({ label, blocked, run: () => press.current() }), [label, blocked]));
   return (
     <div className="primary-action">
       {blocked ? (
         <p className={props.blocked ? "blocked" : "blocked done"} id="primary-blocked">
-          {done && !props.blocked ? "✓" : t("why.not")} {blocked}{" "}
-          {blockedTab ? <a href={formatRoute(blockedTab)}>{tKey(`tab.${blockedTab}`)}</a> : null}
+          {done && !props.blocked ? "✓" : t("why.not")} {blocked}
         </p>
       ) : null}
       <button
@@ -39,7 +43,7 @@ export function Primary(props: PrimaryProps) {
         aria-disabled={blocked !== ""}
         aria-describedby={blocked ? "primary-blocked" : undefined}
         title="Ctrl Enter"
-        onClick={() => blocked === "" && onPress()}
+        onClick={() => blocked === "" && press.current()}
       >
         {label}
       </button>

@@ -25,9 +25,10 @@ export function Note({ tab }: { readonly tab: TabName }) {
   const next = tabAfter(tab);
   const action = primary && primary.blocked === "" ? primary : null;
   const goOn = () => {
-    read(tab);
-    if (action) action.run();
+    if (action)
+      action.run(); // it may lead on, while the note is not read
     else if (next) go(next);
+    read(tab);
   };
   return (
     <aside className="tour-note" aria-label={t("tour.label")}>

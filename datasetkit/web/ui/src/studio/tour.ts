@@ -51,3 +51,15 @@ export function read(tab: TabName): void {
   tourStore.set({ read: [...state.read, tab] });
   if (tabAfter(tab) === null) endTour();
 }
+
+/** Where the main button of a tab leads to in the tour: the example has captions, and Start lays the
+ * dataset out. The notes of the tabs between stay for who opens them. */
+const LEADS: Readonly<Partial<Record<TabName, TabName>>> = {
+  images: "captions",
+  captions: "train",
+};
+
+/** The tab to go to once the main button of a tab was pressed; null outside of the tour. */
+export function leadsTo(state: TourState, tab: TabName): TabName | null {
+  return hasNote(state, tab) ? (LEADS[tab] ?? null) : null;
+}

@@ -6,6 +6,11 @@ export const captions = {
   "captions.question": "What is a caption for?",
   "captions.answer":
     "A caption says what is in an image. What it names can be changed later by the prompt; what it leaves out becomes part of the subject.",
+  "captions.prune": { one: "Prune {n} caption", other: "Prune {n} captions" },
+  "captions.pruned": { one: "{n} caption is pruned", other: "{n} captions are pruned" },
+  "captions.prune.what":
+    "{name}: {tags} belong to the subject. Left out of the captions, they become part of its trigger.",
+  "captions.prune.wait": "{command} is at work",
   "captions.old": "This page belongs to an earlier dsk review.",
   "captions.old.hint":
     "Press Enter in the terminal in which dsk review runs: it prints a new link.",

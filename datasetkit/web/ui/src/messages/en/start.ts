@@ -24,11 +24,11 @@ export const start = {
   "tour.check":
     "Each card is a kind of problem, the worst first. What needs no decision is fixed in one step, after you have seen what changes.",
   "tour.captions":
-    "A caption says what an image shows. The trigger kitsu comes first. What belongs to her is left out, so that the trigger learns it.",
+    "A caption says what an image shows. The trigger kitsu comes first. Prune leaves out what belongs to her, so that the trigger learns it.",
   "tour.plan":
     "The dark margins are cut off. Repeats and epochs make the number of steps, which is exact.",
   "tour.train":
-    "Ten options, all set for this example. The button says how many steps it takes and how long.",
+    "Ten options, all set for this example. Start lays the dataset out first. The button says how many steps it takes.",
   "tour.watch":
     "The loss falls, and the preview images turn into her. A training can be stopped at any step and goes on from there.",
   "tour.compare":

@@ -10,6 +10,7 @@ import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
 import { Review } from "../../review";
 import { useFiles, useStudio, useStudioState } from "../../studio/context";
+import { Prune } from "./Prune";
 
 /** It outlives the tab: filter, cursor and selection are still there on return. */
 let review: Review | null = null;
@@ -56,7 +57,12 @@ export default function Captions() {
       </WorkArea>
     );
   }
-  return <App review={review} embedded />;
+  return (
+    <div className="captions-tab">
+      <App review={review} embedded />
+      <Prune />
+    </div>
+  );
 }
 
 /** Show the review page alone, for `dsk review`. */
