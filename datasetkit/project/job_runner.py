@@ -55,7 +55,7 @@ def start() -> bool:
 def start_waiting() -> None:
     """Start a runner if a job waits and none runs, as after one that was killed."""
     with suppress(DskError, OSError):
-        if any(not entry.held for entry in job_queue.queue()):
+        if not _all_rest(job_queue.queue()):
             start()
 
 

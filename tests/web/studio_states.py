@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
 STATES = ("empty", "ready", "running", "failed")
+# A training that was just started: its dataset is laid out first, or that has failed.
+STARTED = ("starting", "refused")
 STEPS = 240
 HELLO = 'retry: 600000\nid: 1\nevent: hello\ndata: {"resumed": true}\n\n'
 
@@ -23,7 +25,8 @@ def job(job_id: str, state: str, title: str, verb: str = "train", **values: Any)
     return {
         "id": job_id, "state": state, "verb": verb, "title": title, "command": f"dsk {verb}",
         "folder": "/kitsu", "here": True, "started": "2026-11-30T08:00:00Z", "code": None,
-        "reason": "", "lane": "gpu", "place": 0, "held": False, "run": None, "stop": None,
+        "reason": "", "lane": "gpu", "place": 0, "held": False, "after": [], "run": None,
+        "stop": None,
         "progress": None, **values,
     }  # fmt: skip
 
@@ -38,7 +41,7 @@ def run(name: str, state: str, step: int, **values: Any) -> dict[str, Any]:
 
 
 def project(state: str) -> dict[str, Any]:
-    """Return the facts of a project. state: one of STATES."""
+    """Return the facts of a project. state: one of STATES or STARTED."""
     has = state != "empty"
     images = 24 if has else 0
     concept = {"name": "kitsu", "folder": "imgs", "images": images, "repeats": 5}
@@ -70,6 +73,8 @@ def runs(state: str) -> list[dict[str, Any]]:
         "ready": [run("kitsu-2", "finished", STEPS), run("kitsu-1", "stopped", 100)],
         "running": [run("kitsu-3", "running", 124, job="j1"), run("kitsu-2", "finished", STEPS)],
         "failed": [run("kitsu-3", "failed", 21, job="j3"), run("kitsu-2", "lost", 90)],
+        "starting": [run("kitsu-2", "finished", STEPS)],
+        "refused": [],
     }[state]
 
 
@@ -86,6 +91,15 @@ def jobs(state: str) -> list[dict[str, Any]]:
             job("j2", "queued", "style-a", place=1),
         ],
         "failed": [job("j3", "failed", "kitsu-3", code=1, reason="out of memory", run="kitsu-3")],
+        "starting": [
+            job("j1", "running", "", "layout", progress={**progress, "phase": "comparing"}),
+            job("j2", "queued", "", "reg", place=1, after=["j1"]),
+            job("j3", "queued", "kitsu", place=2, after=["j1", "j2"]),
+        ],
+        "refused": [
+            job("j1", "failed", "", "layout", code=1, reason="two concepts are named kitsu"),
+            job("j3", "failed", "kitsu", code=1, after=["j1"], reason="not started: dsk layout"),
+        ],
     }[state]
 
 
@@ -132,6 +146,16 @@ def plan() -> dict[str, Any]:
     return {"command": "dsk train --dry-run", "code": 0, "output": output, "error": "", "hint": ""}
 
 
+def training(state: str) -> dict[str, Any]:
+    """Return what runs before a training; in `starting` the dataset is not laid out yet."""
+    before = ["layout", "reg"] if state == "starting" else []
+    return {
+        "before": before, "exists": not before, "problem": None,
+        "command": " && ".join(f"dsk {verb}" for verb in (*before, "train")),
+        "steps": 1920 if before else None, "epochs": 10 if before else None,
+    }  # fmt: skip
+
+
 def config() -> dict[str, Any]:
     return {
         "path": "dsk.toml", "exists": True, "hash": "a", "text": "", "concepts": [],
@@ -173,6 +197,7 @@ def answers(state: str) -> dict[str, Any]:
         "config": config(),
         "presets": presets(),
         "plan": plan(),
+        "training": training(state),
         "schema": {
             "version": "1", "tables": {"train": describe(TrainOptions)}, "concept": [],
             "slots": {},

@@ -35,9 +35,9 @@ def started(monkeypatch) -> list[StudioCommand]:
     """Collect the jobs instead of starting them."""
     commands: list[StudioCommand] = []
 
-    def start(session: object, command: StudioCommand, when: str) -> dict[str, Any]:
-        commands.append(command)
-        return {"command": command.shown}
+    def start(session: object, added: list[StudioCommand], when: str) -> list[dict[str, Any]]:
+        commands.extend(added)
+        return [{"command": command.shown} for command in added]
 
     monkeypatch.setattr(jobs, "start", start)
     return commands

@@ -19,7 +19,7 @@ if real.find() is None:
         "no Chromium is installed: apt-get install chromium (or Chrome)", allow_module_level=True
     )
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from datasetkit.captions import vocabulary
 from tests.web.test_studio_tabs import opened, require_accessible
@@ -223,6 +223,51 @@ def test_an_edit_is_saved_by_itself_and_start_says_what_happens(chromium, folder
         assert {"hash": "a", "set": {"train": {"network_dim": 8}}, "unset": {"train": []}} in sent
 
 
+def test_start_says_what_runs_first_and_the_training_appears_in_watch_at_once(chromium, folder):
+    with opened(chromium, folder) as page:
+        show(page, "starting", "train")
+        expect(page.locator(".plan-checks")).to_contain_text(
+            "The dataset is laid out first: dsk layout, dsk reg"
+        )
+        expect(page.locator(".command")).to_contain_text("dsk layout && dsk reg && dsk train")
+        started: list[object] = []
+        answer = studio_states.jobs("starting")
+
+        def start(route: Route) -> None:
+            if route.request.method != "POST":
+                return route.fallback()
+            started.append(route.request.post_data_json)
+            return route.fulfill(json={"job": answer[2], "before": answer[:2]})
+
+        page.route("**/api/jobs", start)
+        page.get_by_role("button", name="Start: 1,920 steps").click()
+        expect(page.locator("#tab-watch")).to_have_attribute("aria-selected", "true")
+        assert started == [{"verb": "train", "lay_out": True, "when": "now"}]
+        header = page.locator(".run-header")
+        expect(header).to_contain_text("kitsu")
+        expect(header).to_contain_text("waiting, place 2 in the queue")
+        expect(page.locator(".run-before")).to_contain_text("dsk layout")
+        expect(page.locator(".run-row.selected")).to_contain_text("kitsu")
+        expect(page.get_by_label("Log of kitsu")).to_contain_text("epoch 1: 24 steps")
+        require_accessible(page, "a training that waits")
+        show(page, "refused", "watch")
+        expect(page.locator(".run-explanation")).to_contain_text(
+            "It did not start: dsk layout failed: two concepts are named kitsu."
+        )
+        expect(page.locator(".run-explanation a")).to_have_attribute("href", "#/plan")
+        expect(page.get_by_role("link", name="Start it again in Train")).to_be_visible()
+        require_accessible(page, "a training that did not start")
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_training_that_waits_has_room_in_any_language(chromium, folder, locale):
+    window = {"width": 900, "height": 700}
+    with opened(chromium, folder, viewport=window, locale=locale) as page:
+        for state, tab in (("starting", "train"), ("starting", "watch"), ("refused", "watch")):
+            show(page, state, tab)
+            assert (tab, state, page.evaluate(WIDER_JS)) == (tab, state, [])
+
+
 def test_an_option_is_found_by_a_part_of_its_name_and_the_slash_key(chromium, folder):
     with opened(chromium, folder) as page:
         show(page, "ready", "train")
@@ -280,6 +325,35 @@ def test_tabs_of_one_browser_share_a_stream_and_all_follow_it(chromium, tmp_path
         assert "after=" in request.value.url
         page.goto(others[0].url)
         expect(page.locator("#tab-images")).to_be_visible()
+
+
+@pytest.mark.parametrize("with_locks", [True, False])
+def test_a_tab_that_only_followed_another_misses_nothing_when_that_goes(
+    chromium, tmp_path, with_locks
+):
+    """No event has come while it followed; what changes while no tab has a stream is shown."""
+    project = datasets.many(tmp_path / "set", 3)
+    with opened(chromium, project) as page:
+        if not with_locks:
+            page.context.add_init_script("delete Navigator.prototype.locks")
+            page.reload()
+        page.wait_for_timeout(1500)  # its own stream is there
+        follower = page.context.new_page()
+        follower.goto(page.url.split("#")[0] + "#/captions")
+        expect(follower.locator(".image-tag").first).to_be_visible(timeout=60_000)
+        follower.wait_for_timeout(1500)
+        follower.route("**/api/events*", lambda route: route.abort())
+        reads: list[str] = []
+        page.goto("about:blank")
+        (project / "p00000.txt").write_text("changed\n", encoding="utf-8")
+        follower.wait_for_timeout(2500)
+        follower.unroute("**/api/events*")
+        expect(follower.locator(".image-tag")).to_have_text(
+            [re.compile("^changed")], timeout=60_000
+        )
+        follower.on("request", lambda request: reads.append(request.url))
+        follower.wait_for_timeout(2500)
+        assert [url for url in reads if "api/project" in url] == []  # shown once, not again
 
 
 def test_the_command_is_copied_without_a_secure_context_too(chromium, folder):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from datasetkit.core.errors import InputError
+from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import config_path, display, read_existing
+from datasetkit.options.toml import find as find_config
 from datasetkit.project import job_queue, job_runner, jobs
 from datasetkit.project.jobs import Job
 from datasetkit.verbs.jobs_add import add_job
@@ -51,6 +53,7 @@ def view(session: StudioSession, job: Job) -> Json:
         "lane": job.lane,
         "place": job.place,
         "held": job.held,
+        "after": list(job.after),
         "run": None if job.run is None else run_id(Path(job.run[0]), job.run[1]),
         "stop": None
         if job.asked is None or not job.runs
@@ -84,22 +87,62 @@ def find(session: StudioSession, job_id: str) -> Job:
     raise NotFound(f"there is no job {display(job_id)}", hint="it may have been forgotten")
 
 
-def start(session: StudioSession, command: StudioCommand, when: str) -> Json:
-    """Add a command to the queue, with the options that dsk.toml has now. when: `now` puts it at
-    the front, and it starts as soon as its device is free. Raises InputError.
+def start(session: StudioSession, commands: Sequence[StudioCommand], when: str) -> list[Json]:
+    """Add commands to the queue, each after those before it, with the options that dsk.toml has
+    now. when: `now` puts them at the front, and they start as soon as their device is free. Raises
+    InputError; then none of them is in the queue.
     """
     if when not in WHEN:
         raise InputError(f"when must be one of {', '.join(WHEN)}")
     path = config_path(session.root)
     data = None if path is None else read_existing(path)
     config = None if path is None or data is None else (path, data)
-    held = when != "queue"
-    job = add_job(command.words, session.roots.project, held=held, config=config)
+    added: list[str] = []
+    try:
+        for command in commands:
+            job = add_job(
+                command.words, session.roots.project, held=True, title=_title(session, command),
+                config=config, after=added,
+            )  # fmt: skip
+            added.append(job.id)
+    except DskError:
+        for job_id in added:
+            job_queue.remove(job_id)
+        raise
     if when == "now":
-        job_queue.move(job.id, 1)
-        job_queue.hold(job.id, False)
+        first = _first_place(session, added)
+        for job_id in reversed(added):
+            job_queue.move(job_id, first)
+    if when != "held":
+        for job_id in added:
+            job_queue.hold(job_id, False)
         job_runner.start()
-    return view(session, find(session, job.id))
+    return [view(session, find(session, job_id)) for job_id in added]
+
+
+def _title(session: StudioSession, command: StudioCommand) -> str:
+    """Return what a training is called until it has read its options; "" for other commands."""
+    if command.verb == "train":
+        with suppress(DskError):
+            return str(find_config(session.root).table("train").get("output_name", ""))
+    return ""
+
+
+def _first_place(session: StudioSession, added: Sequence[str]) -> int:
+    """Return the place of a command that runs before all others that wait, but for those that
+    change the project: it comes after them.
+    """
+    return 1 + max(
+        (
+            job.place
+            for job in job_queue.queue()
+            if job.id not in added
+            and not job.held
+            and job.folder == str(session.roots.project)
+            and job_runner.changes_its_folder(job)
+        ),
+        default=0,
+    )
 
 
 def stop(session: StudioSession, job_id: str, how: str) -> Json:

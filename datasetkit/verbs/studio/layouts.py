@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from datasetkit.captions.caption import laid_out_text, read_caption
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import caption_path, read_existing
 from datasetkit.dataset import layout as folder_names
 from datasetkit.dataset.buckets import Bucket, BucketRules, select
-from datasetkit.dataset.layout import TRAIN, Concept
-from datasetkit.dataset.repeats import ConceptPlan, balance_reg
+from datasetkit.dataset.layout import REG, TRAIN, Concept
+from datasetkit.dataset.repeats import ConceptImages, ConceptPlan, balance_reg
+from datasetkit.dataset.repeats import plan as repeats_plan
 from datasetkit.options.dataset import LayoutOptions
+from datasetkit.options.reg import RegOptions
 from datasetkit.options.toml import find
+from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.verbs.plan_repeats import PlanRepeatsResult, plan_options, plan_repeats
 from datasetkit.verbs.shared.cards import nvidia_cards
 from datasetkit.verbs.shared.concept_images import train_options
@@ -57,7 +61,7 @@ def plan(studio: StudioSession) -> dict[str, Any]:
     result = plan_repeats(studio.folder, options, context=studio.context)
     planned = planned_images(studio)
     shown = concepts.find_concepts(studio)
-    out = _laid_out(studio)
+    out = laid_out(studio)
     training = _training(out)
     batch = result.plan.batch_settings
     reg = sum(concepts.image_count(studio, c) for c in shown if c.kind == "reg")
@@ -72,7 +76,7 @@ def plan(studio: StudioSession) -> dict[str, Any]:
             *_reg_rows(studio, shown, samples),
         ],
         "buckets": [{"w": w, "h": h, "images": n} for (w, h), n in buckets.most_common()],
-        "steps": result.plan.train.steps if training is None else training.steps,
+        "steps": total_steps(studio, shown, result) if training is None else training.steps,
         "epochs": batch.epochs if training is None else training.epochs,
         "batch": batch.batch_size,
         "accumulation": train.gradient_accumulation_steps,
@@ -80,7 +84,7 @@ def plan(studio: StudioSession) -> dict[str, Any]:
         "enlarged": sum(each.bucket.scale > _ENLARGES for each in planned),
         "balance": {"train": samples, "reg": reg_samples} if reg else None,
         "memory": _memory(training),
-        "current": out is not None and _is_current(shown, out, result),
+        "current": out is not None and is_current(shown, out, result),
         "advice": list(result.advice),
         "command": "dsk layout && dsk reg" if reg else "dsk layout",
     }
@@ -121,7 +125,40 @@ def _reg_rows(
     return rows
 
 
-def _laid_out(studio: StudioSession) -> Path | None:
+def total_steps(
+    studio: StudioSession, shown: Sequence[StudioConcept], result: PlanRepeatsResult
+) -> int:
+    """Return the optimizer steps once the dataset and its regularisation set are laid out."""
+    reg = [(c.name, concepts.allowed_finished(studio, c)) for c in shown if c.kind == "reg"]
+    if not any(images for _, images in reg):
+        return result.plan.total.steps
+    repeats = {each.name: each.repeats for each in result.plan.concepts}
+    train = [
+        ConceptImages(c.name, _sizes(studio, concepts.allowed_finished(studio, c)),
+                      repeats=repeats[c.name])
+        for c in shown
+        if c.kind == "train" and c.name in repeats
+    ]  # fmt: skip
+    samples = result.plan.train.samples
+    plan = repeats_plan(
+        train,
+        rules=train_options(find(studio.folder), None).all_bucket_rules(),
+        batch_settings=result.plan.batch_settings,
+        reg=[
+            ConceptImages(name, _sizes(studio, paths), repeats=balance_reg(samples, len(paths)))
+            for name, paths in reg
+            if paths
+        ],
+    )
+    return plan.total.steps
+
+
+def _sizes(studio: StudioSession, paths: Sequence[Path]) -> list[tuple[int, int]]:
+    images = studio.images.read(paths, max_pixels=studio.options.max_pixels)
+    return [(image.width, image.height) for image in images if not image.problem]
+
+
+def laid_out(studio: StudioSession) -> Path | None:
     """Return the folder of the laid-out dataset, None where there is none."""
     config = find(studio.folder)
     options = config.build(LayoutOptions, "layout", only_read=True)
@@ -161,7 +198,7 @@ def _device_memory() -> int | None:
     return None
 
 
-def _is_current(shown: Sequence[StudioConcept], out: Path, result: PlanRepeatsResult) -> bool:
+def is_current(shown: Sequence[StudioConcept], out: Path, result: PlanRepeatsResult) -> bool:
     """Tell whether the dataset is laid out with these images, captions and repeats."""
     repeats = {each.name: each.repeats for each in result.plan.concepts}
     folders = {
@@ -177,22 +214,66 @@ def _is_current(shown: Sequence[StudioConcept], out: Path, result: PlanRepeatsRe
     )
 
 
-def _has_same_files(images: Sequence[Path], laid_out: Path) -> bool:
-    """Tell whether a laid-out folder has these images and their captions. Links and copies have the
-    times of the original.
+def is_reg_current(studio: StudioSession, out: Path, result: PlanRepeatsResult) -> bool:
+    """Tell whether the regularisation images of dsk.toml are laid out, balanced against a training
+    set that is.
     """
+    config = find(studio.folder)
+    options = config.build(RegOptions, "reg", only_read=True)
+    folder = (config.root or studio.folder) / options.folder
+    images = concepts.images_in(folder)
+    repeats = options.repeats or balance_reg(result.plan.train.samples, len(images))
+    target = out / REG / folder_names.folder_name(Concept(repeats, options.class_name))
+    if len(concepts.images_in(target)) != len(images):
+        return False
+    with suppress(OSError):
+        return all(
+            _is_same_image(image, target / image.name)
+            and (options.captions == "none" or _is_newer_caption(image, target / image.name))
+            for image in images
+        )
+    return False
+
+
+def _is_same_image(image: Path, laid_out: Path) -> bool:
+    """Tell whether a laid-out image is the original: links and copies have its times. Raises
+    OSError.
+    """
+    ours, theirs = image.stat(), laid_out.stat()
+    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+
+
+def _is_newer_caption(image: Path, laid_out: Path) -> bool:
+    """Tell whether a derived caption was written after that of the original. Raises OSError."""
+    caption = caption_path(image)
+    if not caption.is_file():
+        return True
+    return caption_path(laid_out).stat().st_mtime_ns >= caption.stat().st_mtime_ns
+
+
+def _has_same_files(images: Sequence[Path], laid_out: Path) -> bool:
+    """Tell whether a laid-out folder has these images and their captions."""
     with suppress(OSError, DskError):
         if len(concepts.images_in(laid_out)) != len(images):
             return False
         for image in images:
             other = laid_out / image.name
-            ours, theirs = image.stat(), other.stat()
-            if (ours.st_size, ours.st_mtime_ns) != (theirs.st_size, theirs.st_mtime_ns):
-                return False
-            if read_existing(caption_path(image)) != read_existing(caption_path(other)):
+            if not _is_same_image(image, other) or not _has_same_caption(image, other):
                 return False
         return True
     return False
+
+
+def _has_same_caption(image: Path, laid_out: Path) -> bool:
+    """Tell whether the caption of a laid-out image is as it would be written now. Raises OSError,
+    DskError.
+    """
+    ours, theirs = read_existing(caption_path(image)), read_existing(caption_path(laid_out))
+    if ours == theirs or ours is None or theirs is None:
+        return ours == theirs
+    caption = read_caption(image, syntax_of(image.parent))
+    # Several lines become one, for example.
+    return caption is not None and laid_out_text(caption).encode() == theirs
 
 
 # ---- images

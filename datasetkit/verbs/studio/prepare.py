@@ -69,8 +69,7 @@ def start(studio: StudioSession, number: int | None, steps: Steps) -> dict[str, 
         if concept.name not in declared and concept.kind == "train":
             concepts.add_existing(studio, concept)
     entry = _write_steps(studio, steps)
-    started = [jobs.start(studio, each, "queue") for each in commands]
-    return {**planned, "entry": entry, "jobs": started}
+    return {**planned, "entry": entry, "jobs": jobs.start(studio, commands, "queue")}
 
 
 def _chosen(studio: StudioSession, number: int | None) -> list[StudioConcept]:

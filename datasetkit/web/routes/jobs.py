@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from datasetkit.core.errors import InputError
-from datasetkit.verbs.studio import commands, jobs
+from datasetkit.verbs.studio import commands, jobs, pruning, training
 from datasetkit.verbs.studio.commands import StudioCommand
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.table import (
@@ -32,8 +32,13 @@ def _command(studio: StudioSession, values: Values) -> StudioCommand:
     return commands.command(studio, text(values, "verb"), arguments, table(values, "options"))
 
 
+def _commands(studio: StudioSession, body: Values) -> tuple[StudioCommand, ...]:
+    command = _command(studio, body)
+    return training.chain(studio, command) if flag(body, "lay_out") else (command,)
+
+
 def command(studio: StudioSession, body: Values) -> Json:
-    return {"command": _command(studio, body).shown}
+    return {"command": training.shown(_commands(studio, body))}
 
 
 def plan(studio: StudioSession, body: Values) -> Json:
@@ -42,7 +47,16 @@ def plan(studio: StudioSession, body: Values) -> Json:
 
 def start(studio: StudioSession, body: Values) -> Json:
     when = text(body, "when") if "when" in body else "now"
-    return {"job": jobs.start(studio, _command(studio, body), when)}
+    *before, job = jobs.start(studio, _commands(studio, body), when)
+    return {"job": job, "before": before}
+
+
+def before_training(studio: StudioSession, query: Values) -> Json:
+    return training.overview(studio)
+
+
+def to_prune(studio: StudioSession, query: Values) -> Json:
+    return pruning.overview(studio)
 
 
 def list_jobs(studio: StudioSession, query: Values) -> Json:
@@ -91,6 +105,8 @@ _CHANGES: dict[str, Callable[[StudioSession, Values], dict[str, Any]]] = {
 ROUTES: tuple[ApiRoute, ...] = (
     post("/api/command", command, writes=False),
     post("/api/plan", plan, writes=False),
+    get("/api/pruning", to_prune),
+    get("/api/training", before_training),
     get("/api/jobs", list_jobs),
     post("/api/jobs", start),
     get("/api/jobs/{id}", job),

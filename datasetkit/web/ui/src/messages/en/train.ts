@@ -77,7 +77,7 @@ export const train = {
   "train.plan.disk": "disk: {free} free, needs {needed}",
   "train.plan.captions": "captions: {missing} missing, {empty} empty",
   "train.plan.captions.fine": "all images have captions",
-  "train.plan.layout": "The dataset is not laid out for today's images; do that first.",
+  "train.plan.first": "The dataset is laid out first: {commands}",
   "train.plan.download": "The base model has to be downloaded first.",
 
   "train.start": { one: "Start: {n} step", other: "Start: {n} steps" },
@@ -98,7 +98,6 @@ export const train = {
   "train.blocked.saving": "the last edit is being saved",
   "train.blocked.readOnly": "this page is read-only",
 
-  "train.blocked.layout": "lay the dataset out in",
   "train.saved": "saved in dsk.toml",
   "train.saving": "saving…",
   "train.unsaved": "not saved yet",

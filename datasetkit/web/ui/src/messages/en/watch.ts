@@ -21,6 +21,13 @@ export const watch = {
   "watch.lost.noState":
     "It ended without a word: killed, out of memory, or a power cut. It has no state.",
   "watch.failed": "It failed: {reason}",
+  "watch.held": "held in the queue",
+  "watch.waiting": "waiting, place {place} in the queue",
+  "watch.starting": "starting",
+  "watch.before": "Before it",
+  "watch.before.failed": "What kept it from starting",
+  "watch.notStarted": "It did not start: {command} failed: {reason}.",
+  "watch.next": "Set that right, and start again:",
   "watch.stopped": "It was stopped at step {step}; its state is saved.",
   "watch.resume": "Resume from step {step}",
   "watch.again": "Start it again in Train",

@@ -92,7 +92,7 @@ export const train = {
   "train.plan.disk": "диск: свободно {free}, нужно {needed}",
   "train.plan.captions": "подписи: нет у {missing}, пустых {empty}",
   "train.plan.captions.fine": "у всех изображений есть подписи",
-  "train.plan.layout": "Набор разложен не по сегодняшним изображениям: сначала обновите его.",
+  "train.plan.first": "Сначала датасет будет разложен: {commands}",
   "train.plan.download": "Сначала нужно скачать базовую модель.",
 
   "train.start": {
@@ -122,7 +122,6 @@ export const train = {
   "train.blocked.saving": "последнее изменение сохраняется",
   "train.blocked.readOnly": "страница только для чтения",
 
-  "train.blocked.layout": "сначала разложите набор:",
   "train.saved": "сохранено в dsk.toml",
   "train.saving": "сохранение…",
   "train.unsaved": "ещё не сохранено",

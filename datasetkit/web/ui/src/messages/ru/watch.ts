@@ -21,6 +21,13 @@ export const watch = {
   "watch.lost.noState":
     "Прервано без объяснений: процесс убит, кончилась память или отключилось питание. Состояния нет.",
   "watch.failed": "Ошибка: {reason}",
+  "watch.held": "удерживается в очереди",
+  "watch.waiting": "ожидает, место в очереди: {place}",
+  "watch.starting": "запускается",
+  "watch.before": "Перед ним",
+  "watch.before.failed": "Что помешало запуску",
+  "watch.notStarted": "Обучение не началось: {command} завершилась ошибкой: {reason}.",
+  "watch.next": "Исправьте это и запустите снова:",
   "watch.stopped": "Остановлено на шаге {step}; состояние сохранено.",
   "watch.resume": "Продолжить с шага {step}",
   "watch.again": "Запустить снова на вкладке «Обучение»",

@@ -76,7 +76,7 @@ export const train = {
   "train.plan.disk": "磁盘：剩余 {free}，需要 {needed}",
   "train.plan.captions": "标注：缺失 {missing}，空白 {empty}",
   "train.plan.captions.fine": "所有图片都有标注",
-  "train.plan.layout": "数据集布局不是最新的：请先更新。",
+  "train.plan.first": "先布局数据集：{commands}",
   "train.plan.download": "需要先下载底模。",
 
   "train.start": { other: "开始：{n} 步" },
@@ -91,7 +91,6 @@ export const train = {
   "train.blocked.saving": "正在保存最后的编辑",
   "train.blocked.readOnly": "此页面为只读",
 
-  "train.blocked.layout": "请先布局数据集：",
   "train.saved": "已保存到 dsk.toml",
   "train.saving": "正在保存…",
   "train.unsaved": "尚未保存",

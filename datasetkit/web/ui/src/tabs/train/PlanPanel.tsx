@@ -4,11 +4,11 @@ import { bytes, duration, t } from "../../i18n";
 import { numberText, type OptionValue } from "../../parts/options";
 import { Primary } from "../../parts/Primary";
 import { useStore } from "../../store";
-import { useStudio, useStudioState } from "../../studio/context";
+import { useCommand, useStudio, useStudioState } from "../../studio/context";
 import { go } from "../../studio/route";
 import { fieldOf, type TrainForm } from "./form";
 import { diskNeeded, estimatedSeconds, trainedImages, type TrainingPlan } from "./plan";
-import type { Planner } from "./planner";
+import { type Planner, stepsOf } from "./planner";
 import { useCards } from "./system";
 
 interface PanelProps {
@@ -17,7 +17,9 @@ interface PanelProps {
 }
 
 export function PlanPanel({ form, planner }: PanelProps) {
-  const { plan, problem, planning, warnings } = useStore(planner.store, (state) => state);
+  const state = useStore(planner.store, (state) => state);
+  const { plan, problem, planning, warnings } = state;
+  const steps = stepsOf(state);
   const seconds = useSeconds(planner);
   return (
     <div className={planning ? "plan-panel planning" : "plan-panel"} aria-busy={planning}>
@@ -29,21 +31,21 @@ export function PlanPanel({ form, planner }: PanelProps) {
           {problem.hint ? <p className="muted">{problem.hint}</p> : null}
         </div>
       ) : null}
-      {plan && !problem ? (
+      {steps !== null && !problem ? (
         <>
-          <p className="muted">{imagesText(plan)}</p>
+          {plan ? <p className="muted">{imagesText(plan)}</p> : null}
           <p className="plan-steps">
-            {t("train.plan.steps", { n: plan.steps })}
+            {t("train.plan.steps", { n: steps })}
             {seconds === null ? null : (
               <span className="muted">, {t("train.plan.time", { time: duration(seconds) })}</span>
             )}
           </p>
-          <Memory plan={plan} form={form} />
+          {plan ? <Memory plan={plan} form={form} /> : null}
           <h3>{t("train.plan.before")}</h3>
-          <Checks plan={plan} warnings={warnings} />
+          <Checks plan={plan} before={state.before?.before ?? []} warnings={warnings} />
         </>
       ) : null}
-      {!plan && !problem ? <p className="muted">{t("train.plan.wait")}</p> : null}
+      {steps === null && !problem ? <p className="muted">{t("train.plan.wait")}</p> : null}
     </div>
   );
 }
@@ -126,28 +128,19 @@ function Memory({ plan, form }: { readonly plan: TrainingPlan; readonly form: Tr
 }
 
 interface ChecksProps {
-  readonly plan: TrainingPlan;
+  readonly plan: TrainingPlan | null;
+  /** What runs before the training. */
+  readonly before: readonly string[];
   readonly warnings: readonly string[];
 }
 
-function Checks({ plan, warnings }: ChecksProps) {
-  const layout = useStudioState((state) => state.project?.layout);
-  const { missing, empty } = plan.captions;
-  const needed = diskNeeded(plan);
+function Checks({ plan, before, warnings }: ChecksProps) {
   const rows: (readonly [fine: boolean, text: string])[] = [];
-  if (layout?.exists && !layout.is_current) rows.push([false, t("train.plan.layout")]);
-  rows.push(
-    missing.length + empty.length > 0
-      ? [false, t("train.plan.captions", { missing: missing.length, empty: empty.length })]
-      : [true, t("train.plan.captions.fine")],
-  );
-  if (plan.disk) {
-    rows.push([
-      plan.disk.free > needed,
-      t("train.plan.disk", { free: bytes(plan.disk.free), needed: bytes(needed) }),
-    ]);
+  if (before.length > 0) {
+    const commands = before.map((verb) => `dsk ${verb}`).join(", ");
+    rows.push([true, t("train.plan.first", { commands })]);
   }
-  if (plan.to_download.length) rows.push([false, t("train.plan.download")]);
+  if (plan) rows.push(...checksOf(plan));
   for (const warning of warnings) rows.push([false, warning]);
   return (
     <ul className="plan-checks">
@@ -172,23 +165,42 @@ function Checks({ plan, warnings }: ChecksProps) {
   );
 }
 
+function checksOf(plan: TrainingPlan): (readonly [fine: boolean, text: string])[] {
+  const { missing, empty } = plan.captions;
+  const needed = diskNeeded(plan);
+  const rows: (readonly [fine: boolean, text: string])[] = [
+    missing.length + empty.length > 0
+      ? [false, t("train.plan.captions", { missing: missing.length, empty: empty.length })]
+      : [true, t("train.plan.captions.fine")],
+  ];
+  if (plan.disk) {
+    const text = t("train.plan.disk", { free: bytes(plan.disk.free), needed: bytes(needed) });
+    rows.push([plan.disk.free > needed, text]);
+  }
+  if (plan.to_download.length) rows.push([false, t("train.plan.download")]);
+  return rows;
+}
+
 function useSeconds(planner: Planner): number | null {
-  const { plan, earlier } = useStore(planner.store, (state) => state);
-  return plan ? estimatedSeconds(plan, earlier) : null;
+  const state = useStore(planner.store, (state) => state);
+  const { plan, earlier } = state;
+  return plan ? estimatedSeconds({ ...plan, steps: stepsOf(state) ?? plan.steps }, earlier) : null;
 }
 
 /** The plan in a line, where its column is closed. */
 export function PlanSummary({ planner }: { readonly planner: Planner }) {
-  const { plan, problem } = useStore(planner.store, (state) => state);
+  const state = useStore(planner.store, (state) => state);
+  const { plan, problem } = state;
+  const steps = stepsOf(state);
   const seconds = useSeconds(planner);
   const cards = useCards();
   if (problem) return <span className="error-text">{problem.error}</span>;
-  if (!plan) return <span className="muted">{t("train.plan.wait")}</span>;
-  const used = plan.memory_bytes;
+  if (steps === null) return <span className="muted">{t("train.plan.wait")}</span>;
+  const used = plan?.memory_bytes ?? null;
   const total = cards[0]?.memory;
   return (
     <>
-      {t("train.plan.steps", { n: plan.steps })}
+      {t("train.plan.steps", { n: steps })}
       {seconds === null ? "" : ` · ${duration(seconds)}`}
       {used === null
         ? ""
@@ -203,60 +215,51 @@ export function PlanSummary({ planner }: { readonly planner: Planner }) {
 
 export function StartActions({ form, planner }: PanelProps) {
   const studio = useStudio();
-  const { plan, problem } = useStore(planner.store, (state) => state);
+  const state = useStore(planner.store, (state) => state);
+  const steps = stepsOf(state);
   const { invalid, problems, saving } = useStore(form.store, (state) => state);
   const readOnly = useStudioState((state) => state.session.read_only);
   const base = useBase(form);
   const seconds = useSeconds(planner);
-  const needsLayout = useStudioState(
-    ({ project }) =>
-      project !== null && project.images.concepts.length > 0 && !project.layout.exists,
-  );
+  useCommand(state.before?.command ?? "dsk train");
   const wrong = new Set([...invalid, ...Object.keys(problems)]).size;
   const blocked = readOnly
     ? t("train.blocked.readOnly")
     : base === ""
       ? t("train.blocked.base")
-      : needsLayout
-        ? t("train.blocked.layout")
-        : wrong > 0
-          ? t("train.blocked.invalid", { n: wrong })
-          : problem
-            ? t("train.blocked.plan")
-            : saving
-              ? t("train.blocked.saving")
-              : "";
+      : wrong > 0
+        ? t("train.blocked.invalid", { n: wrong })
+        : state.problem
+          ? t("train.blocked.plan")
+          : saving
+            ? t("train.blocked.saving")
+            : "";
   const start = async (when: "now" | "queue") => {
     // What runs is what the form shows.
     await form.save();
     if (!form.isSaved) return;
-    const steps = planner.store.get().plan?.steps ?? 0;
     try {
-      const { job } = await studio.api.start({ verb: "train" }, when);
-      const title = job.title || t("train.plan.steps", { n: steps });
+      const { job } = await studio.api.train(when);
+      const title = job.title || t("tab.train");
       studio.done(t(when === "now" ? "train.started" : "train.queued", { title }));
       await studio.refresh();
-      if (when === "now") go("watch");
+      if (when === "now") go("watch", job.id);
     } catch (error) {
       studio.fail(error);
     }
   };
-  const label = !plan
-    ? t("train.start.plain")
-    : seconds === null
-      ? t("train.start", { n: plan.steps })
-      : t("train.start.time", { n: plan.steps, time: duration(seconds) });
+  const label =
+    steps === null
+      ? t("train.start.plain")
+      : seconds === null
+        ? t("train.start", { n: steps })
+        : t("train.start.time", { n: steps, time: duration(seconds) });
   return (
     <div className="start-actions">
       <button type="button" disabled={blocked !== ""} onClick={() => void start("queue")}>
         {t("train.queue")}
       </button>
-      <Primary
-        label={label}
-        blocked={blocked}
-        {...(needsLayout ? { blockedTab: "plan" as const } : {})}
-        onPress={() => void start("now")}
-      />
+      <Primary label={label} blocked={blocked} onPress={() => void start("now")} />
     </div>
   );
 }

@@ -8,7 +8,7 @@ import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
 import { Store, useStore } from "../../store";
 import type { Presets, Schema } from "../../studio/api";
-import { useCommand, useFiles, useStudio, useStudioState } from "../../studio/context";
+import { useFiles, useStudio, useStudioState } from "../../studio/context";
 import type { Studio } from "../../studio/studio";
 import { AllOptions } from "./AllOptions";
 import { ConflictDialog } from "./ConflictDialog";
@@ -62,12 +62,12 @@ export default function Train() {
   const config = useStore(form.store, (state) => state.config);
   const conflict = useStore(form.store, (state) => state.conflict);
   const { schema, presets } = useStore(loaded, (state) => state);
-  useCommand("dsk train");
   // Another program or another tab wrote dsk.toml.
   useEffect(() => void form.reload(hash), [form, hash]);
   useEffect(() => planner.plan(), [planner, images]);
   useFiles("config", () => planner.plan());
   useFiles("captions", () => planner.plan());
+  useFiles("history", () => planner.plan()); // laid out, for example
 
   if (images === 0 && config?.exists !== true) {
     return (

@@ -2,12 +2,14 @@
 
 import { ApiError } from "../../http";
 import { Store } from "../../store";
-import type { RunDetails, StudioApi } from "../../studio/api";
+import type { BeforeTraining, Planned, RunDetails, StudioApi } from "../../studio/api";
 import type { TrainingPlan, TrainOutput } from "./plan";
 
 export interface PlanState {
-  /** The newest plan; it stays while the next one is made. */
+  /** The newest plan; it stays while the next one is made. Null before the dataset is laid out. */
   readonly plan: TrainingPlan | null;
+  /** What runs before the training. */
+  readonly before: BeforeTraining | null;
   readonly warnings: readonly string[];
   readonly problem: { readonly error: string; readonly hint: string } | null;
   readonly planning: boolean;
@@ -21,6 +23,7 @@ const DELAY = 150;
 export class Planner {
   readonly store = new Store<PlanState>({
     plan: null,
+    before: null,
     warnings: [],
     problem: null,
     planning: false,
@@ -42,18 +45,24 @@ export class Planner {
     const request = new AbortController();
     this.request = request;
     try {
-      const { output, error, hint } = await this.api.plan<TrainOutput>(
-        { verb: "train" },
-        request.signal,
-      );
+      const before = await this.api.beforeTraining();
       if (this.request !== request) return;
-      if (output) {
-        const { plan } = output.result;
-        this.store.set({ plan, warnings: output.warnings, problem: null });
-        await this.findEarlier();
-      } else {
-        this.store.set({ problem: { error, hint } });
+      this.store.set({ before });
+      const [layout, training] = await Promise.all([
+        before.before.includes("layout")
+          ? this.api.plan({ verb: "layout" }, request.signal)
+          : undefined,
+        before.exists ? this.api.plan<TrainOutput>({ verb: "train" }, request.signal) : undefined,
+      ]);
+      if (this.request !== request) return;
+      const problem = before.problem ?? problemOf(layout) ?? problemOf(training);
+      if (problem) {
+        this.store.set({ problem });
+        return;
       }
+      const plan = training?.output?.result.plan ?? null;
+      this.store.set({ plan, warnings: training?.output?.warnings ?? [], problem: null });
+      if (plan) await this.findEarlier();
     } catch (error) {
       // Replaced by a newer one, of this tab or of another.
       if (!(error instanceof ApiError) || error.status === 409) return;
@@ -70,4 +79,13 @@ export class Planner {
       this.store.set({ earlier: await this.api.run(newest.id) });
     }
   }
+}
+
+function problemOf(planned: Planned<unknown> | undefined): PlanState["problem"] {
+  return planned && !planned.output ? { error: planned.error, hint: planned.hint } : null;
+}
+
+/** The steps of the training: where the dataset is laid out first, those of the new layout. */
+export function stepsOf({ plan, before }: PlanState): number | null {
+  return before?.steps ?? plan?.steps ?? null;
 }

@@ -2,20 +2,24 @@
 
 import { percent, t } from "../../i18n";
 import { LineSample } from "../../parts/chart/Chart";
-import type { Run } from "../../studio/api";
+import type { Job, Run } from "../../studio/api";
 import { useStudio, useStudioState } from "../../studio/context";
 import { formatRoute } from "../../studio/route";
 import { RunMark } from "./RunMark";
 
 interface RunListProps {
   readonly runs: readonly Run[];
+  /** Trainings that have no run yet. */
+  readonly pending: readonly Job[];
+  /** The id of a run, or of a job without one. */
   readonly selected: string;
   /** In the chart, in the order of their looks. */
-  readonly compared: readonly string[];
-  readonly onCompare: (id: string) => void;
+  readonly compared?: readonly string[];
+  /** Without it there is no chart to show them in. */
+  readonly onCompare?: (id: string) => void;
 }
 
-export function RunList({ runs, selected, compared, onCompare }: RunListProps) {
+export function RunList({ runs, pending, selected, compared = [], onCompare }: RunListProps) {
   const studio = useStudio();
   const queued = useStudioState((state) => state.jobs)
     .filter((job) => job.state === "queued")
@@ -24,6 +28,18 @@ export function RunList({ runs, selected, compared, onCompare }: RunListProps) {
     <div className="watch-runs">
       <h2 className="column-title">{t("watch.runs")}</h2>
       <ul>
+        {pending.map((job) => (
+          <li key={job.id} className={job.id === selected ? "run-row selected" : "run-row"}>
+            <a
+              href={formatRoute("watch", job.id)}
+              aria-current={job.id === selected ? "true" : undefined}
+            >
+              <RunMark state={job.state} />
+              <span className="run-name">{job.title || t("tab.train")}</span>
+              <span className="number muted small">{job.place > 0 ? job.place : ""}</span>
+            </a>
+          </li>
+        ))}
         {runs.map((run) => (
           <li key={run.id} className={run.id === selected ? "run-row selected" : "run-row"}>
             <a
@@ -38,7 +54,7 @@ export function RunList({ runs, selected, compared, onCompare }: RunListProps) {
               <span className="run-look">
                 <LineSample look={1} />
               </span>
-            ) : (
+            ) : onCompare ? (
               <label className="run-look" title={t("watch.compare", { name: run.name })}>
                 <input
                   type="checkbox"
@@ -50,7 +66,7 @@ export function RunList({ runs, selected, compared, onCompare }: RunListProps) {
                   <LineSample look={compared.indexOf(run.id) + 1} />
                 ) : null}
               </label>
-            )}
+            ) : null}
           </li>
         ))}
       </ul>

@@ -1,9 +1,13 @@
 /** The state of a run as a shape, with its word for screen readers. */
 
 import { t } from "../../i18n";
-import type { RunState } from "../../studio/api";
+import type { JobState, RunState } from "../../studio/api";
 
-const SHAPES: Readonly<Record<RunState, string>> = {
+type MarkState = RunState | JobState;
+
+const SHAPES: Readonly<Record<MarkState, string>> = {
+  queued: "M6 2a4 4 0 1 0 .01 0M6 4v2.2l1.6 1",
+  done: "M1.5 6.5 4.7 9.7 10.5 2.8",
   running: "M3 2v8l7-4z",
   stopping: "M3 3h6v6H3z",
   finished: "M1.5 6.5 4.7 9.7 10.5 2.8",
@@ -12,9 +16,9 @@ const SHAPES: Readonly<Record<RunState, string>> = {
   lost: "M4 4a2.2 2.2 0 1 1 3.2 2c-.8.4-1 .8-1 1.4M6.1 10v.1",
   ended: "M2.5 6h7",
 };
-const FILLED: readonly RunState[] = ["running", "stopping"];
+const FILLED: readonly MarkState[] = ["running", "stopping"];
 
-export function RunMark({ state }: { readonly state: RunState }) {
+export function RunMark({ state }: { readonly state: MarkState }) {
   const filled = FILLED.includes(state);
   return (
     <span className={`run-mark is-${state}`} title={t(`job.state.${state}`)}>

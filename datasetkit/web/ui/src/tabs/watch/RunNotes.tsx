@@ -18,7 +18,7 @@ interface RunNotesProps {
 
 export function RunNotes({ run, details, other }: RunNotesProps) {
   const [open, setOpen] = useState(false);
-  const log = useLog(run);
+  const log = useLog(run.job);
   const unused = Object.keys(details?.differs ?? {}).length;
   const last = log.lines[log.lines.length - 1] ?? "";
   return (
@@ -64,11 +64,10 @@ function Differences({ details, other }: DifferencesProps) {
   );
 }
 
-/** The log of a run's job, and what events add to it. */
-function useLog(run: Run): LogText {
+/** The log of a job, and what events add to it. */
+export function useLog(job: string | null): LogText {
   const studio = useStudio();
   const [log, setLog] = useState<LogText>(NO_LOG);
-  const { job } = run;
   useEffect(() => {
     setLog(NO_LOG);
     if (job === null) return;

@@ -6,12 +6,14 @@ import { t } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
 import { Store, useStore } from "../../store";
-import type { Run, RunDetails, StudioApi } from "../../studio/api";
+import type { Job, Run, RunDetails, StudioApi } from "../../studio/api";
 import { useCommand, useFiles, useStudio, useStudioState } from "../../studio/context";
 import { routeStore } from "../../studio/route";
 import { Charts } from "./Charts";
 import { MetricsStore } from "./metrics";
 import { Previews } from "./Previews";
+import { jobToRead, pendingJobs } from "./pending";
+import { PendingRun } from "./PendingRun";
 import { newestState, RunHeader } from "./RunHeader";
 import { RunList } from "./RunList";
 import { RunNotes } from "./RunNotes";
@@ -33,10 +35,19 @@ function metricsOf(api: StudioApi): MetricsStore {
 
 export default function Watch() {
   const runs = useStudioState((state) => state.runs);
-  const wantedId = useStore(routeStore, (route) => route.rest);
-  const run = runs?.find(({ id }) => id === wantedId) ?? runs?.[0];
+  const jobs = useStudioState((state) => state.jobs);
+  const wanted = useStore(routeStore, (route) => route.rest);
   if (runs === null) return <WorkArea>{null}</WorkArea>;
-  if (!run) {
+  const pending = pendingJobs(jobs, runs);
+  // The address of a training that was just started is its job's; then it gets a run.
+  const run =
+    runs.find(({ id }) => id === wanted) ??
+    runs.find(({ job }) => job === wanted) ??
+    runs.find(({ id }) => id === jobs.find((job) => job.id === wanted)?.run);
+  const job = pending.find(({ id }) => id === wanted) ?? (run ? undefined : pending[0]);
+  if (job) return <WatchPending job={job} pending={pending} runs={runs} />;
+  const shown = run ?? runs[0];
+  if (!shown) {
     return (
       <WorkArea>
         <EmptyState
@@ -48,15 +59,34 @@ export default function Watch() {
       </WorkArea>
     );
   }
-  return <WatchRun key={run.id} run={run} runs={runs} />;
+  return <WatchRun key={shown.id} run={shown} pending={pending} runs={runs} />;
+}
+
+interface WatchPendingProps {
+  readonly job: Job;
+  readonly pending: readonly Job[];
+  readonly runs: readonly Run[];
+}
+
+function WatchPending({ job, pending, runs }: WatchPendingProps) {
+  const studio = useStudio();
+  const toRead = useStudioState((state) => jobToRead(job, state.jobs));
+  useCommand(job.command);
+  useEffect(() => studio.events.want({ runs: [], logs: [toRead] }), [studio, toRead]);
+  return (
+    <WorkArea left={<RunList runs={runs} pending={pending} selected={job.id} />}>
+      <PendingRun key={job.id} job={job} />
+    </WorkArea>
+  );
 }
 
 interface WatchRunProps {
   readonly run: Run;
+  readonly pending: readonly Job[];
   readonly runs: readonly Run[];
 }
 
-function WatchRun({ run, runs }: WatchRunProps) {
+function WatchRun({ run, pending, runs }: WatchRunProps) {
   const studio = useStudio();
   const others = useStore(compared, (state) => state.ids).filter(
     (id) => id !== run.id && runs.some((known) => known.id === id),
@@ -84,6 +114,7 @@ function WatchRun({ run, runs }: WatchRunProps) {
       left={
         <RunList
           runs={runs}
+          pending={pending}
           selected={run.id}
           compared={ids}
           onCompare={(id) =>
