@@ -83,6 +83,30 @@ def processes() -> Any:
     return PartialState(cpu=use_cpu or not torch.accelerator.is_available())
 
 
+def gpus() -> tuple[str, ...]:
+    """Return the GPUs that the processes of a run use on this machine: `gpu-0` is the first one of
+    the machine. () on a CPU, and for all processes but the first one of a machine.
+    """
+    state = processes()
+    if state.device.type == "cpu" or not state.is_local_main_process:
+        return ()
+    first = state.device.index or 0
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return tuple(f"gpu-{_number(state.device.type, first + n)}" for n in range(count))
+
+
+def _number(kind: str, index: int) -> int:
+    """Return the number of a GPU among all of the machine, of which CUDA_VISIBLE_DEVICES may show
+    this process some only.
+    """
+    if kind != "cuda":
+        return index
+    try:
+        return torch.cuda._get_nvml_device_index(index)
+    except (RuntimeError, AttributeError, KeyError):  # the driver does not say
+        return index
+
+
 def is_first_failure() -> bool:
     """Tell whether this process is the first of the launched ones to fail, and record it.
 

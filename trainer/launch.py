@@ -39,8 +39,8 @@ def main(given: list[str]) -> int:
     """
     if len(given) < 2 or not given[0].isdecimal() or int(given[0]) < 2:
         sys.stderr.write(
-            "error: python -m trainer.launch GPUS DIR [--resume] [--extend] [--allow-import] "
-            "[KEY=VALUE ...], with 2 GPUs or more\n"
+            "error: python -m trainer.launch GPUS DIR [--resume] [--extend] [--now] "
+            "[--allow-import] [KEY=VALUE ...], with 2 GPUs or more\n"
         )
         return Exit.USAGE
     try:

@@ -48,6 +48,7 @@ def command(
     without: Collection[str] = (),
     show: str = "",
     on_cluster: bool = False,
+    on_gpu: bool = False,
     takes_command: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a command. Its parameter `given` stands for the options of a table.
@@ -55,8 +56,8 @@ def command(
     table: of dsk.toml. only, without: which of its options the command has. show: what prints the
     result, such as `show_prepare.tag`; the function then returns the verb's call, and the command
     has --dry-run, --json and --wait. on_cluster: it has the options of [executor], too, and works
-    where they say. takes_command: the arguments are a command line, whose options
-    are not those of this command.
+    where they say. on_gpu: it fills a GPU, and has --now, too. takes_command: the arguments are a
+    command line, whose options are not those of this command.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +66,9 @@ def command(
         def build() -> Command:
             full_name = name or function.__name__
             group = "" if app.info.name == "dsk" else f"{app.info.name} "
-            run = _run_verb(function, group + full_name, show, on_cluster) if show else function
+            run = function
+            if show:
+                run = _run_verb(function, group + full_name, show, on_cluster, on_gpu)
             run = _with_options(run, "given", table, only, without) if table else run
             return _with_options(run, "executor", "executor", (), ()) if on_cluster else run
 
@@ -79,7 +82,9 @@ def command(
     return register
 
 
-def _run_verb(function: Callable[..., Call], name: str, show: str, on_cluster: bool) -> Command:
+def _run_verb(
+    function: Callable[..., Call], name: str, show: str, on_cluster: bool, on_gpu: bool
+) -> Command:
     """Return the command that runs the verb's call that a function returns."""
     from datasetkit.cli import options as opt
 
@@ -89,12 +94,16 @@ def _run_verb(function: Callable[..., Call], name: str, show: str, on_cluster: b
         module, _, printer = show.partition(".")
         show_result = getattr(import_module(f"datasetkit.cli.{module}"), printer)
         given = values.pop("executor", None)
+        now = values.pop("now", False)
         executor = opt.executor(values["folder"], given) if given is not None else None
-        body.verb(name, function(**values), show_result, json, dry_run, wait, executor)
+        call = function(**values)
+        body.verb(name, call, show_result, json, dry_run, wait, executor, now=now)
 
+    kinds = {"dry_run": opt.DryRun, "json": opt.Json}
+    kinds |= {"wait": opt.WaitForGpu, "now": opt.Now} if on_gpu else {"wait": opt.Wait}
     switches = [
         inspect.Parameter(switch, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        for switch, kind in (("dry_run", opt.DryRun), ("json", opt.Json), ("wait", opt.Wait))
+        for switch, kind in kinds.items()
     ]
     if on_cluster:
         switches.insert(0, inspect.Parameter("executor", inspect.Parameter.KEYWORD_ONLY))

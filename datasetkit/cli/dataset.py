@@ -93,7 +93,10 @@ def reg(
     return lambda api, context: api.reg(options, context)
 
 
-@command(app, "reg generate", panel=PANEL, table="reg-generate", show="show_dataset.reg_generate")
+@command(
+    app, "reg generate", panel=PANEL, table="reg-generate", show="show_dataset.reg_generate",
+    on_gpu=True,
+)  # fmt: skip
 def reg_generate(
     folder: Annotated[
         Path,

@@ -29,7 +29,8 @@ def find_lr(
     given: Given,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
-    wait: opt.Wait = False,
+    wait: opt.WaitForGpu = False,
+    now: opt.Now = False,
 ) -> None:
     """Search the learning rates for a training: probes by an optimizer that estimates them, then a
     short sweep of AdamW that decides.
@@ -55,6 +56,6 @@ def find_lr(
         )
         return result
 
-    result = run.verb("find-lr", search, show_find_lr.found, json, dry_run, wait)
+    result = run.verb("find-lr", search, show_find_lr.found, json, dry_run, wait, now=now)
     if result.exit_code:
         raise typer.Exit(result.exit_code)

@@ -13,7 +13,7 @@ from datasetkit.cli.main import app
 from datasetkit.cli.train import PANEL
 
 
-@command(app, panel=PANEL, table="grid", show="show_grid.grid")
+@command(app, panel=PANEL, table="grid", show="show_grid.grid", on_gpu=True)
 def grid(
     files: Annotated[
         list[Path],

@@ -2,7 +2,7 @@
 first to fail reports the error.
 
     accelerate launch -m datasetkit.cli.launched dsk.toml [--resume] [--extend] [--dry-run]
-        [--allow-import] [KEY=VALUE ...]
+        [--now] [--allow-import] [KEY=VALUE ...]
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from datasetkit.api import RunContext, plan_training, train
 from datasetkit.cli import console, show_train
 from datasetkit.cli.interruption import shell_line
 from datasetkit.core.errors import DskError, Exit
-from datasetkit.core.progress import SILENT
 from datasetkit.core.stopping import RunPause, Terminated
 from datasetkit.verbs.train import is_first_failure, launched_processes, read_setting
 
 if TYPE_CHECKING:
     from datasetkit.verbs.shared.training_plan import PlanTrainingResult
 
-_SWITCHES: Final = ("--resume", "--extend", "--dry-run", "--allow-import")
+_SWITCHES: Final = ("--resume", "--extend", "--dry-run", "--now", "--allow-import")
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    resume, extend, dry_run, allow_import = (switch in arguments for switch in _SWITCHES)
+    resume, extend, dry_run, now, allow_import = (switch in arguments for switch in _SWITCHES)
     rest = [argument for argument in arguments if argument not in _SWITCHES]
     path = Path(rest[0]) if rest else Path()
     settings = dict(read_setting(text) for text in rest[1:])
@@ -62,7 +61,7 @@ def _run(arguments: list[str]) -> int:
         extend=extend,
     )
     if not processes.is_main_process:
-        return _train_silently(plan, dry_run, processes)
+        return _train_silently(plan, RunContext(dry_run=dry_run, now=now), processes)
     show_train.plan(plan, dry_run)
     command = shell_line(
         ["python", "-m", "trainer.launch", str(processes.num_processes), *arguments]
@@ -70,7 +69,7 @@ def _run(arguments: list[str]) -> int:
     )
     try:
         with console.bars() as reporter:
-            result = train(plan, RunContext(dry_run=dry_run, reporter=reporter))
+            result = train(plan, RunContext(dry_run=dry_run, now=now, reporter=reporter))
     except RunPause as pause:
         console.paused(pause.message, command)
         processes.wait_for_everyone()  # the first process that ends would end this one
@@ -83,9 +82,9 @@ def _run(arguments: list[str]) -> int:
     return Exit.SOME_FAILED if result.failed else Exit.DONE
 
 
-def _train_silently(plan: PlanTrainingResult, dry_run: bool, processes: Any) -> int:
+def _train_silently(plan: PlanTrainingResult, context: RunContext, processes: Any) -> int:
     try:
-        train(plan, RunContext(dry_run=dry_run, reporter=SILENT), as_job=False)
+        train(plan, context, as_job=False)
     except RunPause as pause:
         processes.wait_for_everyone()
         return pause.exit_code

@@ -41,6 +41,20 @@ Wait = Annotated[
         "--wait", help="Wait for another dsk run in this project to end.", rich_help_panel=HOW
     ),
 ]
+WaitForGpu = Annotated[
+    bool,
+    typer.Option(
+        "--wait",
+        help="Wait for another dsk run in this project, or on this GPU, to end.",
+        rich_help_panel=HOW,
+    ),
+]
+Now = Annotated[
+    bool,
+    typer.Option(
+        "--now", help="Start also while another dsk run uses the GPU.", rich_help_panel=HOW
+    ),
+]
 
 
 def out(what: str, default: str) -> Any:

@@ -32,9 +32,11 @@ def verb(
     dry_run: bool = False,
     wait: bool = False,
     executor: ExecutorOptions | None = None,
+    *,
+    now: bool = False,
 ) -> Result:
     """Run a verb and show its result; raise Exit 3 when some items failed. executor: where it works
-    on images.
+    on images. now: it uses a GPU also while another run does.
     """
     from datasetkit import api
 
@@ -43,7 +45,7 @@ def verb(
         job.registered(name, reporter, dry_run=dry_run) as recording,
         connected(executor) as cluster,
     ):
-        result = call(api, api.RunContext(dry_run, wait, recording, cluster))
+        result = call(api, api.RunContext(dry_run, wait, recording, cluster, now))
     failed = failures(result)
     left_out = unused_files(result)
     notices = filter(None, (file_kinds.summary(left_out), file_kinds.subfolder_summary(left_out)))

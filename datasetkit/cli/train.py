@@ -90,7 +90,8 @@ def train(
     ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
-    wait: opt.Wait = False,
+    wait: opt.WaitForGpu = False,
+    now: opt.Now = False,
 ) -> None:
     """Train a LoRA for Stable Diffusion or a flow-matching transformer on a laid-out dataset;
     print the plan first.
@@ -125,7 +126,7 @@ def train(
         result: TrainResult = api.train(plan, context, plot=plot)
         return result
 
-    run.verb("train", plan_and_train, show_train.trained, json, dry_run, wait)
+    run.verb("train", plan_and_train, show_train.trained, json, dry_run, wait, now=now)
 
 
 def _after_interruption(

@@ -8,7 +8,7 @@
     ├── PlanConflict     2   the plan would overwrite or lose something; nothing was changed
     │   └── FileChanged  2   a file has changed since the plan was made
     ├── DatasetError    10   the folder is missing, or has no images
-    ├── Locked          11   another run is working in this project
+    ├── Locked          11   another run works in this project or on this GPU
     ├── ModelFileError  12   a model is missing, damaged or does not fit
     ├── MissingExtra    12   an optional package is not installed
     ├── StorageError    13   the disk is full, read-only or denies access
@@ -102,7 +102,7 @@ class DatasetError(DskError):
 
 
 class Locked(DskError):
-    """Another run holds the project lock."""
+    """Another run holds the lock of the project, or that of the GPU."""
 
     exit_code = Exit.LOCKED
 

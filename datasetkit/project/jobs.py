@@ -2,7 +2,7 @@
 
 Each has a folder in the user's state folder, `jobs/<id>/`:
 
-    spec.json       what runs: verb, title, command line, working folder, lane
+    spec.json       what runs: verb, title, command line, working folder, lane, GPUs in use
     dsk.toml        the options when it was added, of a job that came from the page
     pid.json        the process: number, start, boot and machine; only a kill needs it
     alive           locked by the run while it lives; the system frees it at any death
@@ -122,6 +122,7 @@ class Job:
     after: tuple[str, ...] = ()
     run: tuple[str, str] | None = None
     asked: tuple[Request, float] | None = None
+    gpus: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def runs(self) -> bool:
@@ -159,6 +160,10 @@ class JobFolder:
     def name_run(self, folder: Path, name: str) -> None:
         """Record where the results of a training go."""
         self._add_to_spec("run", [str(folder.absolute()), name])
+
+    def name_gpus(self, gpus: Mapping[str, float]) -> None:
+        """Record which GPUs the job uses now, and since when."""
+        self._add_to_spec("gpus", dict(gpus))
 
     def _add_to_spec(self, key: str, value: object) -> None:
         if self._path is not None:
@@ -230,6 +235,20 @@ def executing(job_id: str) -> Iterator[JobFolder]:
     finally:
         _executed.remove(job)
         _close(job, lock)
+
+
+def is_from_queue() -> bool:
+    """Tell whether this process was started for a job of the queue."""
+    return bool(_executed)
+
+
+def name_gpus(gpus: Mapping[str, float]) -> None:
+    """Record in the jobs of this process which GPUs it uses now, and since when, in seconds since
+    1970.
+    """
+    jobs = _jobs_folder()
+    for job_id in _own:
+        JobFolder(None if jobs is None else jobs / job_id).name_gpus(gpus)
 
 
 def _close(job: JobFolder, lock: int) -> None:
@@ -512,6 +531,7 @@ def _job(folder: Path) -> Job:
         after=_ids(spec.get("after")),
         run=_run(spec.get("run")),
         asked=_asked(folder / _STOP),
+        gpus=_times(spec, "gpus"),
     )
 
 
@@ -555,6 +575,14 @@ def _command(words: Sequence[str]) -> str:
 def _text(record: Mapping[str, Any], key: str) -> str:
     value = record.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _times(record: Mapping[str, Any], key: str) -> dict[str, float]:
+    value = record.get(key)
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {
+        name: float(time) for name, time in pairs if type(time) in (int, float) and 0 <= time < 1e10
+    }
 
 
 def _time(job_id: str) -> datetime | None:

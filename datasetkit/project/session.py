@@ -36,14 +36,16 @@ _CAPTIONS = (CAPTION_SUFFIX, ".caption")
 class RunContext:
     """How a command runs: the switches that all commands share, and where progress is reported.
 
-    wait: wait for the project lock instead of raising Locked. cluster: where the work on images
-    runs; None for threads of this process.
+    wait: wait for the locks of the project and of a GPU instead of raising Locked. cluster: where
+    the work on images runs; None for threads of this process. now: use a GPU also while another run
+    does.
     """
 
     dry_run: bool = False
     wait: bool = False
     reporter: Reporter = SILENT
     cluster: Cluster | None = None
+    now: bool = False
 
 
 DEFAULT_CONTEXT = RunContext()

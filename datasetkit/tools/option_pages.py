@@ -68,10 +68,11 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--plot": "you want to see the rates before you train",
     "--hold": "other jobs should go first, or you start it at another time",
     "--release": "a job that was held may start",
-    "--now": "it should not even finish its optimizer step",
+    "jobs --now": "it should not even finish its optimizer step",
+    "--now": "the GPU has memory for both runs; both take longer",
     "--extend": "a resumed run should take more steps, and its LR schedule depends on their number",
 }
-_SHARED: Final = ("`--dry-run`", "`--json`", "`--wait`")
+_SHARED: Final = ("`--dry-run`", "`--json`", "`--wait`", "`--now`")
 _GROUPS: Final = ("faces", "models", "lora", "jobs")
 _SCAN: Final = frozenset(d.name for d in declared(ScanOptions))
 
@@ -157,7 +158,7 @@ def command_options(name: str) -> str:
         for parameter in member.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
                 spelled = ", ".join(f"`{f}`" for f in (*parameter.opts, *parameter.secondary_opts))
-                rows.setdefault(spelled, _about(parameter, options.get(parameter.name)))
+                rows.setdefault(spelled, _about(name, parameter, options.get(parameter.name)))
                 having.setdefault(spelled, []).append(full_name.removeprefix(f"{name} "))
     lines = []
     for spelled in sorted(rows, key=lambda spelled: spelled in _SHARED):
@@ -168,11 +169,12 @@ def command_options(name: str) -> str:
     return _table(("option", "default", "what it does", "when to change it"), lines)
 
 
-def _about(parameter: Any, d: DeclaredOption | None) -> tuple[str, str, str]:
+def _about(command: str, parameter: Any, d: DeclaredOption | None) -> tuple[str, str, str]:
     """Return the default of a parameter, what it does, and when to change it."""
     if d is None:
         value = "off" if parameter.is_flag else f"`{parameter.default or 'none'}`"
-        change = next(_CHANGE[flag] for flag in parameter.opts if flag in _CHANGE)
+        flags = [key for flag in parameter.opts for key in (f"{command} {flag}", flag)]
+        change = next(_CHANGE[flag] for flag in flags if flag in _CHANGE)
         return value.replace("`none`", "none"), parameter.help.replace(r"\[", "["), change
     if isinstance(d.default, bool):
         return "on" if d.default else "off", _help(d), d.about.change

@@ -17,6 +17,7 @@ from datasetkit.options.find_lr import FindLrOptions
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.plans import Plan, WriteBytes
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+from datasetkit.verbs.shared import gpus
 from datasetkit.verbs.shared.paths import AnyPath
 from datasetkit.verbs.shared.training_plan import PlanTrainingResult, plan_run
 from trainer import cpu_threads
@@ -102,7 +103,8 @@ def find_lr(
     the search takes at most. In a dry run the result has the plan alone.
 
     Raises what `plan_training` raises; ConfigError for network_args that give weights of a part
-    different rates, for a part that is not trained, and for --write without a dsk.toml.
+    different rates, for a part that is not trained, and for --write without a dsk.toml; Locked
+    while another run uses the GPU.
     """
     folder = Path(folder)
     config = _writable_config(folder) if options.write else None
@@ -120,17 +122,19 @@ def find_lr(
     cpu_threads.set_environment()
     from trainer.lr_search import search  # here: it loads torch
 
-    parts = search.search(
-        training.options,
-        training.plan,
-        plan.parts,
-        optimizer=options.optimizer,
-        most=options.most,
-        seeds=options.seeds,
-        sweep_steps=rules.SWEEP_STEPS if options.sweep else 0,
-        d0=options.d0,
-        reporter=context.reporter,
-    )
+    # Held for the search alone: --write waits for the project, where a grid may wait for the GPU.
+    with gpus.held(context):
+        parts = search.search(
+            training.options,
+            training.plan,
+            plan.parts,
+            optimizer=options.optimizer,
+            most=options.most,
+            seeds=options.seeds,
+            sweep_steps=rules.SWEEP_STEPS if options.sweep else 0,
+            d0=options.d0,
+            reporter=context.reporter,
+        )
     result = _result(plan, parts, training, options)
     return _written(result, context)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -106,15 +107,15 @@ def grid(
 
     A second run draws the missing cells. Raises ConfigError for an axis, a value or a prompt that
     does not fit, InputError and ModelFileError for files that are not LoRAs of the base's family,
-    PlanConflict for a folder with other files.
+    PlanConflict for a folder with other files, Locked while another run uses the GPU.
     """
     plan = _plan(paths_of(paths), options, context)
     out, cells = plan.out, plan.cells
     # The folder of --out may lie anywhere, even in /tmp, which is not a project.
     home = out if options.out else out.parent
-    with open_project(home, context, create_folder=True) as project:
+    with open_project(home, context, create_folder=True) as project, ExitStack() as until_made:
         missing = [cell for cell in cells if not _is_drawn(out, cell)]
-        made = _GridFiles(plan, project)
+        made = _GridFiles(plan, project, until_made)
         if not context.dry_run:
             made.make(missing)
     return GridResult(
@@ -369,11 +370,15 @@ def _unversioned(text: str) -> str:
 
 
 class _GridFiles:
-    """The files of a grid: its cells, and what is made of them: contact sheets, page, record."""
+    """The files of a grid: its cells, and what is made of them: contact sheets, page, record.
 
-    def __init__(self, plan: GridPlan, project: Project) -> None:
+    until_made: holds the GPU from the first model on.
+    """
+
+    def __init__(self, plan: GridPlan, project: Project, until_made: ExitStack) -> None:
         self._out, self._grid, self._train = plan.out, plan.grid, plan.train
         self._scoring, self._project = plan.scoring, project
+        self._until_made = until_made
         self._drawer: Any = None
         self.scores: GridScores | None = None
         self.seconds = 0.0
@@ -392,6 +397,8 @@ class _GridFiles:
             return
         self.changed = True
         require_writable(nearest_folder(self._out))
+        if missing:
+            self._hold_gpu()  # before anything changes
         self.first_entry = self._move_away(earlier)
         what = f"{len(missing)} drawn" if missing else "contact sheets and page"
         title = f"{display(self._out.name)}: {what}"
@@ -430,7 +437,11 @@ class _GridFiles:
             self._drawer = draw.GridDrawer(self._load)
         return self._drawer
 
+    def _hold_gpu(self) -> None:
+        self._until_made.enter_context(base_model.gpu(self._project.context))
+
     def _load(self, base: str) -> Any:
+        self._hold_gpu()
         return base_model.load(_of_base(self._train, base), self._project.context.reporter)
 
     def _write(self, path: Path, data: bytes, recipe: str, recording: OpenEntry) -> None:

@@ -21,6 +21,7 @@ from datasetkit.options.train import TrainOptions
 from datasetkit.project import jobs
 from datasetkit.project.job_progress import JobReporter
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.shared import gpus
 from datasetkit.verbs.shared.job import registered_job
 from datasetkit.verbs.shared.training_plan import LOOKING, PlanTrainingResult, plan_run
 from trainer import config as train_config
@@ -174,7 +175,7 @@ def train(
 
     Raises MissingExtra without the extra `train`, RunPause when it was stopped so, LossDiverged,
     LoraCheckFailed for a LoRA without an effect, Locked while another run of the same name
-    goes on there.
+    goes on there, or another one uses the GPU.
     """
     for notice in plan.plan.notices:
         context.reporter.warn(notice)
@@ -218,15 +219,16 @@ def _train(plan: PlanTrainingResult, context: RunContext, stop: StopRequests) ->
     cpu_threads.set_environment()
     from trainer import run  # here: it loads torch
 
-    return run.train(
-        plan.options,
-        plan.plan,
-        resume=plan.resume,
-        extend=plan.extend,
-        wait=context.wait,
-        reporter=context.reporter,
-        stop=stop,
-    )
+    with gpus.held(context):
+        return run.train(
+            plan.options,
+            plan.plan,
+            resume=plan.resume,
+            extend=plan.extend,
+            wait=context.wait,
+            reporter=context.reporter,
+            stop=stop,
+        )
 
 
 def read_setting(text: str) -> tuple[str, Any]:

@@ -296,6 +296,7 @@ ELSEWHERE = {
     "history --forget": ("tests/regressions/test_foreign_projects.py", '"--forget"'),
     "name the folder: dsk undo": ("tests/regressions/test_histories_below.py", '"--to"'),
     "--max-pixels raises": ("tests/regressions/test_bombs.py", "max_pixels"),
+    "--now to start beside it": ("tests/safety/test_gpu_locks.py", '"--now"'),
     "add --wait": ("tests/safety/test_locks.py", '"--wait"'),
     "--extend": ("tests/trainer", "extend"),
     "--resume": ("tests/trainer", "resume=True"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from datasetkit.core.errors import MissingExtra
@@ -10,6 +13,8 @@ from datasetkit.core.install import install_command
 from datasetkit.core.progress import Reporter
 from datasetkit.options.toml import Config
 from datasetkit.options.train import TrainOptions
+from datasetkit.project.session import RunContext
+from datasetkit.verbs.shared import gpus
 
 
 def train_options(config: Config, table: str, base: str) -> TrainOptions:
@@ -39,8 +44,22 @@ def require(train: TrainOptions) -> None:
     detect(find(train.pretrained_model_name_or_path, train.revision))
 
 
+@contextmanager
+def gpu(context: RunContext) -> Iterator[None]:
+    """Hold the GPU that base models are loaded on. Raises MissingExtra, Locked."""
+    _generator()  # without torch no GPU is known
+    with gpus.held(context):
+        yield
+
+
 def load(train: TrainOptions, reporter: Reporter) -> Any:
-    """Load the base model as an ImageGenerator. Raises MissingExtra, ModelFileError."""
+    """Load the base model as an ImageGenerator, while `gpu` is held. Raises MissingExtra,
+    ModelFileError.
+    """
+    return _generator().load(train, reporter)
+
+
+def _generator() -> ModuleType:
     from trainer import cpu_threads
 
     cpu_threads.set_environment()
@@ -51,7 +70,7 @@ def load(train: TrainOptions, reporter: Reporter) -> Any:
             f"generating images needs the package {error.name}",
             hint=install_command("train"),
         ) from error
-    return image_generator.load(train, reporter)
+    return image_generator
 
 
 def name_of(loaded: Any) -> str:
