@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _BROWSER_SECONDS = 5
 # Options of dsk studio alone.
-STUDIO = ("root", "allow_import", "keep_token", "new")
+STUDIO = ("root", "allow_import", "keep_token", "new", "stay")
 
 
 @command(app, panel=PANEL, table="review", without=STUDIO)

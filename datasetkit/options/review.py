@@ -81,6 +81,13 @@ class ReviewOptions(CheckedOptions):
         counts_from="command line",
         change="two people look at one project",
     )
+    stay: bool = option(
+        False,
+        "When the page is stopped, wait for the jobs that run or wait in the queue before it ends.",
+        panel="How it runs",
+        counts_from="command line",
+        change="it is the first process of a container, whose end would end the jobs",
+    )
     translations: tuple[str, ...] = option(
         (),
         "Tables of what tags mean in your language, besides translations.csv (or .txt) in the "

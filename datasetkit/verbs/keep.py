@@ -77,6 +77,18 @@ class KeepResult:
     entry: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class KeepPackage:
+    """What a copy has in a folder, for a download. preview: a PNG, None without one; json: A1111's
+    keys.
+    """
+
+    name: str
+    source: Path
+    preview: bytes | None
+    json: bytes
+
+
 def keep(file: AnyPath, options: KeepOptions, context: RunContext = DEFAULT_CONTEXT) -> KeepResult:
     """Copy a LoRA, byte for byte, to a folder of LoRAs, with a preview and A1111's JSON beside it.
 
@@ -109,6 +121,25 @@ def keep(file: AnyPath, options: KeepOptions, context: RunContext = DEFAULT_CONT
         notes=tuple(planned.notes),
         changed=changed,
         entry=entry,
+    )
+
+
+def package(file: AnyPath, options: KeepOptions) -> KeepPackage:
+    """Return what `keep` would write to an empty folder, and write nothing.
+
+    Raises ConfigError for a name, InputError for a preview that cannot be read, ModelFileError for
+    a file that is not a LoRA.
+    """
+    source = Path(file)
+    lora = describe.describe(lora_file.read(source))
+    request = _Request(source, lora, file_sha256(source), options)
+    name = options.name or _valid_name(request.run)
+    image = _chosen_image(request)
+    return KeepPackage(
+        name=name,
+        source=source,
+        preview=None if image is None else _png(image, request, name),
+        json=_json_text(_facts(request)).encode(),
     )
 
 
@@ -355,8 +386,11 @@ def _json(
     merged = {**before, **filled}
     if over is not None and merged == before:
         return []
-    text = json.dumps(merged, indent=4, ensure_ascii=False) + "\n"
-    return [WriteText(path, text, over)]
+    return [WriteText(path, _json_text(merged), over)]
+
+
+def _json_text(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=4, ensure_ascii=False) + "\n"
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from ipaddress import ip_address
 from pathlib import Path
+from types import FrameType
 from typing import ClassVar
 
 import h11
@@ -21,9 +22,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from datasetkit.api import RunContext
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import find_root
+from datasetkit.core.words import counted
 from datasetkit.options.review import ReviewOptions
 from datasetkit.verbs.review import RunningServer
-from datasetkit.verbs.studio import open_studios
+from datasetkit.verbs.studio import jobs, open_studios
 from datasetkit.verbs.studio.open_studios import OpenStudio
 from datasetkit.verbs.studio.session import open_studio
 from datasetkit.web.application import application
@@ -38,6 +40,8 @@ REQUEST_BYTES = 256 * 1024
 # Connections whose request is not complete; beyond, the oldest is closed. Browsers open 6, and some
 # of these ahead of a request.
 MAX_UNFINISHED = 128
+# How often a server that stays counts the jobs that are left, in ticks of uvicorn: a second.
+_TICKS = 10
 # So long streams have to say goodbye.
 _BYE_SECONDS = 0.1
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
@@ -93,6 +97,8 @@ def serve(
         images = 0 if dataset is None else len(dataset.dataset)
         running = RunningServer(link(lambda: None), port, images, link, stop)
         server.on_started = lambda: ready(running)
+        if options.stay:
+            server.stay_for, server.warn = jobs.count_left, context.reporter.warn
         server.stopping = session.stopping
         kept = (keys.cookie, keys.header) if options.keep_token else ("", "")
         registered = OpenStudio(host, port, keys.key, *kept)
@@ -167,11 +173,37 @@ class _Protocol(H11Protocol):
 
 class _Server(uvicorn.Server):
     """A server with a callback for the moment when it accepts connections, and an event for the
-    moment when it is asked to end, which the streams of events wait for.
+    moment when it ends, which the streams of events wait for. stay_for: returns how many jobs are
+    left: at the first signal the server goes on until none is, at the second it ends.
     """
 
     on_started: Callable[[], None]
     stopping: asyncio.Event
+    stay_for: Callable[[], int] | None = None
+    warn: Callable[[str], None]
+    _asked_by: int | None = None  # the first signal
+    _has_warned = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.stay_for is not None and self._asked_by is None:
+            self._asked_by = sig
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        is_first = not self._has_warned
+        if self._asked_by is not None and (is_first or counter % _TICKS == 0):
+            await self._end_without_jobs(self._asked_by)
+        return await super().on_tick(counter)
+
+    async def _end_without_jobs(self, signum: int) -> None:
+        """End as a signal asked for, if no job is left."""
+        left = await asyncio.to_thread(self.stay_for) if self.stay_for is not None else 0
+        if not left:
+            super().handle_exit(signum, None)
+        elif not self._has_warned:
+            self._has_warned = True
+            self.warn(f"{counted(left, 'job')} left, then the page ends; Ctrl-C ends it now")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

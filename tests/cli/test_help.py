@@ -158,7 +158,7 @@ ONLY_FILE = {
     "layout": {"images", "kind"},
     "rename": {"prefix"},
     # Of dsk studio, which reads the same table.
-    "review": {"allow_import", "keep_token", "new", "root"},
+    "review": {"allow_import", "keep_token", "new", "root", "stay"},
 }
 
 

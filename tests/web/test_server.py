@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import subprocess
@@ -13,9 +14,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 
 from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit
+from datasetkit.web.server import _Server
 
 
 @contextmanager
@@ -30,6 +33,37 @@ def started(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
             yield server, server.stdout.readline()
         finally:
             server.kill()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_page_that_stays_ends_after_the_jobs_or_at_the_second_signal(signals):
+    async def app(scope: object, receive: object, send: object) -> None: ...
+
+    warned: list[str] = []
+    left = [2, 1, 0]
+    server = _Server(uvicorn.Config(app, interface="asgi3"))
+    server.config.load()
+    server.warn, server.stay_for = warned.append, lambda: left.pop(0)
+
+    async def ticks() -> list[bool]:
+        ended = [await server.on_tick(1)]
+        server.handle_exit(signal.SIGTERM, None)
+        ended.append(await server.on_tick(2))
+        if signals == 2:
+            server.handle_exit(signal.SIGINT, None)
+        return [*ended, *[await server.on_tick(n) for n in (3, 10, 11, 20)]]
+
+    ended = asyncio.run(ticks())
+    assert ended[:2] == [False, False]
+    assert ended[2:] == ([True] * 4 if signals == 2 else [False, False, False, True])
+    assert warned == ["2 jobs left, then the page ends; Ctrl-C ends it now"]
+
+
+def test_without_jobs_a_page_that_stays_ends_at_once():
+    server = _Server(uvicorn.Config(print))
+    server.stay_for = lambda: 0
+    server.handle_exit(signal.SIGTERM, None)
+    assert asyncio.run(server.on_tick(1))
 
 
 def ends(server: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ from tests.grid.test_axes import LAYER
 from tests.grid.test_grid import Drawer
 from tests.keep.readers import a1111
 from tests.lora_files.files import pair, save
+from tests.safety.harness import tree
 from tests.web.client import Browser, Response, studio
 from trainer.grid import draw
 
@@ -151,6 +153,84 @@ def test_a_file_is_kept_with_the_cell_as_its_preview(page):
     assert page.get("loras/keep")["folders"][0]["path"] == str(target)
     api.undo(page.folder)
     assert not target.exists() and the_grid(page)["files"][1]["kept"] is None
+
+
+def test_a_file_is_downloaded_as_a_zip_with_what_keeping_writes(page):
+    grid = the_grid(page)
+    cell = next(c for c in grid["cells"] if c["file"] == 1)
+    before = tree(page.folder)
+    response = load(page, f"/lora/{grid['id']}/1?cell={cell['n']}&name=kitsu&weight=0.8")
+    assert response.status == 200 and response.headers["content-type"] == "application/zip"
+    assert response.headers["content-disposition"] == "attachment; filename*=UTF-8''kitsu.zip"
+    with ZipFile(io.BytesIO(response.body)) as archive:
+        assert archive.testzip() is None
+        archive.extractall(page.folder.parent / "unpacked")
+    assert tree(page.folder) == before
+    target = page.folder.parent / "kept"
+    options = {"to": str(page.folder / "kept"), "name": "kitsu", "weight": 0.8}
+    keep(page, grid=grid["id"], file=1, cell=cell["n"], options=options)
+    (page.folder / "kept").rename(target)
+    assert tree(page.folder.parent / "unpacked") == tree(target)
+
+
+def test_a_download_needs_no_cell_and_has_the_name_of_its_run(page):
+    grid = the_grid(page)
+    response = load(page, f"/lora/{grid['id']}/0")
+    with ZipFile(io.BytesIO(response.body)) as archive:
+        assert archive.namelist() == ["k.json", "k.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("/0?name=../x", 400), ("/0?name=a%0Ab", 400), ("/0?name=%00", 400), ("/0?weight=-1", 400),
+     ("/0?weight=nan", 400), ("/0?weight=inf", 400), ("/0?weight=x", 400), ("/0?cell=99", 400),
+     ("/0?cell=-1", 400), ("/9", 400), ("/-1", 404), ("/x", 404), ("/0?name=" + "a" * 300, 400)],
+)  # fmt: skip
+def test_a_wrong_request_for_a_download_is_refused(page, query, status):
+    response = load(page, f"/lora/{the_grid(page)['id']}{query}")
+    assert response.status == status and response.json["error"]
+
+
+def test_a_download_reads_no_link_and_no_file_that_is_not_a_lora(page, tmp_path):
+    grid = the_grid(page)
+    path = page.folder / "out" / "k-000002.safetensors"
+    path.rename(tmp_path / "elsewhere.safetensors")
+    path.symlink_to(tmp_path / "elsewhere.safetensors")
+    assert load(page, f"/lora/{grid['id']}/0").status == 400
+    path.unlink()
+    path.write_text("no LoRA")
+    assert load(page, f"/lora/{grid['id']}/0").status == 400
+    assert load(page, f"/lora/{'0' * 12}/0").status == 404
+
+
+def test_a_run_without_previews_can_be_drawn(page):
+    """The page offers to draw where a run has LoRA files; the last one has no number."""
+    folder = page.folder / "out"
+    assert page.get("grids")["runs"] == []
+    header = {"ss_resolution": "(64, 64)", "ss_base_model_version": "sd_v1"}
+    save(folder / "k.safetensors", pair(LAYER, 8, 8, 2, seed=9), header)
+    manifest = {"version": 1, "name": "k", "started": "2026-11-30T00:00:00Z",
+                "status": "finished", "files": []}  # fmt: skip
+    (folder / "k-run.json").write_text(json.dumps(manifest))
+    (folder / "other-run.json").write_text(json.dumps({**manifest, "name": "other"}))
+    (run,) = page.get("grids")["runs"]
+    assert (run["name"], run["epochs"]) == ("k", ["2", "4", "last"])
+    assert (run["prompts"], run["seconds"], run["folder"]) == (1, None, "out")
+
+
+def test_how_long_a_preview_took_follows_from_the_metrics(tmp_path):
+    run = grid_files.GridSource("previews", tmp_path, "k")
+    (tmp_path / "sample").mkdir()
+    previews = [{"file": f"k-00000{n}-0{i}.png", "step": n * 2} for n in (1, 2) for i in (0, 1)]
+    rows = [(1, 100.0, 1.0), (2, 101.0, 1.0), (3, 108.0, 1.0), (4, 109.0, 1.0)]
+    metrics = [{"step": step, "time": time, "seconds": seconds} for step, time, seconds in rows]
+    for path, lines in ((run.record, previews), (tmp_path / "k-metrics.jsonl", metrics)):
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert grid_files.preview_seconds(run) == 3.0  # 6 s between the steps 2 and 3 for two images
+    (tmp_path / "k-metrics.jsonl").write_text('{"step": 2}\nnonsense\n[]\n')
+    assert grid_files.preview_seconds(run) is None
+    (tmp_path / "k-metrics.jsonl").unlink()
+    assert grid_files.preview_seconds(run) is None
 
 
 def test_a_file_is_not_kept_outside_of_the_roots(page):

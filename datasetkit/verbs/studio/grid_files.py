@@ -11,10 +11,11 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -29,6 +30,7 @@ RECORD, SCORES, MARKS, IMAGES = "grid.jsonl", "scores.json", "grid-marks.json", 
 WITHOUT: Final = "without"
 _LARGEST: Final = 64 * 2**20  # bytes
 _MOST_LINES: Final = 20_000
+_TAIL: Final = 2**20  # bytes of metrics: thousands of steps
 # How far below the project grids are searched, and in how many folders.
 _DEPTH, _MOST_FOLDERS = 3, 2000
 _DATASETS: Final = frozenset({"work", "dataset", "masks", "previous"})
@@ -107,6 +109,63 @@ def find_grids(root: Path) -> list[GridSource]:
     return sorted(grids, key=_age)
 
 
+def find_runs(root: Path) -> list[GridSource]:
+    """Return the runs of a project that have LoRA files, the newest first."""
+    runs: list[GridSource] = []
+    for folder in _folders(root):
+        with suppress(OSError, InputError):
+            sources = [GridSource("previews", folder, name) for name in run_manifest.names(folder)]
+            runs += [run for run in sources if lora_names(run)]
+    return sorted(runs, key=lambda run: _age_of(run.folder / run_manifest.manifest_name(run.run)))
+
+
+def lora_names(run: GridSource) -> list[str]:
+    """Return the names of the LoRA files of a run, in the order of the training."""
+    names = [path.stem for path in run.folder.glob("*.safetensors") if _is_file(path)]
+    return sorted(name for name in names if run_of(name) == run.run)
+
+
+def preview_seconds(run: GridSource) -> float | None:
+    """Return about how long a run took for a preview image, None where that is not known.
+
+    A row of the metrics is written after its step and before the previews, so they fall into the
+    time until the next one; a LoRA that is saved does, too.
+    """
+    images = Counter(line.get("step") for line in _lines(run.record))
+    rows = _last_steps(run.folder / f"{run.run}-metrics.jsonl")
+    after = {step: following for (step, *_), following in pairwise(rows)}
+    moments = {step: moment for step, moment, _ in rows}
+    seconds = [
+        (after[step][1] - after[step][2] - moments[step]) / count
+        for step, count in images.items()
+        if step in after
+    ]
+    return min((value for value in seconds if value > 0), default=None)
+
+
+def _last_steps(path: Path) -> list[tuple[int, float, float]]:
+    """Return the last steps of metrics: their numbers, when they ended, and how long they took."""
+    rows = []
+    for line in _tail(path).splitlines()[1:]:
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            row = json.loads(line)
+            rows.append((int(row["step"]), float(row["time"]), float(row["seconds"])))
+    return rows
+
+
+def _tail(path: Path) -> bytes:
+    """Return the end of a file, b"" where it cannot be read."""
+    if not _is_file(path):
+        return b""
+    try:
+        with path.open("rb") as file:
+            # Whoever reads it skips the first line, of which the beginning may be missing.
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            return (b"\n" if file.tell() == 0 else b"") + file.read(_TAIL)
+    except OSError:
+        return b""
+
+
 class GridFinder:
     """Finds grids, and keeps them by id: each image of a grid is asked for by that."""
 
@@ -135,8 +194,12 @@ def _is_there(grid: GridSource, root: Path) -> bool:
 
 
 def _age(grid: GridSource) -> float:
+    return _age_of(grid.record)
+
+
+def _age_of(path: Path) -> float:
     try:
-        return -grid.record.lstat().st_mtime
+        return -path.lstat().st_mtime
     except OSError:
         return 0.0
 

@@ -19,14 +19,15 @@ from datasetkit.options.toml import find as find_config
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import open_project
 from datasetkit.project.signature import state_folder
-from datasetkit.verbs.keep import KeepResult
+from datasetkit.verbs.keep import KeepResult, package
 from datasetkit.verbs.keep import keep as keep_file
 from datasetkit.verbs.shared.kept_loras import KeptLora, kept_loras
 from datasetkit.verbs.shared.lora_card import triggers_in
 from datasetkit.verbs.shared.web_interfaces import lora_folder
-from datasetkit.verbs.studio import grid_files
+from datasetkit.verbs.studio import grid_files, lora_zip
 from datasetkit.verbs.studio.grid_files import GridCell, GridSource
 from datasetkit.verbs.studio.images import ShownImage
+from datasetkit.verbs.studio.lora_zip import LoraZip
 from datasetkit.verbs.studio.run_files import run_id
 from datasetkit.verbs.studio.session import StudioSession
 from trainer.lora_files import describe, lora_file
@@ -44,7 +45,7 @@ def overview(studio: StudioSession) -> dict[str, Any]:
         with suppress(InputError):
             cells = grid_files.cells_of(source)
             grids.append(_entry(studio, source, cells, _read(studio, cells)))
-    runs = [_run(studio, source) for source in sources if source.kind == "previews"]
+    runs = [_run(studio, source) for source in grid_files.find_runs(studio.root)]
     return {"grids": grids, "runs": runs}
 
 
@@ -81,23 +82,22 @@ def _title(source: GridSource, cells: Sequence[GridCell]) -> str:
 
 
 def _run(studio: StudioSession, source: GridSource) -> dict[str, Any]:
-    files = sorted(
-        path
-        for path in source.folder.iterdir()
-        if path.suffix == ".safetensors" and grid_files.run_of(path.stem) == source.run
-    )
-    prompts = 0
-    with suppress(InputError):
+    prompts, seconds = 1, None
+    with suppress(InputError):  # a run without previews
         axes = grid_files.axes_of(grid_files.cells_of(source))
-        prompts = len(axes.values.get("prompt", ()))
-    epochs = [epoch for path in files if (epoch := grid_files.epoch_of(path.stem))]
+        prompts = len(axes.values.get("prompt", ())) or 1
+        seconds = grid_files.preview_seconds(source)
+    names = grid_files.lora_names(source)
+    epochs = [epoch for name in names if (epoch := grid_files.epoch_of(name))]
+    if source.run in names:
+        epochs.append("last")
     return {
         "id": source.id,
         "name": source.run,
         "folder": _shown(studio, source.folder),
         "epochs": epochs,
         "prompts": prompts,
-        "seconds": None,
+        "seconds": seconds,
     }
 
 
@@ -304,15 +304,7 @@ def keep(
     Raises NotAllowed for a folder that the page may not use, and what `dsk keep` raises.
     """
     cells = grid_files.cells_of(source)
-    loras = _loras(source, cells)
-    if not 0 <= file < len(loras):
-        raise InputError(f"the grid has no LoRA {file}")
-    path = loras[file].path
-    if path is None:
-        raise InputError(
-            f"{display(loras[file].name)} is not beside the grid, or was written again since",
-            hint="draw the grid again",
-        )
+    path = _lora_path(source, cells, file)
     preview = _preview_path(studio, source, cells, cell)
     chosen = studio.roots.path(str(options.get("to") or ""), "the folder")
     studio.roots.output(str(lora_folder(chosen).path), "the folder of LoRAs")
@@ -323,6 +315,37 @@ def keep(
     if not dry_run:
         _remember(chosen)
     return _keep_row(studio, result, checked)
+
+
+def download(
+    studio: StudioSession,
+    source: GridSource,
+    file: int,
+    cell: int | None,
+    options: Mapping[str, Any],
+) -> LoraZip:
+    """Return what keeping the LoRA of a grid writes as a zip, for a browser on another machine.
+
+    Raises what `dsk keep` raises.
+    """
+    cells = grid_files.cells_of(source)
+    path = _lora_path(source, cells, file)
+    preview = _preview_path(studio, source, cells, cell)
+    checked = KeepOptions(**options, preview=str(preview) if preview else "")
+    return lora_zip.zipped(package(path, checked))
+
+
+def _lora_path(source: GridSource, cells: Sequence[GridCell], file: int) -> Path:
+    loras = _loras(source, cells)
+    if not 0 <= file < len(loras):
+        raise InputError(f"the grid has no LoRA {file}")
+    path = loras[file].path
+    if path is None:
+        raise InputError(
+            f"{display(loras[file].name)} is not beside the grid, or was written again since",
+            hint="draw the grid again",
+        )
+    return path
 
 
 def _preview_path(

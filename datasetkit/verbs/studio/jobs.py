@@ -36,6 +36,13 @@ def all_jobs(session: StudioSession) -> list[Json]:
     return [view(session, job) for job in list_jobs()]
 
 
+def count_left() -> int:
+    """Return how many jobs of this user run, or are going to: those of the queue that are not
+    held.
+    """
+    return sum(job.runs or (job.state == "queued" and not job.held) for job in list_jobs())
+
+
 def view(session: StudioSession, job: Job) -> Json:
     """Return a job as plain data."""
     progress = job.progress

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from datasetkit.core.errors import InputError
 from datasetkit.verbs.review.thumbnails import ImageGone, open_unchanged
 from datasetkit.verbs.studio import grids
 from datasetkit.verbs.studio.grid_files import GridSource
+from datasetkit.verbs.studio.lora_zip import LoraZip
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.routes.images import serve
 from datasetkit.web.table import (
@@ -27,10 +29,12 @@ from datasetkit.web.table import (
     is_whole_number,
     number,
     post,
+    query_number,
     table,
     text,
 )
 
+_MOST_CELLS: Final = 10**6
 # Formats that browsers show as they are.
 _TYPES: Final = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
@@ -112,6 +116,35 @@ def _cell(studio: StudioSession, request: Request) -> Response:
     return image_response(data, _TYPES[image.format], request, image.v)
 
 
+async def download(studio: StudioSession, request: Request) -> Response:
+    """Return a LoRA with its preview and JSON as a zip."""
+    made = await run_in_threadpool(lambda: _zip(studio, request))
+    headers = {
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(made.name)}",
+        "cache-control": "no-store",
+    }
+    return StreamingResponse(made.blocks, media_type="application/zip", headers=headers)
+
+
+def _zip(studio: StudioSession, request: Request) -> LoraZip:
+    source = _grid(studio, request.path_params["grid"])
+    written, query = request.path_params["n"], request.query_params
+    if not is_whole_number(written):
+        raise NotFound("a LoRA of a grid has a whole number")
+    cell = query_number(query, "cell", 0, _MOST_CELLS) if "cell" in query else None
+    options: dict[str, Any] = {"weight": _weight(query.get("weight", "0"))}
+    if query.get("name"):
+        options["name"] = text(query, "name")
+    return grids.download(studio, source, int(written), cell, options)
+
+
+def _weight(written: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        raise InputError("weight must be a number") from None
+
+
 ROUTES: tuple[ApiRoute, ...] = (
     get("/api/grids", list_grids),
     get("/api/grids/{id}", grid),
@@ -119,4 +152,5 @@ ROUTES: tuple[ApiRoute, ...] = (
     get("/api/loras/keep", keep_folders),
     post("/api/loras/keep", keep),
     endpoint("GET", "/cell/{grid}/{n}", cell),
+    endpoint("GET", "/lora/{grid}/{n}", download),
 )
