@@ -106,7 +106,7 @@ def lay_out(page: Browser) -> str:
 
 
 def draw(page: Browser) -> str:
-    body = {"verb": "grid", "arguments": ["out"], "options": {
+    body: dict[str, Any] = {"verb": "grid", "arguments": ["out"], "options": {
         "base": "tiny", "prompt": ["kitsu, smile"], "steps": 3, "seed": 1, "size": [64, 64],
         "x": "epoch", "y": "weight=0.5,1",
     }}  # fmt: skip
@@ -117,7 +117,7 @@ def draw(page: Browser) -> str:
 def keep(page: Browser) -> str:
     grid = page.get("grids")["grids"][0]["id"]
     cell = next(c for c in page.get(f"grids/{grid}")["cells"] if c["file"] == 1)
-    body = {"grid": grid, "file": 1, "cell": cell["n"],
+    body: dict[str, Any] = {"grid": grid, "file": 1, "cell": cell["n"],
             "options": {
                 "to": "kept", "name": "kitsu", "weight": 0.8, "trigger": ["kitsu", "hat"],
             }}  # fmt: skip
@@ -125,7 +125,7 @@ def keep(page: Browser) -> str:
 
 
 def tag(page: Browser) -> str:
-    body = {"verb": "tag", "arguments": ["new"], "options": {
+    body: dict[str, Any] = {"verb": "tag", "arguments": ["new"], "options": {
         "tagger": "basic", "threshold": 0.3, "trigger": ["kitsu"],
     }}  # fmt: skip
     page.post("jobs", **body, when="queue")
