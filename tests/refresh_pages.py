@@ -16,7 +16,7 @@ from pathlib import Path
 
 from datasetkit.cli.main import run
 from tests import test_translated_pages as translations
-from tests.test_pages import QUICKSTART, ROOT, plain, shown
+from tests.test_pages import QUICKSTART, ROOT, is_complete, plain, shown
 
 RUN, TRAIN = ["docs/commands/run.md"], ["docs/train.md", "docs/commands/train.md"]
 AFTER_RUN = [*TRAIN, "docs/from-sd-scripts.md"]
@@ -29,7 +29,7 @@ def printed_by(command: list[str]) -> str:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = run(command[1:])
-    if code:
+    if not is_complete(command, code, err.getvalue()):
         raise SystemExit(f"$ {shlex.join(command)}\n{err.getvalue()}")
     return out.getvalue()
 

@@ -53,15 +53,21 @@ def matches(page: str, printed: str) -> bool:
     )
 
 
+def is_complete(command: list[str], code: int, errors: str) -> bool:
+    """Tell whether a command has printed what a page shows. A plan is shown for a base model that
+    is still to be chosen; what the run would say follows.
+    """
+    no_base = re.search("no base model is given|the model .* does not exist", errors)
+    return code == Exit.DONE or (command[1] == "train" and no_base is not None)
+
+
 def printed_by(command: list[str], capsys) -> str:
     if command[0] == "cat":
         return Path(command[1]).read_text(encoding="utf-8")
     capsys.readouterr()
     code = run(command[1:])
     printed = capsys.readouterr()
-    # A plan is shown for a base model that is still to be chosen; what the run would say follows.
-    no_base = re.search("no base model is given|the model .* does not exist", printed.err)
-    assert code == Exit.DONE or (command[1] == "train" and no_base), printed.err
+    assert is_complete(command, code, printed.err), printed.err
     out: str = printed.out
     return out
 
