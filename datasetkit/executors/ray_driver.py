@@ -272,13 +272,23 @@ class Driver:
         ]  # fmt: skip
         seen = []
         for node, answer in asked:
-            try:
-                versions, unseen = self.ray.get(answer, timeout=GRACE)
-            except self.ray.exceptions.RayError:
-                continue  # the node is gone
-            cpus, gpus = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
-            seen.append((node["NodeManagerAddress"], cpus, gpus, versions, unseen))
+            looked = self._answer_of(node, answer)
+            if looked is not None:
+                cpus, gpus = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
+                seen.append((node["NodeManagerAddress"], cpus, gpus, *looked))
         return seen
+
+    def _answer_of(self, node: Mapping[str, Any], answer: Any) -> Any:
+        """Wait for the answer of a node, however busy it is; return None once the node is gone."""
+        while not self.ray.wait([answer], timeout=LOOK)[0]:
+            if node["NodeID"] not in {other["NodeID"] for other in self._alive()}:
+                return None
+        try:
+            return self.ray.get(answer)
+        except self.ray.exceptions.RayTaskError as error:
+            raise ClusterProblem(*_broken(node["NodeManagerAddress"], error)) from None
+        except self.ray.exceptions.RayError:
+            return None
 
     # ---- work
 

@@ -193,3 +193,48 @@ def test_order_costs_a_bounded_number_of_batches():
 
 def test_a_batch_is_split_into_its_items():
     assert [part.items for part in Batch([b"a", b"b"], losses=LOSSES).split()] == [[b"a"], [b"b"]]
+
+
+class _Answering(Ray):
+    """Ray whose node answers at a later look, or leaves, or fails."""
+
+    def __init__(self, looks: int, leaves: bool = False, error: Exception | None = None) -> None:
+        super().__init__(None, 0, ())
+        self.looks, self._leaves, self._error = looks, leaves, error
+
+    def wait(self, refs: list[Any], num_returns: int = 1, timeout: float = 0) -> Any:
+        self.looks -= 1
+        return ([], refs) if self.looks >= 0 else (refs, [])
+
+    def nodes(self) -> list[Mapping[str, Any]]:
+        return [] if self._leaves and self.looks == 0 else [node("a", 1)]
+
+    def get(self, ref: Any) -> Any:
+        if self._error is not None:
+            raise self._error
+        return {"datasetkit": "1"}, ""
+
+
+def test_a_busy_node_is_waited_for_and_never_passed_over():
+    ray = _Answering(looks=100)
+    assert Driver(ray, 1)._answer_of(node("a", 1), None) == ({"datasetkit": "1"}, "")
+    assert ray.looks < 0
+
+
+def test_a_node_that_leaves_or_dies_is_passed_over():
+    assert Driver(_Answering(3, leaves=True), 1)._answer_of(node("a", 1), None) is None
+    assert Driver(_Answering(0, error=_Died()), 1)._answer_of(node("a", 1), None) is None
+
+
+def test_a_node_whose_dsk_cannot_answer_ends_the_run_with_its_address():
+    ray = _Answering(0, error=ZeroDivisionError("AttributeError: no FileProbe"))
+    with pytest.raises(ray_driver.ClusterProblem, match=r"a worker on a failed: .*FileProbe"):
+        Driver(ray, 1)._answer_of(node("a", 1), None)
+
+
+def test_an_error_of_ray_itself_is_shown_and_not_called_a_lost_connection():
+    driver = Driver(Ray(None, 0, ()), 0)
+    requests = io.BytesIO(pickle.dumps(("look",)))  # without its arguments
+    ray_driver._serve(driver, requests)
+    [_, (kind, message, _)] = driver.sent
+    assert kind == "problem" and message.startswith("Ray failed: TypeError")
