@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A node that starts is waited for until it is there, however busy the machine is.
+    "RAY_raylet_start_wait_time_s": "600",
     "RAY_worker_niceness": "0",  # else other work on the machine goes before
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
@@ -162,19 +164,22 @@ def started(
     if hidden is not None:
         hide = f"mount -t tmpfs none '{hidden}' && exec \"$@\""
         command = ["unshare", "-m", "sh", "-c", hide, "sh", *command]
+    printed = os.memfd_create("printed")  # not a pipe: nobody reads while it runs
     server = namespace.popen(
         command,
         env={**os.environ, **env},
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=printed,
     )
     raylets = Raylets(namespace, server, environment=env)
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
-        assert line, "the cluster did not start"
+        if not line:
+            text = os.pread(printed, 1_000_000, 0).decode(errors="replace")
+            pytest.fail(f"the cluster did not start: {text[-2000:]}")
         raylets.address = json.loads(line)
         yield raylets
     finally:
@@ -185,6 +190,7 @@ def started(
         server.kill()
         server.wait()
         namespace.close()
+        os.close(printed)
 
 
 def _serve(nodes: int, cpus: float, gpus: int) -> None:
@@ -196,7 +202,8 @@ def _serve(nodes: int, cpus: float, gpus: int) -> None:
     def answer(value: object) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
-    small = {"object_store_memory": 100_000_000}
+    # Nobody reads its logs, and nothing is scaled: two processes fewer that poll.
+    small = {"object_store_memory": 100_000_000, "include_log_monitor": False, "no_monitor": True}
     room = {"num_cpus": cpus, "num_gpus": gpus, **small}
     head = {
         "num_cpus": 0,
