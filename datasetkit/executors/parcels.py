@@ -187,7 +187,7 @@ class UnpackedItem:
 
 
 def unpacked(parcel: bytes, folder: Path) -> UnpackedItem:
-    """Unpickle an item. folder: empty, for the files of this item where they are shipped."""
+    """Unpickle an item. folder: to make for the files of this item where they are shipped."""
     received: Parcel = pickle.loads(parcel)
     paths = tuple(map(Path, received.absolute))
     if received.shipped:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import re
 import secrets
 import shutil
 import signal
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,17 +40,24 @@ from datasetkit.executors.ray_driver import RaySettings
 
 SCHEME: Final = "ray://"
 CLIENT_PORT: Final = 10001
+_DRIVER: Final = ("-m", "datasetkit.executors.ray_driver")
 # Names the cluster that this machine is a node of, as Ray's own programs read it.
 ADDRESS_VARIABLE: Final = "RAY_ADDRESS"
+_HEAD: Final = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d+")
 # Seconds until a head that does not answer counts as unreachable, and until the driver has ended.
 _REACH, _END = 5.0, 20.0
-# Each worker gets at least so many batches where there are few images.
-_LEAST_BATCHES: Final = 4
+# Seconds until what takes connections and does not answer is given up.
+_CONNECT = 180.0
+# What is left is divided into so many batches for each worker, so that all end at about the same
+# time, but into none smaller than this part of a full batch.
+_LAST_BATCHES: Final = 4
+_SMALLEST: Final = 8
 # A cluster that dsk starts listens on this machine only, asks for a token, and reports to nobody.
 _OWN: Final = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for "listen on loopback"
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "300",  # not 30: a busy machine takes minutes
 }
 _AGAIN: Final = "what is finished is kept: run the command again once the cluster is back"
 
@@ -60,12 +69,22 @@ def require_ray() -> None:
 
 
 def address_of(executor: str) -> str:
-    """Return Ray's address for a value of --executor: "local" for a cluster that dsk starts."""
-    if executor.startswith(SCHEME):
-        host = executor.removeprefix(SCHEME).rstrip("/")
+    """Return Ray's address for a value of --executor: "local" for a cluster that dsk starts. Raises
+    ClusterError for a variable RAY_ADDRESS that is not an address.
+    """
+    named = os.environ.get(ADDRESS_VARIABLE, "").strip() or "local"
+    address = executor if executor.startswith(SCHEME) else named
+    if address.startswith(SCHEME):
+        host = address.removeprefix(SCHEME).rstrip("/")
         has_port = host.rpartition(":")[2].isdecimal() and not host.endswith("]")
         return f"{SCHEME}{host}" if has_port else f"{SCHEME}{host}:{CLIENT_PORT}"
-    return os.environ.get(ADDRESS_VARIABLE, "") or "local"
+    if address not in ("local", "auto") and not _HEAD.fullmatch(address):
+        raise ClusterError(
+            f"the variable {ADDRESS_VARIABLE} is {display(address)}: that is not an address",
+            hint=f"{ADDRESS_VARIABLE}=HEAD:6379 on a node of the cluster; without the variable dsk "
+            "starts a cluster on this machine",
+        )
+    return address
 
 
 class RayCluster:
@@ -138,8 +157,7 @@ class RayCluster:
     def run(
         self, items: Iterable[Any], count: int, missing: Callable[[Any], Any]
     ) -> Generator[Any, None, None]:
-        size = max(1, min(self._batch, ceil(count / (_LEAST_BATCHES * self._slots))))
-        remaining = iter(items)
+        remaining, to_send = iter(items), count
         # Items on their way, with None, or the failure of one that was never sent.
         waiting: deque[tuple[Any, Failed | None]] = deque()
         self._is_running = True
@@ -147,6 +165,8 @@ class RayCluster:
             kind, *answer = self._ask("run")
             while kind != "end":
                 if kind == "more":
+                    size = batch_size(to_send, count, self._slots, self._batch)
+                    to_send -= size
                     kind, *answer = self._ask_with(self._batch_of(remaining, size, waiting))
                     continue
                 if kind == "results":
@@ -241,7 +261,7 @@ class RayCluster:
             _require_reachable(self.address)
         environment.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "datasetkit.executors.ray_driver"],
+            [sys.executable, *_DRIVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -249,11 +269,34 @@ class RayCluster:
             start_new_session=True,  # Ctrl-C is for dsk, which ends it in order
         )
         self._write(RaySettings(self.address, self._folder, *self._shape))
-        kind, *answer = self._read()
+        kind, *answer = self._connected(self._process)
         if kind == "refused":
             self.close()
             raise _refused(self.address, answer[0])
         return self._process
+
+    def _connected(self, process: subprocess.Popen[bytes]) -> Any:
+        """Return the driver's first answer. Ray tries for a quarter of an hour to talk to what
+        takes connections and is not a head.
+        """
+        if self.is_own:
+            return self._read()
+        limit = threading.Timer(_CONNECT, process.kill)
+        limit.start()
+        try:
+            return self._read()
+        except ClusterError as error:
+            if limit.is_alive():
+                raise
+            raise ClusterError(
+                f"the head {display(self.address.removeprefix(SCHEME))} takes connections, but did "
+                f"not answer as a Ray cluster within {_CONNECT:.0f} s",
+                hint="the port of RAY_ADDRESS is that of `ray start --head --port`, 6379 by "
+                f"default, that of ray:// is {CLIENT_PORT}; where they are right, the head is "
+                "busy: try again",
+            ) from error
+        finally:
+            limit.cancel()
 
     def _require_same_versions(self) -> None:
         here = ray_worker.versions()
@@ -305,6 +348,13 @@ class RayCluster:
             self.close()
             raise ClusterError(answer[1], hint=answer[2] or _AGAIN)
         return answer
+
+
+def batch_size(to_send: int, count: int, workers: int, largest: int) -> int:
+    """Return how many of the images to send go into the next batch. count: of all images."""
+    divided_by = _LAST_BATCHES * workers
+    full = min(largest, ceil(count / divided_by))
+    return max(1, full // _SMALLEST, min(full, ceil(to_send / divided_by)))
 
 
 @contextmanager
@@ -368,11 +418,22 @@ def _require_reachable(address: str) -> None:
 def _refused(address: str, reason: str) -> ClusterError:
     """Return why Ray did not connect, in one line."""
     text = " ".join(reason.split())
+    if address == "local":
+        return ClusterError(
+            f"Ray could not be started on this machine: {text[:300]}",
+            hint="try again when the machine is less busy, or --executor local, which is without",
+        )
     shown = display(address.removeprefix(SCHEME))
     if "version" in text.lower() and ("mismatch" in text.lower() or "differ" in text.lower()):
         return ClusterError(
             f"the cluster {shown} runs another version of Ray or Python: {text[:300]}",
             hint="install the same versions of Python and Ray on this machine and on every node",
+        )
+    if "find any running Ray instance" in text:
+        return ClusterError(
+            "no Ray cluster runs on this machine",
+            hint=f"start its node with `ray start`, or unset {ADDRESS_VARIABLE}: dsk starts a "
+            "cluster of its own then",
         )
     if text.startswith(("ConnectionError", "ConnectionAbortedError", "ConnectionRefusedError")):
         return ClusterError(

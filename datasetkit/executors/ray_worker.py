@@ -39,11 +39,9 @@ class Worker:
     def run(self, batch: list[bytes]) -> list[bytes]:
         """Run the work on pickled items; return a pickled result for each."""
         with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
-            items = []
-            for n, parcel in enumerate(batch):
-                own = Path(folder, str(n))
-                own.mkdir()
-                items.append(parcels.unpacked(parcel, own))
+            items = [
+                parcels.unpacked(parcel, Path(folder, str(n))) for n, parcel in enumerate(batch)
+            ]
             results = self._work.run([each.item for each in items], workers=self._threads)
             return [each.reply(result) for each, result in zip(items, results, strict=True)]
 

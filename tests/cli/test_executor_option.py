@@ -55,6 +55,33 @@ def test_a_head_that_cannot_be_reached_changes_nothing(dsk, here, has_ray, close
     assert snapshot(here) == before
 
 
+def test_doctor_names_a_head_that_cannot_be_reached(dsk, here, has_ray, closed_port):
+    ended = dsk("doctor", "--executor", f"ray://127.0.0.1:{closed_port}")
+    assert ended.code == 12 and f"the head 127.0.0.1:{closed_port} cannot be reached" in ended.out
+    assert "ray start --head" in ended.out
+
+
+@pytest.mark.parametrize("scheme", ["ray://", ""])
+def test_what_takes_connections_and_never_answers_is_given_up(
+    dsk, here, has_ray, monkeypatch, scheme
+):
+    """Ray would try for a quarter of an hour: here its process waits as long."""
+    images(here / "imgs")
+    before = snapshot(here)
+    monkeypatch.setattr(ray_cluster, "_DRIVER", ("-c", "import time; time.sleep(100)"))
+    monkeypatch.setattr(ray_cluster, "_CONNECT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        ended = dsk(
+            "resize", "imgs", "out", "--executor", "ray" if not scheme else scheme + address
+        )
+    assert ended.code == 14
+    assert f"{address} takes connections, but did not answer" in ended.err
+    assert "10001" in ended.err and "6379" in ended.err
+    assert snapshot(here) == before
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_without_ray_the_extra_is_named(dsk, here, monkeypatch, command):
     images(here / "imgs")
@@ -97,6 +124,9 @@ def test_a_share_that_ray_cannot_give_is_refused(shares, said):
         ("ray", "10.0.0.1:6379", "10.0.0.1:6379"),
         ("ray://head", "ignored", "ray://head:10001"),
         ("ray://head:7000", "", "ray://head:7000"),
+        ("ray", "auto", "auto"),
+        ("ray", "[::1]:6379", "[::1]:6379"),
+        ("ray", "ray://head", "ray://head:10001"),
         ("ray://[::1]", "", "ray://[::1]:10001"),
         ("ray://[::1]:7000/", "", "ray://[::1]:7000"),
     ],
@@ -105,6 +135,16 @@ def test_which_cluster_is_meant(monkeypatch, executor, variable, address):
     ExecutorOptions(address=executor)
     monkeypatch.setenv("RAY_ADDRESS", variable)
     assert ray_cluster.address_of(executor) == address
+
+
+@pytest.mark.parametrize("variable", ["head", "http://head:6379", "head:port", "a b:1", ":6379"])
+def test_a_variable_that_is_no_address_is_refused(dsk, here, has_ray, monkeypatch, variable):
+    images(here / "imgs")
+    before = snapshot(here)
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    ended = dsk("resize", "imgs", "out", "--executor", "ray")
+    assert ended.code == 14 and "RAY_ADDRESS is" in ended.err and "HEAD:6379" in ended.err
+    assert snapshot(here) == before
 
 
 @pytest.mark.parametrize(
@@ -120,6 +160,11 @@ def test_which_cluster_is_meant(monkeypatch, executor, variable, address):
             "RuntimeError: Python minor versions differ between client and server",
             "another version of Ray or Python",
             "the same versions",
+        ),
+        (
+            "ConnectionError: Could not find any running Ray instance. Please specify the one",
+            "no Ray cluster runs on this machine",
+            "unset RAY_ADDRESS",
         ),
         ("ConnectionError: ray client connection timeout", "does not let", "RAY_AUTH_TOKEN_PATH"),
         ("ValueError: what is this", "cannot use the cluster head:10001: ValueError", "status"),
@@ -146,6 +191,7 @@ def test_own_clusters_listen_on_loopback_ask_for_a_token_and_report_to_nobody():
         "RAY_AUTH_MODE": "token",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "300",
     }
 
 
