@@ -22,7 +22,7 @@ from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.files import require_writable, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
-from datasetkit.core.stopping import RunPause, StopRequests
+from datasetkit.core.stopping import Action, RunPause, StopRequests
 from datasetkit.core.words import counted
 from datasetkit.options.train import TrainOptions
 from trainer import loop, precision, setup
@@ -112,7 +112,7 @@ def train(
 
     resume: continue from the newest complete training state there; extend: also where another
     number of steps changes the LR schedule. wait: wait for another run that writes to the folder.
-    stop: says whether to save and end after a step.
+    stop: says whether to save and end after a step, or what else to do after it.
 
     Raises RunPause for a run that was asked to stop; LossDiverged; LoraCheckFailed for a LoRA that
     changes nothing or does not match what was trained; Locked while another run of the same name
@@ -302,7 +302,7 @@ def _train(
             reporter.phase("first step")  # it also encodes captions and sets up the device
             until_the_end.enter_context(stop.saving())
             for log in loop.steps(run, start=start):
-                outputs.after_step(log)
+                outputs.after_step(log, stop.take_actions())
                 waited += log.waited
                 in_steps += log.seconds
                 if last_epoch and last_epoch[-1].epoch != log.epoch:
@@ -391,25 +391,33 @@ class _RunOutputs:
             self.previews.generate(0, 0, "000000")
         self._validate(0, 0)
 
-    def after_step(self, log: StepLog) -> None:
-        """Write what is due after a step."""
+    def after_step(self, log: StepLog, asked: frozenset[Action] = frozenset()) -> None:
+        """Write what is due after a step, and what the run was asked for.
+
+        Only the main process writes LoRA files, states and preview images, so that only its
+        requests count.
+        """
         run, options = self._run, self._run.options
         for writer in self._writers:
             writer.add(log)
         if validation.due(options, log, run.plan.steps):
             self._validate(log.step, log.epoch)
             self._save_if_best(log)
-        stem = save_lora.save_name(run, self._name, log)
+        stem = save_lora.save_name(run, self._name, log, now="save" in asked)
         if stem is not None and self._files is not None:
             self._reporter.phase("saving")
             save_lora.save(run, self._files, stem, self._run_facts, log)
             save_lora.prune(options, self._files)
-        if (preview_stem := preview.due(options, log, run.plan.steps)) is not None:
+        is_asked = "preview" in asked
+        if is_asked and not self.previews.prompts:
+            self._reporter.warn("no preview images: sample_prompts names no file with a prompt")
+        preview_stem = preview.due(options, log, run.plan.steps, now=is_asked)
+        if preview_stem is not None:
             self.previews.generate(log.step, log.epoch, preview_stem)
         if log.step < run.plan.steps:
             if stem is not None and options.save_state:
                 self._save_state(log.step)
-            elif self._is_state_due():
+            elif "save" in asked or self._is_state_due():
                 self._save_state(log.step, pause=True)
 
     def pause(self, step: int) -> None:

@@ -1,4 +1,5 @@
 """How a run that can save is stopped: the first request lets it save, the second ends it at once.
+Other requests have it save or generate preview images after its step, and go on.
 
 A request comes as a signal (SIGINT, SIGTERM, SIGHUP) or from a function that is asked twice a
 second, such as one that looks for a request file. While there is nothing to save, the first request
@@ -17,6 +18,10 @@ from types import FrameType
 from typing import Any, Final, Literal
 
 Request = Literal["save", "now"]
+# What a run is asked to do once, after the step that it is in: save the LoRA and the training
+# state, or generate preview images. It goes on afterwards.
+Action = Literal["save", "preview"]
+ACTIONS: Final[tuple[Action, ...]] = ("save", "preview")
 # Windows has no SIGHUP.
 _SIGNALS: Final = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -68,18 +73,20 @@ def _leave_dead_terminal() -> None:
 
 
 class StopRequests:
-    """Whether a run was asked to stop.
+    """Whether a run was asked to stop, or to do something and go on.
 
     read: returns the request of a file, None without one. tell: is called once, in another thread,
-    when the run is going to save and stop. could_save: there was something to save at some time.
+    when the run is going to save and stop. take: returns the actions that are asked for, each
+    once. could_save: there was something to save at some time.
     """
 
     def __init__(
         self,
         read: Callable[[], Request | None] = lambda: None,
         tell: Callable[[], None] = lambda: None,
+        take: Callable[[], frozenset[Action]] = frozenset,
     ) -> None:
-        self._read, self._tell = read, tell
+        self._read, self._tell, self.take_actions = read, tell, take
         self._can_save = self.could_save = False
         self._signum: int | None = None  # of the first request; SIGINT stands for a file
         self._ended = threading.Event()

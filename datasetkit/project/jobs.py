@@ -46,7 +46,7 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
-from datasetkit.core.stopping import Request, RunPause, Terminated
+from datasetkit.core.stopping import ACTIONS, Action, Request, RunPause, Terminated
 from datasetkit.project import job_locks, processes
 from datasetkit.project.signature import state_folder
 
@@ -152,6 +152,15 @@ class JobFolder:
         if self._path is None or not os.path.lexists(self._path / _STOP):
             return None
         return "now" if _read(self._path / _STOP).get("how") == "now" else "save"
+
+    def take_actions(self) -> frozenset[Action]:
+        """Return what the run is asked to do after a step, and delete the requests."""
+        taken: set[Action] = set()
+        for action in ACTIONS if self._path is not None else ():
+            with suppress(OSError):  # most of the time there is none
+                self.path_of(_action_file(action)).unlink()
+                taken.add(action)
+        return frozenset(taken)
 
     def explain(self, title: str) -> None:
         """Replace the title by what is known of the run once it is planned."""
@@ -421,6 +430,27 @@ def request_stop(job: Job, how: Request) -> None:
         path = folder / job.id / _STOP
         with writing(path):
             _write(path, {"how": how})
+
+
+def request_action(job: Job, action: Action) -> None:
+    """Ask a job to do something after its step, and to go on. Raises StorageError."""
+    folder = _jobs_folder()
+    if folder is not None:
+        path = folder / job.id / _action_file(action)
+        with writing(path):
+            _write(path, {})
+
+
+def pending_actions(job: Job) -> tuple[Action, ...]:
+    """Return what a job was asked to do and has not begun."""
+    folder = folder_of(job).path
+    if folder is None:
+        return ()
+    return tuple(action for action in ACTIONS if os.path.lexists(folder / _action_file(action)))
+
+
+def _action_file(action: Action) -> str:
+    return f"{action}-now"
 
 
 def has_begun(job: Job) -> bool:

@@ -193,7 +193,8 @@ def train(
             context.reporter.warn(f"dsk jobs stop cannot reach this run: {job.problem}")
         job.name_run(Path(plan.options.output_dir), output_name(plan.options, plan.plan))
         context = replace(context, reporter=JobReporter(context.reporter, job))
-        stop = StopRequests(job.stop_request, partial(context.reporter.warn, _STOPPING))
+        tell = partial(context.reporter.warn, _STOPPING)
+        stop = StopRequests(job.stop_request, tell, job.take_actions)
         with stop.listening():
             try:
                 return TrainResult(plan, _train(plan, context, stop))

@@ -207,3 +207,16 @@ def test_a_run_goes_on_when_the_folder_of_its_job_is_removed(folder):
         next(folder.iterdir()).rmdir()
         assert not stop.is_asked()
     assert api.jobs() == ()
+
+
+def test_what_a_job_is_asked_to_do_is_taken_once():
+    with jobs.registered("train", "sks, 10 steps") as job:
+        [running] = jobs.list_jobs()
+        assert job.take_actions() == frozenset() and jobs.pending_actions(running) == ()
+        jobs.request_action(running, "preview")
+        jobs.request_action(running, "preview")
+        assert jobs.pending_actions(running) == ("preview",) and states() == ["running"]
+        assert job.take_actions() == {"preview"} and job.take_actions() == frozenset()
+        assert jobs.pending_actions(running) == ()
+    with jobs.unregistered() as nothing:
+        assert nothing.take_actions() == frozenset()

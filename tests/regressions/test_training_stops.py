@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from datasetkit.cli import interruption
 from datasetkit.cli.main import run as run_dsk
 from datasetkit.core.files import display
-from datasetkit.core.stopping import Request, RunPause, StopRequests, Terminated
+from datasetkit.core.stopping import Action, Request, RunPause, StopRequests, Terminated
 from datasetkit.verbs import train as verb
 from tests.trainer import tiny
 from trainer import loop, run
@@ -132,6 +132,27 @@ def test_a_run_that_is_paused_twice_equals_an_uninterrupted_one(
     assert all(torch.equal(value, resumed[key]) for key, value in tensors.items())
     assert losses(metrics.read_rows(result.metrics)) == losses(rows)
     assert states(options) == []  # the run has ended well
+
+
+@pytest.mark.long
+def test_a_run_that_saves_and_draws_when_asked_trains_the_same(
+    data, options, whole, monkeypatch, tmp_path
+):
+    """The files are those of the step, and a resumed run goes on from its state."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("sks --w 64 --h 64 --s 2\n", encoding="utf-8")
+    options = replace(options, sample_prompts=str(prompts))
+    asked: list[frozenset[Action]] = [frozenset({"save", "preview"}), frozenset()]
+    seen = []
+    after_step(monkeypatch, 5, lambda: seen.extend(states(options)))
+    result = train(data, options, StopRequests(take=lambda: asked.pop() if asked else frozenset()))
+    tensors, rows = whole
+    assert losses(metrics.read_rows(result.metrics)) == losses(rows)
+    last = load_file(result.files[-1])
+    assert all(torch.equal(value, last[key]) for key, value in tensors.items())
+    assert seen == states(options) == ["sks-state-00000002"]
+    names = {path.name for path in Path(options.output_dir).rglob("*step00000002*")}
+    assert {name.rpartition(".")[2] for name in names} >= {"safetensors", "png"}
 
 
 @pytest.mark.long

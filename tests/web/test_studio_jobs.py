@@ -287,10 +287,15 @@ def test_a_run_of_a_terminal_is_shown_and_stopped(page, tmp_path):
     process, job = running(tmp_path, page)
     assert (job["state"], job["here"], job["stop"]) == ("running", True, None)
     page.post(f"jobs/{job['id']}/forget", status=400)
+    for action in ("save", "preview"):
+        asked = page.post(f"jobs/{job['id']}/ask", action=action)["job"]
+        assert asked["state"] == "running" and action in asked["asked"]
+    page.post(f"jobs/{job['id']}/ask", action="delete", status=400)
     assert page.post(f"jobs/{job['id']}/stop", how="save")["job"]["stop"]["how"] == "save"
     assert process.wait(20) == 0
     assert page.get(f"jobs/{job['id']}")["job"]["state"] == "done"
     page.post(f"jobs/{job['id']}/stop", how="save", status=400)
+    page.post(f"jobs/{job['id']}/ask", action="save", status=400)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -28,9 +28,9 @@ from trainer.plan.plan import TrainImage, TrainingPlan, mean_ar_error
 _FOLDED: Final = ("comfy", "diffusers")
 
 
-def save_name(run: TrainingSetup, name: str, log: StepLog) -> str | None:
+def save_name(run: TrainingSetup, name: str, log: StepLog, *, now: bool = False) -> str | None:
     """Return the stem of the file to save after a step, named as in sd-scripts; None: save
-    nothing.
+    nothing. now: the run was asked to save after this step.
     """
     options = run.options
     if log.step == run.plan.steps:
@@ -38,7 +38,8 @@ def save_name(run: TrainingSetup, name: str, log: StepLog) -> str | None:
     every = options.save_every_n_epochs
     if every and log.last_of_epoch and log.epoch % every == 0:
         return f"{name}-{log.epoch:06d}"
-    if options.save_every_n_steps and log.step % options.save_every_n_steps == 0:
+    every_steps = options.save_every_n_steps
+    if now or (every_steps and log.step % every_steps == 0):
         return f"{name}-step{log.step:08d}"
     return None
 

@@ -42,15 +42,16 @@ class PreviewModel(Protocol):
         """Return the conditioning of prompts."""
 
 
-def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
+def due(options: TrainOptions, log: StepLog, steps: int, *, now: bool = False) -> str | None:
     """Return the stem of the preview images of a step, named like the saved LoRAs; None for none.
 
-    The last of `steps` always has some.
+    The last of `steps` always has some. now: the run was asked for some after this step.
     """
     every = options.sample_every_n_epochs
     if log.step == steps or (every and log.last_of_epoch and log.epoch % every == 0):
         return f"{log.epoch:06d}"
-    if options.sample_every_n_steps and log.step % options.sample_every_n_steps == 0:
+    every_steps = options.sample_every_n_steps
+    if now or (every_steps and log.step % every_steps == 0):
         return f"step{log.step:08d}"
     return None
 

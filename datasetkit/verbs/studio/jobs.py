@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import config_path, display, read_existing
+from datasetkit.core.stopping import ACTIONS
 from datasetkit.options.toml import find as find_config
 from datasetkit.project import job_queue, job_runner, jobs
 from datasetkit.project.jobs import Job
@@ -65,6 +66,7 @@ def view(session: StudioSession, job: Job) -> Json:
         "stop": None
         if job.asked is None or not job.runs
         else {"how": job.asked[0], "seconds": max(0, round(time.time() - job.asked[1]))},
+        "asked": list(jobs.pending_actions(job)) if job.runs else [],
         "progress": None
         if progress is None
         else {
@@ -164,6 +166,20 @@ def stop(session: StudioSession, job_id: str, how: str) -> Json:
             f"the process of the job {job.id} is not known for certain, so it is not killed",
             hint="end it yourself in a terminal",
         )
+    return view(session, find(session, job_id))
+
+
+def ask(session: StudioSession, job_id: str, action: str) -> Json:
+    """Ask a training to save or to generate preview images after its step, and to go on. Raises
+    InputError for a job that does not run or is not a training.
+    """
+    wanted = next((known for known in ACTIONS if known == action), None)
+    if wanted is None:
+        raise InputError(f"action must be one of {', '.join(ACTIONS)}")
+    job = jobs.find_running(find(session, job_id).id)
+    if job.verb != "train":
+        raise InputError(f"dsk {display(job.verb)} is not a training", hint="wait for its end")
+    jobs.request_action(job, wanted)
     return view(session, find(session, job_id))
 
 

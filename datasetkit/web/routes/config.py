@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datasetkit.core.errors import InputError
 from datasetkit.verbs.studio import config_file, preset_files
+from datasetkit.verbs.studio import models as base_models
 from datasetkit.verbs.studio.config_file import ConfigEdit
 from datasetkit.verbs.studio.session import StudioSession
-from datasetkit.web.table import ApiRoute, Json, Values, delete, flag, get, put, table, text
+from datasetkit.web.table import ApiRoute, Json, Values, delete, flag, get, post, put, table, text
 
 
 def config(studio: StudioSession, query: Values) -> Json:
@@ -23,6 +24,10 @@ def change(studio: StudioSession, body: Values) -> Json:
         raise InputError("concepts must be a list of objects")
     edit = ConfigEdit(values, unset, concepts)
     return config_file.change(studio, text(body, "hash"), edit, dry_run=flag(body, "dry_run"))
+
+
+def models(studio: StudioSession, body: Values) -> Json:
+    return base_models.models(studio, text(body, "path"))
 
 
 def presets(studio: StudioSession, query: Values) -> Json:
@@ -46,6 +51,7 @@ def remove_preset(studio: StudioSession, body: Values) -> Json:
 ROUTES: tuple[ApiRoute, ...] = (
     get("/api/config", config),
     put("/api/config", change),
+    post("/api/models", models, writes=False),
     get("/api/presets", presets),
     get("/api/presets/{name}", preset),
     put("/api/presets/{name}", save_preset),

@@ -78,6 +78,10 @@ def stop(studio: StudioSession, body: Values) -> Json:
     return {"job": jobs.stop(studio, body["id"], text(body, "how") if "how" in body else "save")}
 
 
+def ask(studio: StudioSession, body: Values) -> Json:
+    return {"job": jobs.ask(studio, body["id"], text(body, "action"))}
+
+
 def resume(studio: StudioSession, body: Values) -> Json:
     return {"job": jobs.resume(studio, body["id"])}
 
@@ -99,7 +103,7 @@ def order(studio: StudioSession, body: Values) -> Json:
 
 
 _CHANGES: dict[str, Callable[[StudioSession, Values], dict[str, Any]]] = {
-    "stop": stop, "resume": resume, "forget": forget, "remove": remove, "hold": hold,
+    "stop": stop, "ask": ask, "resume": resume, "forget": forget, "remove": remove, "hold": hold,
     "order": order,
 }  # fmt: skip
 ROUTES: tuple[ApiRoute, ...] = (

@@ -12,9 +12,10 @@ import {
   SAVE_DELAY,
   TrainForm,
 } from "../src/tabs/train/form";
+import { fileName, ownSettings } from "../src/tabs/train/ownSettings";
 
-const RANK = { name: "network_dim", default: 32 } as unknown as OptionInfo;
-const ALPHA = { name: "network_alpha", default: 16 } as unknown as OptionInfo;
+const RANK = { name: "network_dim", default: 32, path: "" } as unknown as OptionInfo;
+const ALPHA = { name: "network_alpha", default: 16, path: "" } as unknown as OptionInfo;
 const GAMMA = { name: "min_snr_gamma", default: null } as unknown as OptionInfo;
 
 function config(train: Config["tables"][string], hash = "a"): Config {
@@ -179,4 +180,29 @@ test("the parts of a preset's name", () => {
   expect(parsePreset(formatPreset(zImage), parts)).toEqual(zImage);
   expect(parsePreset("unknown-style@1", parts)).toEqual(NO_PRESET);
   expect(formatPreset({ ...NO_PRESET, goal: "style" })).toBe("");
+});
+
+test("a preset of the user has the settings, and nothing of the project", () => {
+  const vae = { name: "vae", default: "", path: "model" } as unknown as OptionInfo;
+  const options = [RANK, ALPHA, vae];
+  const file = config({ network_dim: 4, vae: "a.safetensors", output_name: "x", preset: "sdxl@1" });
+  expect(ownSettings(file, options)).toEqual({ network_dim: 4, preset: "sdxl@1" });
+  expect(fileName("SDXL · kitsu", [])).toBe("sdxl-kitsu");
+  expect(fileName("SDXL kitsu", [{ name: "sdxl-kitsu" }])).toBe("sdxl-kitsu-2");
+  expect(fileName("角色", [{ name: "preset" }])).toBe("preset-2");
+});
+
+test("a preset of the user replaces the settings, and what is of the project stays", async () => {
+  const { form, writes } = server(config({ network_dim: 4, network_alpha: 2, output_name: "x" }));
+  await form.load();
+  form.useOwn({ network_dim: 64, min_snr_gamma: 5 }, new Set(["output_name"]));
+  await later(0);
+  expect(writes).toEqual([
+    {
+      hash: "a",
+      set: { train: { network_dim: 64, min_snr_gamma: 5 } },
+      unset: { train: ["network_alpha"] },
+    },
+  ]);
+  expect(form.isSaved).toBe(true);
 });

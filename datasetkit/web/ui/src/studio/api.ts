@@ -58,9 +58,12 @@ export interface Job {
   readonly run: string | null;
   /** It was asked to stop, so many seconds ago. */
   readonly stop: { readonly how: "save" | "now"; readonly seconds: number } | null;
+  /** What it does after its step, and has not begun. */
+  readonly asked?: readonly JobAction[];
   readonly progress: JobProgress | null;
 }
 
+export type JobAction = "save" | "preview";
 export type How = "save" | "now" | "kill";
 
 /** A command of `dsk`: folders as seen from the project, options as dsk.toml names them. */
@@ -210,6 +213,27 @@ export interface Presets {
   readonly own: readonly OwnPreset[];
 }
 
+/** `POST api/models`: the base models in a folder, its subfolders, and models without a path. */
+export interface BaseModels {
+  readonly path: string;
+  readonly parent: string | null;
+  readonly folders: readonly { readonly name: string; readonly link: boolean }[];
+  readonly models: readonly {
+    readonly name: string;
+    /** The text for dsk.toml. */
+    readonly value: string;
+    /** Bytes of a file. */
+    readonly size: number | null;
+  }[];
+  readonly known: readonly { readonly value: string; readonly size: number | null }[];
+}
+
+export interface PresetValues {
+  readonly title: string;
+  readonly tables: Tables;
+  readonly replace: boolean;
+}
+
 export interface Schema {
   readonly version: string;
   readonly tables: Readonly<Record<string, readonly OptionInfo[]>>;
@@ -254,6 +278,7 @@ export function studioApi(http: Http) {
       http.post<Planned<Result>>("api/plan", command, signal),
     command: (command: Command) => http.post<{ readonly command: string }>("api/command", command),
     stop: (id: string, how: How) => job(id, "stop", { how }),
+    ask: (id: string, action: JobAction) => job(id, "ask", { action }),
     resume: (id: string) => job(id, "resume"),
     forget: (id: string) => job(id, "forget"),
     remove: (id: string) => job(id, "remove"),
@@ -269,7 +294,11 @@ export function studioApi(http: Http) {
 
     config: () => http.get<Config>("api/config"),
     saveConfig: (change: ConfigChange) => http.put<Config>("api/config", change),
+    models: (path: string) => http.post<BaseModels>("api/models", { path }),
     presets: () => http.get<Presets>("api/presets"),
+    savePreset: (name: string, values: PresetValues) =>
+      http.put<OwnPreset>(`api/presets/${encodeURIComponent(name)}`, values),
+    deletePreset: (name: string) => http.delete<Presets>(`api/presets/${encodeURIComponent(name)}`),
   };
 }
 

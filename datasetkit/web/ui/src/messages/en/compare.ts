@@ -114,4 +114,8 @@ export const compare = {
   "browse.none": "No folders here.",
   "browse.more": "There are more: type the beginning of the path.",
   "browse.images": { one: "{n} image", other: "{n} images" },
+
+  "compare.beside": "Beside",
+  "compare.beside.none": "nothing",
+  "compare.differs.none": "the same options",
 } as const;

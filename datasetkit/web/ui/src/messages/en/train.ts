@@ -109,4 +109,31 @@ export const train = {
   "train.conflict.mine": "this page",
   "train.conflict.theirs": "the file",
   "train.conflict.apply": "Keep the chosen values",
+
+  "train.base.title": "Choose a base model",
+  "train.base.hint":
+    "A .safetensors file, a folder in diffusers' layout, or a model that is on this machine already.",
+  "train.base.known": "Without a path",
+  "train.base.folder": "In a folder",
+  "train.base.models": "Base models",
+  "train.base.none": "No base model is in this folder.",
+
+  "train.own": "Own presets…",
+  "train.own.hint":
+    "A preset of yours has the settings of Train, without the base model and the names of files.",
+  "train.own.none": "You have saved no preset yet.",
+  "train.own.name": "Save the present settings as",
+  "train.own.save": { one: "Save {n} setting", other: "Save {n} settings" },
+  "train.own.replace": "Replace the preset",
+  "train.own.nothing": "All settings are the defaults: there is nothing to save.",
+  "train.own.saved": "{name} is saved",
+  "train.own.use": "Use",
+  "train.own.used": "{name} is written into dsk.toml",
+  "train.own.delete": "Delete {name}",
+
+  "train.find": "Find it",
+  "train.find.hint":
+    "Searches the learning rate with short trainings (dsk find-lr), and writes it into dsk.toml.",
+  "train.find.queued": "the search waits in the queue",
+  "train.find.running": "searching",
 } as const;

@@ -71,4 +71,10 @@ export const watch = {
   "watch.log.label": "Log of {name}",
   "watch.preview.label": "Preview image of {epoch}, prompt {prompt}",
   "watch.open": "Enter opens it large; arrow keys: prompt and epoch.",
+
+  "watch.ask.preview": "Preview now",
+  "watch.ask.preview.hint": "Draws the preview images after this step, and goes on.",
+  "watch.ask.save": "Save now",
+  "watch.ask.save.hint": "Writes the LoRA and the state after this step, and goes on.",
+  "watch.asked": "After this step…",
 } as const;

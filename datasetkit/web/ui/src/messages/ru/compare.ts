@@ -142,4 +142,8 @@ export const compare = {
     many: "{n} изображений",
     other: "{n} изображения",
   },
+
+  "compare.beside": "Рядом",
+  "compare.beside.none": "ничего",
+  "compare.differs.none": "настройки те же",
 } as const;

@@ -134,4 +134,35 @@ export const train = {
   "train.conflict.mine": "эта страница",
   "train.conflict.theirs": "файл",
   "train.conflict.apply": "Оставить выбранное",
+
+  "train.base.title": "Выбор базовой модели",
+  "train.base.hint":
+    "Файл .safetensors, папка в формате diffusers или модель, которая уже есть на этой машине.",
+  "train.base.known": "Без пути",
+  "train.base.folder": "В папке",
+  "train.base.models": "Базовые модели",
+  "train.base.none": "В этой папке нет базовой модели.",
+
+  "train.own": "Свои наборы…",
+  "train.own.hint": "Ваш набор содержит настройки обучения без базовой модели и имён файлов.",
+  "train.own.none": "Вы ещё не сохранили ни одного набора.",
+  "train.own.name": "Сохранить текущие настройки как",
+  "train.own.save": {
+    one: "Сохранить {n} настройку",
+    few: "Сохранить {n} настройки",
+    many: "Сохранить {n} настроек",
+    other: "Сохранить {n} настройки",
+  },
+  "train.own.replace": "Заменить набор",
+  "train.own.nothing": "Все настройки по умолчанию: сохранять нечего.",
+  "train.own.saved": "Набор {name} сохранён",
+  "train.own.use": "Применить",
+  "train.own.used": "{name} записан в dsk.toml",
+  "train.own.delete": "Удалить {name}",
+
+  "train.find": "Подобрать",
+  "train.find.hint":
+    "Ищет скорость обучения короткими прогонами (dsk find-lr) и записывает её в dsk.toml.",
+  "train.find.queued": "подбор ждёт в очереди",
+  "train.find.running": "идёт подбор",
 } as const;

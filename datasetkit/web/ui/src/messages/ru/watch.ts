@@ -77,4 +77,10 @@ export const watch = {
   "watch.log.label": "Журнал {name}",
   "watch.preview.label": "Пробное изображение: {epoch}, промпт {prompt}",
   "watch.open": "Enter — крупно; стрелки — промпт и эпоха.",
+
+  "watch.ask.preview": "Превью сейчас",
+  "watch.ask.preview.hint": "Рисует превью после этого шага и продолжает.",
+  "watch.ask.save": "Сохранить сейчас",
+  "watch.ask.save.hint": "Записывает LoRA и состояние после этого шага и продолжает.",
+  "watch.asked": "После этого шага…",
 } as const;

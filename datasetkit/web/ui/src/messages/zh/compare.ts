@@ -105,4 +105,8 @@ export const compare = {
   "browse.none": "此处没有文件夹。",
   "browse.more": "还有更多：请输入路径的开头。",
   "browse.images": { other: "{n} 张图片" },
+
+  "compare.beside": "并排对照",
+  "compare.beside.none": "无",
+  "compare.differs.none": "选项相同",
 } as const;

@@ -102,4 +102,28 @@ export const train = {
   "train.conflict.mine": "本页面",
   "train.conflict.theirs": "文件",
   "train.conflict.apply": "保留所选的值",
+
+  "train.base.title": "选择底模",
+  "train.base.hint": ".safetensors 文件、diffusers 格式的文件夹，或本机已有的模型。",
+  "train.base.known": "无需路径",
+  "train.base.folder": "在文件夹中",
+  "train.base.models": "底模",
+  "train.base.none": "此文件夹中没有底模。",
+
+  "train.own": "我的预设…",
+  "train.own.hint": "您的预设包含训练设置，不含底模和文件名。",
+  "train.own.none": "您还没有保存预设。",
+  "train.own.name": "将当前设置保存为",
+  "train.own.save": { other: "保存 {n} 项设置" },
+  "train.own.replace": "替换该预设",
+  "train.own.nothing": "所有设置都是默认值：没有可保存的内容。",
+  "train.own.saved": "已保存 {name}",
+  "train.own.use": "使用",
+  "train.own.used": "已将 {name} 写入 dsk.toml",
+  "train.own.delete": "删除 {name}",
+
+  "train.find": "自动查找",
+  "train.find.hint": "用短训练查找学习率（dsk find-lr），并写入 dsk.toml。",
+  "train.find.queued": "查找在队列中等待",
+  "train.find.running": "正在查找",
 } as const;

@@ -63,4 +63,10 @@ export const watch = {
   "watch.log.label": "{name} 的日志",
   "watch.preview.label": "预览图：{epoch}，提示词 {prompt}",
   "watch.open": "回车放大；方向键切换提示词和轮次。",
+
+  "watch.ask.preview": "立即预览",
+  "watch.ask.preview.hint": "在本步之后生成预览图，然后继续。",
+  "watch.ask.save": "立即保存",
+  "watch.ask.save.hint": "在本步之后写入 LoRA 和状态，然后继续。",
+  "watch.asked": "本步之后…",
 } as const;

@@ -10,6 +10,7 @@ import { useCommand, useStudio } from "../../studio/context";
 import { mark as sendMark } from "./api";
 import { blindLabels, isJudged, shuffled } from "./blind";
 import { CellTable } from "./CellTable";
+import { differingOptions, originOf } from "./joined";
 import { KeepDialog } from "./KeepDialog";
 import { LargeView, type View, VIEWS } from "./LargeView";
 import { type At, start, tableOf } from "./layout";
@@ -18,13 +19,19 @@ import { ScorePanel } from "./ScorePanel";
 import type { Cell, Grid, GridEntry } from "./shapes";
 
 interface CompareViewProps {
+  /** What is shown: one grid, or two that are joined. */
   readonly grid: Grid;
+  readonly first: Grid;
+  readonly second: Grid | null;
   readonly grids: readonly GridEntry[];
   readonly canDraw: boolean;
   readonly choose: (id: string) => void;
+  /** Show another grid beside the first one, or "" for none. */
+  readonly chooseSecond: (id: string) => void;
   readonly draw: () => void;
   readonly reload: () => Promise<void>;
-  readonly setMarks: (marks: Grid["marks"]) => void;
+  /** The marks of a grid have changed. */
+  readonly setMarks: (grid: string, marks: Grid["marks"]) => void;
 }
 
 const CELL_WIDTHS = [96, 112, 128, 168, 216, 280, 360, 480];
@@ -32,7 +39,8 @@ const GAP = 8;
 const PADDING = 24;
 
 export function CompareView(props: CompareViewProps) {
-  const { grid, grids, canDraw, choose, draw, reload, setMarks } = props;
+  const { grid, first, second, grids, canDraw, choose, chooseSecond, draw, reload, setMarks } =
+    props;
   const studio = useStudio();
   const table = useMemo(() => tableOf(grid), [grid]);
   const [at, setAt] = useState<At>(() => start(table));
@@ -73,7 +81,9 @@ export function CompareView(props: CompareViewProps) {
   const setMark = async (marked: Cell | undefined, value: number) => {
     if (!marked) return;
     try {
-      setMarks((await sendMark(studio.http, grid.id, marked.n, value)).marks);
+      const origin = originOf(grid, marked);
+      const { marks } = await sendMark(studio.http, origin.grid, origin.n, value);
+      setMarks(origin.grid, marks);
     } catch (error) {
       studio.fail(error);
     }
@@ -153,6 +163,24 @@ export function CompareView(props: CompareViewProps) {
               </option>
             ))}
           </select>
+          {grids.length > 1 ? (
+            <label>
+              {t("compare.beside")}{" "}
+              <select
+                value={second?.id ?? ""}
+                onChange={(event) => chooseSecond(event.target.value)}
+              >
+                <option value="">{t("compare.beside.none")}</option>
+                {grids
+                  .filter((entry) => entry.id !== first.id)
+                  .map((entry) => (
+                    <option key={entry.id} value={entry.id}>
+                      {entry.title}
+                    </option>
+                  ))}
+              </select>
+            </label>
+          ) : null}
           {canDraw ? (
             <button type="button" onClick={draw}>
               {t("compare.draw")}
@@ -197,6 +225,7 @@ export function CompareView(props: CompareViewProps) {
             />
           ) : null}
         </div>
+        {second && !covered ? <Differing first={first} second={second} /> : null}
         {view === "grid" ? (
           <div className="compare-body">
             <CellTable
@@ -255,6 +284,23 @@ export function CompareView(props: CompareViewProps) {
         />
       ) : null}
     </WorkArea>
+  );
+}
+
+/** Which letter is which run, and the options by which they differ. */
+function Differing({ first, second }: { readonly first: Grid; readonly second: Grid }) {
+  const rows = differingOptions(first, second);
+  return (
+    <p className="compare-differs">
+      <b>A</b> {first.title} · <b>B</b> {second.title}
+      {rows.length === 0 ? <span className="muted"> {t("compare.differs.none")}</span> : null}
+      {rows.map((row) => (
+        <span key={row.name}>
+          {" "}
+          · <code>{row.name}</code> <b>{row.left}</b> <span className="muted">({row.right})</span>
+        </span>
+      ))}
+    </p>
   );
 }
 

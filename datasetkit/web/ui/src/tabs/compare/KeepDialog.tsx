@@ -9,6 +9,7 @@ import { FolderField } from "../../parts/FolderField";
 import { useStudio } from "../../studio/context";
 import { keep, keepFolders } from "./api";
 import { weightOf } from "./CompareView";
+import { originOf } from "./joined";
 import type { Cell, Grid, KeepFolder, KeepResult, LoraFile } from "./shapes";
 
 interface KeepDialogProps {
@@ -46,9 +47,9 @@ export function KeepDialog({ grid, file, cell, close, kept }: KeepDialogProps) {
   }, [studio]);
 
   const request = {
-    grid: grid.id,
-    file: file.n,
-    cell: cell?.n ?? null,
+    grid: originOf(grid, file).grid,
+    file: originOf(grid, file).n,
+    cell: cell ? originOf(grid, cell).n : null,
     options: { to, name, weight: Number(weight), replace },
   };
   useEffect(() => {

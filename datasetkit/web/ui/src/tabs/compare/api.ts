@@ -76,6 +76,7 @@ export const keep = (
 
 /** The image of a cell; side: a smaller JPEG whose longer side has so many pixels. */
 export function cellUrl(grid: string, cell: Cell, side = 0): string {
+  const { grid: id, n } = cell.origin ?? { grid, n: cell.n };
   const size = side > 0 && Math.max(cell.w, cell.h) > side ? `&side=${side}` : "";
-  return `cell/${encodeURIComponent(grid)}/${cell.n}?v=${encodeURIComponent(cell.v)}${size}`;
+  return `cell/${encodeURIComponent(id)}/${n}?v=${encodeURIComponent(cell.v)}${size}`;
 }

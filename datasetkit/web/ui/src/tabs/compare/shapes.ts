@@ -18,6 +18,12 @@ export interface Axis {
 
 export type Setting = string | number | boolean | null;
 
+/** A cell or a file of a table that joins two grids: where the server has it. */
+export interface Origin {
+  readonly grid: string;
+  readonly n: number;
+}
+
 /** One image. It stands at several positions where an axis does not change it. */
 export interface Cell {
   readonly n: number;
@@ -29,6 +35,7 @@ export interface Cell {
   /** Index into the grid's files; null for the base model alone. */
   readonly file: number | null;
   readonly settings: Readonly<Record<string, Setting>>;
+  readonly origin?: Origin;
 }
 
 export interface Kept {
@@ -47,6 +54,7 @@ export interface LoraFile {
   /** It is beside the grid, and the one that was drawn. */
   readonly there: boolean;
   readonly kept: Kept | null;
+  readonly origin?: Origin;
 }
 
 /** A mean with its standard error; null for a single pair. */

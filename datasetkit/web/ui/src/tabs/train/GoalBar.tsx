@@ -14,6 +14,7 @@ import {
   parsePreset,
   type TrainForm,
 } from "./form";
+import { OwnPresets } from "./OwnPresets";
 import type { Planner } from "./planner";
 
 interface GoalBarProps {
@@ -21,6 +22,7 @@ interface GoalBarProps {
   readonly planner: Planner;
   readonly presets: Presets | null;
   readonly options: readonly OptionInfo[];
+  readonly presetsChanged: (presets: Presets) => void;
 }
 
 export function presetParts(presets: Presets | null) {
@@ -50,7 +52,7 @@ export function choosePreset(form: TrainForm, name: PresetName): void {
   void form.save();
 }
 
-export function GoalBar({ form, planner, presets, options }: GoalBarProps) {
+export function GoalBar({ form, planner, presets, options, presetsChanged }: GoalBarProps) {
   const { config, edits, saving, invalid } = useStore(form.store, (state) => state);
   const family = useStore(planner.store, (state) => state.plan?.model.family ?? "");
   const readOnly = useStudioState((state) => state.session.read_only);
@@ -106,6 +108,7 @@ export function GoalBar({ form, planner, presets, options }: GoalBarProps) {
             ))}
           </select>
         </label>
+        <OwnPresets form={form} presets={presets} options={options} changed={presetsChanged} />
         <span className="muted">{t("train.differ", { n: changed })}</span>
         {changed > 0 ? (
           <button

@@ -1,6 +1,6 @@
 /** The ten options that decide most of the result. */
 
-import { type ReactNode, useId, useMemo } from "react";
+import { type ReactNode, useId, useMemo, useState } from "react";
 import { Icon } from "../../components/Icon";
 import { bytes, number, percent, t } from "../../i18n";
 import { type OptionInfo, rangeText, textOf } from "../../parts/options";
@@ -9,6 +9,8 @@ import { useStore } from "../../store";
 import type { Presets } from "../../studio/api";
 import { useStudioState } from "../../studio/context";
 import { formatRoute } from "../../studio/route";
+import { BaseDialog } from "./BaseDialog";
+import { FindRate } from "./FindRate";
 import { fieldOf, isChanged, OWN, type TrainForm } from "./form";
 import { choosePreset, presetParts, usePreset } from "./GoalBar";
 import { allSamples, cropped, enlarged, type TrainingPlan, USUAL_SAMPLES } from "./plan";
@@ -33,11 +35,20 @@ export function TenOptions({ form, planner, presets, options }: TenOptionsProps)
     ) : null;
   };
   const usual = (name: string) => usualOf(byName.get(name), family);
+  const { config, edits } = useStore(form.store, (state) => state);
+  const valueOf = (name: string) => {
+    const option = byName.get(name);
+    return option ? fieldOf(config, edits, option).value : null;
+  };
+  const base = String(valueOf("pretrained_model_name_or_path") ?? "");
+  // It counts in place of the learning rate, e.g. after a search.
+  const ownRate = valueOf("unet_lr");
   const hasTextEncoder = appliesTo(byName.get("text_encoder_lr"), family);
   return (
     <ol className="ten">
       <Row label={t("train.slot.base")} note={plan ? modelNote(plan) : null}>
         {field("pretrained_model_name_or_path", t("train.slot.base"), true)}
+        <ChooseBase form={form} base={base} />
       </Row>
       <Row label={t("train.slot.trigger")} note={<TriggerNote />}>
         {field("keep_tokens", t("train.keep"))}
@@ -63,6 +74,8 @@ export function TenOptions({ form, planner, presets, options }: TenOptionsProps)
       </Row>
       <Row label={t("train.slot.rate")} note={usual("learning_rate")}>
         {field("learning_rate", t("train.slot.rate"))}
+        {ownRate === null ? null : field("unet_lr")}
+        <FindRate form={form} base={base} />
       </Row>
       <Row
         label={t("train.slot.text")}
@@ -86,6 +99,23 @@ export function TenOptions({ form, planner, presets, options }: TenOptionsProps)
         {field("save_every_n_epochs", t("train.saveEvery"))}
       </Row>
     </ol>
+  );
+}
+
+function ChooseBase({ form, base }: { readonly form: TrainForm; readonly base: string }) {
+  const [open, setOpen] = useState(false);
+  const readOnly = useStudioState((state) => state.session.read_only);
+  const choose = (value: string) => {
+    form.set("pretrained_model_name_or_path", value);
+    void form.save();
+  };
+  return (
+    <>
+      <button type="button" disabled={readOnly} onClick={() => setOpen(true)}>
+        {t("choose")}
+      </button>
+      {open ? <BaseDialog value={base} choose={choose} close={() => setOpen(false)} /> : null}
+    </>
   );
 }
 

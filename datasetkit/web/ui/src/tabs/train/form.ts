@@ -165,6 +165,19 @@ export class TrainForm {
     this.edit(name, value);
   }
 
+  /** Replace the settings of [train] by those of a preset of the user, and write them. ofProject:
+   * names of options that stay.
+   */
+  useOwn(settings: Table, ofProject: ReadonlySet<string>): void {
+    for (const name of Object.keys(this.store.get().config?.tables[TABLE] ?? {})) {
+      if (!ofProject.has(name) && !(name in settings)) this.reset(name);
+    }
+    for (const [name, value] of Object.entries(settings)) {
+      if (!ofProject.has(name)) this.set(name, value);
+    }
+    void this.save();
+  }
+
   reset(name: string): void {
     this.edit(name, undefined);
   }

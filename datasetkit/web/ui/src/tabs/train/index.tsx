@@ -94,7 +94,13 @@ export default function Train() {
         {config.problem ? (
           <p className="train-problem">{t("train.problem", { error: config.problem.error })}</p>
         ) : null}
-        <GoalBar form={form} planner={planner} presets={presets} options={options} />
+        <GoalBar
+          form={form}
+          planner={planner}
+          presets={presets}
+          options={options}
+          presetsChanged={(now) => loaded.set({ presets: now })}
+        />
         <TenOptions form={form} planner={planner} presets={presets} options={options} />
         <AllOptions form={form} planner={planner} options={options} />
       </div>

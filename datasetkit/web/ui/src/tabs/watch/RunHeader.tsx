@@ -27,7 +27,12 @@ export function newestState(details: RunDetails | null): number | null {
   return steps.length ? Math.max(...steps) : null;
 }
 
-export function RunHeader({ run, state }: RunProps) {
+interface HeaderProps extends RunProps {
+  /** The run has prompts for preview images. */
+  readonly hasPrompts: boolean;
+}
+
+export function RunHeader({ run, state, hasPrompts }: HeaderProps) {
   const job = useStudioState((state) => state.jobs).find(({ id }) => id === run.job);
   const live = run.state === "running" || run.state === "stopping";
   const phase = live && job?.progress && run.step === 0 ? job.progress.phase : "";
@@ -56,7 +61,7 @@ export function RunHeader({ run, state }: RunProps) {
           {run.memory ? <span>{t("watch.memory", { size: bytes(run.memory) })}</span> : null}
           {!live && run.ended ? <span>{moment(Date.parse(run.ended) / 1000)}</span> : null}
         </span>
-        <Actions run={run} state={state} job={job} />
+        <Actions run={run} state={state} job={job} hasPrompts={hasPrompts} />
       </div>
       <Bar
         share={steps > 0 ? Math.min(1, run.step / steps) : null}
@@ -78,11 +83,18 @@ function Explanation({ run, state, reason }: RunProps & { readonly reason: strin
   return text ? <p className={`run-explanation is-${run.state}`}>{text}</p> : null;
 }
 
-function Actions({ run, state, job }: RunProps & { readonly job: Job | undefined }) {
+function Actions({ run, state, job, hasPrompts }: HeaderProps & { readonly job: Job | undefined }) {
   const studio = useStudio();
   const readOnly = useStudioState((state) => state.session.read_only);
   if (run.state === "running" || run.state === "stopping") {
-    return job ? <StopLadder run={run} state={state} job={job} readOnly={readOnly} /> : null;
+    return job ? (
+      <span className="run-actions">
+        {run.state === "running" && run.step > 0 ? (
+          <Asking job={job} hasPrompts={hasPrompts} readOnly={readOnly} />
+        ) : null}
+        <StopLadder run={run} state={state} job={job} readOnly={readOnly} />
+      </span>
+    ) : null;
   }
   const canResume = run.state !== "finished" && state !== null && run.job !== null;
   return (
@@ -100,6 +112,32 @@ function Actions({ run, state, job }: RunProps & { readonly job: Job | undefined
       )}
     </span>
   );
+}
+
+interface AskingProps {
+  readonly job: Job;
+  readonly hasPrompts: boolean;
+  readonly readOnly: boolean;
+}
+
+/** What the run does after its step, and goes on: preview images, a LoRA with its state. */
+function Asking({ job, hasPrompts, readOnly }: AskingProps) {
+  const studio = useStudio();
+  return (["preview", "save"] as const).map((action) => {
+    const pending = job.asked?.includes(action) ?? false;
+    const missing = action === "preview" && !hasPrompts;
+    return (
+      <button
+        key={action}
+        type="button"
+        disabled={readOnly || pending || missing}
+        title={missing ? t("watch.previews.none") : t(`watch.ask.${action}.hint`)}
+        onClick={() => void studio.act(studio.api.ask(job.id, action))}
+      >
+        {pending ? t("watch.asked") : t(`watch.ask.${action}`)}
+      </button>
+    );
+  });
 }
 
 interface StopProps extends RunProps {

@@ -128,7 +128,11 @@ function WatchRun({ run, pending, runs }: WatchRunProps) {
       }
     >
       <div className="watch">
-        <RunHeader run={run} state={newestState(details.run)} />
+        <RunHeader
+          run={run}
+          state={newestState(details.run)}
+          hasPrompts={Boolean(details.run?.options["sample_prompts"])}
+        />
         <Charts runs={shownRuns} metrics={loaded} />
         <Previews run={run} />
         <RunNotes run={run} details={details.run} other={details.other} />
