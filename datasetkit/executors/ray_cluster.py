@@ -81,8 +81,8 @@ def address_of(executor: str) -> str:
     if address not in ("local", "auto") and not _HEAD.fullmatch(address):
         raise ClusterError(
             f"the variable {ADDRESS_VARIABLE} is {display(address)}: that is not an address",
-            hint=f"{ADDRESS_VARIABLE}=HEAD:6379 on a node of the cluster; without the variable dsk "
-            "starts a cluster on this machine",
+            hint=f"{ADDRESS_VARIABLE}=HEAD:6379 on a node of the cluster; without the variable, a "
+            "cluster is started on this machine",
         )
     return address
 
@@ -421,7 +421,7 @@ def _refused(address: str, reason: str) -> ClusterError:
     if address == "local":
         return ClusterError(
             f"Ray could not be started on this machine: {text[:300]}",
-            hint="try again when the machine is less busy, or --executor local, which is without",
+            hint="try again when the machine is less busy, or --executor local, which needs no Ray",
         )
     shown = display(address.removeprefix(SCHEME))
     if "version" in text.lower() and ("mismatch" in text.lower() or "differ" in text.lower()):
@@ -432,8 +432,8 @@ def _refused(address: str, reason: str) -> ClusterError:
     if "find any running Ray instance" in text:
         return ClusterError(
             "no Ray cluster runs on this machine",
-            hint=f"start its node with `ray start`, or unset {ADDRESS_VARIABLE}: dsk starts a "
-            "cluster of its own then",
+            hint=f"start its node with `ray start`, or unset {ADDRESS_VARIABLE}: a "
+            "cluster of its own is started then",
         )
     if text.startswith(("ConnectionError", "ConnectionAbortedError", "ConnectionRefusedError")):
         return ClusterError(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def test_a_head_that_cannot_be_reached_changes_nothing(dsk, here, has_ray, close
     assert f"the head 127.0.0.1:{closed_port} cannot be reached" in lines[0]
     assert "ray start --head" in lines[1]
     assert snapshot(here) == before
+
+
+def test_local_needs_no_ray(dsk, here, monkeypatch):
+    images(here / "imgs")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    ended = dsk("resize", "imgs", "small", "--max", "32", "--executor", "local")
+    assert ended.code == 0, ended.err
+    assert len(list(Path("small").iterdir())) >= len(list(Path("imgs").iterdir()))
 
 
 def test_doctor_names_a_head_that_cannot_be_reached(dsk, here, has_ray, closed_port):

@@ -235,6 +235,14 @@ ELSEWHERE = {
         "tests/executors/test_ray_cluster.py",
         '"doctor", "--executor"',
     ),
+    "or --executor local, which needs no Ray": (
+        "tests/cli/test_executor_option.py",
+        '"--executor", "local"',
+    ),
+    "the port of RAY_ADDRESS is that of ray start --head --port": (
+        "tests/cli/test_executor_option.py",
+        '"6379" in ended.err',
+    ),
     "or add --ship-images": ("tests/executors/test_ray_cluster.py", '"ray", "--ship-images"'),
     "take that out of the queue first: dsk jobs remove": (
         "tests/regressions/test_job_queue.py",
