@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datasetkit.core.files import CAPTION_SUFFIX, caption_path, display, fold, reading
+from datasetkit.core.files import CAPTION_SUFFIX, caption_path, display, fold, reading, stem_of
 
 CAPTION_SUFFIXES = frozenset({".txt", ".caption", ".captions", ".text"})
 # How many names a message has.
@@ -66,17 +66,19 @@ def caption_files(images: Sequence[Path], files: Iterable[Path]) -> dict[Path, t
 
 def misnamed_captions(images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
     """Return the images without a `<stem>.txt` that have a caption under another name."""
-    by_folder: defaultdict[str, list[Path]] = defaultdict(list)
-    for image in images:  # `parent` makes a path for each
-        by_folder[str(image).rpartition(os.sep)[0]].append(image)
+    by_folder: defaultdict[str, list[str]] = defaultdict(list)
+    for image in images:  # names: there may be a million
+        above, separator, name = str(image).rpartition(os.sep)
+        by_folder[above or separator or os.curdir].append(name)
     misnamed: dict[Path, tuple[Path, ...]] = {}
-    for inside in by_folder.values():
-        folder = inside[0].parent
+    for folder_name, image_names in by_folder.items():
+        folder = Path(folder_name)
         with reading(folder):
             names = _caption_names(folder)
-        proper = {f"{image.stem}{CAPTION_SUFFIX}" for image in inside}
+        proper = {f"{stem_of(name)}{CAPTION_SUFFIX}" for name in image_names}
         if proper.issuperset(names):  # nearly always
             continue
+        inside = [folder / name for name in image_names]
         files = sorted(folder / name for name in names)
         captions = caption_files(inside, (path for path in files if path.is_file()))
         misnamed |= {

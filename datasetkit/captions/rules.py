@@ -283,12 +283,13 @@ def end_of(trigger: Collection[str], tags: Sequence[str], syntax: CaptionSyntax 
 
 def summary(
     rules: RuleSet,
-    applied: Iterable[RuleResult],
+    applied: Iterable[Sequence[Rule]],
     *,
     vocabulary: Vocabulary | None = None,
     groups: Mapping[str, Group] | None = None,
 ) -> tuple[RuleHits, ...]:
-    """Count the captions that each rule changed, and explain the rules that matched none.
+    """Count the captions that each rule changed, and explain the rules that matched none. applied:
+    the rules that fired in each caption.
 
     Implications come from a long table: only those that matched are listed, without warnings.
     Triggers and additional tags do not warn either. vocabulary, groups: what the explanations look
@@ -296,7 +297,7 @@ def summary(
     """
     vocabulary = load() if vocabulary is None else vocabulary
     groups = load_groups() if groups is None else groups
-    counts = Counter(rule for result in applied for rule in result.fired)
+    counts = Counter(rule for fired in applied for rule in fired)
     implied = [rule for rule in rules.implies if counts[rule]]
     hits = [RuleHits(rule, counts[rule]) for rule in rules.leading]
     matching: list[Replace | Exclude] = [

@@ -35,7 +35,6 @@ from rich.table import Table
 from rich.text import Text
 
 from datasetkit.core.files import display
-from datasetkit.core.records import LazyItems
 from datasetkit.core.words import counted as counted
 
 # File names and captions may contain Rich markup: they are always put into Text objects.
@@ -294,7 +293,7 @@ def plain(value: Any) -> Any:
         return {_key(k): plain(v) for k, v in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted(plain(v) for v in value)
-    if isinstance(value, (list, tuple, LazyItems)):
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [plain(v) for v in value]
     return _scalar(value)
 

@@ -73,6 +73,12 @@ def in_natural_order(items: Iterable[T], name_of: Callable[[T], str]) -> list[T]
     return sorted(items, key=lambda item: natural_key(name_of(item)))
 
 
+def stem_of(name: str) -> str:
+    """Return what `Path.stem` is of the name of a file."""
+    at = name.rfind(".")
+    return name[:at] if 0 < at < len(name) - 1 else name
+
+
 def fold(text: str) -> str:
     """Return a name in the form in which some file systems compare it: they ignore case, or how an
     accent is written. `ß` is `ss`, as in the captions of trainers on other systems.

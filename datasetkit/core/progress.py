@@ -1,7 +1,7 @@
 """How long work reports its progress, without knowing who shows it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -64,11 +64,17 @@ class SilentReporter:
 SILENT: Reporter = SilentReporter()
 
 
-def counted_off(items: Sequence[T], label: str, reporter: Reporter) -> Iterator[T]:
-    """Yield items, and report how many of them are done."""
-    if not items:
+def counted_off(
+    items: Iterable[T], label: str, reporter: Reporter, *, number: int | None = None
+) -> Iterator[T]:
+    """Yield items, and report how many of them are done. number: how many there are, where the
+    items cannot say it.
+    """
+    if number is None:
+        number = len(items) if isinstance(items, Sized) else 0
+    if not number:
         return
-    reporter.start(label, len(items))
+    reporter.start(label, number)
     waiting, reported = 0, time.monotonic()
     for item in items:
         yield item

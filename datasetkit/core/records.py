@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,7 +231,8 @@ class RunReport(Generic[T_co]):
 def _counted(outcomes: Iterable[Outcome[object]]) -> OutcomeCounts:
     done = 0
     failed: list[Failed] = []
-    skipped: dict[tuple[str, bool], list[Path]] = {}
+    skipped: Counter[tuple[str, bool]] = Counter()
+    first: defaultdict[tuple[str, bool], list[Path]] = defaultdict(list)
     for outcome in outcomes:
         if isinstance(outcome, Done):
             done += 1
@@ -239,10 +241,12 @@ def _counted(outcomes: Iterable[Outcome[object]]) -> OutcomeCounts:
         else:
             caption = outcome.record.caption
             captioned = caption is not None and not caption.is_empty
-            skipped.setdefault((outcome.reason, captioned), []).append(outcome.record.path)
+            group = (outcome.reason, captioned)
+            skipped[group] += 1
+            if skipped[group] <= _NAMED:
+                first[group].append(outcome.record.path)
     groups = tuple(
-        SkippedImages(reason, captioned, len(paths), tuple(paths[:_NAMED]))
-        for (reason, captioned), paths in skipped.items()
+        SkippedImages(*group, number, tuple(first[group])) for group, number in skipped.items()
     )
     return OutcomeCounts(done, groups, tuple(failed))
 

@@ -6,7 +6,8 @@ caption that begins with something else lowers the number for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +18,17 @@ from datasetkit.dataset.trigger import SHARE, KnownTrigger, Tags
 
 # How many captions a line names.
 _SHOWN = 3
+# More leading tags than these are not counted.
+_MOST = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class ConceptCaptions:
-    """The captions of one concept, by image, without empty ones and those whose fixed tags
-    `keep_tokens_separator` marks. additional: tags that follow the trigger in each of them.
+    """The captions of one concept as (image, tags) each, without empty ones and those whose fixed
+    tags `keep_tokens_separator` marks. additional: tags that follow the trigger in each of them.
     """
 
-    captions: Mapping[Path, Tags]
+    captions: Collection[tuple[Path, Tags]]
     trigger: KnownTrigger
     additional: tuple[str, ...] = ()
 
@@ -51,19 +54,17 @@ def keep_tokens(concepts: Sequence[ConceptCaptions], *, given: int | None = None
     concepts = [concept for concept in concepts if concept.captions]
     forms = {normal_form(t) for c in concepts for t in (*c.trigger.words, *c.additional)}
     if not forms:
-        value = _common_start([tags for c in concepts for tags in c.captions.values()])
+        value = _common_start(tags for c in concepts for _, tags in c.captions)
         return KeepTokens(value if given is None else given)
-    counts = [
-        {image: _leading(tags, forms) for image, tags in concept.captions.items()}
-        for concept in concepts
-    ]
+    counts = [array("H", (_leading(tags, forms) for _, tags in c.captions)) for c in concepts]
     usual = min(map(_usual, concepts, counts))
-    value = min(min(each.values()) for each in counts)
+    value = min(map(min, counts))
     limit = usual if given is None else min(usual, given)
     notes: list[str] = []
     lowered_by: list[Path] = []
     for concept, each in zip(concepts, counts, strict=True):
-        images = [image for image, n in each.items() if n < limit]
+        captions = zip(concept.captions, each, strict=True)
+        images = [image for (image, _), n in captions if n < limit]
         if images:
             lowered_by += images
             notes.append(_note(concept, images, usual, given))
@@ -85,31 +86,33 @@ def _note(concept: ConceptCaptions, images: Sequence[Path], usual: int, given: i
     return f"{of} {does} with {words} ({names}): {effect}"
 
 
-def _usual(concept: ConceptCaptions, counts: Mapping[Path, int]) -> int:
+def _usual(concept: ConceptCaptions, counts: Sequence[int]) -> int:
     """Return how many fixed tags the captions of a concept begin with, without those that lower it:
     as much of the trigger as one of them has, and the additional tags that most have.
     """
-    best = min(max(counts.values()), len(concept.trigger.words))
-    ordered = sorted(counts.values(), reverse=True)
+    best = min(max(counts), len(concept.trigger.words))
+    ordered = sorted(counts, reverse=True)
     most = ordered[max(0, -int(-SHARE * len(ordered) // 1) - 1)]
     return max(best, most)
 
 
 def _leading(tags: Tags, forms: set[str]) -> int:
-    return next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
+    leading = next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
+    return min(leading, _MOST)
 
 
-def _common_start(captions: Sequence[Tags]) -> int:
+def _common_start(captions: Iterable[Tags]) -> int:
     """Return the length of the common start of captions, up to the last tag outside of the
     vocabulary.
     """
-    if len(captions) < 2:
-        return 0
+    remaining = iter(captions)
+    first = next(remaining, ())
+    forms = list(map(normal_form, first))
+    is_alone = True
+    for tags in remaining:
+        is_alone = False
+        alike = zip(forms, map(normal_form, tags), strict=False)
+        del forms[next((n for n, (a, b) in enumerate(alike) if a != b), len(tags)) :]
     vocabulary = load()
-    n = 0
-    for at, column in enumerate(zip(*captions, strict=False), 1):
-        if len({normal_form(tag) for tag in column}) > 1:
-            break
-        if column[0] not in vocabulary:
-            n = at
-    return n
+    unknown = (n for n, tag in enumerate(first[: len(forms)], 1) if tag not in vocabulary)
+    return max(unknown, default=0) if not is_alone else 0

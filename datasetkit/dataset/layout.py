@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, DatasetError, InputError, PlanConflict
@@ -263,15 +263,20 @@ class LayoutFolder:
     """The folder of one concept, and its images."""
 
     folder: Path
-    sources: tuple[LayoutImage, ...]
+    sources: Sequence[LayoutImage]
 
 
-def fill_ops(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
-    """Return the operations that fill empty folders: a copy of each image, or a link to it, its
+def fill_ops(targets: Sequence[LayoutFolder]) -> Iterator[FileOp]:
+    """Yield the operations that fill empty folders: a copy of each image, or a link to it, its
     caption, a copy of its mask.
 
     Raises PlanConflict for two images with one stem in a folder, InputError for an empty caption.
     """
+    _require_captions(targets)
+    return _fill_all(targets)
+
+
+def _require_captions(targets: Sequence[LayoutFolder]) -> None:
     _check_stems(targets)
     empty = [
         s.image
@@ -284,9 +289,12 @@ def fill_ops(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
             f"empty captions, which trainers stop at: {_listed(empty)}",
             hint="add a tag, or remove the caption file",
         )
-    return tuple(
-        op for target in targets for source in target.sources for op in _fill(target.folder, source)
-    )
+
+
+def _fill_all(targets: Sequence[LayoutFolder]) -> Iterator[FileOp]:
+    for target in targets:
+        for source in target.sources:
+            yield from _fill(target.folder, source)
 
 
 def _fill(folder: Path, source: LayoutImage) -> list[FileOp]:
@@ -307,6 +315,13 @@ def _check_stems(targets: Sequence[LayoutFolder]) -> None:
     """Refuse images that would share a caption: equal stems, or equal but for case, which are one
     file on some disks.
     """
+    stems: dict[Path, set[str]] = {target.folder: set() for target in targets}
+    number = 0
+    for target in targets:
+        stems[target.folder].update(fold(source.image.stem) for source in target.sources)
+        number += len(target.sources)
+    if sum(map(len, stems.values())) == number:  # nearly always
+        return
     first: dict[tuple[Path, str], Path] = {}
     conflicts = []
     for target in targets:
@@ -345,16 +360,18 @@ def plan_layout(
     kept.
     """
     captions = captions or {}
-    ops = fill_ops(targets)
-    fresh = [op for op in ops if not existing.get(_target(op), False)]
-    fresh = [
-        replace(op, over=captions.get(op.path)) if isinstance(op, WriteText) else op for op in fresh
-    ]
-    rewritten = {op.path for op in fresh if isinstance(op, WriteText)}
-    keep = {_target(op) for op in ops} - {_target(op) for op in fresh}
-    stale = sorted(path for path in existing if path not in keep and path not in rewritten)
+    _require_captions(targets)
+    changed = {path for path, is_current in existing.items() if not is_current}
+    every = _fill_all(targets) if changed else iter(())
+    rewritten = {op.path for op in every if isinstance(op, WriteText) and op.path in changed}
+    stale = sorted(changed - rewritten)
     moves = (Move(path, trash / path.relative_to(root), captions.get(path)) for path in stale)
-    return Plan((*moves, *fresh))
+    fresh = (
+        replace(op, over=captions.get(op.path)) if isinstance(op, WriteText) else op
+        for op in _fill_all(targets)
+        if not existing.get(_target(op), False)
+    )
+    return Plan.of(chain(moves, fresh))
 
 
 def _target(op: FileOp) -> Path:

@@ -10,8 +10,9 @@ Everyone who needs it asks `known_trigger` or `known_triggers`. In this order it
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from datasetkit.captions.caption import name_in, normal_form
 from datasetkit.captions.grammar import before_sentences, ends_as_sentence, is_group
 from datasetkit.captions.side_car_tags import split_namespace
 from datasetkit.captions.vocabulary import load
+from datasetkit.core.packed import Packed
 from datasetkit.dataset import layout
 from datasetkit.project.stored_triggers import stored_key, stored_triggers
 
@@ -51,31 +53,35 @@ def known_trigger(
     laid-out folder has or will have, by default that in the name of the folder.
     """
     stored = stored_triggers([folder])[folder]
-    return _known(folder, [tags for tags in captions if tags], declared, stored, concept)
+    return _known(folder, Packed(filter(None, captions)), declared, stored, concept)
 
 
 def known_triggers(
-    captions: Mapping[Path, Tags], declared: Mapping[Path, Tags]
+    captions: Iterable[tuple[Path, Tags]], declared: Callable[[Path], Tags]
 ) -> dict[Path, KnownTrigger]:
-    """Return the trigger of each folder of some images, from image -> tags. declared: the triggers
-    of folders that dsk.toml declares.
+    """Return the trigger of each folder of some images, from (image, tags) each. declared: the
+    trigger that dsk.toml declares for a folder.
 
     A folder with too few captions to infer its trigger has that of all of them.
     """
-    by_folder: defaultdict[Path, list[Tags]] = defaultdict(list)
-    for image, tags in captions.items():
-        by_folder[image.parent].append(tags)
+    by_folder: dict[Path, Packed[Tags]] = {}
+    folders: dict[str, Path] = {}
+    for image, tags in captions:
+        name = str(image).rpartition(os.sep)[0]  # `parent` makes a path for each
+        if name not in folders:
+            by_folder[folders.setdefault(name, image.parent)] = Packed()
+        if tags:
+            by_folder[folders[name]].append(tags)
     stored = stored_triggers(by_folder)
     triggers = {
-        folder: _known(
-            folder, [tags for tags in several if tags], declared.get(folder, ()), stored[folder]
-        )
+        folder: _known(folder, several, declared(folder), stored[folder])
         for folder, several in by_folder.items()
     }
     if len(triggers) > 1 and not all(trigger.words for trigger in triggers.values()):
-        common = KnownTrigger(inferred(list(captions.values())), "captions")
+        every = inferred(tags for several in by_folder.values() for tags in several)
+        common = KnownTrigger(every, "captions")
         for folder, trigger in triggers.items():
-            few = sum(bool(tags) for tags in by_folder[folder]) < LEAST
+            few = len(by_folder[folder]) < LEAST
             if not trigger.words and few and common.words and not is_reg(folder):
                 triggers[folder] = common
     return triggers
@@ -105,7 +111,7 @@ def _known(
     return KnownTrigger()
 
 
-def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
+def inferred(captions: Iterable[Tags]) -> tuple[str, ...]:
     """Return the words outside the vocabulary that most captions begin with, in their order.
 
     Another such word may stand before them in some captions: `hand, sks, 1girl`. Parts of sentences
@@ -114,8 +120,9 @@ def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
     vocabulary = load()
     positions: defaultdict[str, list[int]] = defaultdict(list)
     spellings: dict[str, str] = {}
-    captions = [tags for tags in captions if tags]
-    for tags in captions:
+    number = 0
+    for tags in filter(None, captions):
+        number += 1
         seen: set[str] = set()
         for at, tag in enumerate(before_sentences(tags)):
             form = normal_form(tag)
@@ -126,7 +133,7 @@ def inferred(captions: Sequence[Tags]) -> tuple[str, ...]:
             seen.add(form)
             positions[form].append(at)
             spellings.setdefault(form, tag)
-    least = max(LEAST, SHARE * len(captions))
+    least = max(LEAST, SHARE * number)
     usual = {form: sum(at) / len(at) for form, at in positions.items() if len(at) >= least}
     return tuple(spellings[form] for form in sorted(usual, key=lambda form: usual[form]))
 

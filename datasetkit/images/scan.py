@@ -16,6 +16,7 @@ from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.core.file_kinds import advice_on, counts_of, is_image_name
 from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import caption_path, display, image_id, reading
+from datasetkit.core.packed import Packed
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import CaptionSyntax, Failed, ImageRecord, LeftOut
 from datasetkit.executors import local
@@ -48,14 +49,14 @@ class Scan:
     """
 
     folder: Path
-    records: tuple[ImageRecord, ...]
+    records: Sequence[ImageRecord]
     failed: tuple[Failed, ...]
     left_out: tuple[LeftOut, ...] = ()
     same_names: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        return tuple(record.path for record in self.records)
+    def paths(self) -> Iterator[Path]:
+        return (record.path for record in self.records)
 
 
 def require_folder(folder: Path, hint: str = "name the folder that holds the images") -> Path:
@@ -169,7 +170,7 @@ def scan(
     if not listing.images and not listing.failed:
         raise no_images(folder, listing.left_out)
     alike = same_names(listing.images, any_disk=True)
-    records: list[ImageRecord] = []
+    records: Packed[ImageRecord] = Packed()
     failed = list(listing.failed)
     for image in each_image(
         listing, store, alike,
@@ -180,7 +181,7 @@ def scan(
             failed.append(image)
         else:
             records.append(image)
-    return Scan(folder, tuple(records), tuple(failed), listing.left_out, alike)
+    return Scan(folder, records, tuple(failed), listing.left_out, alike)
 
 
 def each_image(
@@ -203,7 +204,7 @@ def each_image(
     )
     owners = same_names(listing.images) if unique_on == "this disk" and alike else alike
     syntaxes: dict[str, CaptionSyntax] = {}
-    for path, file_facts in zip(listing.images, facts, strict=True):
+    for path, file_facts in facts:
         try:
             if path in owners and unique_on:
                 refuse_shared_caption(path, owners[path])
@@ -247,14 +248,14 @@ def with_caption(
 
 def _facts(
     paths: Sequence[Path], store: Store, *, with_ids: bool, max_pixels: int, reporter: Reporter
-) -> Iterator[FileFacts | Failed]:
-    """Yield the facts of each file, in order; files that are not in the store are read on all
+) -> Iterator[tuple[Path, FileFacts | Failed]]:
+    """Yield each file with its facts, in order; files that are not in the store are read on all
     cores, and stored a few thousand at a time.
     """
     reporter.start("looking", len(paths))
     read = partial(read_facts, with_ids=with_ids, max_pixels=max_pixels)
-    for at in range(0, len(paths), _AT_ONCE):
-        chunk = paths[at : at + _AT_ONCE]
+    remaining = iter(paths)
+    while chunk := list(islice(remaining, _AT_ONCE)):
         facts, unknown = _stored_facts(chunk, store, with_ids=with_ids, max_pixels=max_pixels)
         reporter.advance(len(facts))
         new: list[tuple[Path, os.stat_result, FileFacts]] = []
@@ -266,7 +267,7 @@ def _facts(
             reporter.advance()
         if new:
             store.put_facts(new)
-        yield from (facts[path] for path in chunk)
+        yield from ((path, facts[path]) for path in chunk)
     reporter.finish()
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
+from datasetkit.core.packed import Packed
 from datasetkit.core.reflink import copy_file
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
@@ -55,7 +57,7 @@ class JournalOperation:
     temp: Path | None = None
 
 
-def check(plan: Plan) -> list[JournalOperation]:
+def check(plan: Plan) -> Sequence[JournalOperation]:
     """Turn a plan into journal operations; what is done already is left out.
 
     Raises PlanConflict for a target that is taken, a source that is missing, or a link; FileChanged
@@ -68,16 +70,27 @@ def check(plan: Plan) -> list[JournalOperation]:
     # - Nothing is written through a link or over a folder.
     # - FileChanged is raised last: what else is wrong is not put right by reading the texts again.
     checked = _CheckedPlan({op.src for op in plan.ops if isinstance(op, Move) and op.src != op.dst})
+    # Of each target its hash: a path takes ten times as much memory.
+    targets: set[int] = set()
     for op in plan.ops:
         checked.add(op)
-    targets = Counter(op.path if isinstance(op, _WRITES) else op.dst for op in plan.ops)
-    twice = [f"{display(path)} would be written twice" for path, n in targets.items() if n > 1]
+        targets.add(hash(str(_target(op))))
+    twice = [] if len(targets) == len(plan.ops) else _written_twice(plan)
     if conflicts := checked.conflicts + twice:
         raise PlanConflict(_listed(conflicts, "; "), hint="nothing was changed")
     if checked.changed:
         names = _listed([display(path) for path in checked.changed], ", ")
         raise FileChanged(f"changed meanwhile: {names}", checked.changed)
     return checked.operations
+
+
+def _target(op: FileOp) -> Path:
+    return op.path if isinstance(op, _WRITES) else op.dst
+
+
+def _written_twice(plan: Plan) -> list[str]:
+    targets = Counter(map(_target, plan.ops))
+    return [f"{display(path)} would be written twice" for path, n in targets.items() if n > 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class _CheckedPlan:
     """
 
     moved_away: set[Path]
-    operations: list[JournalOperation] = field(default_factory=list)
+    operations: Packed[JournalOperation] = field(default_factory=Packed)
     conflicts: list[str] = field(default_factory=list)
     changed: list[Path] = field(default_factory=list)
 

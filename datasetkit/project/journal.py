@@ -30,6 +30,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from datasetkit.core.files import (
     sweep,
     writing,
 )
+from datasetkit.core.packed import Packed
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.project.deferred_delete import delete_later, folder_for, keep, leftover_folders
 from datasetkit.project.file_ops import (
@@ -125,7 +127,7 @@ class Journal:
         verb: str,
         title: str = "",
         *,
-        generated: Sequence[str] = (),
+        generated: Iterable[str] = (),
         outputs: Sequence[Output] = (),
         triggers: Mapping[Path, Sequence[str]] | None = None,
         reporter: Reporter = SILENT,
@@ -145,7 +147,7 @@ class Journal:
         #    own. A kill before this has changed nothing.
         # 3. `_run` does them in phases. After a kill from here on the plan is rolled forward, never
         #    back: some files have their new names already, and a reader may have used them.
-        operations = [with_temp(op) for op in check(plan)]
+        operations = Packed(map(with_temp, check(plan)))
         if not operations:
             self.store.put_triggers(triggers or {})
             return None
@@ -181,7 +183,7 @@ class Journal:
         operations: Sequence[JournalOperation],
         *,
         undoes: int | None = None,
-        generated: Sequence[str] = (),
+        generated: Iterable[str] = (),
         outputs: Sequence[Output] = (),
         triggers: Mapping[Path, Sequence[str]] | None = None,
     ) -> int:
@@ -215,33 +217,41 @@ class Journal:
         """Run an open plan to its end from a phase; return the files the user has edited in the
         meantime, which are kept.
         """
+        moves = Packed(op for op in operations if op.kind == "move")
+        others = Packed(op for op in operations if op.kind != "move") if moves else operations
         if phase == "prepare":
-            self._prepare(entry, operations, reporter)
+            self._prepare(entry, moves, others, reporter)
             self._set_phase(entry, phase := "move")
         if phase == "move":
-            moves = [op for op in operations if op.kind == "move"]
             for op in moves:
                 move(op)
             _sync_names(moves)
             self._set_phase(entry, "place")
-        return self._place(entry, operations, reporter)
+        edited, old_files = self._place(entry, moves, others, reporter)
+        _sync_names(operations)
+        self._finish(entry, operations)
+        delete_later(old_files)
+        return edited
 
     def _prepare(
-        self, entry: int, operations: Sequence[JournalOperation], reporter: Reporter
+        self,
+        entry: int,
+        moves: Sequence[JournalOperation],
+        others: Sequence[JournalOperation],
+        reporter: Reporter,
     ) -> None:
         """Make folders and temporary files. If that fails, remove them: the plan never happened."""
-        made = [op for op in operations if op.temp is not None and op.kind != "move"]
-        temps = [op.temp for op in made if op.temp is not None]
         new_folders: list[Path] = []
         try:
-            self._make_folders(entry, {op.dst.parent for op in operations}, new_folders)
-            sync_each = len(temps) < _SYNC_ALL_FROM or not can_sync_disks()
-            for op in counted_off(made, "preparing", reporter):
+            folders = _folders_of(op.dst for op in others)
+            moved_to = _folders_of(op.dst for op in moves)
+            self._make_folders(entry, {*folders, *moved_to}, new_folders)
+            sync_each = len(others) < _SYNC_ALL_FROM or not can_sync_disks()
+            for op in counted_off(others, "preparing", reporter):
                 make_temp(op, sync=sync_each)
-            folders = {temp.parent for temp in temps}
             (sync_folders if sync_each else sync_disks)(folders)
         except BaseException as error:
-            self._abort(entry, temps, new_folders, reporter)
+            self._abort(entry, others, new_folders, reporter)
             if isinstance(error, OSError):
                 raise storage_error(Path(error.filename or self.root), error) from error
             raise
@@ -249,18 +259,20 @@ class Journal:
     def _abort(
         self,
         entry: int,
-        temps: Sequence[Path],
+        operations: Sequence[JournalOperation],
         new_folders: Sequence[Path],
         reporter: Reporter,
     ) -> None:
-        for temp in counted_off(temps, "taking back", reporter):
-            with suppress(OSError):
-                os.unlink(temp)
+        for op in counted_off(operations, "taking back", reporter):
+            if op.temp is not None:
+                with suppress(OSError):
+                    os.unlink(op.temp)
         for folder in reversed(new_folders):
             with suppress(OSError):
                 folder.rmdir()
         with suppress(OSError):
-            sync_folders(path.parent for path in (*temps, *new_folders))
+            temps = (op.temp for op in operations if op.temp is not None)
+            sync_folders(_folders_of(chain(temps, new_folders)))
         with suppress(StorageError), self.store.transaction() as database:
             database.execute(
                 "UPDATE journal SET state = 'aborted', signature = NULL WHERE id = ?", (entry,)
@@ -293,26 +305,28 @@ class Journal:
         sync_folders(path.parent for path in missing)
 
     def _place(
-        self, entry: int, operations: Sequence[JournalOperation], reporter: Reporter
-    ) -> list[Path]:
+        self,
+        entry: int,
+        moves: Sequence[JournalOperation],
+        others: Sequence[JournalOperation],
+        reporter: Reporter,
+    ) -> tuple[list[Path], list[Path]]:
         """Give every temporary file its final name; return the files the user has edited in the
-        meantime, which are kept.
+        meantime, which are kept, and the folder of replaced files, to be deleted.
         """
-        replaced_texts = sum(op.before is not None for op in operations)
+        with_texts = (op for op in others if op.before is not None)
+        replaced_texts = sum(1 for _ in islice(with_texts, _SYNC_ALL_FROM))
         old_files = folder_for(self.root, entry) if replaced_texts >= _SYNC_ALL_FROM else None
         edited = []
         # Moves first: a new file may take the name of a moved one.
-        ordered = sorted(operations, key=lambda op: op.kind != "move")
-        for n, op in enumerate(counted_off(ordered, "writing", reporter)):
+        number = len(moves) + len(others)
+        ordered = counted_off(chain(moves, others), "writing", reporter, number=number)
+        for n, op in enumerate(ordered):
             if old_files is not None and op.before is not None:
                 keep(op.dst, old_files, n)
             if not place(op):
                 edited.append(op.dst)
-        _sync_names(operations)
-        self._finish(entry, operations)
-        if old_files is not None:
-            delete_later([old_files])
-        return edited
+        return edited, [] if old_files is None else [old_files]
 
     def _finish(self, entry: int, operations: Sequence[JournalOperation]) -> None:
         verb, undoes = self.store.database.execute(
@@ -354,7 +368,7 @@ class Journal:
         ).fetchall()
         needed: set[Path] = set()
         if rows and self.is_signed(entry):
-            parents = {op.dst.parent for op in self.operations(entry)}
+            parents = _folders_of(op.dst for op in self.operations(entry))
             needed = {path for parent in parents for path in (parent, *parent.parents)}
         for (key,) in rows:
             with suppress(OSError, InputError):
@@ -533,7 +547,7 @@ class Journal:
 
     def _complete(self, entry: int, verb: str, phase: str, undoes: int | None) -> RecoveredEntry:
         """Run an interrupted plan to its end; drop it if that fails before it changed anything."""
-        operations = self.operations(entry)
+        operations: Sequence[JournalOperation] = self.operations(entry)
         if phase == "prepare":
             operations = self._renew_temps(entry, verb, undoes, operations)
         else:
@@ -560,25 +574,24 @@ class Journal:
         """Make folders and moves again that a power cut has undone: not every file system can sync
         a folder.
         """
-        folders = {op.dst.parent for op in operations}
         with writing(self.root):
-            self._make_folders(entry, folders, [])
+            self._make_folders(entry, _folders_of(op.dst for op in operations), [])
         if phase == "place":
             targets = {op.dst for op in operations}
             # The name of a moved file may be the new name of another one: that one is not moved.
-            moves = [op for op in operations if op.kind == "move" and op.src not in targets]
+            moves = Packed(op for op in operations if op.kind == "move" and op.src not in targets)
             for op in moves:
                 move_again(op)
             _sync_names(moves)
 
     def _renew_temps(
         self, entry: int, verb: str, undoes: int | None, operations: Sequence[JournalOperation]
-    ) -> list[JournalOperation]:
+    ) -> Sequence[JournalOperation]:
         """Give a plan that was not fully prepared new temporary names: files under the old ones may
         be half written.
         """
-        renewed = [with_temp(op) for op in operations]
-        temps = [(self.store.key(op.temp), entry, n) for n, op in enumerate(renewed) if op.temp]
+        renewed = Packed(map(with_temp, operations))
+        temps = ((self.store.key(op.temp), entry, n) for n, op in enumerate(renewed) if op.temp)
         digest = OperationsDigest(self._row(entry, n, op) for n, op in enumerate(renewed))
         with self.store.transaction() as database:
             database.executemany("UPDATE ops SET temp = ? WHERE entry = ? AND n = ?", temps)
@@ -603,11 +616,11 @@ class Journal:
         ).fetchone()
         return _entry(*row) if row else None
 
-    def operations(self, entry: int) -> list[JournalOperation]:
+    def operations(self, entry: int) -> Sequence[JournalOperation]:
         """Return the operations of a command, in order. Before they are used: `recover` and `undo`
         refuse those of an unsigned entry that lead out of the project.
         """
-        return [self._operation(*row) for row in self._rows(entry)]
+        return Packed(self._operation(*row) for row in self._rows(entry))
 
     def _operation(
         self, _entry: int, _n: int, kind: Any, src: Any, dst: Any, before: Any, after: Any,
@@ -786,11 +799,20 @@ def _sync_names(operations: Sequence[JournalOperation]) -> None:
     """Write the new names of files to the disk, and then that the old ones are gone. Raises
     StorageError.
     """
-    folders = [op.dst.parent for op in operations]
-    folders += [op.src.parent for op in operations if op.kind == "move" and op.src is not None]
-    for folder in dict.fromkeys(folders):
+    sources = (op.src for op in operations if op.kind == "move" and op.src is not None)
+    for folder in _folders_of(chain((op.dst for op in operations), sources)):
         with writing(folder):
             sync_folder(folder)
+
+
+def _folders_of(paths: Iterable[Path]) -> Iterable[Path]:
+    """Return the folders of files, each once, in order."""
+    folders: dict[str, Path] = {}
+    for path in paths:
+        name = str(path).rpartition(os.sep)[0]  # `parent` makes a path for each
+        if name not in folders:
+            folders[name] = path.parent
+    return folders.values()
 
 
 def lies_inside(path: Path | None, root: Path) -> bool:

@@ -5,11 +5,13 @@ A verb builds a plan of these operations; only `Project.apply` (session.py) carr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from datasetkit.core.files import PROJECT
+from datasetkit.core.packed import Packed
 
 # How a path is written in the description of an operation.
 Name = Callable[[Path], str]
@@ -91,18 +93,18 @@ FileOp = Move | Copy | Link | WriteText | WriteBytes
 class Plan:
     """File operations that belong together: all are checked before the first one runs."""
 
-    ops: tuple[FileOp, ...] = ()
+    ops: Sequence[FileOp] = ()
 
     def __add__(self, other: Plan) -> Plan:
-        return Plan(self.ops + other.ops)
+        return Plan.of(chain(self.ops, other.ops)) if self and other else other or self
 
     def __bool__(self) -> bool:
-        return bool(self.ops)
+        return len(self.ops) > 0
 
     @classmethod
     def of(cls, ops: Iterable[FileOp]) -> Plan:
         """Gather operations into a plan."""
-        return cls(tuple(ops))
+        return cls(Packed(ops))
 
     @property
     def moves(self) -> int:

@@ -69,7 +69,7 @@ class Project:
         verb: str,
         title: str = "",
         *,
-        generated: Sequence[str] = (),
+        generated: Iterable[str] = (),
         outputs: Sequence[Output] = (),
         triggers: Mapping[Path, Sequence[str]] | None = None,
         edited: Collection[Path] = (),
@@ -102,13 +102,7 @@ class Project:
         """Raise InputError where a folder that a plan writes to lies in the project, and is a link
         or lies behind one: the link may have come with the folder, and lead anywhere.
         """
-        written = [
-            path
-            for op in plan.ops
-            for path in ((op.path,) if isinstance(op, WriteText | WriteBytes) else (op.dst,))
-        ]
-        written += [op.src for op in plan.ops if isinstance(op, Move)]
-        for folder in dict.fromkeys(path.absolute().parent for path in written):
+        for folder in dict.fromkeys(path.absolute() for path in _written_folders(plan)):
             if folder.resolve().is_relative_to(self.root):
                 continue
             behind = [folder, *folder.parents]
@@ -164,6 +158,18 @@ class Project:
     def changed(self, plan: Plan) -> tuple[Path, ...]:
         """Return the files that a plan would change, without those that hold its bytes already."""
         return tuple(op.dst for op in check(plan))
+
+
+def _written_folders(plan: Plan) -> Iterable[Path]:
+    """Return the folders that a plan writes to or moves files from, each once."""
+    folders: dict[str, Path] = {}
+    for op in plan.ops:
+        target = op.path if isinstance(op, WriteText | WriteBytes) else op.dst
+        for path in (target, op.src) if isinstance(op, Move) else (target,):
+            name = str(path).rpartition(os.sep)[0]  # `parent` makes a path for each
+            if name not in folders:
+                folders[name] = path.parent
+    return folders.values()
 
 
 def _columns(table: bytes) -> bytes:

@@ -141,6 +141,20 @@ def caption_hash(caption: Caption) -> str:
     return hashlib.sha256(caption.text().encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+class GeneratedCaptions:
+    """Captions that dsk wrote, of those that it was asked about. Only their hashes are kept."""
+
+    def __init__(self) -> None:
+        self._hashes: set[str] = set()
+
+    def add_from(self, store: Store, captions: Iterable[Caption | None]) -> None:
+        """Add those of some captions that dsk wrote."""
+        self._hashes |= store.generated_hashes(captions)
+
+    def __contains__(self, caption: object) -> bool:
+        return isinstance(caption, Caption) and caption_hash(caption) in self._hashes
+
+
 class Database(sqlite3.Connection):
     """A connection whose failures are all raised as StorageError."""
 
@@ -521,13 +535,21 @@ class Store:
 
     def generated(self, captions: Iterable[Caption | None]) -> set[Caption]:
         """Return the captions that dsk wrote; a person wrote or edited the others."""
-        found: set[Caption] = set()
+        return {caption for _, caption in self._generated(captions)}
+
+    def generated_hashes(self, captions: Iterable[Caption | None]) -> set[str]:
+        """Return the hashes of the captions that dsk wrote: a caption takes fifty times as much
+        memory.
+        """
+        return {number for number, _ in self._generated(captions)}
+
+    def _generated(self, captions: Iterable[Caption | None]) -> Iterator[tuple[str, Caption]]:
         remaining = (caption for caption in captions if caption is not None)
         while hashes := {caption_hash(c): c for c in islice(remaining, _ROWS)}:
             marks = ",".join("?" * len(hashes))
             query = f"SELECT hash FROM generated WHERE hash IN ({marks})"
-            found.update(hashes[row[0]] for row in self.database.execute(query, list(hashes)))
-        return found
+            rows = self.database.execute(query, list(hashes)).fetchall()
+            yield from ((number, hashes[number]) for (number,) in rows)
 
     # ---- triggers
 
@@ -622,19 +644,21 @@ class Store:
 
     def stored_outputs(self) -> list[StoredOutput]:
         """Return every output, by path."""
+        return list(self.each_output())
+
+    def each_output(self) -> Iterator[StoredOutput]:
+        """Yield every output, by path."""
         rows = self.database.execute(
             "SELECT path, source, recipe, origin, size, mtime_ns FROM outputs ORDER BY path"
         )
-        return [
-            StoredOutput(
-                Output(self.path(path), source, recipe, self.root / origin_path),
-                size,
-                mtime_ns,
-                is_pending=size == _PENDING,
-            )
-            for path, source, recipe, origin, size, mtime_ns in rows
-            if is_inside(path) and (origin_path := stored_path(origin)) is not None
-        ]
+        for path, source, recipe, origin, size, mtime_ns in rows:
+            if is_inside(path) and (origin_path := stored_path(origin)) is not None:
+                yield StoredOutput(
+                    Output(self.path(path), source, recipe, self.root / origin_path),
+                    size,
+                    mtime_ns,
+                    is_pending=size == _PENDING,
+                )
 
 
 def _statements(version: int) -> list[str]:

@@ -55,7 +55,7 @@ class CaptionResult:
     notice: str
     join: str
     prompt: str
-    changes: tuple[CaptionChange, ...]
+    changes: Sequence[CaptionChange]
     warnings: tuple[str, ...]
     mentions: tuple[Mention, ...]
     described: int
@@ -84,9 +84,8 @@ def caption(
         context.reporter.warn(resolved.notice)
     with open_project(folder, context) as project:
         scanned = scan_to_write(folder, listing, project, options)
-        captions = captions_of(scanned.records)
-        triggers = triggers_of(captions)
-        words = {path: options.trigger or triggers[path.parent].words for path in captions}
+        triggers = triggers_of(captions_of(scanned.records))
+        words = {path: options.trigger or triggers[path.parent].words for path in scanned.paths}
         prompts = describing.prompts(folder, scanned.records, asked, words, project.store, options)
         described = describing.describe(scanned.records, resolved, prompts, project, options)
         if join == "sidecar":
@@ -105,7 +104,7 @@ def caption(
                 is_generated=decisions.is_generated,
                 also_generated=joiner.sentences_of,
                 triggers=lambda after: triggers_to_store(
-                    _common(words.values()), captions, after, triggers
+                    _common(words.values()), captions_of(scanned.records), after, triggers
                 ),
             )
             outcomes, changes, entry = written.outcomes, written.changes, written.entry

@@ -368,7 +368,7 @@ def _with_triggers(
     subfolders = dict.fromkeys(path.parent for path in captions)
     if folder.triggers or folder.is_reg:
         return dict.fromkeys(subfolders, folder)
-    triggers = known_triggers(tags, {})
+    triggers = known_triggers(tags.items(), lambda _: ())
     if len({trigger.words for trigger in triggers.values()}) < 2:
         trigger = next(iter(triggers.values()), KnownTrigger())
         return dict.fromkeys(subfolders, _with_trigger(folder, trigger, list(tags.values())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class ImportResult:
     captions that cannot be read.
     """
 
-    changes: tuple[CaptionChange, ...]
+    changes: Sequence[CaptionChange]
     kept: int
     without: int
     failed: tuple[Failed, ...]
@@ -71,7 +72,7 @@ def import_captions(
         imported, problems = imports.plan_import(
             listing.images, options.source, meta=meta, encoding=options.encoding
         )
-        triggers = triggers_of({image: _caption(image) for image in listing.images})
+        triggers = triggers_of((image, _caption(image)) for image in listing.images)
         outcomes = [_decide(i, options, triggers[i.image.parent]) for i in imported]
         title = f"{options.source} {display(folder.resolve().name)}"
         written = write_captions(project, outcomes, "import", title, decide=None)

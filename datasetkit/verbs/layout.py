@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from datasetkit.captions.caption import has_joined_lines, laid_out_text, on_one_line
 from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, fold, refuse_link
+from datasetkit.core.files import (
+    MASKS,
+    PROJECT,
+    CompanionIndex,
+    companion_index,
+    companions_in,
+    display,
+    find_root,
+    fold,
+    reading,
+    refuse_link,
+)
+from datasetkit.core.packed import Packed
+from datasetkit.core.path_list import EVERY_PATH
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
@@ -174,9 +187,8 @@ def _layout(
             usable, scans, options, train_options(config, options.resolution), project
         )
         records = {c.name: scans[c.name].records for c in usable}
-        images = [r.path for several in records.values() for r in several]
-        made = linkable(images, project)
-        links = frozenset(images) if options.link else made
+        made = linkable((r.path for several in records.values() for r in several), project)
+        links = EVERY_PATH if options.link else made
         targets = _targets(
             plan, records, out, links, on_one_line if options.one_line else laid_out_text
         )
@@ -217,7 +229,7 @@ def _targets(
     plan: RepeatsPlan,
     records: Mapping[str, Sequence[ImageRecord]],
     out: Path,
-    links: frozenset[Path],
+    links: Container[Path],
     text: Callable[[Caption], str],
 ) -> list[LayoutFolder]:
     """Return the folder of each concept with its images. links: those to hard-link. text: returns
@@ -346,25 +358,34 @@ def _other_folders(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
 
 
 def _sources(
-    records: Sequence[ImageRecord], links: frozenset[Path], text: Callable[[Caption], str]
-) -> tuple[LayoutImage, ...]:
+    records: Sequence[ImageRecord], links: Container[Path], text: Callable[[Caption], str]
+) -> Packed[LayoutImage]:
     """Return the images of a concept with their captions and masks. links, text: see `_targets`."""
-    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
-    for record in records:
-        by_folder[record.path.parent].append(record.path)
-    siblings: dict[Path, tuple[Path, ...]] = {}
-    for folder, images in by_folder.items():
-        siblings |= companions(folder, images)
-    return tuple(
+    masks = cache(_masks)
+    return Packed(
         LayoutImage(
             r.path,
             text(r.caption) if r.caption and not r.caption.is_empty else None,
-            next((path for path in siblings[r.path] if _is_mask(path)), None),
+            _mask_of(r.path, masks(r.path.parent)),
             link=r.path in links,
         )
         for r in records
     )
 
 
+def _masks(folder: Path) -> CompanionIndex:
+    """Return the masks of the images in a folder: no captions, of which there may be a million."""
+    inside = folder / MASKS
+    if inside.is_symlink() or not inside.is_dir():
+        return {}
+    with reading(inside):
+        files = [path for path in inside.iterdir() if path.is_file() and _is_mask(path)]
+    return companion_index((folder, path) for path in files)
+
+
+def _mask_of(image: Path, masks: CompanionIndex) -> Path | None:
+    return next(iter(companions_in(masks, image)), None) if masks else None
+
+
 def _is_mask(path: Path) -> bool:
-    return path.parent.name == MASKS and path.suffix.lower() == ".png" and not path.is_symlink()
+    return path.suffix.lower() == ".png" and not path.is_symlink()

@@ -12,6 +12,7 @@ from datasetkit.captions.caption import bare_tags, normal_form
 from datasetkit.captions.translations import OWN_NAME
 from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import display, find_root, read_existing, refuse_link
+from datasetkit.core.packed import Packed
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import reports, sentence_reports
@@ -198,7 +199,7 @@ class _ReportInput:
     are not used.
     """
 
-    items: list[CaptionedImage]
+    items: Sequence[CaptionedImage]
     failed: tuple[Failed, ...]
     without_caption: int
     left_out: int
@@ -211,7 +212,7 @@ def _captioned(
 ) -> _ReportInput:
     """Read the captions that pass a filter, with scores if the image was tagged in this project."""
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
-    items: list[CaptionedImage] = []
+    items: Packed[CaptionedImage] = Packed()
     failed: list[Failed] = []
     triggers: dict[str, None] = {}
     unused_files: list[LeftOut] = []
@@ -221,8 +222,8 @@ def _captioned(
         listing = require_images(concept.folder, recursive=concept.recursive)
         failed.extend(listing.failed)
         unused_files.extend(listing.left_out)
-        tags: dict[Path, tuple[str, ...]] = {}
-        # Of each image no more is kept than its tags: there may be a million.
+        # Of each image no more is kept than its tags, packed: there may be a million.
+        tags: Packed[tuple[Path, tuple[str, ...]]] = Packed()
         alike = same_names(listing.images, any_disk=True)
         for record in each_image(
             listing, store, alike, with_ids=bool(models), reporter=reporter
@@ -232,7 +233,7 @@ def _captioned(
                 continue
             images += 1
             caption = record.caption
-            tags[record.path] = () if caption is None else caption.tags
+            tags.append((record.path, () if caption is None else caption.tags))
             if not passes(record.path):
                 continue
             selected += 1

@@ -7,7 +7,7 @@ writes it, and `dsk undo` reverts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from datasetkit.captions.pruning import Suggestion, taken
 from datasetkit.captions.rules import (
     Group,
     RuleHits,
-    RuleResult,
     RuleSet,
     apply_to,
     load_groups,
@@ -26,6 +25,7 @@ from datasetkit.captions.rules import (
 )
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, find_root, require_writable
+from datasetkit.core.packed import Packed
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.words import counted
@@ -40,8 +40,13 @@ from datasetkit.project.session import (
     open_project,
     recover_projects,
 )
-from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_caption
-from datasetkit.verbs.shared.caption_writes import current_listing, write_captions
+from datasetkit.verbs.shared.caption_rules import (
+    NO_TAG_LEFT,
+    AppliedRules,
+    build_rule_set,
+    written_caption,
+)
+from datasetkit.verbs.shared.caption_writes import current_listing, with_failed, write_captions
 from datasetkit.verbs.shared.concept_folders import tag_options
 from datasetkit.verbs.shared.kept_results import (
     NOT_KEPT,
@@ -67,7 +72,7 @@ class RulesResult:
     """
 
     report: RunReport[Caption]
-    changes: tuple[CaptionChange, ...]
+    changes: Sequence[CaptionChange]
     hits: tuple[RuleHits, ...]
     warnings: tuple[str, ...]
     entry: int | None
@@ -127,18 +132,14 @@ def _rules(
         title = display(f"{folder.resolve().name} {where}".strip())
 
         # 4. Decide: pure functions from records to outcomes.
-        def decide(records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
-            outcomes, hits = apply_to_captions(
-                counted_off(records, "deciding", context.reporter), rule_set, options, triggers
-            )
-            applied.update(hits)
-            return outcomes
+        def decide(records: Sequence[ImageRecord]) -> Sequence[Outcome[Caption]]:
+            counted = counted_off(records, "deciding", context.reporter)
+            return Packed(apply_to_captions(counted, rule_set, options, triggers, applied))
 
         # 5. One plan for all changes, over the texts that were read. In a dry run `apply` only
         #    checks it.
-        applied: dict[Path, RuleResult] = {}
-        captions = captions_of(scanned.records)
-        triggers = triggers_of(captions)
+        applied = AppliedRules()
+        triggers = triggers_of(captions_of(scanned.records))
         written = write_captions(
             project,
             decide(selected),
@@ -147,7 +148,7 @@ def _rules(
             decide=decide,
             triggers=lambda after: triggers_to_store(
                 rule_set.triggers,
-                captions,
+                captions_of(scanned.records),
                 after,
                 triggers,
                 partial=bool(options.where),
@@ -155,13 +156,14 @@ def _rules(
             ),
         )
         # 6. The result: data only; the command line and the notebook format it.
-        hits = summary(rule_set, list(applied.values()))
+        hits = summary(rule_set, applied.fired())
         warnings = (
             *rule_set.warnings,
             *(hit.warning for hit in hits if hit.warning),
             *misnamed_warnings(misnamed_captions(record.path for record in selected)),
         )
-        report = RunReport("rules", (*written.outcomes, *scanned.failed), scanned.left_out)
+        outcomes = with_failed(written.outcomes, scanned.failed)
+        report = RunReport("rules", outcomes, scanned.left_out)
         left_out = len(scanned.records) - len(selected)
         result = RulesResult(report, written.changes, hits, warnings, written.entry, left_out)
         if is_idle(project, written.entry, changed=bool(written.changes)):
@@ -253,7 +255,7 @@ def _select(
     project: Project,
     *,
     with_ids: bool = False,
-) -> tuple[Scan, list[ImageRecord]]:
+) -> tuple[Scan, Sequence[ImageRecord]]:
     """Scan the folder; return the scan, and the records that pass `options.where`."""
     reporter = project.context.reporter
     scanned = scan(
@@ -267,7 +269,7 @@ def _select(
         reporter=reporter,
     )
     if not options.where:
-        return scanned, list(scanned.records)
+        return scanned, scanned.records
     passing = passing_in(
         folder,
         scanned.records,
@@ -277,7 +279,7 @@ def _select(
         max_pixels=options.max_pixels,
         reporter=reporter,
     )
-    return scanned, [record for record in scanned.records if record.path in passing]
+    return scanned, Packed(record for record in scanned.records if record.path in passing)
 
 
 def apply_to_captions(
@@ -285,17 +287,17 @@ def apply_to_captions(
     rule_set: RuleSet,
     options: RulesOptions,
     triggers: Mapping[Path, KnownTrigger],
-) -> tuple[list[Outcome[Caption]], dict[Path, RuleResult]]:
-    """Apply rules to existing captions; return an outcome per image, and the rules that fired.
+    applied: AppliedRules,
+) -> Iterator[Outcome[Caption]]:
+    """Apply rules to existing captions; yield an outcome per image, and add the rules that fired to
+    `applied`.
 
     triggers: the trigger of each folder, before which nothing is inserted.
     """
-    outcomes: list[Outcome[Caption]] = []
-    applied: dict[Path, RuleResult] = {}
     words = vocabulary.load()
     for record in records:
         if record.caption is None or record.caption.is_empty:
-            outcomes.append(Skipped(record, "it has no caption"))
+            yield Skipped(record, "it has no caption")
             continue
         before = record.caption
         if options.split:
@@ -304,9 +306,9 @@ def apply_to_captions(
             before = separators.without_underscores(before, words)
         forms = triggers[record.path.parent].forms
         result = apply_to(rule_set, before, category=words.category, trigger=forms)
-        applied[record.path] = result
+        applied.add(record.path, result)
         if not result.caption.is_empty:
-            outcomes.append(Done(record, written_caption(result.caption, options)))
+            yield Done(record, written_caption(result.caption, options))
         else:
-            outcomes.append(Skipped(record, NO_TAG_LEFT))
-    return outcomes, applied
+            yield Skipped(record, NO_TAG_LEFT)
+    applied.end_first()

@@ -10,6 +10,7 @@ from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnin
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
 from datasetkit.core.files import display, find_root
+from datasetkit.core.packed import Packed
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
@@ -23,14 +24,21 @@ from datasetkit.project.session import (
     open_project,
     recover_projects,
 )
+from datasetkit.project.store import GeneratedCaptions
 from datasetkit.verbs.shared import scoring
 from datasetkit.verbs.shared.caption_rules import (
     JOINED,
+    AppliedRules,
     build_rule_set,
     decide_caption,
     is_by_person,
 )
-from datasetkit.verbs.shared.caption_writes import decide_current, scan_to_write, write_captions
+from datasetkit.verbs.shared.caption_writes import (
+    decide_current,
+    scan_to_write,
+    with_failed,
+    write_captions,
+)
 from datasetkit.verbs.shared.kept_results import (
     NOT_KEPT,
     KeptHits,
@@ -64,7 +72,7 @@ class TagResult:
     taggers: tuple[TaggerUse, ...]
     notice: str
     fallback: bool
-    changes: tuple[CaptionChange, ...]
+    changes: Sequence[CaptionChange]
     hits: tuple[RuleHits, ...]
     warnings: tuple[str, ...]
     inferred: int
@@ -133,8 +141,7 @@ def _tag(
         scored = scoring.score(scanned.records, resolved, project, options)
         drift = scoring.drift(scanned.records, scored, project, options, thresholds)
         project.store.mark_used(scored.taggers[0].key)
-        before = captions_of(scanned.records)
-        triggers = triggers_of(before, ())
+        triggers = triggers_of(captions_of(scanned.records), ())
         decisions = _Decisions(
             scanned.records, scored, thresholds, rules, options, triggers, context.reporter
         )
@@ -146,13 +153,16 @@ def _tag(
             # A caption that somebody saves meanwhile is joined, or else kept: never replaced.
             decide=decisions.decide if options.existing in JOINED else None,
             is_generated=decisions.is_generated,
-            triggers=lambda after: triggers_to_store(rules.triggers, before, after, triggers),
+            triggers=lambda after: triggers_to_store(
+                rules.triggers, captions_of(scanned.records), after, triggers
+            ),
         )
         # Without new captions no rule was applied, and "matched nothing" would mislead.
-        applied = list(decisions.applied.values())
-        hits = summary(rules, applied) if applied else ()
+        hits = summary(rules, decisions.applied.fired()) if decisions.applied else ()
         result = TagResult(
-            report=RunReport("tag", (*written.outcomes, *scanned.failed), scanned.left_out),
+            report=RunReport(
+                "tag", with_failed(written.outcomes, scanned.failed), scanned.left_out
+            ),
             tagger=" ".join(used.key for used in scored.taggers),
             taggers=scored.taggers,
             notice=use.notice,
@@ -243,11 +253,11 @@ class _Decisions:
         self._reporter = reporter
         self._records, self._scored, self._thresholds = records, scored, thresholds
         self._rules, self._options, self._triggers = rules, options, triggers
-        self._by_dsk: set[Caption] = set()
-        self.applied: dict[Path, RuleResult] = {}
+        self._by_dsk = GeneratedCaptions()
+        self.applied = AppliedRules()
         self.misnamed: dict[Path, tuple[Path, ...]] = {}
 
-    def first(self) -> list[Outcome[Caption]]:
+    def first(self) -> Sequence[Outcome[Caption]]:
         """Decide all captions: from the texts that were read before the inference if they are
         replaced, else from those of now.
         """
@@ -256,11 +266,11 @@ class _Decisions:
             return self.decide(self._records)
         return decide_current(self._records, self.decide)
 
-    def decide(self, records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
+    def decide(self, records: Sequence[ImageRecord]) -> Packed[Outcome[Caption]]:
         """Decide the captions of images from their scores and present captions."""
-        self._by_dsk |= self._scored.store.generated(record.caption for record in records)
+        self._by_dsk.add_from(self._scored.store, (record.caption for record in records))
         self.misnamed |= misnamed_captions(record.path for record in records)
-        outcomes: list[Outcome[Caption]] = []
+        outcomes: Packed[Outcome[Caption]] = Packed()
         counted = counted_off(records, "deciding", self._reporter)
         for record, (_, kept) in zip(counted, self._scored.each(records), strict=True):
             if isinstance(kept, Failed):
@@ -279,7 +289,9 @@ class _Decisions:
             outcomes.append(
                 decide_caption(record, chosen, self._rules, self._options, by_person, fired, forms)
             )
-            self.applied.update((record.path, result) for result in fired)
+            for result in fired:
+                self.applied.add(record.path, result)
+        self.applied.end_first()
         return outcomes
 
     def is_generated(self, done: Done[Caption]) -> bool:

@@ -376,7 +376,7 @@ def test_a_rule_set_is_false_only_without_rules_and_survives_pickling():
 def hits(captions, **wishes):
     ruled = rules(**wishes)
     done = [apply(ruled, tags, category=VOCABULARY.category) for tags in captions]
-    return {hit.rule: hit for hit in summary(ruled, done)}
+    return {hit.rule: hit for hit in summary(ruled, [result.fired for result in done])}
 
 
 def test_each_rule_counts_once_per_caption_even_where_rules_overlap():

@@ -107,7 +107,7 @@ def test_each_file_is_an_image_a_caption_another_file_or_left_out_with_a_kind(tm
     assert listed.failed == ()
     people = [item for item in listed.left_out if item.group != "system"]
     assert all(item.advice for item in people)
-    counted = len(listed.images + listed.captions + listed.other + listed.left_out)
+    counted = len((*listed.images, *listed.captions, *listed.other, *listed.left_out))
     assert counted == len(list(folder.iterdir()))
 
 

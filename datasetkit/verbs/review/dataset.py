@@ -237,9 +237,9 @@ class ReviewDataset:
         self.set_captions(again, external=False)
 
     def _read_triggers(self) -> dict[tuple[int, Path], KnownTrigger]:
-        captions: list[dict[Path, Caption | None]] = [{} for _ in self.sets]
+        captions: list[list[tuple[Path, Caption | None]]] = [[] for _ in self.sets]
         for image in self._images.values():
-            captions[image.concept][image.path] = image.caption
+            captions[image.concept].append((image.path, image.caption))
         return {
             (index, folder): trigger
             for index, concept in enumerate(self.sets)

@@ -205,8 +205,9 @@ class Editor:
     def _triggers(self, edits: EditPlan) -> dict[Path, tuple[str, ...]]:
         """Return what is stored of the triggers that an edit sets or removes."""
         triggers = {folder: t for (_, folder), t in self.dataset.triggers().items()}
-        before = {image.path: image.caption for image in self.dataset.all()}
-        after = {image.path: caption for image, caption in edits.changes}
+        changes = {image.path: caption for image, caption in edits.changes}
+        before = [(image.path, image.caption) for image in self.dataset.all()]
+        after = [(path, changes[path]) for path, _ in before if path in changes]
         return triggers_to_store(
             edits.trigger, before, after, triggers, partial=True, replaced=edits.replaced
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import (
@@ -16,6 +17,7 @@ from datasetkit.captions.caption import (
 )
 from datasetkit.captions.grammar import Entry, ends_as_sentence
 from datasetkit.captions.rules import (
+    Rule,
     RuleResult,
     RuleSet,
     apply,
@@ -26,6 +28,7 @@ from datasetkit.captions.rules import (
     load_groups,
     load_implications,
 )
+from datasetkit.core.packed import Packed
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, Skipped
 from datasetkit.dataset.trigger import kept_first
 from datasetkit.options.tag import TagOptions, TagRules
@@ -51,6 +54,38 @@ def build_rule_set(options: TagRules) -> RuleSet:
         vocabulary=vocabulary.load(),
         groups=load_groups(),
     )
+
+
+class AppliedRules:
+    """The rules that fired in each caption. A caption that is decided again, since somebody saved
+    it meanwhile, counts with its last decision.
+    """
+
+    def __init__(self) -> None:
+        self._first: Packed[tuple[Path, tuple[Rule, ...]]] = Packed()
+        self._again: dict[Path, tuple[Rule, ...]] = {}
+        self._is_first = True
+
+    def add(self, image: Path, result: RuleResult) -> None:
+        """Add the decision about a caption."""
+        if self._is_first:
+            self._first.append((image, result.fired))
+        else:
+            self._again[image] = result.fired
+
+    def end_first(self) -> None:
+        """Take what is added from now on as decided again."""
+        self._is_first = False
+
+    def fired(self) -> Iterator[tuple[Rule, ...]]:
+        """Yield the rules that fired in each caption."""
+        again = dict(self._again)
+        for image, rules in self._first:
+            yield again.pop(image, rules)
+        yield from again.values()
+
+    def __bool__(self) -> bool:
+        return len(self._first) > 0 or len(self._again) > 0
 
 
 def leading_rules(rules: RuleSet) -> RuleSet:
@@ -94,7 +129,7 @@ def joined(
     return apply_to(leading_rules(rules), after, category=category, trigger=trigger).caption
 
 
-def is_by_person(record: ImageRecord, by_dsk: set[Caption]) -> bool:
+def is_by_person(record: ImageRecord, by_dsk: Container[Caption]) -> bool:
     """Tell whether the caption of an image was written or edited by a person.
 
     by_dsk: the existing captions that dsk wrote.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from datasetkit.captions.caption import file_text, read_caption_data
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import caption_path, require_writable, sweep
+from datasetkit.core.packed import Packed
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome
 from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, scan, with_caption
@@ -28,8 +30,8 @@ Decide = Callable[[Sequence[ImageRecord]], Sequence[Outcome[Caption]]]
 class WrittenCaptions:
     """The final outcomes, the captions that changed, and the number in the history."""
 
-    outcomes: tuple[Outcome[Caption], ...]
-    changes: tuple[CaptionChange, ...]
+    outcomes: Sequence[Outcome[Caption]]
+    changes: Sequence[CaptionChange]
     entry: int | None
 
     @property
@@ -80,44 +82,64 @@ def write_captions(
     decide: Decide | None,
     is_generated: Callable[[Done[Caption]], bool] = lambda _: False,
     also_generated: Callable[[Done[Caption]], Iterable[Caption]] = lambda _: (),
-    triggers: Callable[[Mapping[Path, Caption]], Mapping[Path, Sequence[str]]] = lambda _: {},
+    triggers: Callable[[Iterable[tuple[Path, Caption]]], Mapping[Path, Sequence[str]]] = (
+        lambda _: {}
+    ),
 ) -> WrittenCaptions:
     """Write the decided captions that differ from the present ones, as one plan.
 
     A caption that was saved since it was read is decided again from its new text; if it changes
     once more, or without `decide`, it is kept and fails. is_generated: whether dsk wrote all of a
     caption. also_generated: parts of it that dsk wrote, as captions. triggers: the triggers to
-    store once these captions are written.
+    store once these captions are written, from (image, caption) each in the order of the outcomes.
     """
-    by_path = {_path(outcome): outcome for outcome in outcomes}
+    # The outcomes that a saved caption replaced, by image; there may be a million others.
+    replaced: dict[Path, Outcome[Caption]] = {}
+
+    def current() -> Iterator[Outcome[Caption]]:
+        return (replaced.get(_path(o), o) for o in outcomes) if replaced else iter(outcomes)
+
+    def done() -> Iterator[Done[Caption]]:
+        return (outcome for outcome in current() if isinstance(outcome, Done))
+
+    def generated() -> Iterator[str]:
+        for outcome in done():
+            if is_generated(outcome):
+                yield caption_hash(outcome.value)
+            yield from map(caption_hash, also_generated(outcome))
 
     def attempt(kept: Collection[Path], changed: Collection[Path]) -> int | None:
-        images = _images_of({*kept, *changed}, by_path)
+        images = _images_of({*kept, *changed}, map(_path, outcomes))
         for path in kept:
-            by_path[images[path]] = kept_edit(images[path])
-        if decide is not None:
-            again = [o.record for p in changed if isinstance(o := by_path[images[p]], Done)]
-            by_path.update((_path(o), o) for o in decide_current(again, decide))
-        done = [o for o in by_path.values() if isinstance(o, Done)]
-        writes = [
+            replaced[images[path]] = kept_edit(images[path])
+        if decide is not None and changed:
+            saved = {images[path] for path in changed}
+            again = [o.record for o in done() if o.record.path in saved]
+            replaced.update((_path(o), o) for o in decide_current(again, decide))
+        plan = Plan.of(
             WriteText(caption_path(o.record.path), file_text(o.value), o.record.caption_data)
-            for o in done
+            for o in done()
             if o.record.caption != o.value
-        ]
-        generated = [caption_hash(o.value) for o in done if is_generated(o)]
-        generated += [caption_hash(part) for o in done for part in also_generated(o)]
-        stored = triggers({o.record.path: o.value for o in done})
-        return project.apply(Plan(tuple(writes)), verb, title, generated=generated, triggers=stored)
+        )
+        stored = triggers((o.record.path, o.value) for o in done())
+        return project.apply(plan, verb, title, generated=generated(), triggers=stored)
 
     entry, kept = keep_edits(project, attempt, again=decide is not None)
-    by_path |= {image: kept_edit(image) for image in _images_of(kept, by_path).values()}
-    final = tuple(by_path.values())
-    changes = tuple(
+    for image in _images_of(kept, map(_path, outcomes)).values():
+        replaced[image] = kept_edit(image)
+    changes = Packed(
         CaptionChange(o.record.path, o.record.caption, o.value)
-        for o in final
-        if isinstance(o, Done) and o.record.caption != o.value
+        for o in done()
+        if o.record.caption != o.value
     )
-    return WrittenCaptions(final, changes, entry)
+    return WrittenCaptions(Packed(current()) if replaced else outcomes, changes, entry)
+
+
+def with_failed(
+    outcomes: Sequence[Outcome[Caption]], failed: Sequence[Failed]
+) -> Sequence[Outcome[Caption]]:
+    """Return outcomes with those of images that could not be read."""
+    return Packed(chain(outcomes, failed)) if failed else outcomes
 
 
 def _images_of(captions: Collection[Path], images: Iterable[Path]) -> dict[Path, Path]:
@@ -133,13 +155,13 @@ def _path(outcome: Outcome[Caption]) -> Path:
 
 def decide_current(
     records: Iterable[ImageRecord], decide: Decide, *, any_text: bool = False
-) -> list[Outcome[Caption]]:
+) -> Sequence[Outcome[Caption]]:
     """Decide captions from what their files hold now: an outcome for each record, in order.
     any_text: also from one that is not UTF-8.
     """
-    current = [with_current_caption(record, any_text=any_text) for record in records]
-    decided = iter(decide([r for r in current if not isinstance(r, Failed)]))
-    return [r if isinstance(r, Failed) else next(decided) for r in current]
+    current = Packed(with_current_caption(record, any_text=any_text) for record in records)
+    decided = iter(decide(Packed(r for r in current if not isinstance(r, Failed))))
+    return Packed(r if isinstance(r, Failed) else next(decided) for r in current)
 
 
 def with_current_caption(record: ImageRecord, *, any_text: bool = False) -> ImageRecord | Failed:

@@ -69,7 +69,7 @@ def find_images(near: Path, options: GridOptions, train: TrainOptions) -> Scorin
     held = held[:_MOST]
     first = [p for p in plan.images if not p.subset.is_reg]
     trained = validation.training_images(plan, train, len(held) or _MOST)
-    trigger = options.trigger or words_of(triggers_of({p.path: parse(p.caption) for p in first}))
+    trigger = options.trigger or words_of(triggers_of((p.path, parse(p.caption)) for p in first))
     usual = tuple(dict.fromkeys(p.path for p in plan.images if p.subset.is_reg))[:_MOST_USUAL]
     return ScoringImages(held, trained, usual, tuple(trigger))
 

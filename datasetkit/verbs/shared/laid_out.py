@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, find_root
+from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, find_root, reading
+from datasetkit.core.path_list import PathSet
 from datasetkit.core.progress import counted_off
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset import layout as grammar
@@ -20,7 +21,7 @@ from datasetkit.project.disk_space import copied_bytes, is_shared, require_space
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.project.session import Project
-from datasetkit.project.store import Store, StoredOutput, has_store
+from datasetkit.project.store import Store, has_store
 from datasetkit.verbs.shared.concept_folders import ConceptSet
 from datasetkit.verbs.shared.triggers import captions_of, triggers_of, words_of
 
@@ -144,52 +145,29 @@ def _plan_fill(
     kept: files that are not touched. Raises StorageError if the disk has no room.
     """
     old_folders = {new: old for old, new in renames.items()}
-    expected = {
-        op.path if isinstance(op, WriteText | WriteBytes) else op.dst: op
-        for op in grammar.fill_ops(targets)
-    }
-    is_current: dict[Path, bool] = {}
-    captions: dict[Path, bytes] = {}
+    existing = _Existing()
     for target in targets:
         old = old_folders.get(target.folder, target.folder)
-        for path in counted_off(_files(old), "comparing", project.context.reporter):
-            new = target.folder / path.relative_to(old)
-            if path.suffix == CAPTION_SUFFIX:
-                captions[new] = path.read_bytes()
-                is_current[new] = new in expected and _is_text(expected[new], captions[new])
-            else:
-                is_current[new] = new in expected and _same(expected[new], path)
+        existing.add(_files(old), old, target.folder)
+    for op in counted_off(
+        grammar.fill_ops(targets), "comparing", project.context.reporter, number=len(existing)
+    ):
+        existing.compare(op)
     for stale in _stale_folders(root, targets, renames):
-        files = _files(stale)
-        is_current |= dict.fromkeys(files, False)
-        captions |= {path: path.read_bytes() for path in files if path.suffix == CAPTION_SUFFIX}
+        existing.add(_files(stale), stale, stale)
+    captions = existing.changed_captions()
     trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
     plan = grammar.plan_layout(
-        targets, root=root, existing=is_current, captions=captions, trash=trash
+        targets, root=root, existing=existing, captions=captions, trash=trash
     )
-    captioned = {
-        (target.folder / source.image.name).with_suffix(CAPTION_SUFFIX)
-        for target in targets
-        for source in target.sources
-    }
     written = project.journal.written_below(root, ("layout", "reg")) if captions else {}
     before = {
         new: written.get(project.store.key(old_folders.get(new.parent, new.parent) / new.name))
         for new in captions
     }
-    edited = _edited(
-        plan,
-        captions,
-        before,
-        {
-            path: op.text.encode("utf-8")
-            if isinstance(op := expected.get(path), WriteText)
-            else None
-            for path in captioned
-        },
-    )
-    kept = {*kept, *edited.kept}
-    plan = Plan.of(op for op in plan.ops if _changed_file(op) not in kept)
+    edited = _edited(plan, captions, before, _expected(targets, captions))
+    if kept := {*kept, *edited.kept}:
+        plan = Plan.of(op for op in plan.ops if _changed_file(op) not in kept)
     require_space(plan, hint="free some disk space, or name another disk with --out")
     return plan, edited
 
@@ -208,7 +186,9 @@ def _edited(
     captions: what they hold now. written: what a layout wrote last. expected: what it would write
     now, of each image; None for no file.
     """
-    changed = {_changed_file(op) for op in plan.ops} & captions.keys()
+    if not captions:
+        return EditedCaptions()
+    changed = {file for op in plan.ops if (file := _changed_file(op)) in captions}
     edits = sorted(path for path in changed if captions[path] != written[path])
     kept = tuple(p for p in edits if p in expected and expected[p] == written[p])
     return EditedCaptions(kept, tuple(path for path in edits if path not in kept))
@@ -245,22 +225,89 @@ def _stale_folders(
     return [f.path for f in tree if f.concept.name in names and f.path not in keep]
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the images, captions and masks of a laid-out folder."""
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the images, captions and masks of a laid-out folder."""
     if not folder.is_dir():
-        return []
-    images = list_images(folder, any_name=True).images
-    captions = [p for p in sorted(folder.glob("*.txt")) if p.is_file() and not p.is_symlink()]
-    masks = sorted((folder / MASKS).glob("*.png")) if (folder / MASKS).is_dir() else []
-    return [*images, *captions, *masks]
+        return
+    yield from list_images(folder, any_name=True).images
+    with reading(folder), os.scandir(folder) as entries:
+        texts = [e.name for e in entries if e.name.endswith(CAPTION_SUFFIX)]
+    for path in (folder / name for name in texts):
+        if path.is_file() and not path.is_symlink():
+            yield path
+    yield from sorted((folder / MASKS).glob("*.png")) if (folder / MASKS).is_dir() else ()
 
 
-def _is_text(op: object, data: bytes) -> bool:
-    return isinstance(op, WriteText) and data == op.text.encode("utf-8")
+class _Existing(Mapping[Path, bool]):
+    """The files of laid-out folders, by the name that they will have, and whether each has the
+    content already that a layout would write. Only their names are kept: there may be a million.
+    """
+
+    def __init__(self) -> None:
+        self._is_current: dict[str, bool] = {}
+        # Folders that will have another name -> the folders that they are now.
+        self._now: dict[str, str] = {}
+
+    def add(self, files: Iterable[Path], now: Path, then: Path) -> None:
+        """Add the files of a folder, as ones that are to be changed or removed."""
+        self._now[str(then)] = str(now)
+        before = len(str(now))
+        self._is_current.update((f"{then}{str(file)[before:]}", False) for file in files)
+
+    def compare(self, op: FileOp) -> None:
+        """Look whether the target of an operation has its content."""
+        target = op.path if isinstance(op, WriteText | WriteBytes) else op.dst
+        if target in self:
+            self._is_current[str(target)] = _same(op, self._path_now(target))
+
+    def changed_captions(self) -> dict[Path, bytes]:
+        """Return the bytes of the captions that are not current."""
+        changed = [path for path, is_current in self.items() if not is_current]
+        return {
+            path: self._path_now(path).read_bytes()
+            for path in changed
+            if path.suffix == CAPTION_SUFFIX
+        }
+
+    def _path_now(self, path: Path) -> Path:
+        for then, now in self._now.items():
+            if then != now and path.is_relative_to(then):
+                return now / path.relative_to(then)
+        return path
+
+    def __contains__(self, path: object) -> bool:
+        return str(path) in self._is_current
+
+    def __getitem__(self, path: Path) -> bool:
+        return self._is_current[str(path)]
+
+    def __iter__(self) -> Iterator[Path]:
+        return map(Path, self._is_current)
+
+    def __len__(self) -> int:
+        return len(self._is_current)
 
 
-def _same(op: object, path: Path) -> bool:
+def _expected(
+    targets: Sequence[LayoutFolder], captions: Collection[Path]
+) -> dict[Path, bytes | None]:
+    """Return what a layout would write to those of some captions that are of an image; None where
+    that image has none.
+    """
+    every = (
+        ((target.folder / source.image.name).with_suffix(CAPTION_SUFFIX), source.caption_text)
+        for target in (targets if captions else ())
+        for source in target.sources
+    )
+    return {
+        path: None if text is None else text.encode() for path, text in every if path in captions
+    }
+
+
+def _same(op: FileOp, path: Path) -> bool:
     """Tell whether a file already has the content that the operation would write."""
+    if isinstance(op, WriteText):
+        return path.read_bytes() == op.text.encode("utf-8")
     if isinstance(op, Link | Copy):
         existing, source = path.stat(), op.src.stat()
         if (existing.st_dev, existing.st_ino) == (source.st_dev, source.st_ino):
@@ -269,29 +316,25 @@ def _same(op: object, path: Path) -> bool:
     return False
 
 
-def linkable(images: Iterable[Path], project: Project) -> frozenset[Path]:
+def linkable(images: Iterable[Path], project: Project) -> PathSet:
     """Return the images that a layout may hard-link: those that dsk made from other images and
     that nobody changed since. A program that edits the layout in place edits them as well, but no
     original.
     """
-    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
+    made: dict[Path, dict[str, tuple[int, int]]] = {}
+    folders: dict[Path, tuple[dict[str, tuple[int, int]], str]] = {}
+    paths = PathSet()
     for image in images:
-        by_folder[image.parent].append(image)
-    made: dict[Path, dict[Path, StoredOutput]] = {}
-    paths: set[Path] = set()
-    for folder, inside in by_folder.items():
-        root = find_root(folder)
-        if root not in made:
-            made[root] = _outputs(root, project)
-        resolved = folder.resolve()
-        paths.update(
-            image
-            for image in inside
-            if (output := made[root].get(resolved / image.name)) is not None
-            and output.output.origin.parent != output.output.path.parent  # not in place
-            and (output.size, output.mtime_ns) == _size_time(image)
-        )
-    return frozenset(paths)
+        folder = image.parent
+        if folder not in folders:
+            root = find_root(folder)
+            if root not in made:
+                made[root] = _outputs(root, project)
+            folders[folder] = made[root], str(folder.resolve())
+        outputs, resolved = folders[folder]
+        if outputs and outputs.get(f"{resolved}{os.sep}{image.name}") == _size_time(image):
+            paths.add(image)
+    return paths
 
 
 def _size_time(path: Path) -> tuple[int, int]:
@@ -299,15 +342,22 @@ def _size_time(path: Path) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
-def _outputs(root: Path, project: Project) -> dict[Path, StoredOutput]:
+def _outputs(root: Path, project: Project) -> dict[str, tuple[int, int]]:
+    """Return the size and time of the images that were made from others, by path."""
     if root == project.root:
-        outputs = project.store.stored_outputs()
-    elif has_store(root):
+        return _made(project.store)
+    if has_store(root):
         with Store.open_copy(root) as store:
-            outputs = store.stored_outputs()
-    else:
-        outputs = []
-    return {output.output.path: output for output in outputs}
+            return _made(store)
+    return {}
+
+
+def _made(store: Store) -> dict[str, tuple[int, int]]:
+    return {
+        str(stored.output.path): (stored.size, stored.mtime_ns)
+        for stored in store.each_output()
+        if stored.output.origin.parent != stored.output.path.parent  # not in place
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,11 +373,13 @@ class ImageStorage:
     copied_bytes: int
 
 
-def image_storage(changes: Plan, made: frozenset[Path]) -> ImageStorage:
+def image_storage(changes: Plan, made: Container[Path]) -> ImageStorage:
     """Return how a plan of `lay_out` brings the images in. made: those of `linkable`."""
-    images = [
-        op for op in changes.ops if isinstance(op, Link | Copy) and op.dst.parent.name != MASKS
-    ]
-    linked = [op.src for op in images if is_shared(op)]
-    originals = sum(source not in made for source in linked)
-    return ImageStorage(len(linked), originals, len(images) - len(linked), copied_bytes(changes))
+    linked = originals = copied = 0
+    for op in changes.ops:
+        if isinstance(op, Link | Copy) and op.dst.parent.name != MASKS:
+            is_linked = is_shared(op)
+            linked += is_linked
+            copied += not is_linked
+            originals += is_linked and op.src not in made
+    return ImageStorage(linked, originals, copied, copied_bytes(changes))

@@ -35,7 +35,7 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return [[_plain(key), _plain(each)] for key, each in value.items()]
-    if isinstance(value, tuple | list):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [_plain(each) for each in value]
     if type(value) not in _SCALARS:
         raise TypeError(f"cannot be kept: {type(value).__name__}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.packed import Packed
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
 from datasetkit.executors import place
 from datasetkit.executors.work import BatchWork
@@ -170,7 +171,7 @@ def score(
     used: list[TaggerUse] = []
     several: list[Labels] = []
     for tagger in taggers:
-        readable = [record for record in records if record.id not in failed]
+        readable = _without(records, failed)
         use, labels = _score(readable, tagger, project, options, failed)
         used.append(use)
         several.append(labels)
@@ -194,7 +195,7 @@ def drift(
         return ()
     if not any(used.inferred for used in scored.taggers):
         return ()
-    usable = [record for record in records if record.id not in scored.failed]
+    usable = _without(records, scored.failed)
     count = min(max(len(usable) // 10, _FEWEST_COMPARED), _MOST_COMPARED, len(usable))
     compared = usable[:: len(usable) // count][:count] if count else []
     exact = replace(options, precision="float32", fast_decode=False)
@@ -241,7 +242,7 @@ def _score(
 ) -> tuple[TaggerUse, Labels]:
     store, key, name = project.store, resolved.identity.key(), resolved.identity.name
     scored = store.scored(key)
-    todo = list({record.id: record for record in records if record.id not in scored}.values())
+    todo = Packed(_first_of_each(records, scored))
     pairs = store.labels(key)
     if not todo and pairs is not None:
         return TaggerUse(name, key, "", 0), Labels.from_pairs(pairs)
@@ -264,17 +265,30 @@ def _score(
         return use, Labels.from_pairs(facts.labels)
 
 
+def _without(records: Sequence[ImageRecord], failed: Mapping[str, Failed]) -> Sequence[ImageRecord]:
+    """Return the images that no tagger has failed at."""
+    return Packed(r for r in records if r.id not in failed) if failed else records
+
+
+def _first_of_each(records: Iterable[ImageRecord], scored: set[str]) -> Iterator[ImageRecord]:
+    """Yield an image of each content that is not scored."""
+    contents = set(scored)
+    for record in records:
+        if record.id not in contents:
+            contents.add(record.id)
+            yield record
+
+
 def _store(
     outcomes: Iterable[Outcome[PackedScores]], todo: Sequence[ImageRecord], store: Store, key: str
 ) -> dict[str, Failed]:
     """Store scores in batches; return the failures by image id."""
     failed: dict[str, Failed] = {}
     waiting: list[tuple[str, bytes]] = []
-    ids = {record.path: record.id for record in todo}
     try:
-        for outcome in outcomes:
+        for record, outcome in zip(todo, outcomes, strict=True):
             if isinstance(outcome, Failed):
-                failed[ids[outcome.path]] = outcome
+                failed[record.id] = outcome
             elif isinstance(outcome, Done):
                 waiting.append((outcome.record.id, outcome.value.row))
             if len(waiting) >= _KEEP_EVERY:

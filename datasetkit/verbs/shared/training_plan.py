@@ -320,7 +320,7 @@ def _keep_tokens(options: TrainOptions, plan: TrainingPlan) -> KeepTokens:
         )
         first = 2 * len(trigger.words) + _FIRST_TAGS
         captions = {path: _tags(_until_comma(line, first)) for path, line in lines.items()}
-        concepts.append(ConceptCaptions(captions, trigger))
+        concepts.append(ConceptCaptions(captions.items(), trigger))
     return keep_tokens(concepts, given=options.keep_tokens)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.caption import has_fixed_part, name_in, normal_form, one_line
 from datasetkit.captions.grammar import PLAIN, comma_tags
 from datasetkit.captions.rulesets import Replace
+from datasetkit.core.packed import Packed
 from datasetkit.core.records import Caption, ImageRecord
 from datasetkit.dataset.keep_tokens import ConceptCaptions
 from datasetkit.dataset.trigger import (
@@ -28,25 +29,22 @@ from datasetkit.verbs.shared.concept_folders import (
 
 
 def triggers_of(
-    captions: Mapping[Path, Caption | None], declared: Sequence[str] | None = None
+    captions: Iterable[tuple[Path, Caption | None]], declared: Sequence[str] | None = None
 ) -> dict[Path, KnownTrigger]:
     """Return the trigger of each folder of some images. declared: by dsk.toml; None to find out."""
-    return triggers_of_tags({i: _tags(caption) for i, caption in captions.items()}, declared)
+    return triggers_of_tags(((image, _tags(caption)) for image, caption in captions), declared)
 
 
 def triggers_of_tags(
-    tags: Mapping[Path, Sequence[str]], declared: Sequence[str] | None = None
+    tags: Iterable[tuple[Path, Sequence[str]]], declared: Sequence[str] | None = None
 ) -> dict[Path, KnownTrigger]:
     """Do `triggers_of` with the tags of each image."""
-    folders = dict.fromkeys(image.parent for image in tags)
-    return known_triggers(
-        tags, {f: declared_at(f) if declared is None else declared for f in folders}
-    )
+    return known_triggers(tags, declared_at if declared is None else lambda _: declared)
 
 
-def captions_of(records: Iterable[ImageRecord]) -> dict[Path, Caption | None]:
-    """Return the captions of images, by path."""
-    return {record.path: record.caption for record in records}
+def captions_of(records: Iterable[ImageRecord]) -> Iterator[tuple[Path, Caption | None]]:
+    """Yield images with their captions."""
+    return ((record.path, record.caption) for record in records)
 
 
 def words_of(triggers: Mapping[Path, KnownTrigger]) -> tuple[str, ...]:
@@ -60,15 +58,19 @@ def concept_captions(
     """Return the captions of a concept that `keep_tokens` applies to, with the tags that each of
     them should begin with.
     """
-    captions = {r.path: r.caption for r in records if r.caption is not None and r.caption.tags}
+    captions = Packed(
+        (r.path, r.caption.tags, has_fixed_part(r.caption))
+        for r in records
+        if r.caption is not None and r.caption.tags
+    )
     trigger = known_trigger(
         concept.folder,
-        [caption.tags for caption in captions.values()],
+        (tags for _, tags, _ in captions),
         declared=concept.trigger,
         concept=concept.name,
     )
     return ConceptCaptions(
-        {path: c.tags for path, c in captions.items() if not has_fixed_part(c)},
+        Packed((path, tags) for path, tags, is_fixed in captions if not is_fixed),
         trigger,
         declared_additional(config, concept.name),
     )
@@ -76,8 +78,8 @@ def concept_captions(
 
 def triggers_to_store(
     words: Sequence[str],
-    before: Mapping[Path, Caption | None],
-    after: Mapping[Path, Caption],
+    before: Iterable[tuple[Path, Caption | None]],
+    after: Iterable[tuple[Path, Caption]],
     triggers: Mapping[Path, KnownTrigger],
     *,
     partial: bool = False,
@@ -86,39 +88,71 @@ def triggers_to_store(
     """Return what `Project.apply` stores once captions have changed.
 
     words: the trigger that was put first, () for none. before: every image of the folders; after:
-    the new captions. partial: a filter left images out: the trigger is that of a folder only if
-    most of its captions begin with it then. replaced: the tags that were replaced. A trigger that
-    was replaced in all captions is stored with its new words; one that was removed is forgotten.
+    the new captions, in the same order. partial: a filter left images out: the trigger is that of a
+    folder only if most of its captions begin with it then. replaced: the tags that were replaced. A
+    trigger that was replaced in all captions is stored with its new words; one that was removed is
+    forgotten.
     """
     new_words = {normal_form(rule.old): rule.new for rule in replaced}
-    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
-    for image in before:
-        by_folder[image.parent].append(image)
-    stored: dict[Path, tuple[str, ...]] = {}
-    for folder, images in by_folder.items():
-        old = {i: caption for i in images if (caption := before[i]) and not caption.is_empty}
-        new = {image: after[image] for image in images if image in after}
-        trigger = triggers[folder]
-        if words:
-            if not partial or _most_begin_with(words, (old | new).values()):
-                stored[stored_key(folder)] = tuple(words)
-        elif trigger.source == "stored" and _is_lost(trigger.words, old, new):
-            forms = map(normal_form, trigger.words)
-            stored[stored_key(folder)] = tuple(new_words[f] for f in forms if f in new_words)
-    return stored
+    by_folder: dict[Path, _FolderCaptions] = {}
+    changes = iter(after)
+    change = next(changes, None)
+    for image, old in before:
+        folder, new = image.parent, None
+        if change is not None and change[0] == image:
+            new, change = change[1], next(changes, None)
+        if folder not in by_folder:
+            known = triggers[folder].words if triggers[folder].source == "stored" else ()
+            by_folder[folder] = _FolderCaptions(words or known)
+        if partial or not words:
+            old = None if old is None or old.is_empty else old
+            by_folder[folder].add(old, new, is_set=bool(words))
+    if words:
+        led = [f for f, captions in by_folder.items() if not partial or captions.most_begin]
+        return {stored_key(folder): tuple(words) for folder in led}
+    return {
+        stored_key(folder): tuple(
+            new_words[form] for form in map(normal_form, captions.words) if form in new_words
+        )
+        for folder, captions in by_folder.items()
+        if captions.have_lost
+    }
 
 
-def _most_begin_with(words: Sequence[str], captions: Collection[Caption]) -> bool:
-    leading = sum(begins_with(words, _first_words(caption)) for caption in captions)
-    return leading > 0 and leading >= SHARE * len(captions)
+@dataclass(slots=True)
+class _FolderCaptions:
+    """What the captions of a folder have of some words: how many begin with them after a change,
+    whether it removed them from one, and whether one has them still.
+    """
 
+    words: Sequence[str]
+    number: int = 0
+    leading: int = 0
+    removed: bool = False
+    remain: bool = False
 
-def _is_lost(
-    words: Sequence[str], old: Mapping[Path, Caption], new: Mapping[Path, Caption]
-) -> bool:
-    """Tell whether new captions have lost the words, and no caption has them now."""
-    lost = [i for i in old.keys() & new.keys() if _has_one(words, old[i])]
-    return bool(lost) and not any(_has_one(words, caption) for caption in {**old, **new}.values())
+    def add(self, old: Caption | None, new: Caption | None, *, is_set: bool) -> None:
+        """Count a caption. old: before the change, new: after it, None for no change. is_set: the
+        words are put first; else they are the stored ones.
+        """
+        now = old if new is None else new
+        if now is None:
+            return
+        if is_set:
+            self.number += 1
+            self.leading += begins_with(self.words, _first_words(now))
+        elif self.words and not self.remain:
+            self.remain = _has_one(self.words, now)
+            if old is not None and new is not None and not self.remain:
+                self.removed |= _has_one(self.words, old)
+
+    @property
+    def most_begin(self) -> bool:
+        return self.leading > 0 and self.leading >= SHARE * self.number
+
+    @property
+    def have_lost(self) -> bool:
+        return self.removed and not self.remain
 
 
 def _first_words(caption: Caption) -> Sequence[str]:

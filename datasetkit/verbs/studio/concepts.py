@@ -142,12 +142,12 @@ def overview(studio: StudioSession) -> dict[str, Any]:
     return {"concepts": rows, "steps": declared_steps(studio)}
 
 
-def images_in(folder: Path) -> tuple[Path, ...]:
+def images_in(folder: Path) -> Sequence[Path]:
     """Return the images of a folder, none of one that does not exist."""
     return _listing(folder).images
 
 
-def finished_images(concept: StudioConcept) -> tuple[Path, ...]:
+def finished_images(concept: StudioConcept) -> Sequence[Path]:
     """Return the finished images of a concept; before it is prepared, the raw ones."""
     finished = () if concept.work.is_symlink() else _listing(concept.work).images
     return finished or _listing(concept.folder).images
