@@ -17,7 +17,7 @@ _AT_ONCE = 1024
 _LEVEL = 1
 
 
-class Packed(Sequence[T]):
+class PackedList(Sequence[T]):
     """Items that are read in order, again and again, and cannot change. All but the last ones are
     pickled and compressed, so that an image with its caption takes 200 bytes instead of 4,000.
     """
@@ -74,7 +74,7 @@ class Packed(Sequence[T]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"Packed({list(self)!r})"
+        return f"PackedList({list(self)!r})"
 
 
 class _Pickler(pickle.Pickler):
@@ -85,7 +85,7 @@ class _Pickler(pickle.Pickler):
         return NotImplemented if values_of is None else (type(obj), values_of(obj))
 
 
-# What returns the values of the fields of a class; None for what is no record.
+# What returns the values of the fields of a class; None for what is not a record.
 _known_classes: dict[type, Callable[[Any], tuple[object, ...]] | None] = {}
 
 

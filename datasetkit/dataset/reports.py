@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.spelling import near_pairs
 from datasetkit.core.files import display, write_atomic
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.dataset.charts import IN_ALL, TOTAL, TRIGGER, tag_chart
 from datasetkit.dataset.pair_counts import PairCounts
 
@@ -189,7 +189,7 @@ def plot(frame: DataFrame, path: Path | None = None) -> bytes:
 
 def _concepts(items: Sequence[CaptionedImage]) -> list[tuple[str, Sequence[CaptionedImage]]]:
     """Return the items of each concept by name, then all items as `(total)`."""
-    by_name: defaultdict[str, Packed[CaptionedImage]] = defaultdict(Packed)
+    by_name: defaultdict[str, PackedList[CaptionedImage]] = defaultdict(PackedList)
     for item in items:
         by_name[item.concept].append(item)
     if len(by_name) == 1:  # the whole set: it need not be kept twice

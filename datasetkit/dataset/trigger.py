@@ -21,7 +21,7 @@ from datasetkit.captions.caption import name_in, normal_form
 from datasetkit.captions.grammar import before_sentences, ends_as_sentence, is_group
 from datasetkit.captions.side_car_tags import split_namespace
 from datasetkit.captions.vocabulary import load
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.dataset import layout
 from datasetkit.project.stored_triggers import stored_key, stored_triggers
 
@@ -53,7 +53,7 @@ def known_trigger(
     laid-out folder has or will have, by default that in the name of the folder.
     """
     stored = stored_triggers([folder])[folder]
-    return _known(folder, Packed(filter(None, captions)), declared, stored, concept)
+    return _known(folder, PackedList(filter(None, captions)), declared, stored, concept)
 
 
 def known_triggers(
@@ -64,12 +64,12 @@ def known_triggers(
 
     A folder with too few captions to infer its trigger has that of all of them.
     """
-    by_folder: dict[Path, Packed[Tags]] = {}
+    by_folder: dict[Path, PackedList[Tags]] = {}
     folders: dict[str, Path] = {}
     for image, tags in captions:
         name = str(image).rpartition(os.sep)[0]  # `parent` makes a path for each
         if name not in folders:
-            by_folder[folders.setdefault(name, image.parent)] = Packed()
+            by_folder[folders.setdefault(name, image.parent)] = PackedList()
         if tags:
             by_folder[folders[name]].append(tags)
     stored = stored_triggers(by_folder)

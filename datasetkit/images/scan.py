@@ -16,7 +16,7 @@ from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.core.file_kinds import advice_on, counts_of, is_image_name
 from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import caption_path, display, image_id, reading
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import CaptionSyntax, Failed, ImageRecord, LeftOut
 from datasetkit.executors import local
@@ -170,7 +170,7 @@ def scan(
     if not listing.images and not listing.failed:
         raise no_images(folder, listing.left_out)
     alike = same_names(listing.images, any_disk=True)
-    records: Packed[ImageRecord] = Packed()
+    records: PackedList[ImageRecord] = PackedList()
     failed = list(listing.failed)
     for image in each_image(
         listing, store, alike,

@@ -29,7 +29,7 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.reflink import copy_file
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
@@ -101,7 +101,7 @@ class _CheckedPlan:
     """
 
     moved_away: set[Path]
-    operations: Packed[JournalOperation] = field(default_factory=Packed)
+    operations: PackedList[JournalOperation] = field(default_factory=PackedList)
     conflicts: list[str] = field(default_factory=list)
     changed: list[Path] = field(default_factory=list)
 

@@ -44,7 +44,7 @@ from datasetkit.core.files import (
     sweep,
     writing,
 )
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.project.deferred_delete import delete_later, folder_for, keep, leftover_folders
 from datasetkit.project.file_ops import (
@@ -147,7 +147,7 @@ class Journal:
         #    own. A kill before this has changed nothing.
         # 3. `_run` does them in phases. After a kill from here on the plan is rolled forward, never
         #    back: some files have their new names already, and a reader may have used them.
-        operations = Packed(map(with_temp, check(plan)))
+        operations = PackedList(map(with_temp, check(plan)))
         if not operations:
             self.store.put_triggers(triggers or {})
             return None
@@ -217,8 +217,8 @@ class Journal:
         """Run an open plan to its end from a phase; return the files the user has edited in the
         meantime, which are kept.
         """
-        moves = Packed(op for op in operations if op.kind == "move")
-        others = Packed(op for op in operations if op.kind != "move") if moves else operations
+        moves = PackedList(op for op in operations if op.kind == "move")
+        others = PackedList(op for op in operations if op.kind != "move") if moves else operations
         if phase == "prepare":
             self._prepare(entry, moves, others, reporter)
             self._set_phase(entry, phase := "move")
@@ -579,7 +579,9 @@ class Journal:
         if phase == "place":
             targets = {op.dst for op in operations}
             # The name of a moved file may be the new name of another one: that one is not moved.
-            moves = Packed(op for op in operations if op.kind == "move" and op.src not in targets)
+            moves = PackedList(
+                op for op in operations if op.kind == "move" and op.src not in targets
+            )
             for op in moves:
                 move_again(op)
             _sync_names(moves)
@@ -590,7 +592,7 @@ class Journal:
         """Give a plan that was not fully prepared new temporary names: files under the old ones may
         be half written.
         """
-        renewed = Packed(map(with_temp, operations))
+        renewed = PackedList(map(with_temp, operations))
         temps = ((self.store.key(op.temp), entry, n) for n, op in enumerate(renewed) if op.temp)
         digest = OperationsDigest(self._row(entry, n, op) for n, op in enumerate(renewed))
         with self.store.transaction() as database:
@@ -620,7 +622,7 @@ class Journal:
         """Return the operations of a command, in order. Before they are used: `recover` and `undo`
         refuse those of an unsigned entry that lead out of the project.
         """
-        return Packed(self._operation(*row) for row in self._rows(entry))
+        return PackedList(self._operation(*row) for row in self._rows(entry))
 
     def _operation(
         self, _entry: int, _n: int, kind: Any, src: Any, dst: Any, before: Any, after: Any,

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from datasetkit.core.files import PROJECT
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 
 # How a path is written in the description of an operation.
 Name = Callable[[Path], str]
@@ -104,7 +104,7 @@ class Plan:
     @classmethod
     def of(cls, ops: Iterable[FileOp]) -> Plan:
         """Gather operations into a plan."""
-        return cls(Packed(ops))
+        return cls(PackedList(ops))
 
     @property
     def moves(self) -> int:

@@ -88,6 +88,8 @@ def caption(
         words = {path: options.trigger or triggers[path.parent].words for path in scanned.paths}
         prompts = describing.prompts(folder, scanned.records, asked, words, project.store, options)
         described = describing.describe(scanned.records, resolved, prompts, project, options)
+        outcomes: Sequence[Outcome[Caption]]
+        changes: Sequence[CaptionChange]
         if join == "sidecar":
             outcomes, changes, entry = write_sentence_files(
                 project, _texts(scanned.records, described, words), options.existing, _title(folder)
@@ -149,7 +151,7 @@ class _SentenceDecisions:
     def __init__(self, described: Descriptions, joiner: Joiner, project: Project) -> None:
         self._described, self._joiner, self._store = described, joiner, project.store
 
-    def first(self, records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
+    def first(self, records: Sequence[ImageRecord]) -> Sequence[Outcome[Caption]]:
         """Decide all captions: from their texts of now if the model took its time."""
         if not self._described.asked:
             return self.decide(records)

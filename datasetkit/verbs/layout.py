@@ -22,7 +22,7 @@ from datasetkit.core.files import (
     reading,
     refuse_link,
 )
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.path_list import EVERY_PATH
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
@@ -359,10 +359,10 @@ def _other_folders(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
 
 def _sources(
     records: Sequence[ImageRecord], links: Container[Path], text: Callable[[Caption], str]
-) -> Packed[LayoutImage]:
+) -> PackedList[LayoutImage]:
     """Return the images of a concept with their captions and masks. links, text: see `_targets`."""
     masks = cache(_masks)
-    return Packed(
+    return PackedList(
         LayoutImage(
             r.path,
             text(r.caption) if r.caption and not r.caption.is_empty else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasetkit.captions.caption import file_text
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import display
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.path_list import EVERY_PATH
 from datasetkit.core.records import Failed, ImageRecord, LeftOut
 from datasetkit.dataset import layout as grammar
@@ -101,7 +101,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
             texts = _derived_captions(scanned.records, train_sets, project, options, config)
         made = linkable(scanned.paths, project)
         links = EVERY_PATH if options.link else made
-        sources = Packed(LayoutImage(p, texts.get(p), link=p in links) for p in scanned.paths)
+        sources = PackedList(LayoutImage(p, texts.get(p), link=p in links) for p in scanned.paths)
         entry, changes, kept, edited = lay_out(
             project, out / REG, [LayoutFolder(target, sources)], verb="reg"
         )

@@ -12,7 +12,7 @@ from datasetkit.captions.caption import bare_tags, normal_form
 from datasetkit.captions.translations import OWN_NAME
 from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import display, find_root, read_existing, refuse_link
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import reports, sentence_reports
@@ -212,7 +212,7 @@ def _captioned(
 ) -> _ReportInput:
     """Read the captions that pass a filter, with scores if the image was tagged in this project."""
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
-    items: Packed[CaptionedImage] = Packed()
+    items: PackedList[CaptionedImage] = PackedList()
     failed: list[Failed] = []
     triggers: dict[str, None] = {}
     unused_files: list[LeftOut] = []
@@ -223,7 +223,7 @@ def _captioned(
         failed.extend(listing.failed)
         unused_files.extend(listing.left_out)
         # Of each image no more is kept than its tags, packed: there may be a million.
-        tags: Packed[tuple[Path, tuple[str, ...]]] = Packed()
+        tags: PackedList[tuple[Path, tuple[str, ...]]] = PackedList()
         alike = same_names(listing.images, any_disk=True)
         for record in each_image(
             listing, store, alike, with_ids=bool(models), reporter=reporter

@@ -25,7 +25,7 @@ from datasetkit.captions.rules import (
 )
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, find_root, require_writable
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.words import counted
@@ -134,7 +134,7 @@ def _rules(
         # 4. Decide: pure functions from records to outcomes.
         def decide(records: Sequence[ImageRecord]) -> Sequence[Outcome[Caption]]:
             counted = counted_off(records, "deciding", context.reporter)
-            return Packed(apply_to_captions(counted, rule_set, options, triggers, applied))
+            return PackedList(apply_to_captions(counted, rule_set, options, triggers, applied))
 
         # 5. One plan for all changes, over the texts that were read. In a dry run `apply` only
         #    checks it.
@@ -279,7 +279,7 @@ def _select(
         max_pixels=options.max_pixels,
         reporter=reporter,
     )
-    return scanned, Packed(record for record in scanned.records if record.path in passing)
+    return scanned, PackedList(record for record in scanned.records if record.path in passing)
 
 
 def apply_to_captions(

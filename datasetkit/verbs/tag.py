@@ -10,7 +10,7 @@ from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnin
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
 from datasetkit.core.files import display, find_root
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.dataset.trigger import KnownTrigger
@@ -266,11 +266,11 @@ class _Decisions:
             return self.decide(self._records)
         return decide_current(self._records, self.decide)
 
-    def decide(self, records: Sequence[ImageRecord]) -> Packed[Outcome[Caption]]:
+    def decide(self, records: Sequence[ImageRecord]) -> PackedList[Outcome[Caption]]:
         """Decide the captions of images from their scores and present captions."""
         self._by_dsk.add_from(self._scored.store, (record.caption for record in records))
         self.misnamed |= misnamed_captions(record.path for record in records)
-        outcomes: Packed[Outcome[Caption]] = Packed()
+        outcomes: PackedList[Outcome[Caption]] = PackedList()
         counted = counted_off(records, "deciding", self._reporter)
         for record, (_, kept) in zip(counted, self._scored.each(records), strict=True):
             if isinstance(kept, Failed):

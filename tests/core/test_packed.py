@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit.core import packed
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.path_list import EVERY_PATH, PathList, PathSet
 from datasetkit.core.records import Caption, Done, ImageRecord
 from datasetkit.project.plans import Link, Plan, WriteText
@@ -27,10 +27,10 @@ def record(n):
 @pytest.mark.parametrize("number", [0, 1, 4, 5, 8, 23])
 def test_a_packed_sequence_is_like_a_tuple(small_packs, number):
     items = tuple(Done(record(n), record(n).caption) for n in range(number))
-    sequence = Packed(items)
+    sequence = PackedList(items)
     assert len(sequence) == number and bool(sequence) == bool(items)
     assert sequence == items and items == sequence and tuple(sequence) == items
-    assert sequence == Packed(items) and hash(sequence) == hash(items)
+    assert sequence == PackedList(items) and hash(sequence) == hash(items)
     assert sequence != (*items, 1)
     assert number < 2 or sequence != items[1:] + items[:1]
     assert [sequence[n] for n in range(-number, number)] == [*items, *items]
@@ -42,19 +42,19 @@ def test_a_packed_sequence_is_like_a_tuple(small_packs, number):
 
 
 def test_all_that_a_record_holds_comes_back(small_packs):
-    mine = next(iter(Packed([record(7)] * 9)))
+    mine = next(iter(PackedList([record(7)] * 9)))
     assert mine.caption.source == record(7).caption.source
     assert mine.caption.marks == record(7).caption.marks and mine.caption_data == b"sks\xff"
 
 
 def test_two_loops_over_a_packed_sequence_do_not_disturb_each_other(small_packs):
-    sequence = Packed(range(30))
+    sequence = PackedList(range(30))
     assert [(a, b) for a in sequence for b in sequence if a == b] == [(n, n) for n in range(30)]
     assert list(zip(sequence, reversed(sequence), strict=True))[3] == (3, 26)
 
 
 def test_an_item_that_is_added_later_comes_last(small_packs):
-    sequence = Packed("abcdefg")
+    sequence = PackedList("abcdefg")
     sequence.append("h")
     sequence.extend("ij")
     assert "".join(sequence) == "abcdefghij"
@@ -70,7 +70,7 @@ def test_records_of_images_take_less_memory():
         assert len(items) == 4096
         return taken / 4096
 
-    assert bytes_each(Packed) < bytes_each(tuple) / 2  # the last quarter is not packed
+    assert bytes_each(PackedList) < bytes_each(tuple) / 2  # the last quarter is not packed
 
 
 def captioned(n):

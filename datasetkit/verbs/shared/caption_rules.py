@@ -28,7 +28,7 @@ from datasetkit.captions.rules import (
     load_groups,
     load_implications,
 )
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, Skipped
 from datasetkit.dataset.trigger import kept_first
 from datasetkit.options.tag import TagOptions, TagRules
@@ -62,7 +62,7 @@ class AppliedRules:
     """
 
     def __init__(self) -> None:
-        self._first: Packed[tuple[Path, tuple[Rule, ...]]] = Packed()
+        self._first: PackedList[tuple[Path, tuple[Rule, ...]]] = PackedList()
         self._again: dict[Path, tuple[Rule, ...]] = {}
         self._is_first = True
 

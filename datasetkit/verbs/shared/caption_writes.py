@@ -11,7 +11,7 @@ from datasetkit.captions.caption import file_text, read_caption_data
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import caption_path, require_writable, sweep
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome
 from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, scan, with_caption
@@ -127,19 +127,19 @@ def write_captions(
     entry, kept = keep_edits(project, attempt, again=decide is not None)
     for image in _images_of(kept, map(_path, outcomes)).values():
         replaced[image] = kept_edit(image)
-    changes = Packed(
+    changes = PackedList(
         CaptionChange(o.record.path, o.record.caption, o.value)
         for o in done()
         if o.record.caption != o.value
     )
-    return WrittenCaptions(Packed(current()) if replaced else outcomes, changes, entry)
+    return WrittenCaptions(PackedList(current()) if replaced else outcomes, changes, entry)
 
 
 def with_failed(
     outcomes: Sequence[Outcome[Caption]], failed: Sequence[Failed]
 ) -> Sequence[Outcome[Caption]]:
     """Return outcomes with those of images that could not be read."""
-    return Packed(chain(outcomes, failed)) if failed else outcomes
+    return PackedList(chain(outcomes, failed)) if failed else outcomes
 
 
 def _images_of(captions: Collection[Path], images: Iterable[Path]) -> dict[Path, Path]:
@@ -159,9 +159,9 @@ def decide_current(
     """Decide captions from what their files hold now: an outcome for each record, in order.
     any_text: also from one that is not UTF-8.
     """
-    current = Packed(with_current_caption(record, any_text=any_text) for record in records)
-    decided = iter(decide(Packed(r for r in current if not isinstance(r, Failed))))
-    return Packed(r if isinstance(r, Failed) else next(decided) for r in current)
+    current = PackedList(with_current_caption(record, any_text=any_text) for record in records)
+    decided = iter(decide(PackedList(r for r in current if not isinstance(r, Failed))))
+    return PackedList(r if isinstance(r, Failed) else next(decided) for r in current)
 
 
 def with_current_caption(record: ImageRecord, *, any_text: bool = False) -> ImageRecord | Failed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
 from datasetkit.executors import place
 from datasetkit.executors.work import BatchWork
@@ -242,7 +242,7 @@ def _score(
 ) -> tuple[TaggerUse, Labels]:
     store, key, name = project.store, resolved.identity.key(), resolved.identity.name
     scored = store.scored(key)
-    todo = Packed(_first_of_each(records, scored))
+    todo = PackedList(_first_of_each(records, scored))
     pairs = store.labels(key)
     if not todo and pairs is not None:
         return TaggerUse(name, key, "", 0), Labels.from_pairs(pairs)
@@ -267,7 +267,7 @@ def _score(
 
 def _without(records: Sequence[ImageRecord], failed: Mapping[str, Failed]) -> Sequence[ImageRecord]:
     """Return the images that no tagger has failed at."""
-    return Packed(r for r in records if r.id not in failed) if failed else records
+    return PackedList(r for r in records if r.id not in failed) if failed else records
 
 
 def _first_of_each(records: Iterable[ImageRecord], scored: set[str]) -> Iterator[ImageRecord]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasetkit.captions.caption import has_fixed_part, name_in, normal_form, one_line
 from datasetkit.captions.grammar import PLAIN, comma_tags
 from datasetkit.captions.rulesets import Replace
-from datasetkit.core.packed import Packed
+from datasetkit.core.packed import PackedList
 from datasetkit.core.records import Caption, ImageRecord
 from datasetkit.dataset.keep_tokens import ConceptCaptions
 from datasetkit.dataset.trigger import (
@@ -58,7 +58,7 @@ def concept_captions(
     """Return the captions of a concept that `keep_tokens` applies to, with the tags that each of
     them should begin with.
     """
-    captions = Packed(
+    captions = PackedList(
         (r.path, r.caption.tags, has_fixed_part(r.caption))
         for r in records
         if r.caption is not None and r.caption.tags
@@ -70,7 +70,7 @@ def concept_captions(
         concept=concept.name,
     )
     return ConceptCaptions(
-        Packed((path, tags) for path, tags, is_fixed in captions if not is_fixed),
+        PackedList((path, tags) for path, tags, is_fixed in captions if not is_fixed),
         trigger,
         declared_additional(config, concept.name),
     )
@@ -102,8 +102,7 @@ def triggers_to_store(
         if change is not None and change[0] == image:
             new, change = change[1], next(changes, None)
         if folder not in by_folder:
-            known = triggers[folder].words if triggers[folder].source == "stored" else ()
-            by_folder[folder] = _FolderCaptions(words or known)
+            by_folder[folder] = _FolderCaptions(words or _stored_words(triggers[folder]))
         if partial or not words:
             old = None if old is None or old.is_empty else old
             by_folder[folder].add(old, new, is_set=bool(words))
@@ -117,6 +116,10 @@ def triggers_to_store(
         for folder, captions in by_folder.items()
         if captions.have_lost
     }
+
+
+def _stored_words(trigger: KnownTrigger) -> tuple[str, ...]:
+    return trigger.words if trigger.source == "stored" else ()
 
 
 @dataclass(slots=True)
