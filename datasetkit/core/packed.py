@@ -77,7 +77,7 @@ class PackedList(Sequence[T]):
         return f"PackedList({list(self)!r})"
 
 
-class _Pickler(pickle.Pickler):
+class _RecordPickler(pickle.Pickler):
     """Writes records as calls of their classes: three times as fast as the state of each."""
 
     def reducer_override(self, obj: object) -> Any:
@@ -106,7 +106,7 @@ def _getter(kind: type) -> Callable[[Any], tuple[object, ...]] | None:
 
 def _packed(items: Sequence[object]) -> bytes:
     file = io.BytesIO()
-    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(items)
+    _RecordPickler(file, pickle.HIGHEST_PROTOCOL).dump(items)
     return zlib.compress(file.getbuffer(), _LEVEL)
 
 

@@ -145,7 +145,7 @@ def _plan_fill(
     kept: files that are not touched. Raises StorageError if the disk has no room.
     """
     old_folders = {new: old for old, new in renames.items()}
-    existing = _Existing()
+    existing = _ExistingFiles()
     for target in targets:
         old = old_folders.get(target.folder, target.folder)
         existing.add(_files(old), old, target.folder)
@@ -238,7 +238,7 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from sorted((folder / MASKS).glob("*.png")) if (folder / MASKS).is_dir() else ()
 
 
-class _Existing(Mapping[Path, bool]):
+class _ExistingFiles(Mapping[Path, bool]):
     """The files of laid-out folders, by the name that they will have, and whether each has the
     content already that a layout would write. Only their names are kept: there may be a million.
     """

@@ -153,7 +153,7 @@ def finished_images(concept: StudioConcept) -> Sequence[Path]:
     return finished or _listing(concept.folder).images
 
 
-def allowed_finished(studio: StudioSession, concept: StudioConcept) -> tuple[Path, ...]:
+def allowed_finished(studio: StudioSession, concept: StudioConcept) -> Sequence[Path]:
     """Return the same; none where dsk.toml names a folder outside of the roots."""
     with suppress(InputError):
         for folder in (concept.folder, concept.work):
