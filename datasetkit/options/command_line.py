@@ -22,7 +22,7 @@ def typed(table: str, values: Mapping[str, Any]) -> list[str]:
             continue
         value = values[d.name]
         if isinstance(value, bool):
-            words.append(d.switch if value else f"--no-{d.switch.removeprefix('--')}")
+            words.append(d.switch if value else d.off_switch)
         elif not isinstance(value, list | tuple):
             words += [d.switch, _word(value)]
         elif d.kinds == (tuple[int, int],):

@@ -151,6 +151,12 @@ class DeclaredOption:
         return flag.partition("/")[0]
 
     @property
+    def off_switch(self) -> str:
+        """What turns a flag off on the command line, such as `--no-recursive`."""
+        off = self.about.flags[0].partition("/")[2] if self.about.flags else ""
+        return off or f"--no-{self.switch.removeprefix('--')}"
+
+    @property
     def is_number(self) -> bool:
         return any(t in (int, float) or set(get_args(t)) & {int, float} for t in self.kinds)
 

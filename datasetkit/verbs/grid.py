@@ -163,7 +163,7 @@ class GridPlan:
 
 def _plan(named: Sequence[Path], options: GridOptions, context: RunContext) -> GridPlan:
     loras = grid_loras.read(named)
-    out = Path(options.out) if options.out else _beside(named[0])
+    out = Path(options.out) if options.out else default_folder(named[0])
     if out.exists() and not out.is_dir():
         raise InputError(f"{display(out)} is not a folder", hint="give another one with --out")
     train = _train_options(named[0], options, loras)
@@ -189,7 +189,7 @@ def _plan(named: Sequence[Path], options: GridOptions, context: RunContext) -> G
     return GridPlan(out, train, planned, tuple(cells), scoring, tuple(warnings))
 
 
-def _beside(path: Path) -> Path:
+def default_folder(path: Path) -> Path:
     return (path if path.is_dir() else path.parent) / "grid"
 
 

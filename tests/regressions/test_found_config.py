@@ -529,7 +529,7 @@ def test_options_that_count_from_nowhere_but_the_command_line_or_a_named_file():
     assert {name for name, source in counts if source == "command line"} == {
         "allow_host", "host", "open", "port", "remote",
         "repo", "public", "trigger", "base", "replace_card", "suggest", "apply", "write",
-        "to", "name", "preview", "replace", "new", "keep_token", "allow_import", "root",
+        "to", "name", "preview", "replace", "new", "keep_token", "allow_import", "root", "stay",
     }  # fmt: skip
     assert {name for name, source in counts if source == "named file"} == {
         "address", "endpoint", "follow_links", "link",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from datasetkit import api
+from datasetkit.cli.main import run
 from datasetkit.images import pixels
 from datasetkit.images.parameters import TEXT_KEY
 from datasetkit.verbs.studio import grid_files
@@ -78,8 +81,36 @@ def test_a_grid_is_a_table_of_cells_by_number(page):
     assert [file["label"] for file in grid["files"]] == ["epoch 2", "epoch 4"]
     assert (grid["trigger"], grid["family"]) == (["kitsu"], "Stable Diffusion 1")
     assert all(cell["settings"]["seed"] == 0 for cell in grid["cells"])
-    assert grid["command"] == "dsk grid out --x epoch=2,4 --y weight=0.5,1"
+    assert grid["command"] == (
+        "dsk grid out --x epoch=2,4 --y weight=0.5,1 --prompt kitsu --negative '' "
+        "--size 64x64 --seed 0 --steps 3 --cfg 7.5 --sampler ddim"
+    )
     assert str(page.folder) not in json.dumps({**grid, "folder": ""})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"baseline": False, "cfg": 4, "steps": 5, "negative": "blurry, text", "seed": 7},
+        {"y": "prompt", "prompt": ("kitsu", "kitsu, from behind"), "size": (64, 128)},
+        {"y": "seed=1,2", "out": "out/a"},
+        {"y": "cfg=3,5", "z": "steps=2,4", "sampler": "euler"},
+        {"y": "sr=kitsu,fox", "prompt": ("kitsu, smile",)},
+    ],
+)
+def test_the_command_of_a_grid_draws_its_images(page, options, monkeypatch):
+    monkeypatch.chdir(page.folder)
+    usual = {"base": "tiny", "prompt": ("kitsu",), "steps": 3, "seed": 0, "size": (64, 64)}
+    before = {entry["id"] for entry in page.get("grids")["grids"]}
+    api.grid("out", api.GridOptions(**(usual | {"out": "out/new grid"} | options)))
+    (number,) = {entry["id"] for entry in page.get("grids")["grids"]} - before
+    command = page.get(f"grids/{number}")["command"]
+    folder = Path(options.get("out", "out/new grid"))
+    drawn = {path.name for path in (folder / "images").iterdir()}
+    shutil.rmtree(folder)
+    assert run([*shlex.split(command)[1:], "--base", "tiny"]) == 0, command
+    assert {path.name for path in (folder / "images").iterdir()} == drawn
 
 
 def test_a_cell_is_its_own_pixels_or_a_smaller_jpeg(page):

@@ -66,6 +66,7 @@ class Cell:
         """Return everything that decides the pixels."""
         _, lora, unet, text = self.variant
         prompt = asdict(self.request.prompt)
+        prompt["guidance"] = float(prompt["guidance"])  # 4 and 4.0 are the same image
         if self.request.prompt.guidance <= 1:
             prompt["negative"] = ""  # it has no effect
         return {

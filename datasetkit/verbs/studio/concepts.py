@@ -162,7 +162,7 @@ def allowed_finished(studio: StudioSession, concept: StudioConcept) -> Sequence[
     return ()
 
 
-def listed_images(studio: StudioSession, concept: StudioConcept) -> tuple[Path, ...]:
+def listed_images(studio: StudioSession, concept: StudioConcept) -> Sequence[Path]:
     """Return the raw images of a concept; none where its folder is outside of the roots."""
     return _allowed_listing(studio, concept).images
 

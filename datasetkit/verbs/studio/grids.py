@@ -14,11 +14,13 @@ from typing import Any, Final
 from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import display, read_existing, read_regular, write_atomic
+from datasetkit.options.command_line import typed
 from datasetkit.options.keep import KeepOptions
 from datasetkit.options.toml import find as find_config
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import open_project
 from datasetkit.project.signature import state_folder
+from datasetkit.verbs.grid import default_folder
 from datasetkit.verbs.keep import KeepResult, package
 from datasetkit.verbs.keep import keep as keep_file
 from datasetkit.verbs.shared.kept_loras import KeptLora, kept_loras
@@ -161,7 +163,7 @@ def table(studio: StudioSession, source: GridSource) -> dict[str, Any]:
         **described,
         "marks": {str(n): marks[c.file] for n, c in enumerate(cells) if c.file in marks},
         "options": grid_files.run_options(source.results, _run_name(source, cells)),
-        "command": _draw_command(studio, source, axes.values),
+        "command": _draw_command(studio, source, cells, axes.values),
     }
 
 
@@ -241,17 +243,68 @@ def _kept_row(kept: KeptLora | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
+# What the record calls the options of `dsk grid`.
+_RECORDED: Final = {
+    "seed": "seed", "steps": "steps", "cfg": "guidance", "sampler": "sampler",
+    "negative": "negative",
+}  # fmt: skip
+
+
 def _draw_command(
-    studio: StudioSession, source: GridSource, axes: Mapping[str, Sequence[str]]
+    studio: StudioSession,
+    source: GridSource,
+    cells: Sequence[GridCell],
+    axes: Mapping[str, Sequence[str]],
 ) -> str:
-    """Return the command that draws a grid along the same axes."""
+    """Return the command that draws the same images along the same axes."""
     words = ["dsk", "grid", os.path.relpath(source.results, studio.root)]
     if source.kind == "grid":
-        for flag, (name, values) in zip("xyz", axes.items(), strict=False):
-            plain = [v.removeprefix(f"{name} ") for v in values if v != grid_files.WITHOUT]
-            is_plain = plain and not any("," in value or " " in value for value in plain)
-            words += [f"--{flag}", f"{name}={','.join(plain)}" if is_plain else name]
+        for flag, (name, labels) in zip("xyz", axes.items(), strict=False):
+            values = _typed_values(cells, name, labels)
+            is_plain = values and not any("," in value or " " in value for value in values)
+            words += [f"--{flag}", f"{name}={','.join(values)}" if is_plain else name]
+        words += typed("grid", _drawn_with(cells, axes))
+        if source.folder != default_folder(source.results):
+            words += ["--out", os.path.relpath(source.folder, studio.root)]
     return shlex.join(words)
+
+
+def _typed_values(cells: Sequence[GridCell], axis: str, labels: Sequence[str]) -> list[str]:
+    """Return the values of an axis as they are typed."""
+    if axis not in _RECORDED:
+        return [v.removeprefix(f"{axis} ") for v in labels if v != grid_files.WITHOUT]
+    of_label = {at[axis]: cell.settings for cell in cells for at in cell.labels if axis in at}
+    return [f"{value:g}" if isinstance(value := of_label[label].get(_RECORDED[axis]), float)
+            else str(value) for label in labels]  # fmt: skip
+
+
+def _drawn_with(cells: Sequence[GridCell], axes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the options that all images of a grid were drawn with. Those of an axis are left out;
+    prompts of which a part was replaced (`sr`) are those of its first value.
+    """
+    first = axes.get("sr", ("",))[0]
+    rows = [c.settings for c in cells if any(at.get("sr", "") == first for at in c.labels)]
+    prompts = tuple(dict.fromkeys(str(row["text"]) for row in rows if "text" in row))
+    # Prompts count their seeds up from that of the first one.
+    from_first = [
+        {**row, "seed": seed - prompts.index(str(row["text"]))}
+        for row in rows
+        if isinstance(seed := row.get("seed"), int) and "text" in row
+    ]
+    options = {name: _common(from_first, recorded) for name, recorded in _RECORDED.items()}
+    width, height = _common(rows, "width"), _common(rows, "height")
+    options["size"] = None if None in (width, height) else (width, height)
+    options["prompt"] = prompts or None
+    has_base = any(grid_files.WITHOUT in at.values() for cell in cells for at in cell.labels)
+    options["baseline"] = None if has_base else False
+    of_axes = set(axes) - {"prompt"}
+    return {n: value for n, value in options.items() if value is not None and n not in of_axes}
+
+
+def _common(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """Return the value that all rows have, None if they differ or a row has none."""
+    values = {row.get(name) for row in rows}
+    return values.pop() if len(values) == 1 else None
 
 
 def cell_image(studio: StudioSession, source: GridSource, number: int) -> ShownImage | None:
