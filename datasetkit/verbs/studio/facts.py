@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +102,7 @@ def _images(
     }
 
 
-def listed(session: StudioSession) -> list[tuple[StudioConcept, tuple[Path, ...]]]:
+def listed(session: StudioSession) -> list[tuple[StudioConcept, Sequence[Path]]]:
     """Return the concepts with their images as the tab Images lists them: also in subfolders, and
     while another command works in the project.
     """
