@@ -30,8 +30,9 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # A node that starts is waited for until it is there, however busy the machine is.
-    "RAY_raylet_start_wait_time_s": "600",
+    # A node that starts is waited for on a busy machine, too; one that has died meanwhile is not
+    # noticed, and ends the wait with it.
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_worker_niceness": "0",  # else other work on the machine goes before
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
