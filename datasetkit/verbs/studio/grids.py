@@ -20,7 +20,6 @@ from datasetkit.options.toml import find as find_config
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import open_project
 from datasetkit.project.signature import state_folder
-from datasetkit.verbs.grid import default_folder
 from datasetkit.verbs.keep import KeepResult, package
 from datasetkit.verbs.keep import keep as keep_file
 from datasetkit.verbs.shared.kept_loras import KeptLora, kept_loras
@@ -34,6 +33,7 @@ from datasetkit.verbs.studio.run_files import run_id
 from datasetkit.verbs.studio.session import StudioSession
 from trainer.lora_files import describe, lora_file
 
+_FOLDER: Final = "grid"  # of dsk grid, beside the LoRAs; its module loads torch
 _FOLDERS: Final = "kept-folders.json"  # in the user's state folder
 _MOST_FOLDERS: Final = 10
 _LARGEST: Final = 2**16  # bytes
@@ -264,7 +264,7 @@ def _draw_command(
             is_plain = values and not any("," in value or " " in value for value in values)
             words += [f"--{flag}", f"{name}={','.join(values)}" if is_plain else name]
         words += typed("grid", _drawn_with(cells, axes))
-        if source.folder != default_folder(source.results):
+        if source.folder != source.results / _FOLDER:
             words += ["--out", os.path.relpath(source.folder, studio.root)]
     return shlex.join(words)
 
