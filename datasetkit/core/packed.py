@@ -1,4 +1,4 @@
-"""A sequence of very many records in a tenth of their memory: packed, some hundreds at a time."""
+"""A sequence of very many records in a tenth of their memory: packed, some thousands at a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from operator import attrgetter
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
-# Fewer items than this are not packed.
-_AT_ONCE = 1024
+# Fewer items than this are not packed: packing costs the rules of 6,000 images half of their time
+# again.
+_AT_ONCE = 16_384
 # The fastest: higher levels take twice the time for a tenth less.
 _LEVEL = 1
 

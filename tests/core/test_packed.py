@@ -60,7 +60,9 @@ def test_an_item_that_is_added_later_comes_last(small_packs):
     assert "".join(sequence) == "abcdefghij"
 
 
-def test_records_of_images_take_less_memory():
+def test_records_of_images_take_less_memory(monkeypatch):
+    monkeypatch.setattr(packed, "_AT_ONCE", 1024)
+
     def bytes_each(kind):
         kind(captioned(n) for n in range(1100))  # what is made once
         tracemalloc.start()
