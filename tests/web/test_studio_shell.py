@@ -172,7 +172,6 @@ def test_tabs_say_their_state_and_keys_lead_through_them(chromium, folder):
         expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-@pytest.mark.slow
 def test_every_control_of_train_and_watch_is_reached_by_tab_alone(chromium, folder):
     with opened(chromium, folder) as page:
         for tab in ("train", "watch"):
@@ -280,7 +279,6 @@ def test_an_option_is_found_by_a_part_of_its_name_and_the_slash_key(chromium, fo
         expect(page.get_by_role("searchbox", name="Search options")).to_have_value("")
 
 
-@pytest.mark.slow
 def test_a_chart_is_read_by_keys_and_as_a_table(chromium, folder):
     with opened(chromium, folder) as page:
         show(page, "running", "watch")

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Job, Run } from "../src/studio/api";
-import { jobsBefore, jobToRead, pendingJobs } from "../src/tabs/watch/pending";
+import { jobsBefore, jobToRead, openIn, pendingJobs } from "../src/tabs/watch/pending";
 
 function job(id: string, state: Job["state"], values: Partial<Job> = {}): Job {
   return { id, state, verb: "train", here: true, run: null, after: [], ...values } as Job;
@@ -45,4 +45,19 @@ test("the log is that of the command that works or failed before it, then its ow
   expect(jobToRead(train, before("done", "running"))).toBe("2");
   expect(jobToRead(train, before("done", "done"))).toBe("3");
   expect(jobToRead(train, before("failed", "failed"))).toBe("1");
+});
+
+test("the training at work is open before one that waits, unless the address names that", () => {
+  const jobs = [job("2", "queued"), job("1", "running", { run: "new" })];
+  const [waits, works] = jobs;
+  const runs = [run("new", { state: "running", job: "1" }), run("old", { state: "finished" })];
+  const pending = pendingJobs(jobs, runs);
+  expect(openIn("", jobs, runs, pending)).toEqual({ run: runs[0] });
+  expect(openIn("gone", jobs, runs, pending)).toEqual({ run: runs[0] });
+  expect(openIn("2", jobs, runs, pending)).toEqual({ job: waits });
+  expect(openIn("1", jobs, runs, pending)).toEqual({ run: runs[0] });
+  expect(openIn("old", jobs, runs, pending)).toEqual({ run: runs[1] });
+  expect(openIn("", jobs, runs.slice(1), pending)).toEqual({ job: waits });
+  expect(openIn("", [], runs.slice(1), [])).toEqual({ run: runs[1] });
+  expect(openIn("", [works as Job], [], [])).toEqual({ run: undefined });
 });

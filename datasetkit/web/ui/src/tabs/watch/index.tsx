@@ -12,7 +12,7 @@ import { routeStore } from "../../studio/route";
 import { Charts } from "./Charts";
 import { MetricsStore } from "./metrics";
 import { Previews } from "./Previews";
-import { jobToRead, pendingJobs } from "./pending";
+import { jobToRead, openIn, pendingJobs } from "./pending";
 import { PendingRun } from "./PendingRun";
 import { newestState, RunHeader } from "./RunHeader";
 import { RunList } from "./RunList";
@@ -39,15 +39,9 @@ export default function Watch() {
   const wanted = useStore(routeStore, (route) => route.rest);
   if (runs === null) return <WorkArea>{null}</WorkArea>;
   const pending = pendingJobs(jobs, runs);
-  // The address of a training that was just started is its job's; then it gets a run.
-  const run =
-    runs.find(({ id }) => id === wanted) ??
-    runs.find(({ job }) => job === wanted) ??
-    runs.find(({ id }) => id === jobs.find((job) => job.id === wanted)?.run);
-  const job = pending.find(({ id }) => id === wanted) ?? (run ? undefined : pending[0]);
+  const { run, job } = openIn(wanted, jobs, runs, pending);
   if (job) return <WatchPending job={job} pending={pending} runs={runs} />;
-  const shown = run ?? runs[0];
-  if (!shown) {
+  if (!run) {
     return (
       <WorkArea>
         <EmptyState
@@ -59,7 +53,7 @@ export default function Watch() {
       </WorkArea>
     );
   }
-  return <WatchRun key={shown.id} run={shown} pending={pending} runs={runs} />;
+  return <WatchRun key={run.id} run={run} pending={pending} runs={runs} />;
 }
 
 interface WatchPendingProps {

@@ -19,6 +19,27 @@ export function pendingJobs(jobs: readonly Job[], runs: readonly Run[]): readonl
   });
 }
 
+/** What the tab shows: what the address names, else the training at work, the newest without a run,
+ * or the newest run. The address of a training that was just started is its job's; then it gets a
+ * run. */
+export function openIn(
+  wanted: string,
+  jobs: readonly Job[],
+  runs: readonly Run[],
+  pending: readonly Job[],
+): { readonly run?: Run | undefined; readonly job?: Job | undefined } {
+  const named =
+    runs.find(({ id }) => id === wanted) ??
+    runs.find(({ job }) => job === wanted) ??
+    runs.find(({ id }) => id === jobs.find((job) => job.id === wanted)?.run);
+  if (named) return { run: named };
+  const waiting = pending.find(({ id }) => id === wanted);
+  if (waiting) return { job: waiting };
+  const atWork = runs.find(({ state }) => state === "running" || state === "stopping");
+  if (atWork) return { run: atWork };
+  return pending[0] ? { job: pending[0] } : { run: runs[0] };
+}
+
 /** The jobs that a training waits for or that kept it from starting: in their order. */
 export function jobsBefore(job: Job, jobs: readonly Job[]): readonly Job[] {
   return job.after.flatMap((id) =>
