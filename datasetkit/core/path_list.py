@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,11 +21,14 @@ class PathList(Sequence[Path]):
         self._names: list[list[str]] = []
         self._starts: list[int] = []
         self._length = 0
+        name, folder = None, Path()
         for path in paths:
-            self.add(path.parent, path.name)
+            if (inside := _folder_name(path)) != name:
+                name, folder = inside, path.parent
+            self.add(folder, path.name)
 
     def add(self, folder: Path, name: str) -> None:
-        """Add a file at the end."""
+        """Add a file at the end. folder: the same object for files that follow each other."""
         if not self._folders or self._folders[-1] is not folder:
             self._folders.append(folder)
             self._names.append([])
@@ -63,6 +67,20 @@ class PathList(Sequence[Path]):
 
     def __repr__(self) -> str:
         return f"PathList({list(self)!r})"
+
+
+def folders_of(paths: Iterable[Path]) -> list[Path]:
+    """Return the folders of files, each once, in order."""
+    folders: dict[str, Path] = {}
+    for path in paths:
+        name = _folder_name(path)
+        if name not in folders:
+            folders[name] = path.parent
+    return list(folders.values())
+
+
+def _folder_name(path: Path) -> str:
+    return str(path).rpartition(os.sep)[0]  # `parent` makes a path for each
 
 
 class PathSet(Container[Path]):

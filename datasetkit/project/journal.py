@@ -45,6 +45,7 @@ from datasetkit.core.files import (
     writing,
 )
 from datasetkit.core.packed import PackedList
+from datasetkit.core.path_list import folders_of
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.project.deferred_delete import delete_later, folder_for, keep, leftover_folders
 from datasetkit.project.file_ops import (
@@ -243,8 +244,8 @@ class Journal:
         """Make folders and temporary files. If that fails, remove them: the plan never happened."""
         new_folders: list[Path] = []
         try:
-            folders = _folders_of(op.dst for op in others)
-            moved_to = _folders_of(op.dst for op in moves)
+            folders = folders_of(op.dst for op in others)
+            moved_to = folders_of(op.dst for op in moves)
             self._make_folders(entry, {*folders, *moved_to}, new_folders)
             sync_each = len(others) < _SYNC_ALL_FROM or not can_sync_disks()
             for op in counted_off(others, "preparing", reporter):
@@ -272,7 +273,7 @@ class Journal:
                 folder.rmdir()
         with suppress(OSError):
             temps = (op.temp for op in operations if op.temp is not None)
-            sync_folders(_folders_of(chain(temps, new_folders)))
+            sync_folders(folders_of(chain(temps, new_folders)))
         with suppress(StorageError), self.store.transaction() as database:
             database.execute(
                 "UPDATE journal SET state = 'aborted', signature = NULL WHERE id = ?", (entry,)
@@ -368,7 +369,7 @@ class Journal:
         ).fetchall()
         needed: set[Path] = set()
         if rows and self.is_signed(entry):
-            parents = _folders_of(op.dst for op in self.operations(entry))
+            parents = folders_of(op.dst for op in self.operations(entry))
             needed = {path for parent in parents for path in (parent, *parent.parents)}
         for (key,) in rows:
             with suppress(OSError, InputError):
@@ -575,7 +576,7 @@ class Journal:
         a folder.
         """
         with writing(self.root):
-            self._make_folders(entry, _folders_of(op.dst for op in operations), [])
+            self._make_folders(entry, folders_of(op.dst for op in operations), [])
         if phase == "place":
             targets = {op.dst for op in operations}
             # The name of a moved file may be the new name of another one: that one is not moved.
@@ -802,19 +803,9 @@ def _sync_names(operations: Sequence[JournalOperation]) -> None:
     StorageError.
     """
     sources = (op.src for op in operations if op.kind == "move" and op.src is not None)
-    for folder in _folders_of(chain((op.dst for op in operations), sources)):
+    for folder in folders_of(chain((op.dst for op in operations), sources)):
         with writing(folder):
             sync_folder(folder)
-
-
-def _folders_of(paths: Iterable[Path]) -> Iterable[Path]:
-    """Return the folders of files, each once, in order."""
-    folders: dict[str, Path] = {}
-    for path in paths:
-        name = str(path).rpartition(os.sep)[0]  # `parent` makes a path for each
-        if name not in folders:
-            folders[name] = path.parent
-    return folders.values()
 
 
 def lies_inside(path: Path | None, root: Path) -> bool:

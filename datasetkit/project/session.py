@@ -18,6 +18,7 @@ from datasetkit.core.cluster import Cluster
 from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, HalfDone, InputError, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root, writing
+from datasetkit.core.path_list import folders_of
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.disk_space import require_space
 from datasetkit.project.file_ops import check
@@ -102,7 +103,7 @@ class Project:
         """Raise InputError where a folder that a plan writes to lies in the project, and is a link
         or lies behind one: the link may have come with the folder, and lead anywhere.
         """
-        for folder in dict.fromkeys(path.absolute() for path in _written_folders(plan)):
+        for folder in dict.fromkeys(path.absolute() for path in folders_of(_changed_paths(plan))):
             if folder.resolve().is_relative_to(self.root):
                 continue
             behind = [folder, *folder.parents]
@@ -160,16 +161,12 @@ class Project:
         return tuple(op.dst for op in check(plan))
 
 
-def _written_folders(plan: Plan) -> Iterable[Path]:
-    """Return the folders that a plan writes to or moves files from, each once."""
-    folders: dict[str, Path] = {}
+def _changed_paths(plan: Plan) -> Iterator[Path]:
+    """Yield the files that a plan writes, and those that it moves away."""
     for op in plan.ops:
-        target = op.path if isinstance(op, WriteText | WriteBytes) else op.dst
-        for path in (target, op.src) if isinstance(op, Move) else (target,):
-            name = str(path).rpartition(os.sep)[0]  # `parent` makes a path for each
-            if name not in folders:
-                folders[name] = path.parent
-    return folders.values()
+        yield op.path if isinstance(op, WriteText | WriteBytes) else op.dst
+        if isinstance(op, Move):
+            yield op.src
 
 
 def _columns(table: bytes) -> bytes:

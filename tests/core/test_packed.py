@@ -9,7 +9,7 @@ import pytest
 
 from datasetkit.core import packed
 from datasetkit.core.packed import PackedList
-from datasetkit.core.path_list import EVERY_PATH, PathList, PathSet
+from datasetkit.core.path_list import EVERY_PATH, PathList, PathSet, folders_of
 from datasetkit.core.records import Caption, Done, ImageRecord
 from datasetkit.project.plans import Link, Plan, WriteText
 
@@ -97,9 +97,6 @@ def test_a_list_of_paths_is_like_a_tuple(texts):
     assert [listed[n] for n in range(-len(paths), len(paths))] == [*paths, *paths]
     assert tuple(listed[1:3]) == paths[1:3] and tuple(listed[::-1]) == paths[::-1]
     assert listed != (*paths, Path("c")) and Path("c") not in listed
-    assert [(f, tuple(n)) for f, n in PathList(map(Path, ["x.png", "y.png"])).by_folder()] in (
-        [(Path(), ("x.png", "y.png"))], [(Path(), ("x.png",)), (Path(), ("y.png",))],
-    )  # fmt: skip
 
 
 def test_a_set_of_paths_has_what_was_added():
@@ -107,3 +104,14 @@ def test_a_set_of_paths_has_what_was_added():
     paths.add(Path("a/2.jpg"))
     assert Path("a/1.jpg") in paths and Path("a/2.jpg") in paths and Path("2.jpg") not in paths
     assert len(paths) == 2 and Path("anything") in EVERY_PATH
+
+
+def test_the_paths_of_a_folder_are_one_group_however_they_were_made():
+    paths = [Path("set") / f"{n}.jpg" for n in range(3)]
+    paths += [Path("other/1.jpg"), Path("set/9.jpg"), Path("here.jpg")]
+    made = PathList(Path(str(path)) for path in paths)
+    assert tuple(made) == tuple(paths)
+    names = [(str(folder), list(names)) for folder, names in made.by_folder()]
+    assert names == [("set", ["0.jpg", "1.jpg", "2.jpg"]), ("other", ["1.jpg"]), ("set", ["9.jpg"]),
+                     (".", ["here.jpg"])]  # fmt: skip
+    assert folders_of(paths) == [Path("set"), Path("other"), Path()]
