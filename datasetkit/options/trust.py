@@ -119,7 +119,7 @@ def _hint(d: DeclaredOption, value: Any, verb: str, file: str) -> str:
 def _typed(d: DeclaredOption, value: Any) -> str:
     """Write an option as it is typed on the command line."""
     if isinstance(value, bool):
-        return d.switch if value else f"--no-{d.switch.removeprefix('--')}"
+        return d.switch if value else d.off_switch
     if isinstance(value, list | tuple):
         return " ".join(f"{d.switch} {display(str(part))}" for part in value)
     return f"{d.switch} {display(str(value))}"

@@ -9,6 +9,7 @@ import pytest
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options import toml
+from datasetkit.options.command_line import typed
 from datasetkit.options.declare import (
     CheckedOptions,
     DeclaredOption,
@@ -19,9 +20,11 @@ from datasetkit.options.declare import (
 )
 from datasetkit.options.run import ConceptOptions
 from datasetkit.options.train import TrainOptions
+from tests.cli.commands import commands
 from trainer.families.registry import FAMILIES
 
 CLASSES = {**{name: toml.options_class(name) for name in toml.TABLES}, "concept": ConceptOptions}
+COMMANDS = commands()
 OPTIONS = [(table, d) for table, cls in CLASSES.items() for d in declared(cls)]
 each_option = pytest.mark.parametrize(
     ("table", "d"), OPTIONS, ids=[f"{table}.{d.name}" for table, d in OPTIONS]
@@ -133,3 +136,15 @@ def test_what_is_declared_is_checked(wrong, message, hint):
 def test_a_heading_holds_until_the_next_and_switches_have_no_range():
     assert [d.group for d in declared(Example)] == ["One", "One", "Two", "Two", "Two"]
     assert Example(switch=True).switch
+
+
+# Options of [train] are typed as --set name=value.
+FLAGS = [(t, d) for t, d in OPTIONS if bool in d.kinds and t in COMMANDS and t != "train"]
+
+
+@pytest.mark.parametrize(("table", "d"), FLAGS, ids=str)
+def test_a_flag_is_switched_off_as_its_command_takes_it(table: str, d: DeclaredOption):
+    words = typed(table, {d.name: False})
+    parameters = [p for p in COMMANDS[table].params if p.name == d.name]
+    assert words == [d.off_switch]
+    assert all(d.off_switch in parameter.secondary_opts for parameter in parameters)
