@@ -10,6 +10,8 @@ from datasetkit.options.declare import CheckedOptions, check, option
 from datasetkit.options.scan import Tags
 from datasetkit.options.train import SAMPLERS
 
+# Of a grid, beside the LoRAs.
+FOLDER: Final = "grid"
 _AXES: Final = "commands/grid.md#axes"
 
 

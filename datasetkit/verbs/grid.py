@@ -25,7 +25,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.images import pixels
 from datasetkit.images.parameters import TEXT_KEY
-from datasetkit.options.grid import GridOptions
+from datasetkit.options.grid import FOLDER, GridOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.journal import OpenEntry
@@ -163,7 +163,7 @@ class GridPlan:
 
 def _plan(named: Sequence[Path], options: GridOptions, context: RunContext) -> GridPlan:
     loras = grid_loras.read(named)
-    out = Path(options.out) if options.out else default_folder(named[0])
+    out = Path(options.out) if options.out else _beside(named[0])
     if out.exists() and not out.is_dir():
         raise InputError(f"{display(out)} is not a folder", hint="give another one with --out")
     train = _train_options(named[0], options, loras)
@@ -189,8 +189,8 @@ def _plan(named: Sequence[Path], options: GridOptions, context: RunContext) -> G
     return GridPlan(out, train, planned, tuple(cells), scoring, tuple(warnings))
 
 
-def default_folder(path: Path) -> Path:
-    return (path if path.is_dir() else path.parent) / "grid"
+def _beside(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / FOLDER
 
 
 def score_table(scores: GridScores) -> tuple[list[str], list[tuple[str, ...]]]:

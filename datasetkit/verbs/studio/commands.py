@@ -8,7 +8,7 @@ the page shows; it never goes through a shell.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +58,11 @@ class StudioCommand:
 
     def with_words(self, *words: str) -> StudioCommand:
         return replace(self, words=(*self.words, *words))
+
+
+def shown(commands: Iterable[StudioCommand]) -> str:
+    """Return commands as they are typed in a terminal: each runs only after the one before it."""
+    return " && ".join(command.shown for command in commands)
 
 
 def command(

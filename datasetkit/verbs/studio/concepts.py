@@ -131,7 +131,7 @@ def overview(studio: StudioSession) -> dict[str, Any]:
         rows.append({
             "id": number,
             "name": concept.name,
-            "folder": _shown(studio, concept.folder),
+            "folder": studio.shown(concept.folder),
             "kind": concept.kind,
             "images": len(listing.images),
             "left_out": len(_left_out(listing)),
@@ -188,10 +188,6 @@ def _allowed_listing(studio: StudioSession, concept: StudioConcept) -> Listing:
         studio.roots.path(str(concept.folder))
         return _listing(concept.folder)
     return Listing(())
-
-
-def _shown(studio: StudioSession, path: Path) -> str:
-    return str(path.relative_to(studio.root)) if path.is_relative_to(studio.root) else str(path)
 
 
 def _left_out(listing: Listing) -> list[dict[str, str]]:
@@ -285,7 +281,7 @@ def source(studio: StudioSession, number: int) -> dict[str, Any] | None:
     return {
         "id": image.id,
         "name": image.path.name,
-        "folder": _shown(studio, image.path.parent),
+        "folder": studio.shown(image.path.parent),
         "w": image.width,
         "h": image.height,
         "v": image.v,
@@ -348,7 +344,7 @@ def add_existing(studio: StudioSession, concept: StudioConcept) -> None:
 
 
 def _append(studio: StudioSession, name: str, images: Path) -> int | None:
-    values = {"name": name, "folder": _shown(studio, images)}
+    values = {"name": name, "folder": studio.shown(images)}
     path = studio.root / CONFIG_NAME
     with open_project(studio.root, studio.context) as project:
         before = read_existing(path)

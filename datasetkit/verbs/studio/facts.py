@@ -36,9 +36,12 @@ def project(session: StudioSession) -> Json:
     with suppress(DskError):  # no images, or another command works in the project
         dataset = session.captions.get().dataset
     images: list[ReviewImage] = []
+    raw: list[tuple[StudioConcept, Sequence[Path]]] = []
     if dataset is not None:
         with dataset.lock:
             images = dataset.all()
+    else:
+        raw = listed(session)
     entries = _history(session)
     mine = [job for job in list_jobs() if jobs.is_here(session, job)]
     newest = max(map(_changed, images), default=0.0)
@@ -46,8 +49,10 @@ def project(session: StudioSession) -> Json:
         "name": session.folder.name,
         "root": str(session.root),
         "config": _config(session),
-        "images": _images(session, dataset, images),
-        "captions": _captions(session, dataset, images),
+        "images": _listed_images(session, raw)
+        if dataset is None
+        else _images(session, dataset, images),
+        "captions": _listed_captions(raw) if dataset is None else _captions(dataset, images),
         "check": _check(mine, newest),
         "layout": _layout(session, entries, newest),
         "train": _train(session),
@@ -75,11 +80,7 @@ def _config(session: StudioSession) -> Json:
     return {key: config[key] for key in ("exists", "hash", "problem")}
 
 
-def _images(
-    session: StudioSession, dataset: ReviewDataset | None, images: list[ReviewImage]
-) -> Json:
-    if dataset is None:
-        return _listed_images(session)
+def _images(session: StudioSession, dataset: ReviewDataset, images: list[ReviewImage]) -> Json:
     size = _training_side(session)
     counts = [0] * len(dataset.sets)
     for image in images:
@@ -88,7 +89,7 @@ def _images(
         "concepts": [
             {
                 "name": concept.name,
-                "folder": _seen(session, concept.folder),
+                "folder": session.shown(concept.folder),
                 "images": count,
                 "repeats": concept.repeats or 0,
             }
@@ -122,29 +123,33 @@ def session_info(session: StudioSession) -> Json:
     shell = info(session)
     if shell["captions_problem"] is None:
         return shell
-    images = [path for _, paths in listed(session) for path in paths]
-    captioned = sum(caption_path(path).is_file() for path in images)
-    return {**shell, "images": len(images), "captioned": captioned}
+    counts = _listed_captions(listed(session))
+    total = counts["captioned"] + counts["missing"]
+    return {**shell, "images": total, "captioned": counts["captioned"]}
 
 
-def _listed_images(session: StudioSession) -> Json:
+def _listed_images(
+    session: StudioSession, raw: Sequence[tuple[StudioConcept, Sequence[Path]]]
+) -> Json:
     rows: list[Json] = [
         {
             "name": concept.name,
-            "folder": _seen(session, concept.folder),
+            "folder": session.shown(concept.folder),
             "images": len(paths),
             "repeats": concept.repeats or 0,
         }
-        for concept, paths in listed(session)
+        for concept, paths in raw
         if paths
     ]
     none = dict.fromkeys(("unreadable", "small", "near_duplicates", "left_out"), 0)
     return {"concepts": rows, "total": sum(row["images"] for row in rows), **none}
 
 
-def _seen(session: StudioSession, folder: Path) -> str:
-    root = session.root
-    return str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
+def _listed_captions(raw: Sequence[tuple[StudioConcept, Sequence[Path]]]) -> Json:
+    total = sum(len(paths) for _, paths in raw)
+    captioned = sum(caption_path(path).is_file() for _, paths in raw for path in paths)
+    missing = total - captioned
+    return {"captioned": captioned, "missing": missing, "empty": 0, "without_trigger": 0}
 
 
 def _side(image: ReviewImage) -> float:
@@ -161,14 +166,7 @@ def _training_side(session: StudioSession) -> float:
     return float((width * height) ** 0.5) if isinstance(width, int) else 0.0
 
 
-def _captions(
-    session: StudioSession, dataset: ReviewDataset | None, images: list[ReviewImage]
-) -> Json:
-    if dataset is None:
-        paths = [path for _, paths in listed(session) for path in paths]
-        captioned = sum(caption_path(path).is_file() for path in paths)
-        missing = len(paths) - captioned
-        return {"captioned": captioned, "missing": missing, "empty": 0, "without_trigger": 0}
+def _captions(dataset: ReviewDataset, images: list[ReviewImage]) -> Json:
     captions = [image.caption for image in images]
     without = 0
     for image in images:

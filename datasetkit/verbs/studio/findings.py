@@ -125,9 +125,12 @@ def _why(name: str) -> str:
 
 def _step(studio: StudioSession, step: str, folder: Path) -> str:
     """Return the next step, with the folder as it is typed in the project."""
-    root = studio.root
-    shown = str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
-    for key, value in {"folder": shown, "dataset": ".", "out": "", "trigger": "NAME"}.items():
+    for key, value in {
+        "folder": studio.shown(folder),
+        "dataset": ".",
+        "out": "",
+        "trigger": "NAME",
+    }.items():
         step = step.replace(f"{{{key}}}", value)
     return step.replace("{contact_sheet}", "findings.png")
 
@@ -162,7 +165,7 @@ def fix(studio: StudioSession, checks: Sequence[str], *, dry_run: bool) -> dict[
     result = _checked(studio, options, fix=True, dry_run=dry_run)
 
     def name(path: Path) -> str:
-        return display(path.relative_to(studio.root) if path.is_relative_to(studio.root) else path)
+        return display(studio.shown(path))
 
     changes = [op.describe(name) for op in result.plan.ops]
     return {

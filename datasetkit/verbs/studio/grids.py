@@ -15,6 +15,7 @@ from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import display, read_existing, read_regular, write_atomic
 from datasetkit.options.command_line import typed
+from datasetkit.options.grid import FOLDER
 from datasetkit.options.keep import KeepOptions
 from datasetkit.options.toml import find as find_config
 from datasetkit.project.plans import Plan, WriteText
@@ -33,7 +34,6 @@ from datasetkit.verbs.studio.run_files import run_id
 from datasetkit.verbs.studio.session import StudioSession
 from trainer.lora_files import describe, lora_file
 
-_FOLDER: Final = "grid"  # of dsk grid, beside the LoRAs; its module loads torch
 _FOLDERS: Final = "kept-folders.json"  # in the user's state folder
 _MOST_FOLDERS: Final = 10
 _LARGEST: Final = 2**16  # bytes
@@ -61,7 +61,7 @@ def _entry(
     return {
         "id": source.id,
         "title": _title(source, cells),
-        "folder": _shown(studio, source.folder),
+        "folder": studio.shown(source.folder),
         "kind": source.kind,
         "images": len(images),
         "missing": len(cells) - len(images),
@@ -96,15 +96,11 @@ def _run(studio: StudioSession, source: GridSource) -> dict[str, Any]:
     return {
         "id": source.id,
         "name": source.run,
-        "folder": _shown(studio, source.folder),
+        "folder": studio.shown(source.folder),
         "epochs": epochs,
         "prompts": prompts,
         "seconds": seconds,
     }
-
-
-def _shown(studio: StudioSession, path: Path) -> str:
-    return str(path.relative_to(studio.root)) if path.is_relative_to(studio.root) else str(path)
 
 
 def _read(studio: StudioSession, cells: Sequence[GridCell]) -> dict[Path, ShownImage]:
@@ -264,7 +260,7 @@ def _draw_command(
             is_plain = values and not any("," in value or " " in value for value in values)
             words += [f"--{flag}", f"{name}={','.join(values)}" if is_plain else name]
         words += typed("grid", _drawn_with(cells, axes))
-        if source.folder != source.results / _FOLDER:
+        if source.folder != source.results / FOLDER:
             words += ["--out", os.path.relpath(source.folder, studio.root)]
     return shlex.join(words)
 
@@ -415,10 +411,10 @@ def _preview_path(
 
 
 def _keep_row(studio: StudioSession, result: KeepResult, options: KeepOptions) -> dict[str, Any]:
-    words = ["dsk", "keep", _shown(studio, result.source), "--to", _shown(studio, Path(options.to))]
+    words = ["dsk", "keep", studio.shown(result.source), "--to", studio.shown(Path(options.to))]
     words += ["--name", options.name] if options.name else []
     words += ["--weight", f"{options.weight:g}"] if options.weight else []
-    words += ["--preview", _shown(studio, Path(options.preview))] if options.preview else []
+    words += ["--preview", studio.shown(Path(options.preview))] if options.preview else []
     words += ["--trigger", ",".join(options.trigger)] if options.trigger else []
     words += ["--replace"] if options.replace else []
     return {

@@ -23,7 +23,7 @@ from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import open_project
 from datasetkit.verbs.shared.concept_folders import IMAGE_STEPS, step_folders
 from datasetkit.verbs.studio import concepts, jobs
-from datasetkit.verbs.studio.commands import StudioCommand, command
+from datasetkit.verbs.studio.commands import StudioCommand, command, shown
 from datasetkit.verbs.studio.concepts import STEPS, StudioConcept
 from datasetkit.verbs.studio.session import StudioSession
 
@@ -53,7 +53,7 @@ def plan(studio: StudioSession, number: int | None, steps: Steps) -> dict[str, A
         "images": images,
         "changes": [each.shown for each in commands][:_SHOWN],
         "total": images - min(images, prepared) if is_same and is_made else images,
-        "command": " && ".join(each.shown for each in commands),
+        "command": shown(commands),
     }
 
 

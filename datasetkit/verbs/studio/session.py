@@ -121,6 +121,10 @@ class StudioSession:
     def read_only(self) -> bool:
         return self.options.read_only
 
+    def shown(self, path: Path) -> str:
+        """Return a path as it is seen from the project."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
 
 @contextmanager
 def open_studio(

@@ -4,7 +4,6 @@ repeats, that comes first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.options.toml import find
 from datasetkit.verbs.plan_repeats import plan_options, plan_repeats
 from datasetkit.verbs.studio import concepts, layouts
-from datasetkit.verbs.studio.commands import StudioCommand
+from datasetkit.verbs.studio.commands import StudioCommand, shown
 from datasetkit.verbs.studio.session import StudioSession
 
 
@@ -67,11 +66,6 @@ def chain(studio: StudioSession, command: StudioCommand) -> tuple[StudioCommand,
     return (*(StudioCommand(verb, (verb,)) for verb in steps_before(studio).before), command)
 
 
-def shown(commands: Sequence[StudioCommand]) -> str:
-    """Return commands as they are typed in a terminal: each runs only after the one before it."""
-    return " && ".join(command.shown for command in commands)
-
-
 def overview(studio: StudioSession) -> dict[str, Any]:
     """Return what runs before a training, and its steps where the laid-out dataset does not say
     them yet.
@@ -85,7 +79,7 @@ def overview(studio: StudioSession) -> dict[str, Any]:
     return {
         "before": list(steps.before),
         "exists": not steps.before or layouts.laid_out(studio) is not None,
-        "command": " && ".join(f"dsk {verb}" for verb in (*steps.before, "train")),
+        "command": shown(StudioCommand(verb, (verb,)) for verb in (*steps.before, "train")),
         "steps": steps.steps,
         "epochs": steps.epochs,
         "problem": problem,

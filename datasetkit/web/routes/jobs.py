@@ -38,7 +38,7 @@ def _commands(studio: StudioSession, body: Values) -> tuple[StudioCommand, ...]:
 
 
 def command(studio: StudioSession, body: Values) -> Json:
-    return {"command": training.shown(_commands(studio, body))}
+    return {"command": commands.shown(_commands(studio, body))}
 
 
 def plan(studio: StudioSession, body: Values) -> Json:
