@@ -4,18 +4,14 @@ import { Icon } from "../components/Icon";
 import { t } from "../i18n";
 import { Dialog } from "../parts/Dialog";
 import { JobBar } from "../parts/JobBar";
-import type { Job } from "./api";
+import { isActive, isRunning, type Job } from "./api";
 import { useStudio, useStudioState } from "./context";
 import { go } from "./route";
-
-export function isRunning(job: Job): boolean {
-  return job.state === "running" || job.state === "stopping";
-}
 
 export function JobsButton() {
   const studio = useStudio();
   const jobs = useStudioState((state) => state.jobs);
-  const active = jobs.filter((job) => isRunning(job) || job.state === "queued").length;
+  const active = jobs.filter(isActive).length;
   return (
     <button
       type="button"
@@ -35,7 +31,7 @@ export function JobsDialog({ close }: { readonly close: () => void }) {
   const jobs = useStudioState((state) => state.jobs);
   const running = jobs.filter(isRunning);
   const queued = jobs.filter((job) => job.state === "queued").sort((a, b) => a.place - b.place);
-  const ended = jobs.filter((job) => !isRunning(job) && job.state !== "queued").slice(0, 12);
+  const ended = jobs.filter((job) => !isActive(job)).slice(0, 12);
   return (
     <Dialog label={t("jobs.title")} close={close}>
       <header>

@@ -256,6 +256,16 @@ export interface System {
   readonly problem: string;
 }
 
+/** Whether a job or a run is at work, also one that is asked to stop. */
+export function isRunning({ state }: { readonly state: string }): boolean {
+  return state === "running" || state === "stopping";
+}
+
+/** Whether a job is at work, or waits in the queue. */
+export function isActive(job: { readonly state: string }): boolean {
+  return isRunning(job) || job.state === "queued";
+}
+
 export function studioApi(http: Http) {
   const job = (id: string, change: string, body: object = {}) =>
     http.post<{ readonly job: Job }>(`api/jobs/${encodeURIComponent(id)}/${change}`, body);

@@ -1,5 +1,7 @@
 /** What the server says about a project, and the state of each tab as one pure function of it. */
 
+import { isRunning } from "./api";
+
 export const TAB_NAMES = [
   "images",
   "check",
@@ -124,7 +126,7 @@ export function tabState(
   for (const name of TAB_NAMES) states[name] = RESTING[name](project);
   for (const job of jobs) {
     const tab = TAB_OF_VERB[job.verb];
-    if (!tab || !job.here || !["running", "stopping"].includes(job.state)) continue;
+    if (!tab || !job.here || !isRunning(job)) continue;
     const { done, of } = job.progress ?? { done: 0, of: 0 };
     states[tab] = { kind: "running", share: of > 0 ? Math.min(1, done / of) : null };
   }

@@ -1,5 +1,6 @@
 /** The tags that dsk.toml excludes and captions still have: one button leaves them out. */
 
+import { isActive } from "../../studio/api";
 import "./prune.css";
 import { useEffect, useState } from "react";
 import type { Http } from "../../http";
@@ -16,8 +17,6 @@ interface ToPrune {
   readonly command: string;
 }
 
-const ACTIVE: readonly string[] = ["queued", "running", "stopping"];
-
 const load = (http: Http) => http.get<{ readonly concepts: readonly ToPrune[] }>("api/pruning");
 
 export function Prune() {
@@ -25,7 +24,7 @@ export function Prune() {
   const readOnly = useStudioState((state) => state.session.read_only);
   // Captions that are being written cannot be pruned, and those that a command copies come later.
   const working = useStudioState((state) =>
-    state.jobs.find((job) => job.here && ACTIVE.includes(job.state) && job.verb !== "train"),
+    state.jobs.find((job) => job.here && isActive(job) && job.verb !== "train"),
   );
   const [concepts, setConcepts] = useState<readonly ToPrune[]>([]);
   const [version, setVersion] = useState(0);

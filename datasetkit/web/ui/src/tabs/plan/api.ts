@@ -1,5 +1,6 @@
 /** The routes of the tab Plan. */
 
+import { isActive } from "../../studio/api";
 import { type Http, query } from "../../http";
 import { type Page, rowsOf } from "../../parts/windows";
 import type { LayoutPlan, PlannedImage } from "./shapes";
@@ -42,7 +43,6 @@ interface StartedJob {
   readonly job: { readonly id: string; readonly state: string };
 }
 
-const RUNNING: readonly string[] = ["queued", "running", "stopping"];
 const LOOK_MS = 700;
 
 /** Lay the dataset out; return the number of the job. */
@@ -57,7 +57,7 @@ export const startReg = (http: Http): Promise<StartedJob> =>
 export async function hasEnded(http: Http, id: string): Promise<boolean> {
   for (;;) {
     const { job } = await http.get<StartedJob>(`api/jobs/${encodeURIComponent(id)}`);
-    if (!RUNNING.includes(job.state)) return job.state === "done";
+    if (!isActive(job)) return job.state === "done";
     await new Promise((done) => setTimeout(done, LOOK_MS));
   }
 }

@@ -1,5 +1,6 @@
 /** The button that searches the learning rate: `dsk find-lr --write` as a job, and how far it is. */
 
+import { isRunning } from "../../studio/api";
 import { duration, t } from "../../i18n";
 import { useStudio, useStudioState } from "../../studio/context";
 import type { TrainForm } from "./form";
@@ -14,7 +15,7 @@ export function FindRate({ form, base }: { readonly form: TrainForm; readonly ba
     (job) => job.verb === "find-lr" && job.here,
   );
   const waiting = jobs.find(({ state }) => state === "queued");
-  const running = jobs.find(({ state }) => state === "running" || state === "stopping");
+  const running = jobs.find(isRunning);
   const job = running ?? waiting;
   if (job) {
     const progress = job.progress;

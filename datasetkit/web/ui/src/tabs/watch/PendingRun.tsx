@@ -3,7 +3,7 @@
 import { t } from "../../i18n";
 import { Bar, JobBar } from "../../parts/JobBar";
 import { Log } from "../../parts/Log";
-import type { Job } from "../../studio/api";
+import { isActive, isRunning, type Job } from "../../studio/api";
 import { useStudio, useStudioState } from "../../studio/context";
 import { formatRoute } from "../../studio/route";
 import { JobState } from "../../studio/Jobs";
@@ -11,14 +11,12 @@ import { jobsBefore, jobToRead } from "./pending";
 import { RunMark } from "./RunMark";
 import { useLog } from "./RunNotes";
 
-const RUNNING: readonly string[] = ["running", "stopping"];
-
 export function PendingRun({ job }: { readonly job: Job }) {
   const jobs = useStudioState((state) => state.jobs);
   const before = jobsBefore(job, jobs);
   const log = useLog(jobToRead(job, jobs));
   const name = job.title || t("tab.train");
-  const isActive = job.state === "queued" || RUNNING.includes(job.state);
+  const active = isActive(job);
   return (
     <div className="watch">
       <header className="run-header">
@@ -27,27 +25,27 @@ export function PendingRun({ job }: { readonly job: Job }) {
           <h2>{name}</h2>
           <span className="run-step">{stepText(job)}</span>
           <span className="run-facts" />
-          {isActive ? (
+          {active ? (
             <StopPending job={job} />
           ) : (
             <a href={formatRoute("train")}>{t("watch.again")}</a>
           )}
         </div>
-        {RUNNING.includes(job.state) ? (
+        {isRunning(job) ? (
           <JobBar job={job} />
-        ) : isActive && before.length === 0 ? (
+        ) : active && before.length === 0 ? (
           <Bar share={0} label={t("jobs.progress", { title: name })} />
         ) : null}
-        {isActive ? null : <Ended job={job} before={before} />}
+        {active ? null : <Ended job={job} before={before} />}
       </header>
       {before.length > 0 ? (
         <section className="run-before">
-          <h3>{t(isActive ? "watch.before" : "watch.before.failed")}</h3>
+          <h3>{t(active ? "watch.before" : "watch.before.failed")}</h3>
           <ol>
             {before.map((other) => (
               <li key={other.id}>
                 <code>{other.command}</code> <JobState job={other} />
-                {RUNNING.includes(other.state) ? <JobBar job={other} /> : null}
+                {isRunning(other) ? <JobBar job={other} /> : null}
               </li>
             ))}
           </ol>
@@ -67,7 +65,7 @@ function stepText(job: Job): string {
   if (job.state === "queued") {
     return job.held ? t("watch.held") : t("watch.waiting", { place: job.place });
   }
-  return RUNNING.includes(job.state) ? t("watch.starting") : t(`job.state.${job.state}`);
+  return isRunning(job) ? t("watch.starting") : t(`job.state.${job.state}`);
 }
 
 interface EndedProps {

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "react";
 import { bytes, duration, moment, number, t } from "../../i18n";
 import { Bar } from "../../parts/JobBar";
-import type { Job, Run, RunDetails } from "../../studio/api";
+import { isRunning, type Job, type Run, type RunDetails } from "../../studio/api";
 import { useStudio, useStudioState } from "../../studio/context";
 import { formatRoute } from "../../studio/route";
 import { RunMark } from "./RunMark";
@@ -34,7 +34,7 @@ interface HeaderProps extends RunProps {
 
 export function RunHeader({ run, state, hasPrompts }: HeaderProps) {
   const job = useStudioState((state) => state.jobs).find(({ id }) => id === run.job);
-  const live = run.state === "running" || run.state === "stopping";
+  const live = isRunning(run);
   const phase = live && job?.progress && run.step === 0 ? job.progress.phase : "";
   const steps = run.steps ?? 0;
   const left = job?.progress?.seconds_left ?? run.seconds_left;
@@ -86,7 +86,7 @@ function Explanation({ run, state, reason }: RunProps & { readonly reason: strin
 function Actions({ run, state, job, hasPrompts }: HeaderProps & { readonly job: Job | undefined }) {
   const studio = useStudio();
   const readOnly = useStudioState((state) => state.session.read_only);
-  if (run.state === "running" || run.state === "stopping") {
+  if (isRunning(run)) {
     return job ? (
       <span className="run-actions">
         {run.state === "running" && run.step > 0 ? (

@@ -2,7 +2,7 @@
 
 import { percent, t } from "../../i18n";
 import { LineSample } from "../../parts/chart/Chart";
-import type { Job, Run } from "../../studio/api";
+import { isRunning, type Job, type Run } from "../../studio/api";
 import { useStudio, useStudioState } from "../../studio/context";
 import { formatRoute } from "../../studio/route";
 import { RunMark } from "./RunMark";
@@ -94,7 +94,7 @@ export function RunList({ runs, pending, selected, compared = [], onCompare }: R
 }
 
 function aside(run: Run): string {
-  if (run.state === "running" || run.state === "stopping") {
+  if (isRunning(run)) {
     return run.steps ? percent(run.step / run.steps) : "";
   }
   return "";

@@ -1,7 +1,7 @@
 /** The state of a run as a shape, with its word for screen readers. */
 
 import { t } from "../../i18n";
-import type { JobState, RunState } from "../../studio/api";
+import { isRunning, type JobState, type RunState } from "../../studio/api";
 
 type MarkState = RunState | JobState;
 
@@ -16,10 +16,9 @@ const SHAPES: Readonly<Record<MarkState, string>> = {
   lost: "M4 4a2.2 2.2 0 1 1 3.2 2c-.8.4-1 .8-1 1.4M6.1 10v.1",
   ended: "M2.5 6h7",
 };
-const FILLED: readonly MarkState[] = ["running", "stopping"];
 
 export function RunMark({ state }: { readonly state: MarkState }) {
-  const filled = FILLED.includes(state);
+  const filled = isRunning({ state });
   return (
     <span className={`run-mark is-${state}`} title={t(`job.state.${state}`)}>
       <svg width="12" height="12" viewBox="0 0 12 12" aria-hidden="true" focusable="false">

@@ -6,7 +6,7 @@ import { t } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
 import { Store, useStore } from "../../store";
-import type { Job, Run, RunDetails, StudioApi } from "../../studio/api";
+import { isRunning, type Job, type Run, type RunDetails, type StudioApi } from "../../studio/api";
 import { useCommand, useFiles, useStudio, useStudioState } from "../../studio/context";
 import { routeStore } from "../../studio/route";
 import { Charts } from "./Charts";
@@ -88,7 +88,7 @@ function WatchRun({ run, pending, runs }: WatchRunProps) {
   const ids = useMemo(() => [run.id, ...others], [run.id, others.join(" ")]);
   const loaded = metricsOf(studio.api);
   const details = useDetails(run, others[0]);
-  const live = run.state === "running" || run.state === "stopping";
+  const live = isRunning(run);
   const command = useStudioState((state) => state.jobs).find(({ id }) => id === run.job)?.command;
   useCommand(command ?? "dsk train");
 

@@ -1,8 +1,6 @@
 /** Trainings that have no files yet: they wait, start, or have ended before their first file. */
 
-import type { Job, Run } from "../../studio/api";
-
-const ACTIVE: readonly string[] = ["queued", "running", "stopping"];
+import { isActive, isRunning, type Job, type Run } from "../../studio/api";
 
 /** The trainings of the project without a run, the newest first. One that has ended is shown until
  * the next one begins. */
@@ -14,7 +12,7 @@ export function pendingJobs(jobs: readonly Job[], runs: readonly Run[]): readonl
   const newest = trainings.find((job) => job.state !== "queued");
   return trainings.filter((job) => {
     if (shown.has(job.id)) return false;
-    if (ACTIVE.includes(job.state)) return job.run === null || !shown.has(job.run);
+    if (isActive(job)) return job.run === null || !shown.has(job.run);
     return job === newest && job.state !== "done" && (job.run === null || !shown.has(job.run));
   });
 }
@@ -35,7 +33,7 @@ export function openIn(
   if (named) return { run: named };
   const waiting = pending.find(({ id }) => id === wanted);
   if (waiting) return { job: waiting };
-  const atWork = runs.find(({ state }) => state === "running" || state === "stopping");
+  const atWork = runs.find(isRunning);
   if (atWork) return { run: atWork };
   return pending[0] ? { job: pending[0] } : { run: runs[0] };
 }
