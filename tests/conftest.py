@@ -11,9 +11,12 @@ if not TRAINER:  # plans are tested all the same; only their last line needs the
     from trainer.plan import run_checks
 
     run_checks.PACKAGES = ()
-# A shell that starts a command in the background has it ignore Ctrl-C, which the tests send.
+# A shell that starts a command in the background has it ignore Ctrl-C, and nohup has it ignore the
+# end of the terminal: tests send both, also to child processes, which ignore what their parent does.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The secret that signs journals: not that of the person who runs the tests. Child processes get it.
 _STATE = tempfile.TemporaryDirectory(prefix="dsk-tests-state-")
 os.environ["XDG_STATE_HOME"] = _STATE.name
