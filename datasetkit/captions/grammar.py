@@ -449,8 +449,28 @@ def rewrite_parts(
     shares = _shares(entries, sizes)
     for part, size, share in reversed(list(zip(held, sizes, shares, strict=True))):
         if share or size:
+            if syntax.kind == "mixed" and _ends_line(text, part.end):
+                share = _not_as_sentence(text[part.start : part.end], share, within)
             text = _with_part(text, part, share, within)
     return text
+
+
+def _ends_line(text: str, at: int) -> bool:
+    """Tell whether a line ends here, but for blanks and commas."""
+    rest = text[at:].lstrip(f" \t{SEPARATOR}")
+    return not rest or _LINE_BREAK.match(rest) is not None
+
+
+def _not_as_sentence(text: str, entries: list[Entry], syntax: CaptionSyntax) -> list[Entry]:
+    """Return the entries in an order in which their line is not read as a sentence: where the last
+    tag ends with a full stop, and did not before, the last one without goes behind it.
+    """
+    if ends_line_as_sentence(text) or not ends_line_as_sentence(rewrite(text, entries, syntax)):
+        return entries
+    for n in reversed(range(len(entries))):
+        if not ends_line_as_sentence(entries[n][1]):
+            return [*entries[:n], *entries[n + 1 :], (None, entries[n][1])]
+    return entries
 
 
 def _shares(entries: Sequence[Entry], sizes: Sequence[int]) -> list[list[Entry]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datasetkit.captions import tokens
@@ -328,7 +328,27 @@ def test_what_no_rule_matches_is_not_touched(text, syntax):
         assert parse(caption.text(), syntax) == caption
 
 
+@pytest.mark.parametrize(
+    ("text", "given_rules", "changed"),
+    [
+        ("solo, robert jr., smiling\nA boy", {"exclude": ["smiling"]}, "robert jr., solo\nA boy"),
+        ("00.,KITSU\nKITSU", {"trigger": ["kitsu"]}, "00., kitsu\nKITSU"),
+        ("robert jr., smiling\nA boy.", {"exclude": ["smiling"]}, "robert jr.\nA boy."),
+        ("solo\nA boy.", {"replace": ["solo=only jr."]}, "only jr.\nA boy."),
+    ],
+)
+def test_a_line_of_tags_does_not_become_a_sentence(text, given_rules, changed):
+    """A tag that ends with a full stop is not the last one of its line, where another can be."""
+    caption = read(text, CaptionSyntax(kind="mixed", leading=("kitsu",)))
+    after = ruled(caption, **given_rules)
+    assert after.source == changed
+    if "," in changed:
+        assert read(changed, caption.syntax).sentences == caption.sentences
+    assert ruled(read(changed, caption.syntax), **given_rules).source == changed
+
+
 @given(texts, syntaxes)
+@example("00.,KITSU\rKITSU", replace(MIXED, leading=("kitsu",)))
 @settings(max_examples=150, deadline=None)
 def test_rules_run_twice_change_nothing_and_keep_every_sentence(text, syntax):
     ruled_by = rules(trigger=["kitsu"], exclude=["smiling", "b"], replace=["solo=alone"])
