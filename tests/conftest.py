@@ -12,7 +12,7 @@ if not TRAINER:  # plans are tested all the same; only their last line needs the
 
     run_checks.PACKAGES = ()
 # A shell that starts a command in the background has it ignore Ctrl-C, and nohup has it ignore the
-# end of the terminal: tests send both, also to child processes, which ignore what their parent does.
+# end of the terminal. Tests send both, and child processes ignore what their parent does.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
