@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+from zipfile import ZipFile
 
 import pytest
 
@@ -282,6 +283,11 @@ def test_an_epoch_is_marked_and_kept(compare, compared):
     require_accessible(page, "keep")
     kept = project / "webui" / "models" / "Lora" / "k.safetensors"
     assert not kept.exists(), "nothing is written before it is asked for"
+    with page.expect_download() as download:
+        dialog.get_by_role("link", name="Download as zip").click()
+    assert download.value.suggested_filename == "k.zip"
+    with ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == ["k.preview.png", "k.json", "k.safetensors"]
     dialog.get_by_role("button", name="Keep as k").click()
     expect(dialog).to_contain_text("<lora:k:1>")
     page.keyboard.press("Escape")

@@ -1,6 +1,7 @@
 // Builds the page into ../static with fixed names, so that the committed bundle can be compared
 // byte for byte.
 import react from "@vitejs/plugin-react";
+import { type Plugin, runnerImport } from "vite";
 import { defineConfig } from "vitest/config";
 
 /** A tab's file is named after its folder in src/tabs/. */
@@ -9,9 +10,27 @@ function chunkName(chunk: { readonly name: string; readonly facadeModuleId?: str
   return tab ? `tab-${tab[1]}.js` : `${chunk.name}.js`;
 }
 
+/** Write the messages of a translation in the order of the English keys, without the keys. */
+function valuesOfTranslations(): Plugin {
+  return {
+    name: "values-of-translations",
+    apply: "build",
+    async transform(_, id) {
+      const language = /src\/messages\/(zh|ru)\.ts$/.exec(id)?.[1];
+      if (language === undefined) return null;
+      type Messages = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+      const { en } = (await runnerImport<Messages>("/src/messages/en.ts")).module;
+      const own = (await runnerImport<Messages>(`/src/messages/${language}.ts`)).module[language];
+      const values = Object.keys(en ?? {}).map((key) => own?.[key]);
+      return `import { ofValues } from "../i18n";
+export const ${language} = ofValues(${JSON.stringify(values)});`;
+    },
+  };
+}
+
 export default defineConfig({
   base: "./",
-  plugins: [react()],
+  plugins: [react(), valuesOfTranslations()],
   build: {
     outDir: "../static",
     emptyOutDir: true,

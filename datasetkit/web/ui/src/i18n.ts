@@ -42,6 +42,13 @@ export function translation<const T extends Translation>(messages: T & Same<T>):
   return messages as unknown as Translation;
 }
 
+/** The messages of a built translation, whose values are in the order of the English keys. */
+export function ofValues(values: readonly (string | Forms)[]): Translation {
+  return Object.fromEntries(
+    Object.keys(en).map((key, at) => [key, values[at]]),
+  ) as unknown as Translation;
+}
+
 const KEY = "dsk-language";
 const LOADERS: Readonly<Record<Exclude<Language, "en">, () => Promise<Translation>>> = {
   zh: async () => (await import("./messages/zh")).zh,

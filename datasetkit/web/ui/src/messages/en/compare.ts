@@ -80,6 +80,8 @@ export const compare = {
   "compare.keep.to": "Where to",
   "compare.keep.to.hint":
     "The folder of A1111, Forge, ComfyUI, SwarmUI or Stability Matrix, or any other. It is remembered.",
+  "compare.keep.zip": "Download as zip",
+  "compare.keep.zip.hint": "for a web interface on the machine of this browser",
   "compare.keep.name": "Name",
   "compare.keep.weight": "Weight to remember",
   "compare.keep.replace": "Replace another file of this name (undo brings it back)",

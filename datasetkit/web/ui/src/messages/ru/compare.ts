@@ -86,6 +86,8 @@ export const compare = {
   "compare.keep.to": "Куда",
   "compare.keep.to.hint":
     "Папка A1111, Forge, ComfyUI, SwarmUI, Stability Matrix или любая другая. Она запомнится.",
+  "compare.keep.zip": "Скачать как zip",
+  "compare.keep.zip.hint": "для веб-интерфейса на компьютере с этим браузером",
   "compare.keep.name": "Имя",
   "compare.keep.weight": "Запомнить вес",
   "compare.keep.replace": "Заменить другой файл с этим именем (отмена вернёт его)",

@@ -74,6 +74,8 @@ export const compare = {
   "compare.keep.to": "保存到",
   "compare.keep.to.hint":
     "A1111、Forge、ComfyUI、SwarmUI 或 Stability Matrix 的文件夹，或任意文件夹。会被记住。",
+  "compare.keep.zip": "下载为 zip",
+  "compare.keep.zip.hint": "用于此浏览器所在机器上的 Web 界面",
   "compare.keep.name": "名称",
   "compare.keep.weight": "记住的权重",
   "compare.keep.replace": "替换同名的其他文件（可撤销恢复）",

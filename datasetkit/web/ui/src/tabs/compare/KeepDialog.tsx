@@ -7,7 +7,7 @@ import { CommandLine } from "../../parts/CommandLine";
 import { Dialog } from "../../parts/Dialog";
 import { FolderField } from "../../parts/FolderField";
 import { useStudio } from "../../studio/context";
-import { keep, keepFolders } from "./api";
+import { keep, keepFolders, zipUrl } from "./api";
 import { weightOf } from "./CompareView";
 import { originOf } from "./joined";
 import type { Cell, Grid, KeepFolder, KeepResult, LoraFile } from "./shapes";
@@ -126,6 +126,12 @@ export function KeepDialog({ grid, file, cell, close, kept }: KeepDialogProps) {
           setValue={setTo}
           suggestions={folders.map((folder) => ({ path: folder.path, note: folder.kind }))}
         />
+        <p>
+          <a download href={zipUrl(request)}>
+            {t("compare.keep.zip")}
+          </a>{" "}
+          <span className="muted">{t("compare.keep.zip.hint")}</span>
+        </p>
         <div className="keep-row">
           <label>
             {t("compare.keep.name")}

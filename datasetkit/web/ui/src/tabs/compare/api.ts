@@ -80,3 +80,10 @@ export function cellUrl(grid: string, cell: Cell, side = 0): string {
   const size = side > 0 && Math.max(cell.w, cell.h) > side ? `&side=${side}` : "";
   return `cell/${encodeURIComponent(id)}/${n}?v=${encodeURIComponent(cell.v)}${size}`;
 }
+
+/** What keeping writes, as a zip for a browser on another machine. */
+export function zipUrl({ grid, file, cell, options }: KeepRequest): string {
+  const query = new URLSearchParams({ name: options.name, weight: String(options.weight) });
+  if (cell !== null) query.set("cell", String(cell));
+  return `lora/${encodeURIComponent(grid)}/${file}?${query}`;
+}
