@@ -27,12 +27,18 @@ TRAINER := $(VENV)/.ready-train
 # From the extra `optimizers`, for the tests. Without bitsandbytes: it is large, and makes peft's import seconds longer.
 OPTIMIZERS := schedulefree prodigy-plus-schedule-free prodigyopt dadaptation lion-pytorch
 
+RAY_TESTS := tests/executors/test_ray_cluster.py
+# Tests write and sync thousands of small files, which costs nothing in memory, where Linux has some GB of it for files;
+# and they wait for processes and clocks, so that two cores have time for three of them.
+MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4e6 {print "/dev/shm"}')
+in_memory = $(if $(MEMORY),tmp=$$(mktemp -d $(MEMORY)/dsk.XXXXXX) && trap 'rm -rf "$$tmp"' EXIT INT TERM && TMPDIR=$$tmp)
+pytest = $(in_memory) $(BIN)/pytest -n 3 $(1)
 # Tests start hundreds of processes: without the bytecode that the first one keeps, each compiles dsk again. Images of
 # containers often set this.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench train web web-check docs release clean
+.PHONY: help setup demo check test test-long test-ray test-all bench train web web-check docs release clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,10 +81,16 @@ check: $(TRAINER) ## lint, format, types, import rules
 	$(BIN)/lint-imports
 
 test: $(READY) ## run all tests except the long and slow ones
-	$(BIN)/pytest -n 2 -m "not slow and not long"
+	@$(call pytest,-m "not slow and not long")
+
+test-long: $(READY) ## run the long tests but those of Ray
+	@$(call pytest,-q -m "long and not slow" --ignore $(RAY_TESTS))
+
+test-ray: $(READY) ## run the long tests of Ray, one after the other: each starts a cluster
+	$(BIN)/pytest -q -m "long and not slow" $(RAY_TESTS)
 
 test-all: $(READY) ## run all tests, including the slow ones
-	$(BIN)/pytest -n 2
+	@$(call pytest,)
 
 bench: $(READY) ## compare the speed of dsk with plain loops (hours; see docs/performance.md)
 	$(BIN)/python -m tests.benchmarks

@@ -54,6 +54,7 @@ def test_each_service_is_built_from_a_target_and_gains_no_rights():
         assert needs_card == (service["build"]["target"] == "cuda"), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["studio", "studio-cuda"])
 def test_the_page_of_compose_takes_options_that_dsk_has(name):
     from tests.cli.commands import commands

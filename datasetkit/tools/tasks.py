@@ -82,7 +82,7 @@ def check(run: Run) -> None:
 def test(run: Run) -> None:
     """Run all tests except the long and slow ones."""
     setup(run)
-    run(str(python()), "-m", "pytest", "-n", "2", "-m", "not slow and not long")
+    run(str(python()), "-m", "pytest", "-n", "3", "-m", "not slow and not long")
 
 
 TASKS: Final = {task.__name__: task for task in (setup, demo, train, check, test)}

@@ -240,6 +240,7 @@ def test_copies_in_two_folders_are_named_with_their_folder(tmp_path):
     assert message == ["has the same pixels as 2_dog/same.png"]
 
 
+@pytest.mark.long
 def test_text_is_reported_with_boxes_and_a_higher_score_finds_less(imgs):
     text_on(shapes(2)).save(imgs / "b.png")
     assert "1 line of text" in reason(imgs, "text")

@@ -292,6 +292,7 @@ def test_excel_gets_no_formula(dsk, here):
     assert "'=_=" in text and ",=_=" not in text
 
 
+@pytest.mark.long
 def test_the_chart_opens_and_undo_removes_the_report(dsk, here):
     source = captioned(here / "imgs")
     ended = dsk("report", "imgs", "--plot")

@@ -57,6 +57,7 @@ def test_a_card_is_named_with_driver_memory_bf16_and_what_it_can_train(
     assert "tagging uses the CPU" in tagging["detail"] and "uninstall" in tagging["fix"]
 
 
+@pytest.mark.long
 def test_old_small_and_several_cards(here, dsk, driver, monkeypatch):
     driver("Tesla T4, 470.1, 15360, 7.5", "Quadro, 470.1, 4096, 6.1", "odd row")
     monkeypatch.setattr(verb, "torch_cuda", lambda: None)

@@ -69,6 +69,7 @@ def test_the_cost_follows_the_options(dsk, data, results):
     assert (plan["cost"]["probe_steps"], plan["cost"]["sweep_steps"]) == (100, 0)
 
 
+@pytest.mark.long
 def test_a_tenth_and_its_own_are_both_shown(dsk, data, here, results):
     ended = dsk("find-lr", "ds", *given())
     assert ended.code == 0, ended.err
@@ -81,6 +82,7 @@ def test_a_tenth_and_its_own_are_both_shown(dsk, data, here, results):
     assert (here / "output" / "find-lr.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_write_sets_the_rates_and_undo_takes_them_back(dsk, data, here, results):
     (here / "dsk.toml").write_text(UNTOUCHED, encoding="utf-8")
     ended = dsk("find-lr", "ds", "--write", "--text", "measured", *given("unet_lr=1e-3"))
@@ -114,6 +116,7 @@ def test_a_part_without_a_rate_ends_with_3_and_leaves_dsk_toml(dsk, data, here, 
     assert (here / "output" / "find-lr.json").exists()
 
 
+@pytest.mark.long
 def test_probes_that_ran_away_are_named(dsk, data, results):
     results["unet"] = found_part("unet", change=PairedMean(0.5711, 0.0144))
     results["text"] = found_part("text", outcome="not finite", change=None)
@@ -125,6 +128,7 @@ def test_probes_that_ran_away_are_named(dsk, data, results):
     assert ended.out.count("ran away") == 2
 
 
+@pytest.mark.long
 def test_an_edit_while_it_searches_is_kept(dsk, data, here, results, monkeypatch):
     (here / "dsk.toml").write_text(UNTOUCHED, encoding="utf-8")
     real = search.search

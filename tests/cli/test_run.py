@@ -123,6 +123,7 @@ def test_a_second_run_changes_nothing_and_infers_nothing(dsk, project):
     assert dsk("history", "--json").result == entries
 
 
+@pytest.mark.long
 def test_the_project_folder_may_be_deleted(dsk, project):
     dsk("run")
     before = snapshot(project, all_of_it=False)
@@ -147,6 +148,7 @@ def test_only_a_new_image_is_processed(dsk, project):
     assert "new" in captions(layout_of(project))
 
 
+@pytest.mark.long
 def test_a_deleted_image_is_named_and_removed_from_the_dataset(dsk, project):
     dsk("run")
     (project / "photos" / "p2.png").unlink()
@@ -357,6 +359,7 @@ def test_errors_of_later_steps_stop_the_run_before_the_first_step(
     assert snapshot(project, all_of_it=False) == before
 
 
+@pytest.mark.long
 def test_a_step_is_named_before_its_warnings_and_no_warning_is_repeated(dsk, project, monkeypatch):
     write_image(project / "more" / "q1.png", 9)
     with (project / "dsk.toml").open("a", encoding="utf-8") as file:
@@ -372,6 +375,7 @@ def test_a_step_is_named_before_its_warnings_and_no_warning_is_repeated(dsk, pro
     assert message.count("tagging with the fallback basic") == 1
 
 
+@pytest.mark.long
 def test_a_run_reports_the_images_renamed_with_their_sources(dsk, project):
     dsk("run")
     (project / "photos" / "p1.png").rename(project / "photos" / "first.png")
@@ -387,6 +391,7 @@ def test_a_run_reports_the_images_renamed_with_their_sources(dsk, project):
     assert (project / "work" / "Sks" / "first.txt").is_file()
 
 
+@pytest.mark.long
 def test_an_edited_image_is_not_reported_as_removed(dsk, project):
     dsk("run")
     write_image(project / "photos" / "p1.png", 90)
@@ -407,6 +412,7 @@ def test_a_second_run_reports_that_nothing_changed(dsk, project):
     )
 
 
+@pytest.mark.long
 def test_the_work_folder_of_a_renamed_concept_is_named(dsk, project):
     assert "of no concept" not in dsk("run").out
     toml = project / "dsk.toml"

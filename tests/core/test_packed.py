@@ -60,6 +60,7 @@ def test_an_item_that_is_added_later_comes_last(small_packs):
     assert "".join(sequence) == "abcdefghij"
 
 
+@pytest.mark.long
 def test_records_of_images_take_less_memory(monkeypatch):
     monkeypatch.setattr(packed, "_AT_ONCE", 1024)
 

@@ -172,6 +172,7 @@ def test_lists_and_paths_are_written_and_other_things_refused():
         exports.kohya_config_toml({"seed": object()}, SECTIONS)
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(
     st.one_of(st.integers(64, 4096), st.tuples(st.integers(64, 4096), st.integers(64, 4096))),

@@ -116,6 +116,7 @@ DATASETS = st.builds(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tool", list(TITLES))
 @given(dataset=DATASETS)
 def test_what_is_written_is_read_back(tool, dataset):

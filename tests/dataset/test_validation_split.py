@@ -27,6 +27,7 @@ def test_added_images_do_not_change_the_split_of_others(ids, added, split, seed)
     assert before == set(held_out([*ids, *ids], (), split, seed))
 
 
+@pytest.mark.long
 @given(IDS, SPLITS)
 def test_images_that_are_also_regularisation_are_never_held_out(ids, split):
     first, *rest = sorted(ids)

@@ -631,6 +631,7 @@ def test_mutated_files_load_or_are_refused(each, tmp_path):
     assert loaded > 50
 
 
+@pytest.mark.long
 def test_nothing_of_a_malformed_file_reaches_the_terminal(tmp_path):
     rng = random.Random(3)
     (tmp_path / "seeds").mkdir()

@@ -45,6 +45,7 @@ def test_a_sound_file_has_notes_only(tmp_path):
     assert "dsk lora resize --fro 0.95 would keep rank" in notes["rank use"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("skip", "dead_from", "number"), [(2, 11, 6), (3, 10, 12)])
 def test_layers_behind_the_clip_skip_are_explained(tmp_path, skip, dead_from, number):
     path = files.save(
@@ -61,6 +62,7 @@ def test_layers_behind_the_clip_skip_are_explained(tmp_path, skip, dead_from, nu
     )
 
 
+@pytest.mark.long
 def test_a_dead_layer_before_the_clip_skip_is_a_warning(tmp_path):
     path = files.save(
         tmp_path / "a.safetensors", files.whole_sd1(dead_from=10), {"ss_clip_skip": "2"}
@@ -72,11 +74,13 @@ def test_a_dead_layer_before_the_clip_skip_is_a_warning(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_without_a_stated_clip_skip_the_one_that_would_explain_it_is_named(tmp_path):
     path = files.save(tmp_path / "a.safetensors", files.whole_sd1(dead_from=11))
     assert "clip skip 2 would explain it" in messages(found(path), "warning")["dead"]
 
 
+@pytest.mark.long
 def test_the_last_layer_of_sdxls_first_text_encoder_is_explained(tmp_path):
     tensors: dict[str, Any] = {}
     for name in sorted(full_set("sdxl")):
@@ -148,6 +152,7 @@ def test_an_outlier_is_one_among_layers_of_its_kind(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_names_of_another_model_and_holes_are_warnings(tmp_path):
     tensors = some() | files.pair(PROJ.format("up", 0, 0), 6, 5, 2, 1.0)
     tensors |= files.pair("lora_unet_new_layer", 6, 5, 2, 1.0)
@@ -163,6 +168,7 @@ def test_names_of_another_model_and_holes_are_warnings(tmp_path):
     assert warning.endswith("attn1.to_k")
 
 
+@pytest.mark.long
 def test_a_lora_without_whole_kinds_or_blocks_has_no_holes(tmp_path):
     attention_only = {k: v for k, v in files.whole_sd1().items() if "_attn" in k or "_te_" in k}
     assert messages(found(files.save(tmp_path / "a.safetensors", attention_only)), "warning") == {}

@@ -139,6 +139,7 @@ def test_a_bomb_costs_every_reader_next_to_nothing(name, readers, tmp_path):
             assert message == "", reader
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="holes in files")
 @pytest.mark.parametrize("verb", ["resize", "tag", "check"])
 def test_a_bomb_costs_a_folder_only_itself(verb, capsys, tmp_path):
@@ -308,6 +309,7 @@ def test_a_second_image_of_the_same_work_does_not_wait_for_the_first():
     assert budget._used == 0
 
 
+@pytest.mark.long
 def test_an_error_gives_the_pixels_back(tmp_path):
     whole = bombs.png(40, 30)
     (tmp_path / "cut.png").write_bytes(whole[:60])

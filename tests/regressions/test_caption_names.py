@@ -131,6 +131,7 @@ existing = "{existing}"
 """
 
 
+@pytest.mark.long
 def test_a_run_stops_before_it_tags_images_that_have_such_captions(dsk, here, captioned):
     (here / "dsk.toml").write_text(TOML.format(existing="skip"), encoding="utf-8")
     before = texts(captioned)

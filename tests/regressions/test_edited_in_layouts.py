@@ -26,6 +26,7 @@ def edit(folder: Path, *stems: str) -> None:
         (folder / f"{stem}.txt").write_text(f"MY EDIT {stem}\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("repeats", [2, 7])
 def test_an_edit_is_kept_and_named_where_its_source_did_not_change(repeats, laid_out, dsk):
     edit(laid_out, "a1", "a2", "a4", "a5")

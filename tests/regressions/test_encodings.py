@@ -45,6 +45,7 @@ def test_fix_converts_a_caption_with_a_byte_order_mark(encoding, name, here, dsk
     assert path.read_bytes() == EVERY[encoding]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", NAMED)
 def test_fix_converts_the_encoding_that_is_given(encoding, here, dsk):
     path = dataset(here / "p", EVERY[encoding])
@@ -96,6 +97,7 @@ def test_tag_scores_the_image_and_overwrites_only_on_request(
     assert path.read_bytes() == EVERY[encoding]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [["layout", "x=p"], ["rules", "p", "--exclude", "a"]])
 @pytest.mark.parametrize("encoding", SOME)
 def test_what_is_left_out_is_named_with_a_command_that_works(

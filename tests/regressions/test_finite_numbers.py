@@ -89,6 +89,7 @@ def test_run_stops_before_the_step_and_resumes_from_the_state_before(
     assert (resumed.start, resumed.steps) == (2, 6) and all_finite(tmp_path / "out")
 
 
+@pytest.mark.long
 def test_weights_stay_good_when_the_gradient_is_not(data, model, tmp_path, monkeypatch):
     options = chosen(model, tmp_path / "out")
     run = setup.assemble(options, planned(data, options), setup.load_parts(options))

@@ -217,6 +217,7 @@ def test_a_job_waits_for_one_that_is_held_without_a_runner(tmp_path):
     assert api.run_jobs() == 2 and order(tmp_path) == ["1", "2"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("moved", "place"), [("1", 3), ("1", 4), ("2", 1), ("3", 1)])
 def test_no_order_of_the_queue_keeps_jobs_waiting_for_each_other(tmp_path, moved, place):
     ids = dict(zip("123", chain(["layout", "1"], ["reg", "2"], ["train", "3"]), strict=True))

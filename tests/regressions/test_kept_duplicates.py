@@ -38,6 +38,7 @@ def found(dsk) -> set[str]:
     return {Path(finding["path"]).name for finding in findings}
 
 
+@pytest.mark.long
 def test_a_kept_group_is_found_no_more_until_an_image_joins_it(folder, dsk):
     assert len(found(dsk)) == 3
     assert dsk(*CHECKS, "--keep-duplicates", "b.png").code == 0
@@ -48,6 +49,7 @@ def test_a_kept_group_is_found_no_more_until_an_image_joins_it(folder, dsk):
     assert len(found(dsk)) == 4
 
 
+@pytest.mark.long
 def test_all_are_kept_and_all_are_offered_again(folder, dsk):
     assert dsk(*CHECKS, "--keep-duplicates", "all", "--dry-run").code == 0
     assert len(found(dsk)) == 3  # a dry run stores nothing

@@ -339,6 +339,7 @@ def test_every_command_names_the_subfolders_that_it_does_not_search(command, dsk
     assert {Path(i["path"]).name for i in ended.json["unused_files"]} == {"more", "old"}
 
 
+@pytest.mark.long
 def test_searched_subfolders_are_not_named_nor_are_those_that_dsk_makes(dsk, here):
     with_subfolders(here)
     assert SUBFOLDERS in dsk("tag", "imgs", "--tagger", "basic").err

@@ -36,6 +36,7 @@ def test_a_name_that_windows_refuses_has_a_reason(name):
     assert name_fault(name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["a:b", "what?", 'a"b', "a|b", "com1", "x."])
 def test_no_command_gives_such_a_name(dsk, here, name):
     write_image(here / "imgs" / "a.png")
@@ -189,6 +190,7 @@ def kohya(here):
     return here / "kohya"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", [".", "img"])
 def test_a_dataset_with_img_and_reg_is_read_like_one_with_train_and_reg(dsk, kohya, place):
     folder = kohya / place

@@ -353,6 +353,7 @@ def test_the_step_that_is_named_has_another_rate_that_can_be_seen(options):
     assert before != after
 
 
+@pytest.mark.long
 def test_the_lora_that_a_run_began_with_is_not_needed_again(data, tmp_path):
     """It may have been the result of an earlier run of the name, which this run moved away."""
     model = tiny.save_small(tmp_path / "model")

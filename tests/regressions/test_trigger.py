@@ -422,6 +422,7 @@ def test_two_triggers_and_two_concepts(dsk, here):
     ]
 
 
+@pytest.mark.long
 def test_a_run_and_then_one_edited_caption(dsk, here):
     photos = here / "photos"
     for n in range(5):

@@ -99,6 +99,7 @@ def leave_unchanged(dsk, here: Path, texts: list[str]) -> None:
     assert dsk("undo", "set").code == 0 and same()
 
 
+@pytest.mark.long
 def test_thirty_captions_that_nothing_matches(dsk, here):
     leave_unchanged(dsk, here, [caption(random.Random(n)) for n in range(30)])
 

@@ -134,6 +134,7 @@ def test_replaced_captions_are_deleted_after_a_while_without_another_command(wor
     assert folders(workdir) == []
 
 
+@pytest.mark.long
 def test_replaced_captions_are_deleted_when_the_process_ends(workdir):
     small_set(workdir / "imgs")
     command = (

@@ -64,6 +64,7 @@ def test_other_images_in_the_folder_change_nothing(subset, workdir):
     assert mine.items() <= whole.items()
 
 
+@pytest.mark.long
 def test_a_second_run_changes_nothing_and_infers_nothing(workdir):
     images(workdir / "imgs", range(N))
     first = everything(workdir, 2)

@@ -93,6 +93,7 @@ def test_300_rewrites_of_200_captions_show_no_partial_text_to_4_readers(workdir)
     assert partial_readers(workdir / "imgs", paths, by_journal, 300) == 0
 
 
+@pytest.mark.long
 def test_the_same_readers_see_partial_captions_of_a_writer_that_truncates(workdir):
     paths = captions(workdir / "imgs", 40)
     # Try again if the machine was too busy for a reader to read in that time.

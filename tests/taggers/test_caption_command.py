@@ -63,6 +63,7 @@ def project(folder: Path, captions: str, more: str = "") -> None:
 # ---- Florence-2
 
 
+@pytest.mark.long
 def test_florence2_writes_the_trigger_and_the_sentence_and_a_rerun_costs_nothing(folder):
     options = api.CaptionOptions(
         model_dir=str(TINY), beams=1, trigger=("sks",), provider="cpu", workers=1

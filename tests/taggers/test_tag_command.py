@@ -265,6 +265,7 @@ def test_scores_of_a_copy_are_those_of_the_image(planted, folder, capsys):
     assert result(capsys, "scores", folder / "copy.png")["rows"] == one
 
 
+@pytest.mark.long
 def test_images_of_every_mode_are_tagged_alike_from_file_and_memory(planted, tmp_path, capsys):
     rng = np.random.default_rng(5)
     place = tmp_path / "modes"

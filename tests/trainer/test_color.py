@@ -60,6 +60,7 @@ def test_color_aug_excludes_cached_latents(kept):
     assert "cache_latents = false" in caught.value.hint
 
 
+@pytest.mark.long
 def test_training_uses_the_augmented_images(data, model, tmp_path):
     options = tiny.options(model, tmp_path, color_aug=True, cache_latents=False)
     plan = make_plan(find_subsets(data, options)[0], options)

@@ -177,6 +177,7 @@ def test_file_of_another_rank_or_other_modules_is_refused(model):
         lora.load_kohya(attached(model, ("unet",))[1], file, source="first")
 
 
+@pytest.mark.long
 def test_dropout_acts_on_the_inner_activations_while_training(model):
     parts, network = attached(model, dropout=0.5)
     disturbed(network)
@@ -190,6 +191,7 @@ def test_dropout_acts_on_the_inner_activations_while_training(model):
     assert 0.3 < float((seen == 0).float().mean()) < 0.7
 
 
+@pytest.mark.long
 def test_metadata_names_every_module(model):
     _, network = attached(model)
     facts = json.loads(lora.diffusers_metadata(network)["lora_adapter_metadata"])

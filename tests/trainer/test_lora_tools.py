@@ -61,6 +61,7 @@ def test_both_formats_are_converted_into_what_the_trainer_writes(saved):
             assert len(changes) == 264
 
 
+@pytest.mark.long
 def test_a_resized_file_goes_back_into_the_trainer(trained, saved):
     path = api.lora_resize(saved / "kohya.safetensors", api.LoraResizeOptions(rank=4)).out
     before = {module.name: module.delta().detach().double().numpy() for module in trained.modules}
@@ -175,6 +176,7 @@ def test_the_loss_of_bf16_is_measured_and_a_warning(based, tmp_path):
     assert kinds <= {"F16", "I64"}
 
 
+@pytest.mark.long
 def test_layers_without_a_target_are_an_error_or_left_out(based, tmp_path):
     _, path, folder, *_ = based
     tensors = load_file(folder / "0.safetensors")

@@ -106,6 +106,7 @@ def test_of_a_long_epoch_the_mean_is_over_a_part_and_of_few_steps_there_is_none(
     assert set(lines(drawn(rows(5), per_epoch=5).axes[0])) == {"loss of a step"}
 
 
+@pytest.mark.long
 def test_one_step_and_a_name_in_any_script_can_be_plotted(drawn):
     figure = drawn(rows(1), title="張娜英 $x$ \x1b[31m", saved={1: "end"})
     assert "\x1b" not in texts(figure)[0]

@@ -73,6 +73,7 @@ def test_a_sweep_starts_from_the_same_weights_each_time(searching):
     assert first[1].change == again[0].change
 
 
+@pytest.mark.long
 def test_a_rate_that_makes_the_loss_infinite_is_reported(searching):
     _, _, runner = searching
     points = runner.sweep("unet", [1e-3, 100.0])

@@ -353,6 +353,7 @@ def test_diffusers_loads_ranks_by_block_and_convolutions(full_model, tmp_path, f
         assert norms[0] == pytest.approx(norms[1], rel=1e-6)
 
 
+@pytest.mark.long
 def test_alphas_that_diffusers_would_lose_are_checked_by_arithmetic(data, model, tmp_path):
     """A guard: where diffusers keeps them one day, this fails and the exception in the proof can
     go.
@@ -518,6 +519,7 @@ def test_resumed_run_is_bit_identical(data, full_model, tmp_path, kind):
     assert all(torch.equal(value, resumed[key]) for key, value in uninterrupted.items())
 
 
+@pytest.mark.long
 def test_metadata_has_the_network(data, model, tmp_path):
     options = options_of("dora", model, tmp_path, max_train_steps=1, ema_decay=0.5)
     with safe_open(whole(data, options).files[-1], "pt") as file:

@@ -119,6 +119,7 @@ def test_memory_is_that_of_the_decided_precision(monkeypatch, tmp_path):
     assert auto == memory.estimate(TrainOptions(mixed_precision="no"), (512, 512), None)
 
 
+@pytest.mark.long
 def test_a_run_from_a_program_records_the_decided_precision(data, model, tmp_path, monkeypatch):
     from safetensors import safe_open
 

@@ -164,6 +164,7 @@ def test_new_run_starts_a_new_contact_sheet(tmp_path):
     assert "old" not in (tmp_path / "sample" / "sks.jsonl").read_text()
 
 
+@pytest.mark.long
 def test_contact_sheet_of_very_many_images_can_be_opened(tmp_path):
     sheet = PreviewContactSheet(tmp_path, "sks")
     row = [
@@ -226,6 +227,7 @@ def test_every_sampler_of_the_options_exists():
     assert tuple(samplers.SAMPLERS) == train_options.SAMPLERS
 
 
+@pytest.mark.long
 def test_fields_of_a_prompt_change_the_image(ready):
     plain = drawn(ready)
     for other in (

@@ -69,6 +69,7 @@ def test_tokenizers_read_any_text_and_end_as_the_published_ones():
     assert len(t5("a cat", padding="max_length", max_length=20).input_ids) == 20
 
 
+@pytest.mark.long
 def test_command_writes_a_base_of_a_family_and_says_that_it_is_random(tmp_path, capsys):
     folder = tmp_path / "base"
     assert random_base.main([str(folder), "--family", "z-image"]) == 0

@@ -106,6 +106,7 @@ def test_a_set_is_drawn_balanced_captioned_and_found_by_the_trainer(here):
     assert [(s.name, s.repeats) for s in subsets if s.is_reg] == [("1girl", 8)]
 
 
+@pytest.mark.long
 def test_each_image_tells_where_it_is_from(here):
     api.generate_reg(here / "ds", options(negative="frown", seed=40, cfg=3.0))
     folder = here / "ds" / "reg" / "8_1girl"
@@ -148,6 +149,7 @@ def test_a_stopped_set_goes_on_and_is_what_it_would_have_been(here, monkeypatch)
     assert api.generate_reg(here / "again", options(size=(64, 64))).generated == ()
 
 
+@pytest.mark.long
 def test_a_set_that_grows_is_balanced_anew(here):
     api.generate_reg(here / "ds", options(size=(64, 64), count=1))
     assert (here / "ds" / "reg" / "24_1girl").is_dir()
@@ -158,6 +160,7 @@ def test_a_set_that_grows_is_balanced_anew(here):
     assert first.items() <= made(here / "ds" / "reg" / "12_1girl").items()
 
 
+@pytest.mark.long
 def test_captions_are_drawn_with_the_class_for_the_trigger(here):
     result = api.generate_reg(
         here / "ds", options(from_captions=True, trigger=("sks",), size=(64, 64), count=5)
@@ -238,6 +241,7 @@ def test_a_link_is_not_written_through(here):
     assert not list((here / "elsewhere").iterdir())
 
 
+@pytest.mark.long
 def test_the_command_draws_and_says_what(here, capsys):
     line = [
         "reg",

@@ -166,6 +166,7 @@ def sabotaged(true, change):
     return exporter
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("form", "file"), [("kohya", "sks.safetensors"), ("diffusers", "sks.diffusers.safetensors")]
 )

@@ -231,6 +231,7 @@ def test_half_written_state_is_never_used_and_is_deleted(data, options, tmp_path
     assert not list((tmp_path / "out").glob(".dsk-stage-*"))
 
 
+@pytest.mark.long
 def test_resuming_another_run_is_an_error_that_names_the_difference(data, model, tmp_path):
     options = tiny.options(model, tmp_path / "out", **LIVELY)
     stopped(data, options, 4)

@@ -78,6 +78,7 @@ def test_average_is_saved_and_the_trained_weights_are_kept(uninterrupted):
     assert not torch.allclose(change, saved[name], rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.long
 def test_plot_has_the_given_rate(uninterrupted):
     rates = [row["lr/unet"] for row in metrics.read_rows(uninterrupted.metrics)]
     assert rates == pytest.approx([0, 0.005, 0.01, 0.01, 0.01, 0.01])

@@ -105,6 +105,7 @@ def test_plan_knows_the_full_size_model(full):
     )
 
 
+@pytest.mark.long
 def test_both_layouts_of_a_model_have_the_same_shapes(model, tmp_path):
     folder = model_shapes.read(str(model))
     assert folder is not None and len(folder.layers["text_encoder_2"]) > 0
@@ -150,6 +151,7 @@ def test_any_crop_is_within_its_image_and_a_mirrored_one_is_mirrored_back(trim, 
     assert size_conditioning.of_sample(seen, (left, top), flip)[3] == at[0]
 
 
+@pytest.mark.long
 def test_random_crop_and_flip_reach_the_unet(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, flip_aug=True, random_crop=True))
     seen_sizes, reporter = [], []

@@ -137,6 +137,7 @@ def test_the_conditioner_of_a_file_is_read(dit_base, anima_file, prefix):
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
 
+@pytest.mark.long
 def test_the_conditioner_of_a_file_works_as_that_of_a_folder(dit_base, anima_file):
     path, weights = anima_file()
     folder = dit_base("anima")

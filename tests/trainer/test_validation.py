@@ -81,6 +81,7 @@ def test_one_image_cannot_be_held_out(options, tmp_path):
         planned(tmp_path / "d", options)
 
 
+@pytest.mark.long
 def test_validation_does_not_depend_on_batch_and_seed(run):
     images = (*run.plan.held_out, *run.plan.images[:2])
     first = validation.losses(run, images)

@@ -114,6 +114,7 @@ def test_random_edits_are_undone_and_redone_to_the_byte(scored, edits):
         assert client.captions(scored) == after
 
 
+@pytest.mark.long
 def test_edits_are_undone_after_a_restart(scored):
     before = client.captions(scored)
     with client.review(scored) as page:

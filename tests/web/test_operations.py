@@ -268,6 +268,7 @@ def test_the_groups_of_tags_in_scope_are_counted_and_removed_at_once(folder):
     assert not any(b"lips" in text or b"yes" in text for text in captions(folder).values())
 
 
+@pytest.mark.long
 def test_the_progress_of_an_edit_can_be_read_while_it_writes(folder, monkeypatch):
     place = file_ops.place
 

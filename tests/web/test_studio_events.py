@@ -128,6 +128,7 @@ def test_a_log_comes_in_order_and_whole(page):
 # ---- resuming
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("servers", [1, 3])
 def test_a_client_that_reconnects_all_the_time_misses_nothing(folder, servers):
     """It hangs up at random moments, also over servers that were started again."""

@@ -88,6 +88,7 @@ def test_a_grid_is_a_table_of_cells_by_number(page):
     assert str(page.folder) not in json.dumps({**grid, "folder": ""})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [
