@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ from datasetkit.core.files import (
     PROJECT,
     display,
     file_sha256,
+    find_root,
+    is_readable_name,
     nearest_folder,
     read_existing,
     require_writable,
@@ -520,12 +523,22 @@ class _GridFiles:
                 "sha256": file_sha256(self._out / file),
                 "at": positions.get(file, []),
                 "lora_name": "" if cell.lora is None else cell.lora.name,
+                "lora_folder": "" if cell.lora is None else self._folder_of(cell.lora),
                 "base_name": cell.base.name,
                 **cell.settings,
             }
             for file, cell in {**self._grid.unique, **extra}.items()
         ]
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+    def _folder_of(self, lora: GridLora) -> str:
+        """Return the folder of a LoRA: as seen from the grid where both lie in one project. "" for
+        a name that is not UTF-8.
+        """
+        folder, out = lora.path.parent.resolve(), self._out.resolve()
+        is_near = folder.is_relative_to(find_root(out))
+        seen = os.path.relpath(folder, out) if is_near else str(folder)
+        return Path(seen).as_posix() if is_readable_name(seen) else ""
 
     # ---- pages of an earlier run
 

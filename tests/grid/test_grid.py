@@ -109,8 +109,15 @@ def test_an_interrupted_grid_goes_on_and_is_the_same(run, drawer, monkeypatch):
     whole = api.grid(run, options(out=str(run.parent / "whole")))
     assert files(whole.folder) == files(result.folder)
     for name in files(whole.folder):
-        if name != "index.html" and not name.startswith(".dsk"):
+        if name not in ("index.html", "grid.jsonl") and not name.startswith(".dsk"):
             assert (whole.folder / name).read_bytes() == (result.folder / name).read_bytes(), name
+    # The record also says where the LoRAs are, as seen from the grid.
+    records = [
+        [json.loads(line) for line in (each.folder / "grid.jsonl").read_text("utf-8").splitlines()]
+        for each in (whole, result)
+    ]
+    folders = [{line.pop("lora_folder") for line in lines} - {""} for lines in records]
+    assert folders == [{str(run)}, {".."}] and records[0] == records[1]
 
 
 def test_a_damaged_cell_is_drawn_again(run, drawer):

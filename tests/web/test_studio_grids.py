@@ -114,6 +114,38 @@ def test_the_command_of_a_grid_draws_its_images(page, options, monkeypatch):
     assert {path.name for path in (folder / "images").iterdir()} == drawn
 
 
+@pytest.mark.parametrize(
+    ("loras", "options", "begins"),
+    [
+        ("out", {"out": "shown/a grid"}, "dsk grid out --x epoch=2,4 "),
+        ("{elsewhere}", {"out": "shown/grid"}, "dsk grid {elsewhere} --x epoch=2,4 "),
+        ("out/k-000004.safetensors", {"x": "weight=0.5,1"}, "dsk grid out/k-000004.safetensors "),
+        ("out/k-000004.safetensors", {"out": "out/grid/one", "x": "seed=1,2"},
+         "dsk grid out --x lora=k-000004 --y seed=1,2 "),
+    ],
+)  # fmt: skip
+def test_a_grid_names_its_loras_wherever_it_lies(
+    page, loras, options, begins, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(page.folder)
+    shutil.copytree(page.folder / "out", tmp_path / "home" / "lo ras")
+    shutil.rmtree("out/grid")
+    elsewhere = str(tmp_path / "home" / "lo ras")
+    loras = loras.format(elsewhere=elsewhere)
+    usual = {"base": "tiny", "prompt": ("kitsu",), "steps": 3, "seed": 0, "size": (64, 64)}
+    folder = api.grid(loras, api.GridOptions(**(usual | options))).folder
+    grid = the_grid(page)
+    assert grid["command"].startswith(begins.format(elsewhere=shlex.quote(elsewhere)))
+    assert all(file["there"] for file in grid["files"]) and grid["trigger"] == ["kitsu"]
+    keep(page, grid=grid["id"], file=0, cell=None, options={"to": "kept"})
+    record = (folder / "grid.jsonl").read_text("utf-8")
+    assert (elsewhere in record) == (loras == elsewhere) and str(page.folder) not in record
+    drawn = {path.name for path in (folder / "images").iterdir()}
+    shutil.rmtree(folder)
+    assert run([*shlex.split(grid["command"])[1:], "--base", "tiny"]) == 0
+    assert {path.name for path in (folder / "images").iterdir()} == drawn
+
+
 def test_a_cell_is_its_own_pixels_or_a_smaller_jpeg(page):
     grid = the_grid(page)
     cell = grid["cells"][1]
@@ -305,6 +337,23 @@ def test_a_file_that_was_trained_again_since_the_grid_is_not_kept(page):
     keep(page, status=400, grid=grid["id"], file=1, cell=None, options={"to": "kept"})
 
 
+def test_a_record_names_no_lora_outside_of_the_roots_and_none_without_a_hash(page, tmp_path):
+    """A grid may come from somebody else."""
+    (page.folder / "out" / "k-000002.safetensors").rename(tmp_path / "k-000002.safetensors")
+    shutil.move(page.folder / "out" / "k-000004.safetensors", page.folder / "k-000004.safetensors")
+    record = page.folder / "out" / "grid" / "grid.jsonl"
+    lines = [json.loads(line) for line in record.read_text("utf-8").splitlines()]
+
+    def there(folder: Path, **change: str) -> list[bool]:
+        changed = [{**line, "lora_folder": str(folder), **change} for line in lines]
+        record.write_text("".join(json.dumps(line) + "\n" for line in changed))
+        return [file["there"] for file in the_grid(page)["files"]]
+
+    assert there(tmp_path) == [False, False]
+    assert there(page.folder) == [False, True]
+    assert there(page.folder, lora="") == [False, False]
+
+
 def test_the_previews_of_a_run_are_shown_as_a_grid(page):
     folder = page.folder / "out"
     (folder / "sample").mkdir()
@@ -355,7 +404,9 @@ HOSTILE = [
     {"file": "images/a/../../../secret.png"}, {"file": "images/..png/../../../secret.png"},
     {"file": 5}, {"file": "images/link.png"}, {"file": "images/\0.png"}, {"at": "x"}, {"at": []},
     {"at": [5]}, {"at": [{"epoch": [1]}]}, {"seed": float("nan")}, {"seed": {"a": 1}},
-    {"lora_name": "../../../secret"}, {"lora_name": 5}, {"lora_name": "x\0"}, {"text": "\ud800"},
+    {"lora_name": "../../../secret"}, {"lora_name": 5}, {"lora_folder": "/"}, {"lora_folder": [1]},
+    {"lora_folder": "\0"}, {"lora_folder": "~nobody/x"}, {"lora_folder": "../" * 40},
+    {"lora_name": "x\0"}, {"text": "\ud800"},
 ]  # fmt: skip
 
 

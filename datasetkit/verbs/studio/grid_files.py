@@ -37,7 +37,7 @@ _DATASETS: Final = frozenset({"work", "dataset", "masks", "previous"})
 _CELL: Final = re.compile(r"images/[^/\\\0]{1,250}\.png")
 _PREVIEW: Final = re.compile(r"[^/\\\0]{1,250}\.png")
 _NUMBER: Final = re.compile(r"-(?:(?P<epoch>\d{6,})|step(?P<step>\d{8,})|best)$")
-_NOT_SETTINGS: Final = frozenset({"file", "sha256", "at", "place"})
+_NOT_SETTINGS: Final = frozenset({"file", "sha256", "at", "place", "lora_folder"})
 
 Scalar = str | int | float | bool | None
 
@@ -76,7 +76,8 @@ class GridSource:
 @dataclass(frozen=True, slots=True)
 class GridCell:
     """One image. labels: axis -> value, at each of its positions. lora: the name of its LoRA, ""
-    for the base alone; hash: of its tensors, where the record has it.
+    for the base alone; hash, lora_folder: of its tensors, and where it lies as seen from the grid,
+    where the record has them.
     """
 
     file: str
@@ -85,6 +86,7 @@ class GridCell:
     lora: str
     hash: str
     settings: Mapping[str, Scalar]
+    lora_folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,16 @@ def lora_names(run: GridSource) -> list[str]:
     """Return the names of the LoRA files of a run, in the order of the training."""
     names = [path.stem for path in run.folder.glob("*.safetensors") if _is_file(path)]
     return sorted(name for name in names if run_of(name) == run.run)
+
+
+def run_loras(folder: Path) -> set[Path]:
+    """Return the LoRA files that `dsk grid` draws of a folder: those of its run, none where it has
+    several.
+    """
+    files = [path for path in folder.glob("*.safetensors") if _is_file(path)]
+    named = run_manifest.names(folder)
+    runs = set(named) if len(named) == 1 else {run_of(path.stem) for path in files}
+    return {path for path in files if run_of(path.stem) in runs} if len(runs) == 1 else set()
 
 
 def preview_seconds(run: GridSource) -> float | None:
@@ -258,6 +270,7 @@ def _drawn(grid: GridSource, line: Mapping[str, Any]) -> GridCell | None:
         str(line.get("lora_name", "")),
         str(line.get("lora", "")),
         _settings(line),
+        str(line.get("lora_folder", "")),
     )
 
 
@@ -311,17 +324,17 @@ def axes_of(cells: Sequence[GridCell]) -> GridAxes:
 # ---- LoRAs, scores, marks
 
 
-def lora_file_of(grid: GridSource, name: str) -> Path | None:
-    """Return the LoRA file of a name beside a grid, None where there is none. The last file of a
-    run has no number.
+def lora_file_of(grid: GridSource, name: str, folder: Path | None) -> Path | None:
+    """Return the LoRA file of a name in a folder or beside a grid, None where there is none. The
+    last file of a run has no number.
     """
-    folders = dict.fromkeys((grid.results, grid.folder))
+    folders = dict.fromkeys(filter(None, (folder, grid.results, grid.folder)))
     names = [name, _NUMBER.sub("", name)] if grid.kind == "previews" else [name]
     if not name or "/" in name or "\\" in name or "\0" in name:
         return None
-    for folder in folders:
+    for each in folders:
         for stem in names:
-            path = folder / f"{stem}.safetensors"
+            path = each / f"{stem}.safetensors"
             if _is_file(path):
                 return path
     return None

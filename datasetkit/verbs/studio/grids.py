@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -65,8 +64,24 @@ def _entry(
         "kind": source.kind,
         "images": len(images),
         "missing": len(cells) - len(images),
-        "run": run_id(source.results, name) if name else "",
+        "run": run_id(_results(studio, source, cells), name) if name else "",
     }
+
+
+def _results(studio: StudioSession, source: GridSource, cells: Sequence[GridCell]) -> Path:
+    """Return the folder of the LoRAs of a grid, of several the first."""
+    recorded = (_recorded_folder(studio, source, cell) for cell in cells if cell.lora)
+    return next(filter(None, recorded), source.results)
+
+
+def _recorded_folder(studio: StudioSession, source: GridSource, cell: GridCell) -> Path | None:
+    """Return the folder in which the LoRA of a cell lies by the record; None without one that the
+    page may use. The record may be of somebody else: only with a hash does it name a file.
+    """
+    if cell.lora_folder and cell.hash:
+        with suppress(InputError):
+            return studio.roots.path(str(source.folder / cell.lora_folder))
+    return None
 
 
 def _run_name(source: GridSource, cells: Sequence[GridCell]) -> str:
@@ -119,7 +134,7 @@ def find(studio: StudioSession, grid_id: str) -> GridSource | None:
 
 @dataclass(frozen=True, slots=True)
 class _Lora:
-    """A LoRA of a grid. path: None where its file is not beside the grid."""
+    """A LoRA of a grid. path: None where its file is not there."""
 
     name: str
     path: Path | None
@@ -133,7 +148,7 @@ def table(studio: StudioSession, source: GridSource) -> dict[str, Any]:
     cells = grid_files.cells_of(source)
     axes = grid_files.axes_of(cells)
     images = _read(studio, cells)
-    loras = _loras(source, cells)
+    loras = _loras(studio, source, cells)
     number_of = {lora.name: n for n, lora in enumerate(loras)}
     marks = grid_files.marks_of(source)
     described = _described(loras)
@@ -158,7 +173,9 @@ def table(studio: StudioSession, source: GridSource) -> dict[str, Any]:
         "scores": grid_files.scores_of(source),
         **described,
         "marks": {str(n): marks[c.file] for n, c in enumerate(cells) if c.file in marks},
-        "options": grid_files.run_options(source.results, _run_name(source, cells)),
+        "options": grid_files.run_options(
+            _results(studio, source, cells), _run_name(source, cells)
+        ),
         "command": _draw_command(studio, source, cells, axes.values),
     }
 
@@ -172,14 +189,15 @@ def _version(source: GridSource) -> int:
     return max(times, default=0)
 
 
-def _loras(source: GridSource, cells: Sequence[GridCell]) -> list[_Lora]:
+def _loras(studio: StudioSession, source: GridSource, cells: Sequence[GridCell]) -> list[_Lora]:
     """Return the LoRAs of a grid in its order. A file whose header has another hash was written
     again since, and is not offered.
     """
     loras: dict[str, _Lora] = {}
     for cell in cells:
         if cell.lora and cell.lora not in loras:
-            path = grid_files.lora_file_of(source, cell.lora)
+            folder = _recorded_folder(studio, source, cell)
+            path = grid_files.lora_file_of(source, cell.lora, folder)
             if path is not None and cell.hash and _is_other(path, cell.hash):
                 path = None
             loras[cell.lora] = _Lora(cell.lora, path, cell.hash)
@@ -253,16 +271,37 @@ def _draw_command(
     axes: Mapping[str, Sequence[str]],
 ) -> str:
     """Return the command that draws the same images along the same axes."""
-    words = ["dsk", "grid", os.path.relpath(source.results, studio.root)]
+    named = _named(studio, source, cells, axes)
+    words = ["dsk", "grid", *map(studio.shown, named)]
     if source.kind == "grid":
         for flag, (name, labels) in zip("xyz", axes.items(), strict=False):
             values = _typed_values(cells, name, labels)
             is_plain = values and not any("," in value or " " in value for value in values)
             words += [f"--{flag}", f"{name}={','.join(values)}" if is_plain else name]
         words += typed("grid", _drawn_with(cells, axes))
-        if source.folder != source.results / FOLDER:
-            words += ["--out", os.path.relpath(source.folder, studio.root)]
+        beside = named[0].parent if named[0].suffix == ".safetensors" else named[0]
+        if source.folder != beside / FOLDER:
+            words += ["--out", studio.shown(source.folder)]
     return shlex.join(words)
+
+
+def _named(
+    studio: StudioSession,
+    source: GridSource,
+    cells: Sequence[GridCell],
+    axes: Mapping[str, Sequence[str]],
+) -> list[Path]:
+    """Return what `dsk grid` is given: the folder of the run, or LoRA files where the folder stands
+    for others.
+    """
+    folder = _results(studio, source, cells)
+    paths = [lora.path for lora in _loras(studio, source, cells)]
+    files = [path for path in paths if path is not None]
+    if source.kind == "previews" or not files or len(files) < len(paths):
+        return [folder]
+    of_folder = grid_files.run_loras(folder)
+    is_chosen = bool({"epoch", "lora"} & set(axes)) and of_folder.issuperset(files)
+    return [folder] if is_chosen or of_folder == set(files) else files
 
 
 def _typed_values(cells: Sequence[GridCell], axis: str, labels: Sequence[str]) -> list[str]:
@@ -353,7 +392,7 @@ def keep(
     Raises NotAllowed for a folder that the page may not use, and what `dsk keep` raises.
     """
     cells = grid_files.cells_of(source)
-    path = _lora_path(source, cells, file)
+    path = _lora_path(studio, source, cells, file)
     preview = _preview_path(studio, source, cells, cell)
     chosen = studio.roots.path(str(options.get("to") or ""), "the folder")
     studio.roots.output(str(lora_folder(chosen).path), "the folder of LoRAs")
@@ -378,20 +417,22 @@ def download(
     Raises what `dsk keep` raises.
     """
     cells = grid_files.cells_of(source)
-    path = _lora_path(source, cells, file)
+    path = _lora_path(studio, source, cells, file)
     preview = _preview_path(studio, source, cells, cell)
     checked = KeepOptions(**options, preview=str(preview) if preview else "")
     return lora_zip.zipped(package(path, checked))
 
 
-def _lora_path(source: GridSource, cells: Sequence[GridCell], file: int) -> Path:
-    loras = _loras(source, cells)
+def _lora_path(
+    studio: StudioSession, source: GridSource, cells: Sequence[GridCell], file: int
+) -> Path:
+    loras = _loras(studio, source, cells)
     if not 0 <= file < len(loras):
         raise InputError(f"the grid has no LoRA {file}")
     path = loras[file].path
     if path is None:
         raise InputError(
-            f"{display(loras[file].name)} is not beside the grid, or was written again since",
+            f"{display(loras[file].name)} is no longer there, or was written again since",
             hint="draw the grid again",
         )
     return path
