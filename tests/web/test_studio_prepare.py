@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from datasetkit import api
 from datasetkit.cli.main import run
 from datasetkit.verbs.studio import jobs
 from datasetkit.verbs.studio.commands import StudioCommand
+from tests.safety.harness import tree
 from tests.web.client import Browser, studio
 from tests.web.datasets import drawing
 
@@ -116,3 +119,42 @@ def test_wrong_steps_are_refused_and_nothing_is_written(page, started, steps):
     )
     assert response.status in (400, 403), response.body
     assert started == [] and (page.folder / "dsk.toml").read_text() == CONFIG
+
+
+@pytest.mark.long
+def test_the_preparation_is_tried_on_three_images_outside_of_the_project(page, started):
+    for n in range(3, 8):
+        drawing(page.folder / "faces" / f"a{n}.png", n)
+    before = tree(page.folder)
+    state = Path(os.environ["XDG_STATE_HOME"])
+    jobs_before = set(state.glob("*/jobs/*"))
+    steps = {"rename": {"prefix": "kitsu"}, "resize": {"max": 48}}
+    preview = page.post("prepare/preview", concept=0, steps=steps)
+    assert [row["name"] for row in preview["images"]] == ["a0.png", "a3.png", "a7.png"]
+    for row in preview["images"]:
+        after = row["after"]
+        assert max(row["before"]["w"], row["before"]["h"]) > max(after["w"], after["h"]) == 48
+        shown = page.ask("GET", f"/source/{after['id']}?v={after['v']}", headers=page.headers)
+        assert shown.status == 200
+    assert tree(page.folder) == before and started == []
+    assert set(state.glob("*/jobs/*")) == jobs_before
+    lines = preview["command"].split(" && ")
+    assert lines == [
+        "mkdir -p preview/images",
+        "cp faces/a0.png faces/a3.png faces/a7.png preview/images",
+        "dsk resize preview/images preview/work/kitsu --max 48",
+    ]
+
+
+def test_a_preview_that_cannot_be_made_says_why(page):
+    def answer(**body: Any) -> tuple[int, str]:
+        response = page.send("prepare/preview", concept=0, **body)
+        return response.status, response.json["error"]
+
+    assert answer(steps={}) == (400, "no chosen step changes the content of an image")
+    assert answer(steps={"rename": {}})[0] == 400
+    assert answer(steps={"resize": {"max": 1}})[0] == 400
+    for path in (page.folder / "faces").iterdir():
+        path.write_bytes(b"no image")
+    tried = answer(steps={"resize": {"max": 48}})
+    assert tried == (400, "none of the 3 images that are tried can be read")

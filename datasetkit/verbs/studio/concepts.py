@@ -173,7 +173,7 @@ def image_count(studio: StudioSession, concept: StudioConcept) -> int:
 
 def prepared_count(studio: StudioSession, concept: StudioConcept) -> int:
     """Return how many raw images of a concept have a finished one."""
-    made = _made_by_stem(concept)
+    made = _made_of_concept(concept)
     return sum(path.stem in made for path in _allowed_listing(studio, concept).images)
 
 
@@ -300,18 +300,24 @@ def made_of(studio: StudioSession, image: ShownImage) -> ShownImage | None:
     """Return the finished image that was made of a raw one: of several faces the first."""
     for concept in find_concepts(studio):
         if concept.folder.resolve() == image.path.parent.resolve():
-            made = _made_by_stem(concept).get(image.path.stem)
+            made = _made_of_concept(concept).get(image.path.stem)
             found = _read(studio, [made] if made is not None else [])
             return found[0] if found else None
     return None
 
 
-def _made_by_stem(concept: StudioConcept) -> dict[str, Path]:
-    """Return the finished images of a concept by the stem of the raw one."""
+def _made_of_concept(concept: StudioConcept) -> dict[str, Path]:
     if concept.work == concept.folder or concept.work.is_symlink():
         return {}
+    return made_by_stem(concept.work)
+
+
+def made_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the finished images in a folder by the stem of the raw one: of several faces the
+    first.
+    """
     made: dict[str, Path] = {}
-    for path in _listing(concept.work).images:
+    for path in _listing(folder).images:
         made.setdefault(path.stem, path)
         stem, _, number = path.stem.rpartition("_")  # a_1.png: the first face of a.png
         if number.isdecimal():

@@ -93,13 +93,16 @@ def _output(out: bytes, err: bytes) -> dict[str, Any]:
         return {"output": json.loads(out), "error": "", "hint": ""}
     except ValueError:
         pass
+    error, hint = error_of(err)
+    return {"output": None, "error": error, "hint": hint}
+
+
+def error_of(err: bytes) -> tuple[str, str]:
+    """Return the error that a command printed, and its hint."""
     lines = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
     errors = [n for n, line in enumerate(lines) if line.startswith("error: ")]
     start = errors[-1] if errors else max(0, len(lines) - 1)
     rest = [line.strip() for line in lines[start + 1 :]]
     hint = " ".join(line.removeprefix("hint: ") for line in rest)
-    return {
-        "output": None,
-        "error": lines[start].removeprefix("error: ") if lines else "the command printed nothing",
-        "hint": hint,
-    }
+    error = lines[start].removeprefix("error: ") if lines else "the command printed nothing"
+    return error, hint

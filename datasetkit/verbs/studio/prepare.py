@@ -22,9 +22,10 @@ from datasetkit.options.run import RunOptions
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import open_project
 from datasetkit.verbs.shared.concept_folders import IMAGE_STEPS, step_folders
-from datasetkit.verbs.studio import concepts, jobs
+from datasetkit.verbs.studio import concepts, jobs, prepare_preview
 from datasetkit.verbs.studio.commands import StudioCommand, command, shown
 from datasetkit.verbs.studio.concepts import STEPS, StudioConcept
+from datasetkit.verbs.studio.prepare_preview import PreviewWork
 from datasetkit.verbs.studio.session import StudioSession
 
 Steps = Mapping[str, Mapping[str, Any]]
@@ -55,6 +56,55 @@ def plan(studio: StudioSession, number: int | None, steps: Steps) -> dict[str, A
         "total": images - min(images, prepared) if is_same and is_made else images,
         "command": shown(commands),
     }
+
+
+def preview(studio: StudioSession, number: int, steps: Steps) -> dict[str, Any]:
+    """Try the steps that change images on three images of a concept, outside of the project.
+
+    Raises InputError without such a step and for one that fails, DryRunReplaced.
+    """
+    concept = concepts.require(studio, number)
+    image_steps = tuple(step for step in IMAGE_STEPS if step in steps)
+    if not image_steps:
+        raise InputError(
+            "no chosen step changes the content of an image",
+            hint="choose faces, resize or cutout",
+        )
+    config = toml.find(studio.folder)
+    work = PreviewWork()
+    for step, between in step_folders(
+        image_steps, Path("work"), Path("images"), concept.name
+    ).items():
+        verb, options = _verb(step, {**config.table(step), **steps[step]})
+        words = command(studio, verb, [], options).words
+        work.add(verb, between.source, between.out, words[len(verb.split()) :])
+    chosen = prepare_preview.chosen(concepts.listed_images(studio, concept))
+    images = studio.images.read(chosen, max_pixels=studio.options.max_pixels)
+    paths = [image.path for image in images if not image.problem]
+    if not paths:
+        raise InputError(
+            f"none of the {len(chosen)} images that are tried can be read",
+            hint="Images lists what is left out, and why",
+        )
+    folder = studio.preview.make(studio.root, paths, work)
+    made = concepts.made_by_stem(folder / work.out)
+    shown_images = {path: _shown_image(studio, path) for path in (*paths, *made.values())}
+    pairs = [
+        {
+            "name": display(path.name),
+            "before": shown_images[path],
+            "after": shown_images.get(made.get(path.stem, Path())),
+        }
+        for path in paths
+        if shown_images[path] is not None
+    ]
+    return {"images": pairs, "command": work.shown([studio.shown(path) for path in paths])}
+
+
+def _shown_image(studio: StudioSession, path: Path) -> dict[str, Any] | None:
+    for image in studio.images.read([path], max_pixels=studio.options.max_pixels):
+        return {"id": image.id, "v": image.v, "w": image.width, "h": image.height}
+    return None
 
 
 def start(studio: StudioSession, number: int | None, steps: Steps) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from datasetkit.verbs.studio import uploads
 from datasetkit.verbs.studio.dry_runs import DryRuns
 from datasetkit.verbs.studio.grid_files import GridFinder
 from datasetkit.verbs.studio.images import ImageIndex
+from datasetkit.verbs.studio.prepare_preview import PreparePreview
 from datasetkit.verbs.studio.roots import Roots
 from datasetkit.verbs.studio.run_files import RunFinder
 
@@ -107,6 +108,7 @@ class StudioSession:
     started: datetime
     roots: Roots
     dry_runs: DryRuns = field(default_factory=DryRuns, repr=False)
+    preview: PreparePreview = field(default_factory=PreparePreview, repr=False)
     runs: RunFinder = field(default_factory=RunFinder, repr=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     images: ImageIndex = field(default_factory=ImageIndex, repr=False)
@@ -159,6 +161,7 @@ def open_studio(
         yield session
     finally:
         session.dry_runs.stop()
+        session.preview.stop()
         captions.close()
 
 

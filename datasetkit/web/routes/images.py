@@ -66,6 +66,11 @@ def prepare_images(studio: StudioSession, body: Values) -> Json:
     return do(studio, concept, steps)
 
 
+def preview_prepared(studio: StudioSession, body: Values) -> Json:
+    """Try the preparation on three images."""
+    return prepare.preview(studio, number(body, "concept"), prepare.read_steps(body.get("steps")))
+
+
 def _number(written: str) -> int:
     if not is_whole_number(written):
         raise NotFound("an image id is a whole number")
@@ -118,6 +123,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     get("/api/sources/{id}", source),
     get("/api/left-out", left_out),
     post("/api/prepare", prepare_images),
+    post("/api/prepare/preview", preview_prepared, writes=False),
     endpoint("GET", "/source/{id}", _image(_source)),
     endpoint("GET", "/made/{id}", _image(_made)),
 )

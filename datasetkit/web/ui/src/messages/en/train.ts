@@ -132,6 +132,11 @@ export const train = {
   "train.own.delete": "Delete {name}",
 
   "train.find": "Find it",
+  "train.find.time": "Find it: at most {time}",
+  "train.find.how": {
+    one: "At most {n} step, at the pace of {name}.",
+    other: "At most {n} steps, at the pace of {name}.",
+  },
   "train.find.hint":
     "Searches the learning rate with short trainings (dsk find-lr), and writes it into dsk.toml.",
   "train.find.queued": "the search waits in the queue",

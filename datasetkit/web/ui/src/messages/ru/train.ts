@@ -161,6 +161,13 @@ export const train = {
   "train.own.delete": "Удалить {name}",
 
   "train.find": "Подобрать",
+  "train.find.time": "Подобрать: не более {time}",
+  "train.find.how": {
+    one: "Не более {n} шага, в темпе {name}.",
+    few: "Не более {n} шагов, в темпе {name}.",
+    many: "Не более {n} шагов, в темпе {name}.",
+    other: "Не более {n} шага, в темпе {name}.",
+  },
   "train.find.hint":
     "Ищет скорость обучения короткими прогонами (dsk find-lr) и записывает её в dsk.toml.",
   "train.find.queued": "подбор ждёт в очереди",

@@ -123,6 +123,8 @@ export const train = {
   "train.own.delete": "删除 {name}",
 
   "train.find": "自动查找",
+  "train.find.time": "自动查找：最多 {time}",
+  "train.find.how": { other: "最多 {n} 步，按 {name} 的速度估算。" },
   "train.find.hint": "用短训练查找学习率（dsk find-lr），并写入 dsk.toml。",
   "train.find.queued": "查找在队列中等待",
   "train.find.running": "正在查找",

@@ -1,6 +1,9 @@
 /** What is done with the images before they are tagged. The originals stay as they are. */
 
+import { useState } from "react";
 import { t, tKey } from "../../i18n";
+import { useStudioState } from "../../studio/context";
+import { PreviewDialog } from "./PreviewDialog";
 import type { Concept, PreparePlan, StepName, StepOptions, Steps } from "./shapes";
 
 interface PreparePanelProps {
@@ -37,6 +40,8 @@ export function firstOptions(step: StepName, concept: Pick<Concept, "name">): St
 }
 
 export function PreparePanel({ concept, steps, setSteps, plan }: PreparePanelProps) {
+  const readOnly = useStudioState((state) => state.session.read_only);
+  const [previewed, setPreviewed] = useState(false);
   const toggle = (step: StepName) => {
     const { [step]: chosen, ...others } = steps;
     setSteps(chosen ? others : { ...steps, [step]: firstOptions(step, concept) });
@@ -94,6 +99,18 @@ export function PreparePanel({ concept, steps, setSteps, plan }: PreparePanelPro
           </div>
         );
       })}
+      <button
+        type="button"
+        disabled={
+          readOnly || concept.images === 0 || !(steps.faces || steps.resize || steps.cutout)
+        }
+        onClick={() => setPreviewed(true)}
+      >
+        {t("images.preview")}
+      </button>
+      {previewed ? (
+        <PreviewDialog concept={concept} steps={steps} close={() => setPreviewed(false)} />
+      ) : null}
       <p className="muted small">{t("images.prepare.originals")}</p>
       {plan && plan.total > 0 ? (
         <details>

@@ -7,6 +7,7 @@ import type {
   Imported,
   LeftOut,
   PreparePlan,
+  Preview,
   Source,
   SourceRow,
   Steps,
@@ -54,6 +55,13 @@ export const prepare = <Result = PreparePlan>(
   dryRun: boolean,
   signal?: AbortSignal,
 ): Promise<Result> => http.post("api/prepare", { concept, steps, dry_run: dryRun }, signal);
+
+export const preview = (
+  http: Http,
+  concept: number,
+  steps: Steps,
+  signal: AbortSignal,
+): Promise<Preview> => http.post("api/prepare/preview", { concept, steps }, signal);
 
 /** Where files of an upload go: a concept by name. */
 export function uploadServer(http: Http, concept: string): UploadServer {

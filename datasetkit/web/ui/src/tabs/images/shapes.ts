@@ -82,3 +82,20 @@ export interface PreparePlan {
   readonly total: number;
   readonly command: string;
 }
+
+export interface PreviewImage {
+  readonly id: number;
+  readonly v: string;
+  readonly w: number;
+  readonly h: number;
+}
+
+/** `POST api/prepare/preview`. after: null where nothing was made of the image, such as no face. */
+export interface Preview {
+  readonly images: readonly {
+    readonly name: string;
+    readonly before: PreviewImage;
+    readonly after: PreviewImage | null;
+  }[];
+  readonly command: string;
+}

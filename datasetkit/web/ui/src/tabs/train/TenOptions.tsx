@@ -75,7 +75,7 @@ export function TenOptions({ form, planner, presets, options }: TenOptionsProps)
       <Row label={t("train.slot.rate")} note={usual("learning_rate")}>
         {field("learning_rate", t("train.slot.rate"))}
         {ownRate === null ? null : field("unet_lr")}
-        <FindRate form={form} base={base} />
+        <FindRate form={form} planner={planner} base={base} />
       </Row>
       <Row
         label={t("train.slot.text")}

@@ -91,12 +91,18 @@ const PACE = [
 
 /** The seconds of a training, by the pace of an earlier run with the same options of pace. */
 export function estimatedSeconds(plan: TrainingPlan, earlier: RunDetails | null): number | null {
+  const pace = paceOf(plan, earlier);
+  return pace === null ? null : (plan.steps - plan.start) * pace;
+}
+
+/** The seconds of a step, by the same run; null where it is not known. */
+export function paceOf(plan: TrainingPlan, earlier: RunDetails | null): number | null {
   const pace = earlier?.run.seconds_per_step;
   if (!earlier || pace == null) return null;
   const same = PACE.every(
     (name) => JSON.stringify(earlier.options[name]) === JSON.stringify(plan.options[name]),
   );
-  return same ? (plan.steps - plan.start) * pace : null;
+  return same ? pace : null;
 }
 
 /** Samples in all that a goal usually takes: from, to. */
