@@ -10,20 +10,35 @@ function chunkName(chunk: { readonly name: string; readonly facadeModuleId?: str
   return tab ? `tab-${tab[1]}.js` : `${chunk.name}.js`;
 }
 
-/** Write the messages of a translation in the order of the English keys, without the keys. */
+/**
+ * Write the messages of a translation in the order of the English keys, without the keys. The texts
+ * of the server, which are the keys of their translations, are a module that both languages import.
+ */
 function valuesOfTranslations(): Plugin {
+  type Texts = Readonly<Record<string, unknown>>;
+  const SERVER = "server-texts";
+  const load = async (name: string) =>
+    (await runnerImport<Readonly<Record<string, Texts>>>(`/src/messages/${name}.ts`)).module;
+  const keysOf = (texts: Texts | undefined) => Object.keys(texts ?? {});
   return {
     name: "values-of-translations",
     apply: "build",
+    resolveId: (id) => (id === SERVER ? id : null),
+    async load(id) {
+      if (id !== SERVER) return null;
+      return `export const texts = ${JSON.stringify(keysOf((await load("zh"))["server"]))};`;
+    },
     async transform(_, id) {
       const language = /src\/messages\/(zh|ru)\.ts$/.exec(id)?.[1];
       if (language === undefined) return null;
-      type Messages = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-      const { en } = (await runnerImport<Messages>("/src/messages/en.ts")).module;
-      const own = (await runnerImport<Messages>(`/src/messages/${language}.ts`)).module[language];
-      const values = Object.keys(en ?? {}).map((key) => own?.[key]);
-      return `import { ofValues } from "../i18n";
-export const ${language} = ofValues(${JSON.stringify(values)});`;
+      const { en } = await load("en");
+      const own = await load(language);
+      const values = (keys: readonly string[], texts: Texts | undefined) =>
+        JSON.stringify(keys.map((key) => texts?.[key]));
+      return `import { ofKeys, ofValues } from "../i18n";
+import { texts } from "${SERVER}";
+export const ${language} = ofValues(${values(keysOf(en), own[language])});
+export const server = ofKeys(texts, ${values(keysOf((await load("zh"))["server"]), own["server"])});`;
     },
   };
 }

@@ -44,23 +44,29 @@ export function translation<const T extends Translation>(messages: T & Same<T>):
 
 /** The messages of a built translation, whose values are in the order of the English keys. */
 export function ofValues(values: readonly (string | Forms)[]): Translation {
-  return Object.fromEntries(
-    Object.keys(en).map((key, at) => [key, values[at]]),
-  ) as unknown as Translation;
+  return ofKeys(Object.keys(en), values) as Translation;
+}
+
+export function ofKeys<Value>(keys: readonly string[], values: readonly Value[]): object {
+  return Object.fromEntries(keys.map((key, at) => [key, values[at]]));
 }
 
 const KEY = "dsk-language";
-const LOADERS: Readonly<Record<Exclude<Language, "en">, () => Promise<Translation>>> = {
-  zh: async () => (await import("./messages/zh")).zh,
-  ru: async () => (await import("./messages/ru")).ru,
+/** English text of the server, perhaps with placeholders -> its translation. */
+export type ServerTexts = Readonly<Record<string, string>>;
+type Loader = () => Promise<readonly [Translation, ServerTexts]>;
+const LOADERS: Readonly<Record<Exclude<Language, "en">, Loader>> = {
+  zh: async () => import("./messages/zh").then(({ zh, server }) => [zh, server] as const),
+  ru: async () => import("./messages/ru").then(({ ru, server }) => [ru, server] as const),
 };
 
 interface State {
   readonly language: Language;
   readonly messages: Readonly<Record<Key, string | Forms>>;
+  readonly server: ServerTexts;
 }
 
-const store = new Store<State>({ language: "en", messages: en });
+const store = new Store<State>({ language: "en", messages: en, server: {} });
 
 /** Start with the language that was chosen, else with the browser's. */
 export async function startLanguage(): Promise<void> {
@@ -77,9 +83,9 @@ export async function chooseLanguage(language: Language): Promise<void> {
 }
 
 async function loadLanguage(language: Language): Promise<void> {
-  const messages = language === "en" ? en : await LOADERS[language]();
+  const [messages, server] = language === "en" ? [en, {}] : await LOADERS[language]();
   document.documentElement.lang = language === "zh" ? "zh-Hans" : language;
-  store.set({ language, messages });
+  store.set({ language, messages, server });
 }
 
 export function preferredLanguage(preferred: readonly string[]): Language {
@@ -121,6 +127,41 @@ export function t<K extends Key>(
 export function tKey(key: string): string {
   const message = (store.get().messages as Readonly<Record<string, string | Forms>>)[key];
   return message === undefined ? key : format(message, store.get().language);
+}
+
+/** A text of the server in the page's language; as it is where that has no translation. */
+export function serverText(text: string): string {
+  return translated(text, store.get().server);
+}
+
+/** Placeholders that stand for a text of the server; the others are names and numbers. */
+const NESTED: ReadonlySet<string> = new Set(["problem", "change", "what", "kind"]);
+
+export function translated(text: string, texts: ServerTexts): string {
+  const whole = Object.hasOwn(texts, text) ? texts[text] : undefined;
+  if (whole !== undefined) return whole;
+  for (const [english, translation] of Object.entries(texts)) {
+    const values = english.includes("{") ? pattern(english).exec(text)?.groups : undefined;
+    if (values) {
+      return translation.replace(/\{(\w+)\}/g, (_, name: string) => {
+        const value = values[name] ?? "";
+        return NESTED.has(name) ? translated(value, texts) : value;
+      });
+    }
+  }
+  return text;
+}
+
+const patterns = new Map<string, RegExp>();
+
+function pattern(english: string): RegExp {
+  const made =
+    patterns.get(english) ??
+    new RegExp(
+      `^${english.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>.+?)")}$`,
+    );
+  patterns.set(english, made);
+  return made;
 }
 
 export function format(

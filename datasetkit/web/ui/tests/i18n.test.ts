@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { bytes, duration, format, preferredLanguage, t } from "../src/i18n";
+import { bytes, duration, format, preferredLanguage, t, translated } from "../src/i18n";
 import { en } from "../src/messages/en";
-import { ru } from "../src/messages/ru";
-import { zh } from "../src/messages/zh";
+import { ru, server as ruServer } from "../src/messages/ru";
+import { server as zhServer, zh } from "../src/messages/zh";
 
 const placeholders = (message: unknown): string[] =>
   [
@@ -59,4 +59,26 @@ test("durations in two units, sizes in one", () => {
     "114 MB",
     "9.8 GB",
   ]);
+});
+
+test("both languages have the same texts of the server, with the same placeholders", () => {
+  expect(Object.keys(ruServer)).toEqual(Object.keys(zhServer));
+  for (const [english, translation] of [...Object.entries(zhServer), ...Object.entries(ruServer)]) {
+    expect([english, placeholders(translation)]).toEqual([english, placeholders(english)]);
+  }
+});
+
+test("a text of the server is translated with its values, else shown as it is", () => {
+  const texts = {
+    "enlarged {n} times for training": "训练时放大 {n} 倍",
+    "fewer repeats": "减少重复",
+    "{name} (at most): use {change}": "{name}：建议{change}",
+  };
+  expect(translated("enlarged 1.3 times for training", texts)).toBe("训练时放大 1.3 倍");
+  expect(translated("fewer repeats (at most): use fewer repeats", texts)).toBe(
+    "fewer repeats：建议减少重复",
+  );
+  for (const text of ["", "toString", "enlarged", "it is enlarged 2 times for training"]) {
+    expect(translated(text, texts)).toBe(text);
+  }
 });

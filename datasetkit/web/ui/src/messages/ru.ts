@@ -24,3 +24,5 @@ export const ru = translation({
   ...compare,
   ...history,
 });
+
+export { server } from "./ru/server";

@@ -24,3 +24,5 @@ export const zh = translation({
   ...compare,
   ...history,
 });
+
+export { server } from "./zh/server";

@@ -1,7 +1,7 @@
 /** How far a job is: a bar with its text, read aloud at each tenth and at the end. */
 
 import { useEffect, useRef, useState } from "react";
-import { duration, percent, t } from "../i18n";
+import { duration, percent, serverText, t } from "../i18n";
 import type { Job } from "../studio/api";
 
 export function JobBar({ job }: { readonly job: Job }) {
@@ -11,7 +11,7 @@ export function JobBar({ job }: { readonly job: Job }) {
     <div className="job-bar">
       <Bar share={share} label={t("jobs.progress", { title: job.title || job.verb })} />
       <p className="small muted">
-        {job.state === "stopping" ? t("job.state.stopping") : (progress?.phase ?? "")}
+        {job.state === "stopping" ? t("job.state.stopping") : serverText(progress?.phase ?? "")}
         {progress && progress.of > 0
           ? ` · ${t("jobs.of", { done: progress.done, of: progress.of })}`
           : ""}

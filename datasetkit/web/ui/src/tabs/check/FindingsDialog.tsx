@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 import { query } from "../../http";
-import { t } from "../../i18n";
+import { serverText, t } from "../../i18n";
 import { Dialog } from "../../parts/Dialog";
 import { useStudio } from "../../studio/context";
 import { sourceThumb } from "../images/api";
@@ -28,15 +28,16 @@ export function FindingsDialog({ card, close }: FindingsDialogProps) {
         (error: unknown) => studio.fail(error),
       );
   }, [studio, card.check]);
+  const title = serverText(card.title);
   return (
-    <Dialog label={card.title} close={close}>
+    <Dialog label={title} close={close}>
       <header>
-        <h2>{card.title}</h2>
+        <h2>{title}</h2>
         <button type="button" onClick={close}>
           {t("close")} <kbd>Esc</kbd>
         </button>
       </header>
-      <ul className="findings" tabIndex={0} aria-label={card.title}>
+      <ul className="findings" tabIndex={0} aria-label={title}>
         {rows.slice(0, SHOWN).map((row, n) => (
           <li key={n}>
             {row.id === null ? (

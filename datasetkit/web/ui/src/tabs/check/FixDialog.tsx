@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 import { ApiError } from "../../http";
-import { t } from "../../i18n";
+import { serverText, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
 import { Dialog } from "../../parts/Dialog";
 import { useStudio } from "../../studio/context";
@@ -43,7 +43,7 @@ export function FixDialog({ cards, close, done }: FixDialogProps) {
       setBusy(false);
     }
   };
-  const title = cards.length === 1 ? (cards[0]?.title ?? "") : t("check.fix.title");
+  const title = cards.length === 1 ? serverText(cards[0]?.title ?? "") : t("check.fix.title");
   return (
     <Dialog label={title} close={close}>
       <header>

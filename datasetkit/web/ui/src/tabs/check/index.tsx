@@ -2,7 +2,7 @@
 
 import { useCallback, useEffect, useState } from "react";
 import { isMissing } from "../../http";
-import { moment, number, t, tKey } from "../../i18n";
+import { moment, number, serverText, t, tKey } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { Primary } from "../../parts/Primary";
 import { WorkArea } from "../../parts/WorkArea";
@@ -131,7 +131,7 @@ function Card({ card, fix, show }: CardProps) {
     <>
       <header>
         <span className="check-severity">{tKey(`check.severity.${card.severity}`)}</span>
-        <h2>{card.title}</h2>
+        <h2>{serverText(card.title)}</h2>
         <span className="number">{number(card.findings)}</span>
       </header>
       <p className="muted">{card.why}</p>
@@ -162,7 +162,7 @@ function Card({ card, fix, show }: CardProps) {
             {t("check.fix", { n: card.fixable })}
           </button>
         ) : (
-          <span className="muted small">{card.step}</span>
+          <span className="muted small">{serverText(card.step)}</span>
         )}
       </footer>
     </>

@@ -1,7 +1,7 @@
 /** The images of one concept as a grid, or one of them before and after the preparation. */
 
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { bytes, number, t, tKey } from "../../i18n";
+import { bytes, number, serverText, t, tKey } from "../../i18n";
 import type { DroppedFile } from "../../parts/DropZone";
 import { DropZone } from "../../parts/DropZone";
 import { ImageGrid } from "../../parts/ImageGrid";
@@ -279,7 +279,7 @@ function Details({ source, row, leftOut, compare }: DetailsProps) {
           ) : null}
           {source.problems.map((problem) => (
             <p key={problem.text} className="warn-text">
-              ▲ {problem.text}
+              ▲ {serverText(problem.text)}
             </p>
           ))}
           <BeforeAfter source={source} />
@@ -294,7 +294,8 @@ function Details({ source, row, leftOut, compare }: DetailsProps) {
           <ul className="left-out">
             {leftOut.map((file) => (
               <li key={file.name}>
-                <b>{file.name}</b> <span className="muted">{file.reason}</span>
+                <b>{file.name}</b>{" "}
+                <span className="muted">{file.reason.split("; ").map(serverText).join("; ")}</span>
               </li>
             ))}
           </ul>

@@ -2,7 +2,7 @@
 
 import { useCallback, useEffect, useState } from "react";
 import { ApiError } from "../../http";
-import { bytes, number, percent, t } from "../../i18n";
+import { bytes, number, percent, serverText, t } from "../../i18n";
 import { EmptyState } from "../../parts/EmptyState";
 import { ImageGrid } from "../../parts/ImageGrid";
 import { Primary } from "../../parts/Primary";
@@ -233,7 +233,7 @@ function Concepts({ plan, change }: ConceptsProps) {
       </p>
       <ul className="muted small">
         {plan.advice.map((line) => (
-          <li key={line}>{line}</li>
+          <li key={line}>{serverText(line)}</li>
         ))}
       </ul>
     </section>

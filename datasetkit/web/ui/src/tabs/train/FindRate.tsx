@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 import { isRunning } from "../../studio/api";
-import { duration, t } from "../../i18n";
+import { duration, serverText, t } from "../../i18n";
 import { useStore } from "../../store";
 import { useStudio, useStudioState } from "../../studio/context";
 import type { TrainForm } from "./form";
@@ -40,7 +40,9 @@ export function FindRate({ form, planner, base }: FindRateProps) {
     const left = progress?.seconds_left ?? null;
     return (
       <span className="find-rate" role="status">
-        {running ? (progress?.phase ?? t("train.find.running")) : t("train.find.queued")}
+        {running
+          ? serverText(progress?.phase ?? "") || t("train.find.running")
+          : t("train.find.queued")}
         {progress && progress.of > 0
           ? ` ${t("jobs.of", { done: progress.done, of: progress.of })}`
           : ""}

@@ -1,7 +1,7 @@
 /** How far a run is, and what can be done with it: stop in three steps, resume, start again. */
 
 import { useEffect, useState } from "react";
-import { bytes, duration, moment, number, t } from "../../i18n";
+import { bytes, duration, moment, number, serverText, t } from "../../i18n";
 import { Bar } from "../../parts/JobBar";
 import { isRunning, type Job, type Run, type RunDetails } from "../../studio/api";
 import { useStudio, useStudioState } from "../../studio/context";
@@ -35,7 +35,7 @@ interface HeaderProps extends RunProps {
 export function RunHeader({ run, state, hasPrompts }: HeaderProps) {
   const job = useStudioState((state) => state.jobs).find(({ id }) => id === run.job);
   const live = isRunning(run);
-  const phase = live && job?.progress && run.step === 0 ? job.progress.phase : "";
+  const phase = live && job?.progress && run.step === 0 ? serverText(job.progress.phase) : "";
   const steps = run.steps ?? 0;
   const left = job?.progress?.seconds_left ?? run.seconds_left;
   return (
