@@ -40,10 +40,12 @@ from datasetkit.executors.ray_driver import RaySettings
 
 SCHEME: Final = "ray://"
 CLIENT_PORT: Final = 10001
+_AUTO: Final = "auto"  # Ray's name for the cluster that this machine is a node of
 _DRIVER: Final = ("-m", "datasetkit.executors.ray_driver")
 # Names the cluster that this machine is a node of, as Ray's own programs read it.
 ADDRESS_VARIABLE: Final = "RAY_ADDRESS"
-_HEAD: Final = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d+")
+_HEAD: Final = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
+_LAST_PORT: Final = 65_535
 # Seconds until a head that does not answer counts as unreachable, and until the driver has ended.
 _REACH, _END = 5.0, 20.0
 # Seconds until what takes connections and does not answer is given up.
@@ -74,17 +76,19 @@ def address_of(executor: str) -> str:
     """
     named = os.environ.get(ADDRESS_VARIABLE, "").strip() or "local"
     address = executor if executor.startswith(SCHEME) else named
-    if address.startswith(SCHEME):
-        host = address.removeprefix(SCHEME).rstrip("/")
-        has_port = host.rpartition(":")[2].isdecimal() and not host.endswith("]")
-        return f"{SCHEME}{host}" if has_port else f"{SCHEME}{host}:{CLIENT_PORT}"
-    if address not in ("local", "auto") and not _HEAD.fullmatch(address):
+    if address in ("local", _AUTO):
+        return address
+    scheme = SCHEME if address.startswith(SCHEME) else ""
+    head = address.removeprefix(SCHEME).rstrip("/")
+    if scheme and not re.search(r":\d+$", head):
+        head += f":{CLIENT_PORT}"
+    if not _HEAD.fullmatch(head) or int(head.rpartition(":")[2]) > _LAST_PORT:
         raise ClusterError(
             f"the variable {ADDRESS_VARIABLE} is {display(address)}: that is not an address",
             hint=f"{ADDRESS_VARIABLE}=HEAD:6379 on a node of the cluster; without the variable, a "
             "cluster is started on this machine",
         )
-    return address
+    return scheme + head
 
 
 class RayCluster:
@@ -114,6 +118,7 @@ class RayCluster:
         self._reporter: Reporter = SILENT
         self._slots = 1
         self._is_running = False
+        self.sends_token = False
         if self.is_own:
             return
         self._start()
@@ -128,6 +133,8 @@ class RayCluster:
     # ---- what verbs call
 
     def require_visible(self, read: Sequence[Path], written: Sequence[Path]) -> None:
+        if self.is_own and any(self._shape[1:]):
+            self._look([], [])  # whether this machine has room for a worker
         if self.is_own or self._ship:
             return
         probes = [ray_worker.probe(path) for path in read]
@@ -273,6 +280,7 @@ class RayCluster:
         if kind == "refused":
             self.close()
             raise _refused(self.address, answer[0])
+        self.sends_token = answer[0]
         return self._process
 
     def _connected(self, process: subprocess.Popen[bytes]) -> Any:
@@ -288,8 +296,13 @@ class RayCluster:
         except ClusterError as error:
             if limit.is_alive():
                 raise
+            if self.address == _AUTO:
+                raise ClusterError(
+                    f"the cluster of this machine did not answer within {_CONNECT:.0f} s",
+                    hint=f"name its head: {ADDRESS_VARIABLE}=HEAD:6379",
+                ) from error
             raise ClusterError(
-                f"the head {display(self.address.removeprefix(SCHEME))} takes connections, but did "
+                f"the head {_shown(self.address)} takes connections, but did "
                 f"not answer as a Ray cluster within {_CONNECT:.0f} s",
                 hint="the port of RAY_ADDRESS is that of `ray start --head --port`, 6379 by "
                 f"default, that of ray:// is {CLIENT_PORT}; where they are right, the head is "
@@ -402,17 +415,23 @@ def _raised(data: bytes) -> Exception:
 
 def _require_reachable(address: str) -> None:
     host, _, port = address.removeprefix(SCHEME).rpartition(":")
-    if not host or not port.isdecimal():
-        return  # "auto", or what only Ray can read
+    if not host:
+        return  # "auto"
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH).close()
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", "") or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        named = "--executor ray://HEAD:PORT"
+        if not address.startswith(SCHEME):
+            named = f"{ADDRESS_VARIABLE}=HEAD:6379"
         raise ClusterError(
             f"the head {display(host)}:{port} cannot be reached: {reason}",
-            hint="start it with `ray start --head`, or correct --executor ray://HEAD:PORT; dsk "
-            "doctor --executor ... tries it",
+            hint=f"start it with `ray start --head`, or correct {named}",
         ) from None
+
+
+def _shown(address: str) -> str:
+    return "of this machine" if address == _AUTO else display(address.removeprefix(SCHEME))
 
 
 def _refused(address: str, reason: str) -> ClusterError:
@@ -423,7 +442,13 @@ def _refused(address: str, reason: str) -> ClusterError:
             f"Ray could not be started on this machine: {text[:300]}",
             hint="try again when the machine is less busy, or --executor local, which needs no Ray",
         )
-    shown = display(address.removeprefix(SCHEME))
+    shown = _shown(address)
+    if text.startswith("AuthenticationError"):
+        problem = text.partition(": ")[2].partition(". ")[0]
+        return ClusterError(
+            f"this machine has no token for the cluster {shown}: {problem[:300]}",
+            hint="RAY_AUTH_TOKEN_PATH names a file with the token of the head",
+        )
     if "version" in text.lower() and ("mismatch" in text.lower() or "differ" in text.lower()):
         return ClusterError(
             f"the cluster {shown} runs another version of Ray or Python: {text[:300]}",

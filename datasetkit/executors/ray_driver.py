@@ -259,7 +259,12 @@ class Driver:
         return [node for node in self.ray.nodes() if node["Alive"]]
 
     def look(self, read: bytes, written: list[str]) -> list[tuple[Any, ...]]:
-        """Return of each node with CPUs: address, CPUs, GPUs, versions, what it does not see."""
+        """Return of each node with CPUs: address, CPUs, GPUs, versions, what it does not see.
+
+        Raises ClusterProblem without room for a worker: now, when nothing is changed yet.
+        """
+        if not plan_slots(self.ray.nodes(), self._settings):
+            raise self._no_room()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         task = self.ray.remote(num_cpus=0)(_look)
@@ -309,11 +314,19 @@ class Driver:
         self.answer("opened", facts, len(self._slots))
 
     def _no_room(self) -> ClusterProblem:
-        nodes = [node["Resources"] for node in self._alive()]
-        room = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+        resources = [node["Resources"] for node in self._alive()]
+        rooms = {(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources}
+        rooms = {(cpus, gpus) for cpus, gpus in rooms if cpus > 0}
+        if not rooms:
+            return ClusterProblem(
+                "the cluster has no nodes with CPUs",
+                "start some: `ray start --address HEAD:6379` on each machine that is to work",
+            )
+        offered = "; ".join(_room(*room) for room in sorted(rooms, reverse=True)[:3])
         return ClusterProblem(
-            f"no node of the cluster has room for a worker: {room or 'it has no nodes'}",
-            "smaller --cpus and --gpus, or start more nodes",
+            f"no node has room for a worker with {_room(self._settings.cpus, self._settings.gpus)}:"
+            f" the largest have {offered}",
+            "smaller --cpus and --gpus; without them a worker takes what its node has",
         )
 
     def keep_open(self, timeout: float) -> Iterator[tuple[str, bytes]]:
@@ -501,6 +514,10 @@ class _Dispatch:
             self._driver.answer("results", self._order.popleft().results)
 
 
+def _room(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPUs and {gpus:g} GPUs"
+
+
 def _broken(address: str, error: Exception) -> tuple[str, str]:
     """Return what to say of an error that is none of dsk's: the node's packages do not fit."""
     last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
@@ -528,7 +545,8 @@ def _connected(settings: RaySettings, answers: BinaryIO) -> Driver | None:
 
 def _serve(driver: Driver, requests: BinaryIO) -> None:
     """Answer requests until the parent closes the pipe."""
-    driver.answer("connected")
+    # Ray also sets the variable itself, where it finds a token.
+    driver.answer("connected", os.environ.get("RAY_AUTH_MODE", "").lower() == "token")
     while True:
         try:
             kind, *arguments = pickle.load(requests)

@@ -12,7 +12,8 @@ from datasetkit.options.declare import CheckedOptions, check, option
 
 LOCAL: Final = "local"
 # ray://HEAD, ray://HEAD:PORT and ray://[::1]:PORT.
-_HEAD: Final = re.compile(r"ray://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?")
+_HEAD: Final = re.compile(r"ray://([\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?/?")
+_LAST_PORT: Final = 65_535
 # Ray counts in ten-thousandths.
 _LEAST_SHARE: Final = 0.001
 
@@ -75,7 +76,8 @@ class ExecutorOptions(CheckedOptions):
 
     def __post_init__(self) -> None:
         check(self)
-        if self.address not in (LOCAL, "ray") and not _HEAD.fullmatch(self.address):
+        head = _HEAD.fullmatch(self.address)
+        if self.address not in (LOCAL, "ray") and (head is None or int(head[2] or 0) > _LAST_PORT):
             raise ConfigError(
                 f"the executor address {display(self.address)} is not known",
                 hint="give local, ray, or ray://HEAD, such as ray://10.0.0.1:10001",

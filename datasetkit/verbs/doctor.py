@@ -97,16 +97,12 @@ def _cluster(options: ExecutorOptions | None) -> list[DoctorFinding]:
 
     try:
         with ray_cluster.connected(options.address, same_versions=False) as cluster:
-            nodes, is_own = cluster.nodes(), cluster.is_own
+            nodes, sends_token = cluster.nodes(), cluster.sends_token
     except DskError as error:
         return [DoctorFinding("cluster", "problem", error.message, error.hint)]
     here = ray_worker.versions()
     findings = [_node(node, here) for node in nodes]
-    if not nodes:
-        findings.append(
-            DoctorFinding("cluster", "problem", "it has no nodes with CPUs", "start some")
-        )
-    if not is_own and "RAY_AUTH_MODE" not in os.environ:
+    if not sends_token:
         findings.append(
             DoctorFinding(
                 "cluster",

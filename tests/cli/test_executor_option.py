@@ -71,6 +71,28 @@ def test_doctor_names_a_head_that_cannot_be_reached(dsk, here, has_ray, closed_p
     assert "ray start --head" in ended.out
 
 
+def test_a_head_of_the_variable_that_cannot_be_reached_is_corrected_there(
+    dsk, here, has_ray, monkeypatch, closed_port
+):
+    images(here / "imgs")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed_port}")
+    ended = dsk("check", "imgs", "--executor", "ray")
+    assert ended.code == 14 and "correct RAY_ADDRESS=HEAD:6379" in ended.err
+
+
+def test_a_cluster_of_this_machine_that_never_answers_is_not_called_a_head(
+    dsk, here, has_ray, monkeypatch
+):
+    """Ray finds the address of a cluster that has ended without a word."""
+    images(here / "imgs")
+    monkeypatch.setattr(ray_cluster, "_DRIVER", ("-c", "import time; time.sleep(100)"))
+    monkeypatch.setattr(ray_cluster, "_CONNECT", 0.2)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    ended = dsk("check", "imgs", "--executor", "ray")
+    assert ended.code == 14 and "the cluster of this machine did not answer" in ended.err
+    assert "RAY_ADDRESS=HEAD:6379" in ended.err
+
+
 @pytest.mark.parametrize("scheme", ["ray://", ""])
 def test_what_takes_connections_and_never_answers_is_given_up(
     dsk, here, has_ray, monkeypatch, scheme
@@ -106,7 +128,18 @@ def test_without_ray_the_extra_is_named(dsk, here, monkeypatch, command):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "Ray", "ray:", "ray://", "ray://a b", "ray://h:port", "http://h", "10.0.0.1"]
+    "address",
+    [
+        "",
+        "Ray",
+        "ray:",
+        "ray://",
+        "ray://a b",
+        "ray://h:port",
+        "http://h",
+        "10.0.0.1",
+        "ray://h:65536",
+    ],
 )
 def test_an_address_of_another_form_is_refused(address):
     with pytest.raises(ConfigError, match=r"the executor address .* is not known"):
@@ -147,7 +180,10 @@ def test_which_cluster_is_meant(monkeypatch, executor, variable, address):
     assert ray_cluster.address_of(executor) == address
 
 
-@pytest.mark.parametrize("variable", ["head", "http://head:6379", "head:port", "a b:1", ":6379"])
+@pytest.mark.parametrize(
+    "variable",
+    ["head", "http://head:6379", "head:port", "a b:1", ":6379", "h:65536", "ray://a b", "ray://"],
+)
 def test_a_variable_that_is_no_address_is_refused(dsk, here, has_ray, monkeypatch, variable):
     images(here / "imgs")
     before = snapshot(here)
@@ -175,6 +211,13 @@ def test_a_variable_that_is_no_address_is_refused(dsk, here, has_ray, monkeypatc
             "ConnectionError: Could not find any running Ray instance. Please specify the one",
             "no Ray cluster runs on this machine",
             "unset RAY_ADDRESS",
+        ),
+        (
+            "AuthenticationError: RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is "
+            "empty: /etc/token. Ensure that the token is available",
+            "no token for the cluster head:10001: RAY_AUTH_TOKEN_PATH is set but file cannot be "
+            "opened or is empty: /etc/token",
+            "RAY_AUTH_TOKEN_PATH names a file",
         ),
         ("ConnectionError: ray client connection timeout", "does not let", "RAY_AUTH_TOKEN_PATH"),
         ("ValueError: what is this", "cannot use the cluster head:10001: ValueError", "status"),

@@ -54,6 +54,31 @@ def test_actors_go_where_there_is_room(nodes, asked, slots):
     assert [(slot.node, slot.cpus) for slot in planned] == slots
 
 
+@pytest.mark.parametrize(
+    ("nodes", "asked", "said", "hint"),
+    [
+        ([], settings_of(), "no nodes with CPUs", "ray start --address"),
+        ([("head", 0, 0)], settings_of(), "no nodes with CPUs", "ray start --address"),
+        ([("head", 0, 0), ("a", 2, 1)], settings_of(cpus=4), "have 2 CPUs and 1 GPUs", "--cpus"),
+        ([("a", 2, 0), ("b", 8, 0)], settings_of(gpus=1), "8 CPUs and 0 GPUs; 2 CPUs", "--gpus"),
+    ],
+)
+def test_without_room_for_a_worker_the_run_ends_when_the_nodes_are_compared(
+    nodes, asked, said, hint
+):
+    """Before anything is changed, and not when the workers are started."""
+
+    class Nodes(Ray):
+        def nodes(self) -> list[Mapping[str, Any]]:
+            return [node(*each) for each in nodes]
+
+    driver = Driver(Nodes(None, 0, ()), 0)
+    driver._settings = asked
+    with pytest.raises(ray_driver.ClusterProblem, match=said) as refused:
+        driver.look(b"", [])
+    assert hint in refused.value.hint
+
+
 def test_no_actor_goes_to_a_dead_node():
     assert plan_slots([node("a", 8, alive=False)], settings_of()) == []
 

@@ -231,9 +231,9 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
-    "dsk doctor --executor ... tries it": (
-        "tests/executors/test_ray_cluster.py",
-        '"doctor", "--executor"',
+    "start it with ray start --head, or correct": (
+        "tests/cli/test_executor_option.py",
+        '"ray start --head" in lines[1]',
     ),
     "or --executor local, which needs no Ray": (
         "tests/cli/test_executor_option.py",
