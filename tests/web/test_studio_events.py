@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import socket
@@ -9,13 +10,16 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from datasetkit import api
 from datasetkit.project import job_runner, jobs
-from datasetkit.verbs.studio.events import EventSource, ReadPositions
+from datasetkit.verbs.studio.events import EventSource, ReadPositions, StudioEvent
 from datasetkit.web.routes import events
 from tests.web.client import Browser, studio
 from tests.web.test_studio_runs import make_run, rows
@@ -266,6 +270,59 @@ def test_a_client_that_does_not_read_costs_little_and_hurts_nobody(folder, capfd
     assert time.monotonic() - began < 3
     stuck.close()
     assert "".join(capfd.readouterr()) == ""
+
+
+class Looks:
+    """Something to say at each look; one look fails halfway."""
+
+    def __init__(self) -> None:
+        self.positions, self.looks = ReadPositions(), 0
+
+    def hello(self) -> StudioEvent:
+        return StudioEvent("hello", {}, "1")
+
+    def look(self) -> Iterator[StudioEvent]:
+        self.looks += 1
+        yield StudioEvent("job", {"look": self.looks}, "1")
+        if self.looks == 2:
+            raise OSError("a folder that is gone")
+        yield StudioEvent("files", {"look": self.looks}, "1")
+
+
+def sent_to_a_slow_client(monkeypatch, number: int) -> tuple[list[bytes], list[float]]:
+    """Return so many parts of a stream whose client takes a while for each, and the pauses."""
+    monkeypatch.setattr(events, "_REST", 20)
+    pauses: list[float] = []
+
+    async def wait(studio: object, seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def read() -> list[bytes]:
+        session: Any = SimpleNamespace(stopping=asyncio.Event())
+        source: Any = Looks()
+        parts = []
+        async for part in events._stream(session, source):
+            parts.append(part)
+            if len(parts) == number:
+                return parts
+            await asyncio.sleep(0.1)
+        raise AssertionError("the stream has ended")
+
+    monkeypatch.setattr(events, "_wait", wait)
+    return asyncio.run(read()), pauses
+
+
+def test_a_client_that_reads_slowly_does_not_wait_the_longer_for_it(monkeypatch):
+    """A look rests twenty times as long as it took, not as long as its client took."""
+    _, pauses = sent_to_a_slow_client(monkeypatch, 6)
+    assert len(pauses) >= 2
+    assert max(pauses) < 2, "0.2 s of a slow client would be a pause of 4 s"
+
+
+def test_what_was_read_before_a_look_failed_is_sent(monkeypatch):
+    parts, _ = sent_to_a_slow_client(monkeypatch, 6)
+    kinds = [part.split(b"event: ")[1].split(b"\n")[0] for part in parts]
+    assert kinds == [b"hello", b"job", b"files", b"job", b"job", b"files"]
 
 
 def test_an_idle_look_is_cheap(page):

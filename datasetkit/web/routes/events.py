@@ -58,24 +58,25 @@ async def _stream(studio: StudioSession, source: EventSource) -> AsyncIterator[b
     yield f"retry: {_AGAIN}\n\n".encode() + wire(hello)
     sent = time.monotonic()
     while not studio.stopping.is_set():
-        began = time.monotonic()
-        for event in await run_in_threadpool(_look, source):
-            yield wire(event)
+        changes, seconds = await run_in_threadpool(_look, source)
+        for event in changes:
+            yield wire(event)  # waits for a client that does not read
             sent = time.monotonic()
         if time.monotonic() - sent >= HEARTBEAT:
             yield b": \n\n"
             sent = time.monotonic()
-        pause = max(SECONDS_BETWEEN, _REST * (time.monotonic() - began))
-        await _wait(studio, pause)
+        await _wait(studio, max(SECONDS_BETWEEN, _REST * seconds))
     bye = json.dumps({"again": _AGAIN})
     yield f"id: {source.positions.text()}\nevent: bye\ndata: {bye}\n\n".encode()
 
 
-def _look(source: EventSource) -> list[StudioEvent]:
-    try:
-        return list(source.look())
-    except (DskError, OSError):  # what cannot be read now is read at the next look
-        return []
+def _look(source: EventSource) -> tuple[list[StudioEvent], float]:
+    """Return what has changed, and how many seconds the look took."""
+    began = time.monotonic()
+    changes: list[StudioEvent] = []
+    with suppress(DskError, OSError):  # what cannot be read now is read at the next look
+        changes.extend(source.look())  # what came before it was read, and is not read again
+    return changes, time.monotonic() - began
 
 
 async def _wait(studio: StudioSession, seconds: float) -> None:
