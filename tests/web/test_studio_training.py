@@ -233,6 +233,20 @@ def test_prune_is_offered_until_no_caption_has_an_excluded_tag(page):
     assert not any(tag in text for text in captions for tag in PRUNE.split(","))
 
 
+def test_images_without_a_caption_are_offered_to_be_tagged(page):
+    """With the trigger of their concept, in the folder of the finished images."""
+    assert page.get("tagging") == {"concepts": []}
+    shutil.copytree("faces", "work/kitsu")
+    for name in ("kitsu-02", "kitsu-03"):
+        Path(f"work/kitsu/{name}.txt").unlink()
+    Path("girls/girl-01.txt").unlink()  # a regularisation image needs none
+    (row,) = page.get("tagging")["concepts"]
+    assert (row["name"], row["images"]) == ("kitsu", 2)
+    assert row["command"] == "dsk tag work/kitsu --trigger kitsu"
+    command = {"verb": "tag", "arguments": row["arguments"], "options": row["options"]}
+    assert page.post("command", **command)["command"] == row["command"]
+
+
 def test_prune_is_for_the_finished_images_and_for_nothing_that_dsk_toml_does_not_exclude(page):
     shutil.copytree("faces", "work/kitsu")
     (row,) = page.get("pruning")["concepts"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from datasetkit.core.errors import InputError
-from datasetkit.verbs.studio import commands, jobs, pruning, training
+from datasetkit.verbs.studio import commands, jobs, pruning, tagging, training
 from datasetkit.verbs.studio.commands import StudioCommand
 from datasetkit.verbs.studio.session import StudioSession
 from datasetkit.web.table import (
@@ -57,6 +57,10 @@ def before_training(studio: StudioSession, query: Values) -> Json:
 
 def to_prune(studio: StudioSession, query: Values) -> Json:
     return pruning.overview(studio)
+
+
+def to_tag(studio: StudioSession, query: Values) -> Json:
+    return tagging.overview(studio)
 
 
 def list_jobs(studio: StudioSession, query: Values) -> Json:
@@ -110,6 +114,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     post("/api/command", command, writes=False),
     post("/api/plan", plan, writes=False),
     get("/api/pruning", to_prune),
+    get("/api/tagging", to_tag),
     get("/api/training", before_training),
     get("/api/jobs", list_jobs),
     post("/api/jobs", start),

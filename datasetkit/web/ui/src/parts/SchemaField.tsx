@@ -147,6 +147,9 @@ function TextControl(props: ControlProps) {
     onInvalid?.(false);
   }, [value, onInvalid]);
   const message = error || problem || "";
+  // "none: the end only" would be cut off in a narrow field.
+  const unset = valueText(option, null);
+  const placeholder = isNumeric(option) ? unset.split(":")[0] : unset;
   return (
     <div className="field-text">
       <input
@@ -158,7 +161,8 @@ function TextControl(props: ControlProps) {
         spellCheck={false}
         value={typed}
         readOnly={readOnly}
-        placeholder={value === null || value === "" ? valueText(option, null) : undefined}
+        placeholder={value === null || value === "" ? placeholder : undefined}
+        title={value === null || value === "" ? unset : undefined}
         aria-invalid={message !== ""}
         aria-describedby={message ? `${id}-error` : props.describedBy}
         onChange={(event) => {

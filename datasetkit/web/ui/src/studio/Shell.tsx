@@ -210,6 +210,8 @@ function onTabKey(event: React.KeyboardEvent): void {
 
 function BottomBand() {
   const last = useStudioState((state) => state.last);
+  // Of the project: in Captions, undo is that of its own edits.
+  const undo = useStudioState((state) => state.project?.history.undo);
   const command = useStudioState((state) => state.command);
   const connection = useStudioState((state) => state.connection);
   const problem =
@@ -221,7 +223,7 @@ function BottomBand() {
   return (
     <footer className="bottom-band">
       <p className="last" role="status" aria-live="polite">
-        {problem ? <b className="error-text">{problem}</b> : last || t("band.last.none")}
+        {problem ? <b className="error-text">{problem}</b> : last || undo || t("band.last.none")}
       </p>
       {command ? <CommandLine command={command} /> : null}
     </footer>

@@ -6,8 +6,11 @@ export const captions = {
   "captions.question": "What is a caption for?",
   "captions.answer":
     "A caption says what is in an image. What it names can be changed later by the prompt; what it leaves out becomes part of the subject.",
+  "captions.tag": { one: "Tag {n} image", other: "Tag {n} images" },
+  "captions.tag.what":
+    "{name}: {n} without a caption. dsk tag writes their tags; it downloads its model once.",
+  "captions.ready": "Every image has its caption.",
   "captions.prune": { one: "Prune {n} caption", other: "Prune {n} captions" },
-  "captions.pruned": { one: "{n} caption is pruned", other: "{n} captions are pruned" },
   "captions.prune.what":
     "{name}: {tags} belong to the subject. Left out of the captions, they become part of its trigger.",
   "captions.prune.wait": "{command} is at work",

@@ -43,7 +43,6 @@ export const shell = {
   "jobs.later": "Move down",
   "jobs.held": "held",
   "jobs.edit": "Edit the queue",
-  "jobs.run": "Run the queue",
   "jobs.of": "{done} of {of}",
   "jobs.left": "{time} left",
   "jobs.progress": "Progress of {title}",
@@ -64,9 +63,8 @@ export const shell = {
   copied: "Copied",
   "copy.failed": "The browser does not let the page copy: select the text and press Ctrl C.",
 
-  "server.gone": "Studio was ended; start `dsk studio` again.",
+  "server.gone": "Studio was ended; start dsk studio again.",
   "server.new": "Studio was started again: open the address that it printed.",
-  "server.connecting": "Connecting…",
   "server.retry": "Try again",
 
   close: "Close",
@@ -82,17 +80,12 @@ export const shell = {
   default: "default",
   choose: "Choose…",
   add: "Add",
-  "what.is.this": "What is this?",
   "why.not": "Not yet:",
-  "failed.title": "This tab could not be shown",
 
   "drop.files": "Drop images or a folder here",
   "drop.button": "Choose a folder…",
 
-  "field.default": "default {value}",
   "field.usual": "usual {from} to {to}",
-  "field.range": "{from} to {to}",
-  "field.changed": "changed",
   "field.from.default": "default",
   "field.from.preset": "from the preset",
   "field.from.file": "set in dsk.toml",
@@ -100,8 +93,6 @@ export const shell = {
   "field.whole": "This is not a whole number.",
   "field.least": "The least value is {value}.",
   "field.most": "The greatest value is {value}.",
-  "field.imports":
-    "This value names code outside of datasetkit. Write it into dsk.toml, or start with --allow-import.",
 
   "palette.title": "Go to or do anything",
   "palette.none": "Nothing matches.",

@@ -48,7 +48,6 @@ export const shell = {
   "jobs.later": "Ниже",
   "jobs.held": "придержано",
   "jobs.edit": "Изменить очередь",
-  "jobs.run": "Запустить очередь",
   "jobs.of": "{done} из {of}",
   "jobs.left": "осталось {time}",
   "jobs.progress": "Ход задания {title}",
@@ -69,9 +68,8 @@ export const shell = {
   copied: "Скопировано",
   "copy.failed": "Браузер не разрешает странице копировать: выделите текст и нажмите Ctrl C.",
 
-  "server.gone": "Studio завершена; запустите `dsk studio` снова.",
+  "server.gone": "Studio завершена; запустите dsk studio снова.",
   "server.new": "Studio запущена заново: откройте адрес, который она напечатала.",
-  "server.connecting": "Соединение…",
   "server.retry": "Повторить",
 
   close: "Закрыть",
@@ -87,17 +85,12 @@ export const shell = {
   default: "по умолчанию",
   choose: "Выбрать…",
   add: "Добавить",
-  "what.is.this": "Что это?",
   "why.not": "Пока нельзя:",
-  "failed.title": "Вкладку не удалось показать",
 
   "drop.files": "Перетащите сюда изображения или папку",
   "drop.button": "Выбрать папку…",
 
-  "field.default": "по умолчанию {value}",
   "field.usual": "обычно от {from} до {to}",
-  "field.range": "от {from} до {to}",
-  "field.changed": "изменено",
   "field.from.default": "по умолчанию",
   "field.from.preset": "из набора настроек",
   "field.from.file": "задано в dsk.toml",
@@ -105,8 +98,6 @@ export const shell = {
   "field.whole": "Это не целое число.",
   "field.least": "Наименьшее значение: {value}.",
   "field.most": "Наибольшее значение: {value}.",
-  "field.imports":
-    "Это значение называет код вне datasetkit. Запишите его в dsk.toml или запустите с --allow-import.",
 
   "palette.title": "Перейти или выполнить",
   "palette.none": "Ничего не найдено.",

@@ -40,7 +40,7 @@ export const train = {
   "train.epochs": "эпох",
   "train.keep": "keep_tokens",
   "train.shuffle": "перемешивать",
-  "train.accumulation": "x накопление",
+  "train.accumulation": "× накопление",
   "train.precision": "точность",
   "train.checkpointing": "пересчёт",
   "train.basePrecision": "точность базы",
@@ -52,7 +52,7 @@ export const train = {
 
   "train.note.trigger": "{words}: в {n} из {total} подписей",
   "train.note.noTrigger": "Триггер неизвестен: задайте его на вкладке «Подписи».",
-  "train.note.length": "x {n} примеров за эпоху = {total} примеров",
+  "train.note.length": "× {n} примеров за эпоху = {total} примеров",
   "train.note.buckets": {
     one: "{n} бакет",
     few: "{n} бакета",
@@ -80,7 +80,7 @@ export const train = {
   "train.plan": "Что произойдёт",
   "train.plan.wait": "Расчёт…",
   "train.plan.failed": "Так обучить нельзя",
-  "train.plan.images": "{images} изобр. x {repeats} x {epochs} эпох, батч {batch}",
+  "train.plan.images": "{images} изобр. × {repeats} × {epochs} эпох, батч {batch}",
   "train.plan.images.plain": "{images} изобр., {epochs} эпох, батч {batch}",
   "train.plan.steps": { one: "{n} шаг", few: "{n} шага", many: "{n} шагов", other: "{n} шага" },
   "train.plan.time": "около {time}",

@@ -3,7 +3,7 @@
 export const watch = {
   "watch.empty": "Здесь ещё не было обучения.",
   "watch.empty.hint":
-    "Запустите его на вкладке «Обучение» или командой `dsk train` в терминале: оно появится здесь само.",
+    "Запустите его на вкладке «Обучение» или командой dsk train в терминале: оно появится здесь само.",
   "watch.question": "Как читать потери?",
   "watch.answer":
     "Потери падают сначала быстро, потом медленно и колеблются от шага к шагу. Потери на отложенных изображениях показывают, когда обучение уже не помогает.",
@@ -54,10 +54,10 @@ export const watch = {
   "watch.previews.epoch": "эпоха {epoch}",
   "watch.prompt": "Промпт",
   "watch.smooth": "Сглаживание",
-  "watch.x": "По",
-  "watch.x.step": "шагам",
-  "watch.x.samples": "примерам",
-  "watch.x.time": "времени",
+  "watch.x": "Ось X",
+  "watch.x.step": "шаг",
+  "watch.x.samples": "примеры",
+  "watch.x.time": "время",
   "watch.table": "Таблицей",
   "watch.summary": "{value} после шага {step}, {trend}",
   "watch.trend.falling": "падает",

@@ -6,8 +6,10 @@ export const captions = {
   "captions.question": "标注有什么用？",
   "captions.answer":
     "标注说明图片里有什么。写出来的内容之后可以用提示词改变；没写出来的会成为主体的一部分。",
+  "captions.tag": { other: "为 {n} 张图片打标" },
+  "captions.tag.what": "{name}：{n} 张没有标注。dsk tag 会写入标签；其模型只需下载一次。",
+  "captions.ready": "每张图片都有标注。",
   "captions.prune": { other: "精简 {n} 条标注" },
-  "captions.pruned": { other: "正在精简 {n} 条标注" },
   "captions.prune.what": "{name}：{tags} 属于主体本身。从标注中去掉后，触发词会学到它们。",
   "captions.prune.wait": "{command} 正在运行",
   "captions.old": "此页面属于之前运行的 dsk review。",

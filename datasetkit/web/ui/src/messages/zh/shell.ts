@@ -42,7 +42,6 @@ export const shell = {
   "jobs.later": "下移",
   "jobs.held": "暂缓中",
   "jobs.edit": "编辑队列",
-  "jobs.run": "运行队列",
   "jobs.of": "{done} / {of}",
   "jobs.left": "剩余 {time}",
   "jobs.progress": "{title} 的进度",
@@ -63,9 +62,8 @@ export const shell = {
   copied: "已复制",
   "copy.failed": "浏览器不允许页面复制：请选中文字并按 Ctrl C。",
 
-  "server.gone": "Studio 已结束；请重新运行 `dsk studio`。",
+  "server.gone": "Studio 已结束；请重新运行 dsk studio。",
   "server.new": "Studio 已重新启动：请打开它打印的地址。",
-  "server.connecting": "正在连接…",
   "server.retry": "重试",
 
   close: "关闭",
@@ -81,17 +79,12 @@ export const shell = {
   default: "默认",
   choose: "选择…",
   add: "添加",
-  "what.is.this": "这是什么？",
   "why.not": "还不能：",
-  "failed.title": "无法显示此页",
 
   "drop.files": "将图片或文件夹拖到这里",
   "drop.button": "选择文件夹…",
 
-  "field.default": "默认 {value}",
   "field.usual": "常用 {from} 至 {to}",
-  "field.range": "{from} 至 {to}",
-  "field.changed": "已更改",
   "field.from.default": "默认值",
   "field.from.preset": "来自预设",
   "field.from.file": "在 dsk.toml 中设置",
@@ -99,7 +92,6 @@ export const shell = {
   "field.whole": "这不是整数。",
   "field.least": "最小值为 {value}。",
   "field.most": "最大值为 {value}。",
-  "field.imports": "此值指向 datasetkit 之外的代码。请写入 dsk.toml，或以 --allow-import 启动。",
 
   "palette.title": "前往或执行",
   "palette.none": "没有匹配项。",

@@ -10,7 +10,7 @@ import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
 import { Review } from "../../review";
 import { useFiles, useStudio, useStudioState } from "../../studio/context";
-import { Prune } from "./Prune";
+import { NextStep } from "./NextStep";
 
 /** It outlives the tab: filter, cursor and selection are still there on return. */
 let review: Review | null = null;
@@ -42,6 +42,7 @@ export default function Captions() {
     return () => {
       stop();
       studio.undoHandler = null;
+      studio.setUndo(studio.store.get().project?.history.undo ?? null, null);
     };
   }, [studio, images]);
 
@@ -53,6 +54,7 @@ export default function Captions() {
           hint={problem?.hint ?? t("captions.empty.hint")}
           question={t("captions.question")}
           answer={t("captions.answer")}
+          next="images"
         />
       </WorkArea>
     );
@@ -60,7 +62,7 @@ export default function Captions() {
   return (
     <div className="captions-tab">
       <App review={review} embedded />
-      <Prune />
+      <NextStep />
     </div>
   );
 }

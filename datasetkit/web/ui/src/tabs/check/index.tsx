@@ -55,6 +55,7 @@ export default function Check() {
           hint={t("check.empty.hint")}
           question={t("check.question")}
           answer={t("check.answer")}
+          next="images"
         />
       </WorkArea>
     );
@@ -67,14 +68,18 @@ export default function Check() {
     <WorkArea
       summary={<Summary report={report} />}
       action={
-        runs || fixes === 0 ? (
+        runs ? (
           <Primary label={t("check.run", { n: report.images })} onPress={() => void run()} />
         ) : (
           <>
             <button type="button" onClick={() => void run()}>
               {t("check.again")}
             </button>
-            <Primary label={t("check.fix.all", { n: fixes })} onPress={() => setFixing(fixable)} />
+            <Primary
+              label={t("check.fix.all", { n: fixes })}
+              done={fixes === 0 ? t("check.ran", { time: moment(report.ran ?? 0) }) : ""}
+              onPress={() => setFixing(fixable)}
+            />
           </>
         )
       }

@@ -81,6 +81,7 @@ export default function Compare() {
           hint={list.runs.length ? t("compare.empty.draw") : t("compare.empty.hint")}
           question={t("compare.question")}
           answer={t("compare.answer")}
+          next={list.runs.length ? undefined : "train"}
         >
           {list.runs.length ? (
             <button type="button" className="primary" onClick={() => setDrawing(true)}>

@@ -51,6 +51,7 @@ export default function HistoryTab() {
           hint={t("history.empty.hint")}
           question={t("history.question")}
           answer={t("history.answer")}
+          next="images"
         />
       </WorkArea>
     );

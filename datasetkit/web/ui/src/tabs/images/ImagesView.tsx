@@ -126,7 +126,7 @@ export function ImagesView({ concepts, concept, choose, add, take, reload }: Ima
           label={t("images.prepare.start", { n: plan?.images ?? concept.images })}
           blocked={blocked}
           done={plan?.total === 0 ? t("images.prepare.current") : ""}
-          onPress={() => void start()}
+          onPress={start}
         />
       }
       summary={leftOut.length > 0 ? t("images.leftOut.count", { n: leftOut.length }) : undefined}

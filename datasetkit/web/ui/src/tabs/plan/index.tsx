@@ -100,6 +100,7 @@ export default function Plan() {
           hint={problem && images > 0 ? problem.hint : t("plan.empty.hint")}
           question={t("plan.question")}
           answer={t("plan.answer")}
+          next="images"
         />
       </WorkArea>
     );

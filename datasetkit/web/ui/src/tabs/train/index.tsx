@@ -77,6 +77,7 @@ export default function Train() {
           hint={t("train.empty.hint")}
           question={t("train.question")}
           answer={t("train.answer")}
+          next="images"
         />
       </WorkArea>
     );

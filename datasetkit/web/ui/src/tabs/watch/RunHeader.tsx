@@ -5,7 +5,7 @@ import { bytes, duration, moment, number, serverText, t } from "../../i18n";
 import { Bar } from "../../parts/JobBar";
 import { isRunning, type Job, type Run, type RunDetails } from "../../studio/api";
 import { useStudio, useStudioState } from "../../studio/context";
-import { formatRoute } from "../../studio/route";
+import { formatRoute, go } from "../../studio/route";
 import { RunMark } from "./RunMark";
 
 /** Seconds without an end, after which a run that was asked to stop can be ended at once, and so
@@ -110,6 +110,11 @@ function Actions({ run, state, job, hasPrompts }: HeaderProps & { readonly job: 
       ) : (
         <a href={formatRoute("train")}>{t("watch.again")}</a>
       )}
+      {run.state === "finished" ? (
+        <button type="button" className="primary" onClick={() => go("compare")}>
+          {t("tour.next", { tab: t("tab.compare") })}
+        </button>
+      ) : null}
     </span>
   );
 }

@@ -49,6 +49,7 @@ export default function Watch() {
           hint={t("watch.empty.hint")}
           question={t("watch.question")}
           answer={t("watch.answer")}
+          next="train"
         />
       </WorkArea>
     );
