@@ -38,7 +38,7 @@ pytest = $(in_memory) $(BIN)/pytest -n 3 $(1)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-long test-ray test-all bench train web web-check docs release clean
+.PHONY: help setup demo check test test-long test-ray test-all bench train web web-check screenshots docs release clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -146,6 +146,9 @@ web-check: ## check and test the page's modules; rebuild its bundle and compare 
 	npm --prefix $(UI) test
 	npm --prefix $(UI) run build -- --outDir "$(CURDIR)/build/web"
 	diff -r build/web datasetkit/web/static
+
+screenshots: $(TRAINER) ## make the images of the docs again (needs Chromium; some minutes)
+	$(BIN)/python -m datasetkit.tools.screenshots
 
 docs: $(READY) ## check the links of all pages
 	$(BIN)/pytest -q tests/test_docs_links.py

@@ -1,19 +1,21 @@
-"""Make the images in docs/img: the contact sheet of `dsk check`, of images with one fault each, and
+"""Make the images in docs/img: the contact sheet of `dsk check`, of images with one fault each,
 screenshots of the review page, of the quickstart's images with captions from what is known about
-each:
+each, and of the studio, along the way of its example from an empty folder to a grid of epochs:
 
-    python -m datasetkit.tools.screenshots
+    python -m datasetkit.tools.screenshots [check] [review] [studio]
 
-The screenshots need playwright and Chromium.
+The screenshots need playwright and Chromium; those of the studio also PyTorch, and some minutes.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import runpy
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -33,6 +35,9 @@ QUICKSTART = ROOT / "examples" / "quickstart"
 ASSETS = ROOT / "examples" / "assets"
 WINDOW = {"width": 1440, "height": 900}
 QUALITY = 82
+# The name of a folder is shown: that of the project, or of the dataset.
+FOLDERS = {"check": "imgs", "review": "sylvie", "studio": "kitsu"}
+STUDIO_TIMEOUT = 1_200_000  # milliseconds: the training of the example takes minutes
 
 ALWAYS = "sylvie, 1girl, solo, long hair, red hair, bangs"
 EYES = {"giggle": "closed eyes"}
@@ -158,8 +163,10 @@ def draw_contact_sheet(folder: Path) -> None:
 
 
 @contextmanager
-def opened(folder: Path, **options: Any) -> Iterator[Page]:
-    """Serve the review page of a folder; yield it in a browser."""
+def opened(
+    folder: Path, serve_page: Callable[..., None] = api.review, **options: Any
+) -> Iterator[Page]:
+    """Serve the page of a folder; yield it in a browser."""
     from playwright.sync_api import sync_playwright
 
     running: list[RunningServer] = []
@@ -170,7 +177,7 @@ def opened(folder: Path, **options: Any) -> Iterator[Page]:
         started.set()
 
     def serve() -> None:
-        api.review(folder, api.ReviewOptions(open=False), ready=ready)
+        serve_page(folder, api.ReviewOptions(open=False), ready=ready)
 
     thread = Thread(target=serve, daemon=True)
     thread.start()
@@ -181,7 +188,6 @@ def opened(folder: Path, **options: Any) -> Iterator[Page]:
         )
         page = browser.new_context(viewport=WINDOW, **options).new_page()  # type: ignore[arg-type]
         page.goto(running[0].url)
-        page.wait_for_selector(".cell img")
         yield page
         browser.close()
     running[0].stop()
@@ -203,32 +209,90 @@ def save(page: Page, name: str) -> None:
         shot.convert("RGB").save(IMAGES / f"{name}.webp", quality=QUALITY, method=6)
 
 
-def main() -> None:
+def shoot_review(folder: Path) -> None:
+    """Take the screenshots of the review page."""
+    make_dataset(folder)
+    with opened(folder) as page:
+        page.wait_for_selector(".cell img")
+        # The group of face tags selected, before they are removed.
+        press(page, "f")
+        page.keyboard.type("@face")
+        press(page, "Enter")
+        page.locator("#search-tags").fill("")
+        page.get_by_role("button", name="@face").click()
+        page.mouse.move(700, 500)
+        press(page, "p", "ArrowRight", "ArrowRight", "l")
+        save(page, "review")
+        press(page, "Escape", "f")
+        page.keyboard.type("palm")
+        press(page, "Enter", "r")
+        page.keyboard.type("tropical")
+        save(page, "review-replace")
+        press(page, "Escape")
+    with opened(folder, color_scheme="dark") as page:
+        page.wait_for_selector(".cell img")
+        press(page, "g")
+        page.get_by_text("compared)").wait_for(state="hidden")
+        save(page, "review-near-duplicates")
+
+
+def shoot_studio(folder: Path) -> None:
+    """Go the way of the example in the studio, and take a screenshot of each tab."""
+    folder.mkdir()
+    with opened(folder, api.studio, locale="en", reduced_motion="reduce") as page:
+        page.set_default_timeout(STUDIO_TIMEOUT)
+        page.get_by_role("button", name="Try the example").click()
+        for label in ("Prepare 24", "Prune 24", "Start"):  # the tour leads from each to the next
+            main_button(page, label)
+        page.locator("#tab-watch[aria-selected=true]").wait_for()
+        press(page, "Escape")  # the note of the tour
+        show(page, "captions")
+        page.locator(".captions-tab .image-tag").first.wait_for()
+        press(page, "p")
+        save(page, "studio-captions")
+        show(page, "train")
+        page.locator(".plan-steps").wait_for()
+        save(page, "studio-train")
+        show(page, "watch")
+        page.locator(".previews img").nth(9).wait_for()
+        save(page, "studio-watch")
+        page.locator(".run-header .is-finished").wait_for()
+        show(page, "check")
+        main_button(page, "Check")
+        page.locator(".check-cards").wait_for()
+        save(page, "studio-check")
+        show(page, "images")
+        page.get_by_role("gridcell").first.click()
+        save(page, "studio-images")
+        show(page, "plan")
+        page.locator(".plan-kept").first.wait_for()
+        save(page, "studio-plan")
+        show(page, "compare")
+        page.get_by_role("gridcell").first.wait_for()
+        save(page, "studio-compare")
+
+
+def main_button(page: Page, label: str) -> None:
+    """Press the main button of a tab once it can be pressed."""
+    button = page.locator(".primary-action .primary[aria-disabled=false]")
+    button.filter(has_text=label).click()
+
+
+def show(page: Page, tab: str) -> None:
+    page.locator(f"#tab-{tab}").click()
+    page.mouse.move(700, 890)
+
+
+SHOTS = {"check": draw_contact_sheet, "review": shoot_review, "studio": shoot_studio}
+
+
+def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        draw_contact_sheet(Path(temporary) / "imgs")
-        folder = Path(temporary) / "sylvie"
-        make_dataset(folder)
-        with opened(folder) as page:
-            # The group of face tags selected, before they are removed.
-            press(page, "f")
-            page.keyboard.type("@face")
-            press(page, "Enter")
-            page.locator("#search-tags").fill("")
-            page.get_by_role("button", name="@face").click()
-            page.mouse.move(700, 500)
-            press(page, "p", "ArrowRight", "ArrowRight", "l")
-            save(page, "review")
-            press(page, "Escape", "f")
-            page.keyboard.type("palm")
-            press(page, "Enter", "r")
-            page.keyboard.type("tropical")
-            save(page, "review-replace")
-            press(page, "Escape")
-        with opened(folder, color_scheme="dark") as page:
-            press(page, "g")
-            page.get_by_text("compared)").wait_for(state="hidden")
-            save(page, "review-near-duplicates")
+        os.environ["XDG_STATE_HOME"] = temporary  # jobs, and where files are kept
+        for name in names or SHOTS:
+            (Path(temporary) / name).mkdir()
+            SHOTS[name](Path(temporary) / name / FOLDERS[name])
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
