@@ -259,6 +259,21 @@ def test_start_says_what_runs_first_and_the_training_appears_in_watch_at_once(ch
         require_accessible(page, "a training that did not start")
 
 
+def test_the_parts_of_a_training_are_one_entry_of_the_jobs(chromium, folder):
+    with opened(chromium, folder) as page:
+        for state, summary in (("starting", "layout → reg → train · 0 of 3"),
+                               ("refused", "layout → train · 0 of 2")):  # fmt: skip
+            show(page, state, "watch")
+            page.keyboard.press("q")
+            dialog = page.get_by_role("dialog")
+            expect(dialog.locator(".job-row")).to_have_count(1)
+            expect(dialog.locator(".job-row b")).to_have_text("kitsu")
+            dialog.get_by_text(summary).click()
+            expect(dialog.get_by_role("listitem").last).to_contain_text("dsk train")
+            require_accessible(page, f"jobs, {state}")
+            page.keyboard.press("Escape")
+
+
 @pytest.mark.parametrize("locale", LOCALES)
 def test_a_training_that_waits_has_room_in_any_language(chromium, folder, locale):
     window = {"width": 900, "height": 700}

@@ -4,14 +4,15 @@ import { Icon } from "../components/Icon";
 import { t } from "../i18n";
 import { Dialog } from "../parts/Dialog";
 import { JobBar } from "../parts/JobBar";
-import { isActive, isRunning, type Job } from "./api";
+import { isRunning, type Job } from "./api";
+import { type Chain, chainsOf, isChainActive, movesTo, queuedParts } from "./chains";
 import { useStudio, useStudioState } from "./context";
 import { go } from "./route";
 
 export function JobsButton() {
   const studio = useStudio();
   const jobs = useStudioState((state) => state.jobs);
-  const active = jobs.filter(isActive).length;
+  const active = chainsOf(jobs).filter(isChainActive).length;
   return (
     <button
       type="button"
@@ -29,9 +30,12 @@ export function JobsButton() {
 
 export function JobsDialog({ close }: { readonly close: () => void }) {
   const jobs = useStudioState((state) => state.jobs);
-  const running = jobs.filter(isRunning);
-  const queued = jobs.filter((job) => job.state === "queued").sort((a, b) => a.place - b.place);
-  const ended = jobs.filter((job) => !isActive(job)).slice(0, 12);
+  const chains = chainsOf(jobs);
+  const running = chains.filter(({ now }) => isRunning(now));
+  const queued = chains
+    .filter((chain) => !isRunning(chain.now) && isChainActive(chain))
+    .sort((a, b) => placeOf(a) - placeOf(b));
+  const ended = chains.filter((chain) => !isChainActive(chain)).slice(0, 12);
   return (
     <Dialog label={t("jobs.title")} close={close}>
       <header>
@@ -47,23 +51,30 @@ export function JobsDialog({ close }: { readonly close: () => void }) {
         </p>
       ) : null}
       <div className="job-lists">
-        <Section title={t("jobs.running")} jobs={running} />
-        <Queue jobs={queued} />
-        <Section title={t("jobs.ended")} jobs={ended} />
+        <Section title={t("jobs.running")} chains={running} />
+        <Queue chains={queued} />
+        <Section title={t("jobs.ended")} chains={ended} />
       </div>
     </Dialog>
   );
 }
 
-function Section({ title, jobs }: { readonly title: string; readonly jobs: readonly Job[] }) {
-  if (jobs.length === 0) return null;
+const placeOf = (chain: Chain) => queuedParts(chain)[0]?.place ?? 0;
+
+interface SectionProps {
+  readonly title: string;
+  readonly chains: readonly Chain[];
+}
+
+function Section({ title, chains }: SectionProps) {
+  if (chains.length === 0) return null;
   return (
     <section>
       <h3>{title}</h3>
       <ul>
-        {jobs.map((job) => (
-          <li key={job.id}>
-            <JobRow job={job} />
+        {chains.map((chain) => (
+          <li key={chain.last.id}>
+            <JobRow chain={chain} />
           </li>
         ))}
       </ul>
@@ -71,15 +82,17 @@ function Section({ title, jobs }: { readonly title: string; readonly jobs: reado
   );
 }
 
-function JobRow({ job }: { readonly job: Job }) {
+function JobRow({ chain }: { readonly chain: Chain }) {
+  const job = chain.now;
   const studio = useStudio();
   const readOnly = useStudioState((state) => state.session.read_only);
   return (
     <div className="job-row">
       <div className="job-name">
-        <b>{job.title || job.verb}</b> <JobState job={job} />
+        <b>{chain.last.title || chain.last.verb}</b> <JobState job={job} />
         {job.reason && !isRunning(job) ? <p className="small muted">{job.reason}</p> : null}
         {isRunning(job) ? <JobBar job={job} /> : null}
+        <Parts chain={chain} />
       </div>
       {job.verb === "train" && isRunning(job) ? (
         <button
@@ -105,58 +118,100 @@ function JobRow({ job }: { readonly job: Job }) {
   );
 }
 
+/** The commands of a chain, each with its state. */
+function Parts({ chain: { parts } }: { readonly chain: Chain }) {
+  if (parts.length < 2) return null;
+  const done = parts.filter(({ state }) => state === "done").length;
+  return (
+    <details className="small muted">
+      <summary>
+        {parts.map(({ verb }) => verb).join(" → ")} · {t("jobs.of", { done, of: parts.length })}
+      </summary>
+      <ol>
+        {parts.map((job) => (
+          <li key={job.id}>
+            <code>{job.command}</code> <JobState job={job} />
+          </li>
+        ))}
+      </ol>
+    </details>
+  );
+}
+
 /** The state of a job as a shape and a word. */
 export function JobState({ job }: { readonly job: Pick<Job, "state"> }) {
   return <span className={`state-word is-${job.state}`}>{t(`job.state.${job.state}`)}</span>;
 }
 
-export function Queue({ jobs }: { readonly jobs: readonly Job[] }) {
+function Queue({ chains }: { readonly chains: readonly Chain[] }) {
   const studio = useStudio();
   const readOnly = useStudioState((state) => state.session.read_only);
-  if (jobs.length === 0) return null;
+  if (chains.length === 0) return null;
+  const each = async <Item,>(items: readonly Item[], ask: (item: Item) => Promise<unknown>) => {
+    for (const item of items) await ask(item);
+  };
   return (
     <section>
       <h3>{t("jobs.queue")}</h3>
       <ol>
-        {jobs.map((job, at) => (
-          <li key={job.id} className="job-row">
-            <span className="number muted">{at + 1}</span>
-            <b className="job-name">{job.title || job.verb}</b>
-            {(
-              [
-                ["up", "jobs.earlier", at - 1],
-                ["down", "jobs.later", at + 1],
-              ] as const
-            ).map(([icon, label, to]) => (
+        {chains.map((chain, at) => {
+          const { title, verb, id, held } = chain.last;
+          const waiting = queuedParts(chain);
+          return (
+            <li key={id} className="job-row">
+              <span className="number muted">{at + 1}</span>
+              <div className="job-name">
+                <b>{title || verb}</b>
+                <Parts chain={chain} />
+              </div>
+              {(
+                [
+                  ["up", "jobs.earlier", chains[at - 1]],
+                  ["down", "jobs.later", chains[at + 1]],
+                ] as const
+              ).map(([icon, label, other]) => (
+                <button
+                  key={icon}
+                  type="button"
+                  className="plain icon-only"
+                  aria-label={`${t(label)}: ${title || verb}`}
+                  title={t(label)}
+                  disabled={readOnly || !other}
+                  onClick={() =>
+                    other &&
+                    void studio.act(
+                      each(movesTo(chain, other), (move) => studio.api.order(move.id, move.place)),
+                    )
+                  }
+                >
+                  <Icon name={icon} />
+                </button>
+              ))}
               <button
-                key={icon}
                 type="button"
-                className="plain icon-only"
-                aria-label={`${t(label)}: ${job.title}`}
-                title={t(label)}
-                disabled={readOnly || to < 0 || to >= jobs.length}
-                onClick={() => void studio.act(studio.api.order(job.id, to + 1))}
+                disabled={readOnly}
+                aria-pressed={held}
+                onClick={() =>
+                  void studio.act(each(waiting, (part) => studio.api.hold(part.id, !held)))
+                }
               >
-                <Icon name={icon} />
+                {t(held ? "jobs.release" : "jobs.hold")}
               </button>
-            ))}
-            <button
-              type="button"
-              disabled={readOnly}
-              aria-pressed={job.held}
-              onClick={() => void studio.act(studio.api.hold(job.id, !job.held))}
-            >
-              {t(job.held ? "jobs.release" : "jobs.hold")}
-            </button>
-            <button
-              type="button"
-              disabled={readOnly}
-              onClick={() => void studio.act(studio.api.remove(job.id))}
-            >
-              {t("jobs.remove")}
-            </button>
-          </li>
-        ))}
+              <button
+                type="button"
+                disabled={readOnly}
+                onClick={() =>
+                  // The last one first: none may be left waiting for one that is gone.
+                  void studio.act(
+                    each([...waiting].reverse(), (part) => studio.api.remove(part.id)),
+                  )
+                }
+              >
+                {t("jobs.remove")}
+              </button>
+            </li>
+          );
+        })}
       </ol>
     </section>
   );
