@@ -17,7 +17,7 @@ MESSAGES = ROOT / "datasetkit" / "web" / "ui" / "src" / "messages"
 PAIR = re.compile(r'("(?:[^"\\]|\\.)*"|[\w]+):\s+("(?:[^"\\]|\\.)*"),')
 SOURCES = (
     "datasetkit/checks", "datasetkit/core", "datasetkit/dataset", "datasetkit/stages",
-    "datasetkit/verbs", "trainer",
+    "datasetkit/verbs", "datasetkit/options", "trainer",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import { type ReactNode, useEffect, useId, useRef, useState } from "react";
 import { Icon } from "../components/Icon";
-import { t } from "../i18n";
+import { serverText, t } from "../i18n";
 import {
   isNumeric,
   type OptionInfo,
@@ -176,7 +176,7 @@ function TextControl(props: ControlProps) {
           onChange(parsed.value);
         }}
       />
-      {option.unit ? <span className="unit">{option.unit}</span> : null}
+      {option.unit ? <span className="unit">{serverText(option.unit)}</span> : null}
       {message ? (
         <p className="field-error" id={`${id}-error`} role="alert">
           {message}

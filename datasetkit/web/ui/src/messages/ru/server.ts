@@ -149,4 +149,13 @@ export const server: Readonly<Record<string, string>> = {
   "encoding images": "кодирование изображений",
   training: "обучение",
   "measuring the loss": "измерение потерь",
+  batches: "пакетов",
+  epochs: "эпох",
+  files: "файлов",
+  images: "изображений",
+  minutes: "минут",
+  pixels: "пикселей",
+  steps: "шагов",
+  tags: "тегов",
+  tokens: "токенов",
 };

@@ -142,4 +142,13 @@ export const server: Readonly<Record<string, string>> = {
   "encoding images": "正在编码图片",
   training: "正在训练",
   "measuring the loss": "正在测量损失",
+  batches: "批",
+  epochs: "轮",
+  files: "个文件",
+  images: "张图片",
+  minutes: "分钟",
+  pixels: "像素",
+  steps: "步",
+  tags: "个标签",
+  tokens: "个词元",
 };

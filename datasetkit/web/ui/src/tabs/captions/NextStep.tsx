@@ -66,7 +66,7 @@ export function NextStep() {
       for (const { arguments: folders, options } of concepts) {
         await studio.api.start({ verb, arguments: folders, options }, "queue");
       }
-      studio.done(t("captions.prune.wait", { command: concepts[0]?.command ?? verb }));
+      studio.done(t(verb === "tag" ? "captions.tag" : "captions.prune", { n }));
       await studio.refresh();
     } catch (error) {
       studio.fail(error);

@@ -22,11 +22,11 @@ interface View {
   readonly smoothing: number;
   readonly x: XAxis;
   readonly table: boolean;
-  /** Beside the loss, where there is room for one. */
-  readonly beside: "rates" | "heldOut";
+  /** Beside the loss, where there is room for one; null: held-out loss where there is any. */
+  readonly beside: "rates" | "heldOut" | null;
 }
 
-const view = new Store<View>({ smoothing: 0.9, x: "step", table: false, beside: "heldOut" });
+const view = new Store<View>({ smoothing: 0.9, x: "step", table: false, beside: null });
 const SMOOTHINGS = [0, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995];
 const X_AXES: readonly XAxis[] = ["step", "samples", "time"];
 
@@ -36,7 +36,7 @@ interface ChartsProps {
 }
 
 export function Charts({ runs, metrics }: ChartsProps) {
-  const { smoothing, x, table, beside } = useStore(view, (state) => state);
+  const { smoothing, x, table, beside: chosen } = useStore(view, (state) => state);
   const loaded = useStore(metrics.store, (state) => state.runs);
   const narrow = useNarrow();
   const [first] = runs;
@@ -48,6 +48,7 @@ export function Charts({ runs, metrics }: ChartsProps) {
   const formatX = x === "time" ? duration : (value: number) => number(Math.round(value));
   const xLabel = t(`watch.x.${x}`);
   const hasHeldOut = held.some((line) => line.series.x.length > 0);
+  const beside = chosen ?? (hasHeldOut ? "heldOut" : "rates");
 
   return (
     <div className="charts">
@@ -64,7 +65,7 @@ export function Charts({ runs, metrics }: ChartsProps) {
               view.set({ smoothing: SMOOTHINGS[Number(event.target.value)] ?? 0 })
             }
           />
-          <output>{numberText(smoothing)}</output>
+          <output>{number(smoothing, { maximumFractionDigits: 3 })}</output>
         </label>
         <label>
           {t("watch.x")}{" "}
