@@ -211,7 +211,8 @@ class ConceptImages:
         """Return the bucket of each image, in order; the resolution for images of unknown size."""
         if not self.sizes:
             return (rules.resolution,) * self.images
-        return tuple(select(rules, *size).bucket for size in self.sizes)
+        selected = {size: select(rules, *size).bucket for size in set(self.sizes)}
+        return tuple(selected[size] for size in self.sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -317,6 +317,8 @@ def read_facts(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:
     return FileFacts(image_id(path) if with_ids else "", header.width, header.height)
 
 
-def sizes(records: Sequence[ImageRecord]) -> tuple[tuple[int, int], ...]:
+def sizes(records: Iterable[ImageRecord]) -> tuple[tuple[int, int], ...]:
     """Return the images' sizes in pixels, width first."""
-    return tuple((r.width, r.height) for r in records)
+    # Few differ, and an object for each of a million images takes 60 MB.
+    known: dict[tuple[int, int], tuple[int, int]] = {}
+    return tuple(known.setdefault((r.width, r.height), (r.width, r.height)) for r in records)

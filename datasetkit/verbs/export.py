@@ -41,7 +41,13 @@ from datasetkit.verbs.shared.concept_folders import (
     find_sets,
     history_folder,
 )
-from datasetkit.verbs.shared.concept_images import image_text, no_usable_image, scan_all
+from datasetkit.verbs.shared.concept_images import (
+    ConceptRecord,
+    ConceptRecords,
+    image_text,
+    no_usable_image,
+    scan_all,
+)
 from datasetkit.verbs.shared.export_shards import WrittenFiles, shards_of, write_shards
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.triggers import concept_captions
@@ -109,14 +115,13 @@ def export(
     with Store.open_copy(find_root(folder)) as store:
         train, failed, left_out = scan_all(sets.train, store)
         reg, reg_failed, reg_left_out = scan_all(sets.reg, store)
-    records = [record for _, record in train]
-    if not records:
+    if not train:
         raise no_usable_image(folder, failed)
     kept = keep_tokens(
-        [concept_captions(c, [r for of, r in train if of is c], config) for c in sets.train],
+        [concept_captions(c, train.of(c), config) for c in sets.train],
         given=options.keep_tokens,
     )
-    for note in (*kept.notes, *misnamed_warnings(misnamed_captions(r.path for r in records))):
+    for note in (*kept.notes, *misnamed_warnings(misnamed_captions(r.path for _, r in train))):
         context.reporter.warn(note)
     title = f"{options.format} {display(folder.resolve().name)}".strip()
     write: Callable[[Project], WrittenFiles]
@@ -124,15 +129,16 @@ def export(
         shards = shards_of(sets, train, reg, out, options.shard_size)
         write = partial(write_shards, shards=shards, out=out, title=title)
     else:
-        images = ([*train], [*reg])
-        files = _files(options.format, config, sets, images, kept.value, out, context.reporter)
+        files = _files(
+            options.format, config, sets, (train, reg), kept.value, out, context.reporter
+        )
         write = partial(_write_texts, files=files, over=over, title=title)
     with open_project(history_folder(folder, out), context, create_folder=True) as project:
         written = write(project)
     return ExportResult(
         written.files,
         written.changed,
-        len(records),
+        len(train),
         kept.value,
         (*failed, *reg_failed),
         written.entry,
@@ -155,7 +161,7 @@ def _files(
     format: _TextFormat,
     config: Config,
     sets: ConceptSets,
-    images: tuple[list[tuple[ConceptSet, ImageRecord]], list[tuple[ConceptSet, ImageRecord]]],
+    images: tuple[ConceptRecords, ConceptRecords],
     keep_tokens: int,
     out: Path,
     reporter: Reporter,
@@ -163,13 +169,13 @@ def _files(
     """Return the files of a format with their texts. images: for training, for regularisation."""
     train, reg = images
     if format == "kohya":
-        return _kohya_files(config, sets, [*train, *reg], keep_tokens, out, reporter)
+        return _kohya_files(config, sets, train + reg, keep_tokens, out, reporter)
     if format == "imagefolder":
-        _warn_of_split_names([*train, *reg], reporter)
-        return _imagefolder_files(sets, [*train, *reg])
+        _warn_of_split_names(train + reg, reporter)
+        return _imagefolder_files(sets, train + reg)
     if format == "meta":
         return {out / "meta.json": exports.meta_json(map(image_text, train), out.absolute())}
-    _warn_of_tool(format, sets, [*train, *reg], reporter)
+    _warn_of_tool(format, sets, train + reg, reporter)
     [path] = _paths(format, sets, out)
     return {path: tool_datasets.write(format, _tool_dataset(config, sets, keep_tokens))}
 
@@ -183,31 +189,27 @@ def _paths(format: str, sets: ConceptSets, out: Path) -> list[Path]:
 
 # The `datasets` library takes `train/` for the name of a split and reads no metadata above it. An
 # image without a line is left out by some of its versions and an error in others.
-def _imagefolder_files(
-    sets: ConceptSets, images: Sequence[tuple[ConceptSet, ImageRecord]]
-) -> dict[Path, str]:
+def _imagefolder_files(sets: ConceptSets, images: Sequence[ConceptRecord]) -> dict[Path, str]:
     """Return the `metadata.jsonl` of the training folders, and of the regularisation folders."""
     return {
         root / _METADATA: exports.imagefolder_metadata(
-            [
+            (
                 image_text((concept, record))
                 for concept, record in images
                 if _metadata_folder(sets, concept) == root
-            ],
+            ),
             root.absolute(),
         )
         for root in _metadata_folders(sets)
     }
 
 
-def _warn_of_split_names(
-    images: Sequence[tuple[ConceptSet, ImageRecord]], reporter: Reporter
-) -> None:
+def _warn_of_split_names(images: Sequence[ConceptRecord], reporter: Reporter) -> None:
     """Warn of names that the `datasets` library takes for those of splits: it would read such
     images apart, and without their text.
     """
-    paths = [Path(concept.folder.name, record.path.name) for concept, record in images]
-    names = dict.fromkeys(part for p in paths for part in p.parts if _SPLIT_NAME.search(part))
+    parts = (part for concept, r in images for part in (concept.folder.name, r.path.name))
+    names = dict.fromkeys(part for part in parts if _SPLIT_NAME.search(part))
     if names:
         example = display(next(iter(names)))
         reporter.warn(
@@ -237,7 +239,7 @@ def _require_beside_images(sets: ConceptSets, out: Path, folder: Path) -> None:
 def _kohya_files(
     config: Config,
     sets: ConceptSets,
-    images: Sequence[tuple[ConceptSet, ImageRecord]],
+    images: Sequence[ConceptRecord],
     keep_tokens: int,
     out: Path,
     reporter: Reporter,
@@ -280,7 +282,7 @@ def _kohya_files(
 def _warn_of_tool(
     format: str,
     sets: ConceptSets,
-    images: Sequence[tuple[ConceptSet, ImageRecord]],
+    images: Sequence[ConceptRecord],
     reporter: Reporter,
 ) -> None:
     """Warn of what another trainer does not read as `dsk train` does."""
@@ -335,9 +337,7 @@ def _side(resolution: int | tuple[int, int]) -> int:
     return round(math.sqrt(resolution[0] * resolution[1]))
 
 
-def _one_line_captions(
-    images: Sequence[tuple[ConceptSet, ImageRecord]], train: TrainOptions
-) -> dict[Path, str]:
+def _one_line_captions(images: Sequence[ConceptRecord], train: TrainOptions) -> dict[Path, str]:
     """Return the mixed captions as sd-scripts has to read them."""
     separator = _separator(train)
     return {

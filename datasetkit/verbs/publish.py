@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from datasetkit.captions.caption import one_line
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, find_root
 from datasetkit.core.progress import Reporter
-from datasetkit.core.records import Failed, ImageRecord, LeftOut
+from datasetkit.core.records import Failed, LeftOut
 from datasetkit.core.words import counted
 from datasetkit.dataset.exports import ImageText
 from datasetkit.images import pixels
@@ -24,8 +24,13 @@ from datasetkit.options.toml import folder_of
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared import dataset_card, lora_card, parquet_table
-from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets
-from datasetkit.verbs.shared.concept_images import image_text, no_usable_image, scan_all
+from datasetkit.verbs.shared.concept_folders import find_sets
+from datasetkit.verbs.shared.concept_images import (
+    ConceptRecord,
+    image_text,
+    no_usable_image,
+    scan_all,
+)
 from datasetkit.verbs.shared.recovery import recover_dataset
 from trainer.lora_files.describe import describe
 from trainer.lora_files.lora_file import read
@@ -181,7 +186,7 @@ def _plan(
     )  # fmt: skip
 
 
-def _image_paths(images: list[tuple[ConceptSet, ImageRecord]]) -> dict[str, Path]:
+def _image_paths(images: Sequence[ConceptRecord]) -> dict[str, Path]:
     """Return where each image lies in the repository: train/<folder of its concept>/<image>."""
     files: dict[str, Path] = {}
     for concept, record in images:

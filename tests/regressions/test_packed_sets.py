@@ -4,10 +4,16 @@ they do to a small one. Here two images are as many.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from datasetkit import api
 from datasetkit.core import packed
+from datasetkit.images.scan import scan
+from datasetkit.project.store import Store
+from datasetkit.verbs.shared.concept_folders import ConceptSet
+from datasetkit.verbs.shared.concept_images import ConceptRecords
 from tests.cli.conftest import images
 
 NAMES = [f"a{n}.png" for n in range(1, 8)]
@@ -71,3 +77,32 @@ def test_renamed_images_come_back(dsk, folder, packs_of_two):
     assert len(names(folder)) == 14 and all(name.startswith("x") for name in names(folder))
     assert dsk("undo", folder).code == 0
     assert names(folder) == before
+
+
+def test_repeats_are_planned_for_every_image(folder, packs_of_two):
+    plan = api.plan_repeats(folder, api.PlanRepeatsOptions(steps=70, epochs=1)).plan
+    [concept] = plan.concepts
+    assert concept.images == sum(concept.buckets.values()) == 7
+    assert plan.train.samples == 70
+
+
+def test_an_export_has_the_caption_of_every_image(folder, packs_of_two):
+    result = api.export(folder, api.ExportOptions(format="meta"))
+    entries = json.loads((folder / "meta.json").read_text())
+    assert result.images == len(entries) == 7
+    assert [entry["tags"] for entry in entries.values()] == [
+        f"sks, smile, solo, tag {n}" for n in range(7)
+    ]
+
+
+def test_images_of_several_concepts_are_read_again_and_again(folder, packs_of_two):
+    with Store.open_copy(folder) as store:
+        records = scan(folder, store).records
+    first, second = ConceptSet("a", folder), ConceptSet("b", folder)
+    every = ConceptRecords([(first, records)]) + ConceptRecords([(second, records)])
+    names = [(concept.name, record.path.name) for concept, record in every]
+    assert names == [("a", name) for name in NAMES] + [("b", name) for name in NAMES]
+    assert (
+        len(every) == 14 and every[-1] == every[13] == [*every][13] and every[6:8] == [*every][6:8]
+    )
+    assert [record.path.name for record in every.of(second)] == NAMES

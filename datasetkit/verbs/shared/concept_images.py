@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import overload
 
 from datasetkit.core.errors import DatasetError
 from datasetkit.core.files import display
@@ -63,8 +65,9 @@ def measure(
         )
         failed.extend(scanned.failed)
         left_out.extend(scanned.left_out)
-        if records := [record for record in scanned.records if record.id not in without]:
-            measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))
+        used = (record for record in scanned.records if record.id not in without)
+        if counted := sizes(used):
+            measured.append(ConceptImages(concept.name, counted, repeats=concept.repeats))
     return MeasuredConcepts(tuple(measured), tuple(failed), tuple(left_out))
 
 
@@ -78,14 +81,50 @@ def no_usable_image(folder: Path, failed: Sequence[Failed]) -> DatasetError:
     return DatasetError(f"{display(folder)} has no usable image: {reason}", hint=first.hint)
 
 
+ConceptRecord = tuple[ConceptSet, ImageRecord]
+
+
+class ConceptRecords(Sequence[ConceptRecord]):
+    """The images of several concepts, in order, each with its concept. The records stay packed:
+    there may be a million.
+    """
+
+    __slots__ = ("_concepts",)
+
+    def __init__(self, concepts: Sequence[tuple[ConceptSet, Sequence[ImageRecord]]] = ()) -> None:
+        self._concepts = tuple(concepts)
+
+    def of(self, concept: ConceptSet) -> Iterator[ImageRecord]:
+        """Yield the images of a concept."""
+        return (record for each, records in self._concepts if each is concept for record in records)
+
+    def __add__(self, other: ConceptRecords) -> ConceptRecords:
+        return ConceptRecords((*self._concepts, *other._concepts))
+
+    def __len__(self) -> int:
+        return sum(len(records) for _, records in self._concepts)
+
+    def __iter__(self) -> Iterator[ConceptRecord]:
+        return ((concept, record) for concept, records in self._concepts for record in records)
+
+    @overload
+    def __getitem__(self, at: int) -> ConceptRecord: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[ConceptRecord]: ...
+    def __getitem__(self, at: int | slice) -> ConceptRecord | Sequence[ConceptRecord]:
+        if isinstance(at, slice):
+            return list(self)[at]
+        return next(islice(self, range(len(self))[at], None))
+
+
 def scan_all(
     concepts: Sequence[ConceptSet], store: Store
-) -> tuple[list[tuple[ConceptSet, ImageRecord]], list[Failed], list[LeftOut]]:
+) -> tuple[ConceptRecords, list[Failed], list[LeftOut]]:
     """Return the images of all concepts, each with its concept, those that cannot be used, and the
     other files that are left out.
     """
     scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in concepts]
-    records = [(concept, record) for concept, scanned in scans for record in scanned.records]
+    records = ConceptRecords([(concept, scanned.records) for concept, scanned in scans])
     failed = [failed for _, scanned in scans for failed in scanned.failed]
     return records, failed, [item for _, scanned in scans for item in scanned.left_out]
 
