@@ -715,19 +715,20 @@ class Journal:
         entries = self._undoable(entry)
         refused: list[str] = []
         planned = PlannedState()
-        first: list[JournalOperation] | None = None
+        first: Sequence[JournalOperation] | None = None
         for target in entries:
             operations, problems = self._inverse(target, planned)
             first = operations if first is None else first
             if problems and not partial and not dry_run:
                 raise _cannot_undo(target, problems, self._quoted_root)
             refused.extend(problems)
-            planned.add(operations)
+            if target is not entries[-1]:
+                planned.add(operations)
         for target in entries if not dry_run else ():
             # The inverse of the first entry still holds. The others are computed again, from what
             # the undo before them really left on disk.
             operations, first = (first or self._inverse(target, PlannedState())[0]), None
-            operations = [with_temp(op) for op in operations]
+            operations = PackedList(map(with_temp, operations))
             title = f"undo {target.verb} {target.title}".strip()
             undo = self._begin("undo", title, operations, undoes=target.id)
             self._run(undo, operations, reporter)
@@ -747,7 +748,7 @@ class Journal:
 
     def _inverse(
         self, target: JournalEntry, planned: PlannedState
-    ) -> tuple[list[JournalOperation], list[str]]:
+    ) -> tuple[PackedList[JournalOperation], list[str]]:
         done = self.operations(target.id)
         problems: list[str] = []
         if not self.is_signed(target.id):
@@ -759,7 +760,7 @@ class Journal:
                 for op, is_inside in zip(done, inside, strict=True)
                 if not is_inside
             ]
-            done = [op for op, is_inside in zip(done, inside, strict=True) if is_inside]
+            done = PackedList(op for op, ok in zip(done, inside, strict=True) if ok)
         operations, others = inverse(
             done,
             planned,

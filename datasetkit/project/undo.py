@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasetkit.core.file_kinds import IMAGE_SUFFIXES
 from datasetkit.core.files import MASKS, display
+from datasetkit.core.packed import PackedList
+from datasetkit.core.path_list import PathSet
 from datasetkit.project.file_ops import JournalOperation, file_stamp
 
 
@@ -55,16 +57,16 @@ def inverse(
     trash: Path,
     root: Path,
     with_companions: bool,
-) -> tuple[list[JournalOperation], list[str]]:
+) -> tuple[PackedList[JournalOperation], list[str]]:
     """Return the operations that undo `done`, last first, and why some cannot be undone.
 
     planned: the state that they start from. trash: a fresh folder for the files that dsk made.
     with_companions: files that were added beside a renamed image get its old name, too.
     """
-    freed = {op.dst for op in done}
+    freed = PathSet(op.dst for op in done)
     companions = _Companions(freed)
     trashed: Counter[str] = Counter()
-    operations: list[JournalOperation] = []
+    operations: PackedList[JournalOperation] = PackedList()
     problems: list[str] = []
     for op in reversed(done):
         problem = _changed_since(op, planned) or _taken_again(op, freed, planned, root)
@@ -97,7 +99,9 @@ def _changed_since(op: JournalOperation, planned: PlannedState) -> str:
     return f"{display(op.dst.name)} has changed since"
 
 
-def _taken_again(op: JournalOperation, freed: set[Path], planned: PlannedState, root: Path) -> str:
+def _taken_again(
+    op: JournalOperation, freed: Container[Path], planned: PlannedState, root: Path
+) -> str:
     """Return that the old name of a moved file is taken, "" if it is free or will be freed."""
     if op.kind != "move" or op.src is None or op.src in freed or not planned.exists(op.src):
         return ""
@@ -111,7 +115,7 @@ class _Companions:
     freed: files that the undo moves anyway.
     """
 
-    freed: set[Path]
+    freed: Container[Path]
     _by_folder: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
 
     def moves(self, old: Path, new: Path) -> Iterator[JournalOperation]:
