@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from datasetkit.core.files import CAPTION_SUFFIX, caption_path, display, fold, reading, stem_of
+from datasetkit.core.path_list import PathList
 
 CAPTION_SUFFIXES = frozenset({".txt", ".caption", ".captions", ".text"})
 # How many names a message has.
@@ -67,9 +68,13 @@ def caption_files(images: Sequence[Path], files: Iterable[Path]) -> dict[Path, t
 def misnamed_captions(images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
     """Return the images without a `<stem>.txt` that have a caption under another name."""
     by_folder: defaultdict[str, list[str]] = defaultdict(list)
-    for image in images:  # names: there may be a million
-        above, separator, name = str(image).rpartition(os.sep)
-        by_folder[above or separator or os.curdir].append(name)
+    if isinstance(images, PathList):  # it has the names already
+        for folder, several in images.by_folder():
+            by_folder[str(folder)] += several
+    else:
+        for image in images:  # names: there may be a million
+            above, separator, name = str(image).rpartition(os.sep)
+            by_folder[above or separator or os.curdir].append(name)
     misnamed: dict[Path, tuple[Path, ...]] = {}
     for folder_name, image_names in by_folder.items():
         folder = Path(folder_name)

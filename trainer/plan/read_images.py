@@ -98,7 +98,8 @@ class ImageReader:
         owners = same_names(listing.images)
         seen = stored_images.read(folder)
         stored: dict[str, StoredImage | Failed] = {**seen}
-        whole = [path for path in listing.images if not _is_whole(stored.get(path.name))]
+        paths = list(listing.images)  # the plan keeps them
+        whole = [path for path in paths if not _is_whole(stored.get(path.name))]
         sizes: list[Path] = []
         if not self.whole and len(whole) > MOST_WHOLE:
             sizes = [path for path in whole if path.name not in stored]
@@ -109,7 +110,7 @@ class ImageReader:
         others = _other_captions(folder)
 
         def finish(path: Path) -> ReadImage | Failed:
-            if path in owners:
+            if owners and path in owners:
                 refuse_shared_caption(path, owners[path])
             facts = stored[path.name]
             if isinstance(facts, Failed):
@@ -117,9 +118,9 @@ class ImageReader:
             return self._with_caption(path, facts, syntax, others)
 
         results = (
-            local.each(finish, listing.images, name="reading masks", reporter=reporter)
+            local.each(finish, paths, name="reading masks", reporter=reporter)
             if self.masks
-            else map(_guarded(finish), listing.images)
+            else map(_guarded(finish), paths)
         )
         images: list[ReadImage] = []
         failed = [*listing.failed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from datasetkit.captions import tokens
@@ -147,15 +148,15 @@ def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
 
 def caption_use(plan: TrainingPlan, limit: TokenLimit, *, weighted: bool = False) -> CaptionUse:
     """Count missing, long and differing captions. weighted: brackets are prompt weights."""
-    used = [p for p, n in zip(plan.images, plan.samples, strict=True) if n]
-    # An image that is trained at several resolutions has one caption.
-    training = list({p.path: p for p in used if not p.subset.is_reg}.values())
+    used = zip(plan.images, plan.samples, strict=True)
+    training = [p for p, n in used if n and not p.subset.is_reg]
+    if len(plan.blocks) > 1:  # an image that is trained at several resolutions has one caption
+        training = list({p.path: p for p in training}.values())
     token_counts: dict[Path, int] = {}
-    for several in used_by_captions(plan):
-        for p in several:
-            token_counts[p.path] = max(
-                token_counts.get(p.path, 0), longest(p, limit.count, weighted=weighted)
-            )
+    for p in chain.from_iterable(used_by_captions(plan)):
+        number = longest(p, limit.count, weighted=weighted)
+        if token_counts.setdefault(p.path, number) < number:
+            token_counts[p.path] = number
     sources = layout_sources(s.folder for s in plan.subsets if not s.is_reg)
     differing = _differing(training, sources)
     captioned = Counter(p.captioned for p in training)
