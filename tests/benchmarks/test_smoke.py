@@ -134,11 +134,23 @@ _MEASURED = (
 )
 
 
+# How often the two sizes are measured, until no cost per image grows.
+_ROUNDS = 3
+
+
 @pytest.mark.slow
 def test_the_cost_per_image_does_not_grow_with_their_number(tmp_path):
-    rows = scale.measure(tmp_path, (2_000, 20_000), _MEASURED, rounds=2)
-    assert {row.command.name for row in rows} == set(_MEASURED)
-    # What is quadratic grows ten times; the least of two rounds varies by a few per cent.
+    # What is quadratic grows ten times in every round. Other work of the machine makes the CPU
+    # seconds of single rounds differ: the best round of each command counts.
+    best: dict[str, scale.ScaleRow] = {}
+    for _ in range(_ROUNDS):
+        for row in scale.measure(tmp_path, (2_000, 20_000), _MEASURED):
+            other = best.setdefault(row.command.name, row)
+            best[row.command.name] = min(other, row, key=lambda each: each.growth)
+        if all(row.growth < 1.15 for row in best.values()):
+            break
+    rows = list(best.values())
+    assert set(best) == set(_MEASURED)
     assert all(row.growth < 1.15 for row in rows), scale.table("scale", rows)
     # The goals are of an idle machine; a busy one takes up to twice as long.
     goals = [(row.microseconds, row.command.most) for row in rows if row.command.most is not None]
