@@ -69,9 +69,11 @@ def frequency(
     near_spellings = _near_flags(items, triggers, vocabulary)
     trigger_forms = {normal_form(trigger) for trigger in triggers}
     rows: list[dict[str, object]] = []
+    counted: Sequence[CaptionedImage] | None = None
     for concept, members in _concepts(items):
-        counts = _TagCounts.of(members, triggers)
-        means = _mean_scores(members)
+        if members is not counted:  # one concept may be the whole set
+            counts, means = _TagCounts.of(members, triggers), _mean_scores(members)
+            counted = members
         for tag, images in sorted(counts.images.items(), key=lambda pair: (-pair[1], pair[0])):
             is_trigger = normal_form(tag) in trigger_forms
             flags = _flags(images, len(members), is_trigger=is_trigger)

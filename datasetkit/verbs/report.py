@@ -109,7 +109,7 @@ def report(
         out / "tags.csv": reports.csv_text(frequency, excel=options.excel),
         out / "pairs.csv": reports.csv_text(reports.cooccurrence(items), excel=options.excel),
     }
-    for name, table in _sentence_tables(folder, items).items():
+    for name, table in _sentence_tables(folder, items).items() if data.has_sentences else ():
         tables[out / name] = reports.csv_text(table, excel=options.excel)
     image = out / "tags.png"
     # Captions that are sentences give no bars.
@@ -143,11 +143,9 @@ def report(
 
 
 def _sentence_tables(folder: Path, items: Sequence[CaptionedImage]) -> dict[str, DataFrame]:
-    """Return the tables about sentences, by file; {} where no caption has one. Their tokens are
-    counted as the base model of `[train]` reads them.
+    """Return the tables about sentences, by file. Their tokens are counted as the base model of
+    `[train]` reads them.
     """
-    if not any(item.sentences for item in items):
-        return {}
     from trainer.plan import token_limit  # here: captions of tags need no trainer
 
     limit = token_limit.of_base(train_options(find(folder), None))
@@ -196,7 +194,7 @@ def _plain(cell: object) -> object:
 @dataclass(frozen=True, slots=True)
 class _ReportInput:
     """The captions of a report, their triggers, how many images it leaves out, and the files that
-    are not used.
+    are not used. has_sentences: of at least one caption.
     """
 
     items: Sequence[CaptionedImage]
@@ -205,6 +203,7 @@ class _ReportInput:
     left_out: int
     triggers: tuple[str, ...]
     unused_files: tuple[LeftOut, ...]
+    has_sentences: bool
 
 
 def _captioned(
@@ -217,6 +216,7 @@ def _captioned(
     triggers: dict[str, None] = {}
     unused_files: list[LeftOut] = []
     images = selected = 0
+    has_sentences = False
     passes = _filter(sets, folder, store, where, reporter, with_ids=bool(models))
     for concept in sets:
         listing = require_images(concept.folder, recursive=concept.recursive)
@@ -238,6 +238,7 @@ def _captioned(
                 continue
             selected += 1
             if caption is not None and not caption.is_empty:
+                has_sentences = has_sentences or bool(caption.sentences)
                 items.append(
                     CaptionedImage(
                         concept.name,
@@ -256,6 +257,7 @@ def _captioned(
         images - selected,
         tuple(triggers),
         tuple(unused_files),
+        has_sentences,
     )
 
 
