@@ -45,7 +45,7 @@ from datasetkit.core.files import (
     writing,
 )
 from datasetkit.core.packed import PackedList
-from datasetkit.core.path_list import folders_of
+from datasetkit.core.path_list import PathSet, folders_of
 from datasetkit.core.progress import SILENT, Reporter, counted_off
 from datasetkit.project.deferred_delete import delete_later, folder_for, keep, leftover_folders
 from datasetkit.project.file_ops import (
@@ -148,7 +148,7 @@ class Journal:
         #    own. A kill before this has changed nothing.
         # 3. `_run` does them in phases. After a kill from here on the plan is rolled forward, never
         #    back: some files have their new names already, and a reader may have used them.
-        operations = PackedList(map(with_temp, check(plan)))
+        operations = check(plan)
         if not operations:
             self.store.put_triggers(triggers or {})
             return None
@@ -226,10 +226,10 @@ class Journal:
         if phase == "move":
             for op in moves:
                 move(op)
-            _sync_names(moves)
+            _sync_names(moves, moves)
             self._set_phase(entry, "place")
         edited, old_files = self._place(entry, moves, others, reporter)
-        _sync_names(operations)
+        _sync_names(operations, moves)
         self._finish(entry, operations)
         delete_later(old_files)
         return edited
@@ -578,14 +578,14 @@ class Journal:
         with writing(self.root):
             self._make_folders(entry, folders_of(op.dst for op in operations), [])
         if phase == "place":
-            targets = {op.dst for op in operations}
+            targets = PathSet(op.dst for op in operations)
             # The name of a moved file may be the new name of another one: that one is not moved.
             moves = PackedList(
                 op for op in operations if op.kind == "move" and op.src not in targets
             )
             for op in moves:
                 move_again(op)
-            _sync_names(moves)
+            _sync_names(moves, moves)
 
     def _renew_temps(
         self, entry: int, verb: str, undoes: int | None, operations: Sequence[JournalOperation]
@@ -799,11 +799,11 @@ class Journal:
         return str(row[0])
 
 
-def _sync_names(operations: Sequence[JournalOperation]) -> None:
-    """Write the new names of files to the disk, and then that the old ones are gone. Raises
-    StorageError.
+def _sync_names(operations: Iterable[JournalOperation], moves: Iterable[JournalOperation]) -> None:
+    """Write the new names of files to the disk, and then that the old ones are gone. moves: the
+    moves among the operations. Raises StorageError.
     """
-    sources = (op.src for op in operations if op.kind == "move" and op.src is not None)
+    sources = (op.src for op in moves if op.src is not None)
     for folder in folders_of(chain((op.dst for op in operations), sources)):
         with writing(folder):
             sync_folder(folder)
