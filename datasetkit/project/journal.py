@@ -715,7 +715,7 @@ class Journal:
         entries = self._undoable(entry)
         refused: list[str] = []
         planned = PlannedState()
-        first: Sequence[JournalOperation] | None = None
+        first: PackedList[JournalOperation] | None = None
         for target in entries:
             operations, problems = self._inverse(target, planned)
             first = operations if first is None else first

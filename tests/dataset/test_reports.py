@@ -207,10 +207,10 @@ def test_the_index_finds_the_same_pairs_as_trying_every_pair(tags):
 def test_near_spellings_of_thousands_of_tags_are_found_in_time():
     rng = random.Random(1)
     tags = ["".join(rng.choices("abcdefghij ", k=rng.randint(5, 20))) for _ in range(2000)]
-    started = time.perf_counter()
+    started = time.process_time()
     pairs = list(spelling.near_pairs({*tags, "wxyz wxyz", "wxyz wyxz"}, [*tags[:500], "wxyz wyxz"]))
     assert ("wxyz wxyz", "wxyz wyxz") in pairs
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 @settings(max_examples=25, deadline=None)
