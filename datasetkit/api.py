@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.import_shards import import_shards
     from datasetkit.verbs.init import init, init_example
     from datasetkit.verbs.jobs_add import add_job
+    from datasetkit.verbs.jobs_ask import ask_job
     from datasetkit.verbs.jobs_hold import hold_job
     from datasetkit.verbs.jobs_list import jobs
     from datasetkit.verbs.jobs_log import job_log
@@ -151,6 +152,7 @@ __all__ = [
     "TrainOptions",
     "add_job",
     "as_sd_scripts",
+    "ask_job",
     "caption",
     "check",
     "connected",
@@ -264,6 +266,7 @@ _VERBS = {
     "grid": "grid",
     "groups": "rules",
     "history": "history",
+    "ask_job": "jobs_ask",
     "hold_job": "jobs_hold",
     "import_captions": "import_",
     "import_dataset": "import_dataset",

@@ -32,7 +32,7 @@ DRY = {"caption", "find-lr", "grid", "publish", "reg generate", "train"}
 PARSED = {
     r"review|studio": "it serves a page until it is stopped",
     r"models download": "it downloads",
-    r"jobs stop": "it needs a training that runs",
+    r"jobs (stop|ask)": "it needs a training that runs",
     r"caption .*--engine server|caption .*--endpoint": "it needs a server",
     r"tag .*--tagger (?!basic)": "it needs a model of the hub: tests/taggers",
     r"lora (merge .*--into|extract)": "it needs a full checkpoint: tests/lora_files",
@@ -192,7 +192,7 @@ def prepared(words: list[str], world: Path, home: Path) -> list[str]:
                 second = name in ("resize", "cutout", "faces crop", "faces erase") and any(
                     not w.startswith("-") for w in result[len(name.split()) :]
                 )
-                if not second and name not in ("rules groups", "jobs stop"):
+                if not second and name not in ("rules groups", "jobs stop", "jobs ask"):
                     provide(target, world, home)
         elif after in options and after not in outputs and Path(word).suffix in PATH_SUFFIXES:
             provide(word, world, home)

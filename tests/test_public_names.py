@@ -9,7 +9,7 @@ from datasetkit import api
 from datasetkit.options import toml
 
 VERBS = """
-    add_job as_sd_scripts caption
+    add_job as_sd_scripts ask_job caption
     check connected crop_faces cutout doctor download erase_faces export find_config
     find_lr forget generate_reg grid groups history hold_job import_captions import_dataset
     import_shards init init_example interrupted job_log jobs keep layout list_faces
@@ -48,6 +48,7 @@ def test_every_verb_has_a_docstring_and_types():
 def test_verbs_that_change_something_take_a_context():
     looking = {
         "add_job",
+        "ask_job",
         "connected",
         "doctor",
         "find_config",

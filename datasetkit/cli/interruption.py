@@ -59,6 +59,7 @@ _AFTER = {
     "jobs list": _NOTHING,
     "jobs stop": _NOTHING,
     "jobs add": _NOTHING,
+    "jobs ask": _NOTHING,
     "jobs resume": _NOTHING,
     "jobs log": _NOTHING,
     "jobs hold": _NOTHING,

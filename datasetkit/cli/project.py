@@ -282,6 +282,35 @@ def jobs_stop(
     run.look("jobs stop", lambda api: api.stop_job(job, now=now), show_project.jobs_stop, json)
 
 
+@command(jobs, "ask")
+def jobs_ask(
+    action: Annotated[
+        str,
+        typer.Argument(
+            metavar="ACTION",
+            help="`save`: write the LoRA and a training state; `preview`: generate the preview "
+            "images of `sample_prompts`.",
+        ),
+    ],
+    job: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="An id from `dsk jobs list`, or its beginning; not needed if only one runs.",
+            show_default=False,
+        ),
+    ] = "",
+    json: opt.Json = False,
+) -> None:
+    """Let a training save or generate preview images after its optimizer step, and go on.
+
+    Example: dsk jobs ask save
+    """
+    from datasetkit.cli import run, show_project
+
+    run.look("jobs ask", lambda api: api.ask_job(action, job), show_project.jobs_ask, json)
+
+
 @command(jobs, "resume")
 def jobs_resume(job: JobId, json: opt.Json = False) -> None:
     """Continue a training that was stopped: its command waits in the queue again, with --resume.

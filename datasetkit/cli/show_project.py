@@ -23,6 +23,7 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.verbs.doctor import DoctorResult
     from datasetkit.verbs.init import InitResult
+    from datasetkit.verbs.jobs_ask import AskJobResult
     from datasetkit.verbs.jobs_log import JobLogResult
     from datasetkit.verbs.jobs_stop import StopJobResult
     from datasetkit.verbs.models_download import DownloadedModel
@@ -280,6 +281,11 @@ def jobs_stop(result: StopJobResult) -> None:
         f"{job.id} was asked to stop: it finishes its optimizer step and saves a training state; "
         "while it loads a model or encodes images, it ends at once"
     )
+
+
+def jobs_ask(result: AskJobResult) -> None:
+    does = {"save": "saves the LoRA and a state", "preview": "generates preview images"}
+    say(f"{result.job.id}: after this step it {does[result.action]}, and goes on")
 
 
 def _local_time(utc: str) -> str:

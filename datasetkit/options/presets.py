@@ -101,7 +101,10 @@ def parse(text: str) -> PresetName:
     examples = [f"{family}-{goal}" for family in families for goal in goals]
     raise ConfigError(
         f"preset = {display(text)!r} is not a preset of dsk",
-        hint=did_you_mean(body, examples, "e.g. sdxl-character@1", form="'{}'"),
+        hint=did_you_mean(body, examples, "e.g. sdxl-character@1", form="'{}'")
+        if not is_own(body)
+        else f"it is one of your own, which count for one run: --set preset={body}; the studio "
+        "writes their values into dsk.toml",
     )
 
 
@@ -138,6 +141,22 @@ def with_preset(table: Mapping[str, Any]) -> Mapping[str, Any]:
 # ---- of the user
 
 
+def with_own(table: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """Return a table [train] with the values of a preset of the user below its own; None where the
+    user has none of this name. Raises ConfigError for one with values that dsk does not have.
+    """
+    folder = own_folder()
+    if folder is None or not is_own(name):
+        return None
+    preset, warnings = _own(folder / f"{name}.toml")
+    if warnings:
+        raise ConfigError(
+            f"your preset {name}: {warnings[0]}",
+            hint=f"correct or delete {display(folder / f'{name}.toml')}",
+        )
+    return with_preset({**preset.tables.get("train", {}), **table})
+
+
 def own_folder() -> Path | None:
     """Return the folder of the user's presets, None without a home folder."""
     named = os.environ.get("XDG_CONFIG_HOME", "")
@@ -153,6 +172,12 @@ def own_folder() -> Path | None:
     except RuntimeError:  # the user has no home folder
         return None
     return base / "datasetkit" / "presets"
+
+
+def is_own(text: str) -> bool:
+    """Tell whether the user has a preset of a name."""
+    folder = own_folder()
+    return folder is not None and is_name(text) and (folder / f"{text}.toml").is_file()
 
 
 def is_name(text: str) -> bool:

@@ -116,6 +116,18 @@ class Config:
         table = self.tables.get(name, {})
         return presets.with_preset(table) if name == "train" else table
 
+    def _with_chosen_preset(
+        self, given: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return [train] with the values of the preset that was given below it, and what was given
+        with it. The values of the user's own stand for it: the run needs no file of the user.
+        """
+        written, name = self.tables.get("train", {}), str(given["preset"])
+        of_user = presets.with_own(written, name)
+        if of_user is not None:
+            return of_user, {key: value for key, value in given.items() if key != "preset"}
+        return presets.with_preset({**written, "preset": name}), given
+
     def for_concept(self, concept: ConceptOptions) -> Config:
         """Return the same with the concept's own trigger, exclude and additional in `[tag]`.
 
@@ -146,8 +158,8 @@ class Config:
         must not come from this file (see options/trust.py).
         """
         table, where = self.table(name), f"{display(self._shown())} [{name}]"
-        if name == "train" and (chosen := (given or {}).get("preset")):
-            table = presets.with_preset({**self.tables.get(name, {}), "preset": chosen})
+        if name == "train" and given and given.get("preset"):
+            table, given = self._with_chosen_preset(given)
         options = build(cls, table, given or {}, where=where, typed=TYPED.get(name, "--{}"))
         if not only_read:
             self._refuse_untrusted(cls, name, given or {}, where)

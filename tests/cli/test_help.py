@@ -30,7 +30,8 @@ def test_the_commands_are_these():
         "init",
         "run", "undo", "history", "doctor", "models list",
         "models download", "models where", "jobs list", "jobs add", "jobs stop",
-        "jobs resume", "jobs log", "jobs hold", "jobs move", "jobs remove", "jobs runner",
+        "jobs ask", "jobs resume", "jobs log", "jobs hold", "jobs move", "jobs remove",
+        "jobs runner",
     ])  # fmt: skip
 
 
@@ -138,6 +139,7 @@ def test_every_command_has_json_and_those_that_change_something_a_dry_run(name):
         "lora info",
         "jobs list",
         "jobs stop",
+        "jobs ask",
         "jobs add",
         "jobs resume",
         "jobs log",

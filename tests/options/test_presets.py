@@ -51,3 +51,38 @@ def test_an_unknown_preset_is_refused(tmp_path, name):
     with pytest.raises(ConfigError) as raised:
         config(tmp_path, f'[train]\npreset = "{name}"\n').build(TrainOptions, "train")
     assert raised.value.hint
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The folder of the user's presets, with one of them."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "config" / "datasetkit" / "presets"
+    folder.mkdir(parents=True)
+    text = '[preset]\nname = "Mine"\n[train]\nnetwork_dim = 12\nnetwork_alpha = 6\nseed = 5\n'
+    (folder / "mine.toml").write_text(text)
+    return folder
+
+
+def test_a_preset_of_the_user_counts_below_the_file_and_above_its_preset(tmp_path, own):
+    found = config(tmp_path, '[train]\npreset = "sdxl-character@1"\nnetwork_dim = 3\n')
+    options = found.build(TrainOptions, "train", {"preset": "mine", "seed": 9})
+    assert (options.network_dim, options.network_alpha, options.seed) == (3, 6, 9)
+    assert (options.preset, options.resolution) == ("sdxl-character@1", 1024)
+
+
+def test_a_file_cannot_name_a_preset_of_the_user(tmp_path, own):
+    """The project of somebody else would mean another thing on each machine."""
+    with pytest.raises(ConfigError) as raised:
+        config(tmp_path, '[train]\npreset = "mine"\n').build(TrainOptions, "train")
+    assert "--set preset=mine" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["[train]\nnetwork_dimm = 1\n", "[train]\nseed = 'x'\n", "[run]\nx = 1\n", "["]
+)
+def test_a_wrong_preset_of_the_user_is_refused_with_its_file(tmp_path, own, text):
+    (own / "mine.toml").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        config(tmp_path, "").build(TrainOptions, "train", {"preset": "mine"})
+    assert "your preset mine" in raised.value.message and "mine.toml" in raised.value.hint

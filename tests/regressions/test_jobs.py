@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from datasetkit import api
-from datasetkit.core.errors import InputError
+from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.stopping import RunPause, StopRequests
 from datasetkit.project import jobs
 
@@ -220,3 +220,19 @@ def test_what_a_job_is_asked_to_do_is_taken_once():
         assert jobs.pending_actions(running) == ()
     with jobs.unregistered() as nothing:
         assert nothing.take_actions() == frozenset()
+
+
+def test_a_training_is_asked_from_the_command_line():
+    with jobs.registered("train", "sks, 10 steps") as job:
+        [running] = jobs.list_jobs()
+        assert api.ask_job("save").job.id == running.id
+        assert api.ask_job("preview", running.id[:-3]).action == "preview"
+        assert job.take_actions() == {"save", "preview"}
+        with pytest.raises(ConfigError, match="action"):
+            api.ask_job("stop")
+    with jobs.registered("tag", "faces") as job:
+        with pytest.raises(InputError, match="dsk tag is not a training"):
+            api.ask_job("save")
+        assert job.take_actions() == frozenset()
+    with pytest.raises(InputError):
+        api.ask_job("save")

@@ -78,6 +78,7 @@ LINES = {
     "publish": ["publish", "a.safetensors", "--repo", "me/sks", "--dry-run"],
     "jobs list": ["jobs", "list"],
     "jobs stop": ["jobs", "stop"],
+    "jobs ask": ["jobs", "ask", "save"],
     "jobs add": ["jobs", "add", "--hold", "tag", "imgs", "--trigger", "mikami yua"],
     "jobs move": ["jobs", "move", "2", "1"],
     "jobs hold": ["jobs", "hold", "2"],

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import config_path, display, read_existing
-from datasetkit.core.stopping import ACTIONS
 from datasetkit.options.toml import find as find_config
 from datasetkit.project import job_queue, job_runner, jobs
 from datasetkit.project.jobs import Job
 from datasetkit.verbs.jobs_add import add_job
+from datasetkit.verbs.jobs_ask import ask_job
 from datasetkit.verbs.jobs_hold import hold_job
 from datasetkit.verbs.jobs_list import jobs as list_jobs
 from datasetkit.verbs.jobs_resume import resume_job
@@ -171,15 +171,9 @@ def stop(session: StudioSession, job_id: str, how: str) -> Json:
 
 def ask(session: StudioSession, job_id: str, action: str) -> Json:
     """Ask a training to save or to generate preview images after its step, and to go on. Raises
-    InputError for a job that does not run or is not a training.
+    ConfigError for another action, InputError for a job that does not run or is not a training.
     """
-    wanted = next((known for known in ACTIONS if known == action), None)
-    if wanted is None:
-        raise InputError(f"action must be one of {', '.join(ACTIONS)}")
-    job = jobs.find_running(find(session, job_id).id)
-    if job.verb != "train":
-        raise InputError(f"dsk {display(job.verb)} is not a training", hint="wait for its end")
-    jobs.request_action(job, wanted)
+    ask_job(action, find(session, job_id).id)
     return view(session, find(session, job_id))
 
 
