@@ -137,6 +137,10 @@ class Raylets:
         """Return the processes of dsk's workers."""
         return self.namespace.processes("ray::_Actor")
 
+    def actors_at_work(self) -> list[int]:
+        """Return the processes of dsk's workers that run a batch, not those that still load."""
+        return self.namespace.processes("ray::_Actor.run")
+
     def python(
         self, *arguments: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
