@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -78,8 +79,9 @@ def main(
     size: str,
     gpus: str = "0",
 ) -> None:
-    """Run a function on numbered items; print a line for each result as it comes, then the seconds
-    that it took once all of a given number of actors were ready, and the warnings.
+    """Run a function on numbered items; print a line for each result as it comes. Then print the
+    seconds until all of a given number of actors were ready (start), those of the run after that,
+    and the warnings. executor: "local" for as many threads of this process.
     """
     functions: dict[str, Callable[[], Callable[[Path], str]]] = {
         "waiting": partial(open_waiting, float(seconds)),
@@ -90,17 +92,24 @@ def main(
     items = [Path(f"{n}.png") for n in range(int(count))]
     reporter = Warnings()
     work = EachWork(functions[kind], "toy")
-    with (
-        connected(
-            executor, actors=int(actors), gpus=float(gpus), batch_images=int(size)
-        ) as cluster,
-        place.opened(work, cluster=cluster, workers=1, reporter=reporter) as placed,
-    ):
+    workers = int(actors)
+    is_local = executor == "local"
+    started = time.monotonic()
+    with ExitStack() as stack:
+        cluster = None
+        if not is_local:
+            shape = {"actors": workers, "gpus": float(gpus), "batch_images": int(size)}
+            cluster = stack.enter_context(connected(executor, **shape))
+        threads = workers if is_local else 1
+        placed = stack.enter_context(
+            place.opened(work, cluster=cluster, workers=threads, reporter=reporter)
+        )
         ready: set[str] = set()
-        while kind in ("waiting", "on_gpu") and len(ready) < int(actors):
-            ready |= {str(line).split()[1] for line in placed.run(items[:100])}
+        while kind in ("waiting", "on_gpu") and not is_local and len(ready) < workers:
+            ready |= {str(line).split()[1] for line in placed.run(items[: 4 * workers])}
         begun = time.monotonic()
         for result in placed.run(items):
             print(result, flush=True)
-        ended = time.monotonic() - begun
-    print(json.dumps({"seconds": ended, "warnings": reporter.lines}), flush=True)
+        ended = time.monotonic()
+    times = {"start": begun - started, "seconds": ended - begun}
+    print(json.dumps({**times, "warnings": reporter.lines}), flush=True)
