@@ -31,7 +31,7 @@ RAY_TESTS := tests/executors/test_ray_cluster.py
 # Tests write and sync thousands of small files, which costs nothing in memory, where Linux has some GB of it for files;
 # and they wait for processes and clocks, so that two cores have time for three of them.
 MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4e6 {print "/dev/shm"}')
-in_memory = $(if $(MEMORY),tmp=$$(mktemp -d $(MEMORY)/dsk.XXXXXX) && trap 'rm -rf "$$tmp"' EXIT INT TERM && TMPDIR=$$tmp)
+in_memory = $(if $(MEMORY),tmp=$$(mktemp -d $(MEMORY)/dsk.XXXXXX) && chmod 755 "$$tmp" && trap 'rm -rf "$$tmp"' EXIT INT TERM && TMPDIR=$$tmp)
 pytest = $(in_memory) $(BIN)/pytest -n 3 $(1)
 # Tests start hundreds of processes: without the bytecode that the first one keeps, each compiles dsk again. Images of
 # containers often set this.

@@ -231,6 +231,10 @@ CASES = [
 
 # Hints that other tests follow: the file, and what that test types or calls.
 ELSEWHERE = {
+    "it is one of your own, which count for one run: --set preset=": (
+        "tests/options/test_presets.py",
+        '{"preset": "mine", "seed": 9}',
+    ),
     "start it with ray start --head, or correct": (
         "tests/cli/test_executor_option.py",
         '"ray start --head" in lines[1]',
