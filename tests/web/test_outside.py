@@ -256,3 +256,26 @@ def test_commands_and_the_page_can_alternate(folder):
         assert page.do(remove=["hat"])["changed"] == 3
         titles = [(entry.verb, entry.title) for entry in api.history(folder)]
         assert titles == [("review", "remove hat (3 captions)"), ("rules", "set")]
+
+
+def test_the_finished_images_take_the_place_of_the_raw_ones(tmp_path):
+    """A page that was open before its images were resized edits the captions that are trained."""
+    photos = datasets.many(tmp_path / "photos", 3)
+    for n, image in enumerate(sorted(photos.glob("*.jpg"))):
+        image.with_suffix(".txt").write_text(f"solo, raw {n}", encoding="utf-8")
+    (tmp_path / "dsk.toml").write_text(
+        '[run]\nsteps = ["resize"]\n[[concept]]\nname = "kitsu"\nfolder = "photos"\n',
+        encoding="utf-8",
+    )
+    with review(tmp_path) as page:
+        raw = captions(photos)
+        assert page.get("images")["id"] == [1, 2, 3]
+        api.resize(photos, tmp_path / "work" / "kitsu", api.ResizeOptions(max=32))
+        new = wait_for(page, lambda new: len(new["added"]) == 3)
+        assert (new["removed"], new["added"]) == ([1, 2, 3], [4, 5, 6])
+        page.version = page.get("session")["version"]
+        assert page.do(remove=["solo"])["changed"] == 3
+        assert captions(photos) == raw
+        assert set(captions(tmp_path / "work" / "kitsu").values()) == {b"raw 0", b"raw 1", b"raw 2"}
+        page.post("undo", version=page.version)
+        assert captions(tmp_path / "work" / "kitsu") == raw

@@ -5,6 +5,7 @@ that rises at each change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
@@ -12,17 +13,24 @@ from threading import RLock
 from datasetkit.captions.caption import with_syntax
 from datasetkit.captions.filters import parse
 from datasetkit.captions.predicates import predicate
-from datasetkit.core.errors import DatasetError, InputError
+from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.core.file_stamp import FileStamp, stamp_of
 from datasetkit.core.files import display, find_root, natural_key
 from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset.trigger import KnownTrigger
+from datasetkit.images.listing import list_images
 from datasetkit.images.scan import scan
 from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import find
 from datasetkit.project.caption_syntax import syntax_of
 from datasetkit.project.store import Store
 from datasetkit.verbs.review.images import ReviewImage, TagCodes
-from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
+from datasetkit.verbs.shared.concept_folders import (
+    ConceptSet,
+    ConceptSets,
+    find_sets,
+    tag_options,
+)
 from datasetkit.verbs.shared.image_facts import DatasetFacts, ImageFacts, below
 from datasetkit.verbs.shared.stored_scores import StoredScores
 from datasetkit.verbs.shared.triggers import triggers_of
@@ -77,7 +85,8 @@ class ReviewDataset:
         self.codes = TagCodes()
         self.generated: set[Caption] = set()
         self.near_duplicates: frozenset[Path] = frozenset()
-        self.options: tuple[TagOptions, ...] = ()
+        self.options: list[TagOptions] = []
+        self._to_write = False
         self._scores: StoredScores | None = None
         self.facts = DatasetFacts(
             self._scores_of, self.generated.__contains__, lambda path: path in self.near_duplicates
@@ -95,12 +104,8 @@ class ReviewDataset:
         """Scan all images; what the store already has is not computed again. to_write: captions
         will be changed. Raises DatasetError without images, and as find_sets.
         """
-        sets = find_sets(self.folder, recursive=self.recursive, to_write=to_write)
-        self.sets = sets.train
-        self.notice = COPIES if sets.origin == "laid out" else ""
-        self.options = tuple(
-            tag_options(concept.folder, {}, only_read=True) for concept in self.sets
-        )
+        self._to_write = to_write
+        self._use(find_sets(self.folder, recursive=self.recursive, to_write=to_write))
         self._scores = StoredScores(store, self.options[0])
         records, failed = self._scan(store)
         if not records and not failed:
@@ -111,8 +116,33 @@ class ReviewDataset:
         self._read_store(store, [record for record, _ in records])
         self._replace_all([self._image(record, concept, 0) for record, concept in records])
 
-    def rescan(self, store: Store) -> None:
-        """Scan the folders again after images were added, removed or replaced."""
+    def _use(self, sets: ConceptSets) -> None:
+        self.sets = sets.train
+        self.notice = COPIES if sets.origin == "laid out" else ""
+        # In place: operations hold the list.
+        self.options[:] = [tag_options(each.folder, {}, only_read=True) for each in self.sets]
+
+    def moved_sets(self) -> ConceptSets | None:
+        """Return the concepts where their images lie elsewhere than those in memory: `dsk resize`
+        has made a folder of finished images, or dsk.toml names other folders. None otherwise, and
+        while they have no images or cannot be read.
+        """
+        with suppress(DskError):
+            if not find(self.folder).concepts:
+                return None
+            sets = find_sets(self.folder, recursive=self.recursive, to_write=self._to_write)
+            moved = [each for each in sets.train if each not in self.sets]
+            if sets.train != self.sets and all(list_images(each.folder).images for each in moved):
+                return sets
+        return None
+
+    def rescan(self, store: Store, sets: ConceptSets | None = None) -> None:
+        """Scan the folders again after images were added, removed or replaced. sets: other
+        concepts.
+        """
+        with self.lock:
+            if sets is not None:
+                self._use(sets)
         records, failed = self._scan(store)
         self._read_store(store, [record for record, _ in records])
         with self.lock:
@@ -123,7 +153,7 @@ class ReviewDataset:
             changed: list[int] = []
             for record, concept in records:
                 old = before.pop(record.path, None)
-                if old is not None and _is_unchanged(old, record):
+                if old is not None and sets is None and _is_unchanged(old, record):
                     images.append(old)
                     continue
                 image = self._image(record, concept, version)

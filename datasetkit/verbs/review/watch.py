@@ -60,8 +60,9 @@ class DiskWatcher:
 
     def poll(self) -> None:
         """Load what changed on disk: single captions, or all folders if images were added, removed
-        or replaced.
+        or replaced, or a concept has its images elsewhere.
         """
+        sets = self.dataset.moved_sets()
         stamps = dict(self._stamps())
         with self.editor.lock:
             images = self.dataset.all()
@@ -70,11 +71,12 @@ class DiskWatcher:
                 failed.path for failed in self.dataset.failed
             }
             replaced = any(stamps.get(image.path) != image.stamp for image in images)
-            if self.dataset.stale or replaced or on_disk != in_memory:
+            if sets is not None or self.dataset.stale or replaced or on_disk != in_memory:
                 with self.open_store() as store:
-                    self.dataset.rescan(store)
+                    self.dataset.rescan(store, sets)
                 self.dataset.stale = False
-            self._load_captions(stamps)
+            if sets is None:  # else of other folders
+                self._load_captions(stamps)
 
     def _load_captions(self, stamps: dict[Path, FileStamp]) -> None:
         changed: list[tuple[ReviewImage, Caption | None]] = []
