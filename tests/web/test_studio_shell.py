@@ -110,9 +110,9 @@ WORDS_JS = """(selector) => {
 }"""
 # Names of programs, files and the filter's example; what a person typed; titles of edits.
 NOT_TRANSLATED = re.compile(
-    r"dsk (tag|review)|--[a-z-]+|dsk\\.toml|LoRA|Ctrl( Enter)?|Del\\b|JPEG|PNG|WebP|AVIF|BMP|GIF"
-    r"|TIFF|token|tag:smile AND NOT score:|@face|p\\d+\\.jpg|toy|kitsu|\\([a-zU?]\\)|Shift"
-    r"|\\b[a-z]\\b"
+    r"dsk (tag|review)|--[a-z-]+|dsk\.toml|LoRA|Ctrl( Enter)?|Del\b|JPEG|PNG|WebP|AVIF|BMP|GIF"
+    r"|TIFF|token|tag:smile AND NOT score:|@face|p\d+\.jpg|toy|kitsu|\([a-zU?]\)|Shift"
+    r"|\b[a-z]\b"
 )
 
 
