@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 from datasetkit import api
+from datasetkit.options.toml import Config, find
+from datasetkit.project.store import Store
+from datasetkit.verbs.review.dataset import ReviewDataset
 from tests.web import datasets
 from tests.web.client import Browser, captions, image_ids, review
 
@@ -279,3 +283,34 @@ def test_the_finished_images_take_the_place_of_the_raw_ones(tmp_path):
         assert set(captions(tmp_path / "work" / "kitsu").values()) == {b"raw 0", b"raw 1", b"raw 2"}
         page.post("undo", version=page.version)
         assert captions(tmp_path / "work" / "kitsu") == raw
+
+
+def test_dsk_toml_is_read_again_only_after_a_change(tmp_path, monkeypatch):
+    """The folders are looked at each second."""
+    photos = datasets.many(tmp_path / "photos", 2)
+    config = tmp_path / "dsk.toml"
+    text = '[run]\nsteps = ["resize"]\n[[concept]]\nname = "kitsu"\nfolder = "photos"\n'
+    config.write_text(text, encoding="utf-8")
+    dataset = ReviewDataset(tmp_path)
+    with Store.open(tmp_path) as store:
+        dataset.load(store)
+    assert dataset.moved_sets() is None
+    read: list[Path] = []
+
+    def counted(folder: Path) -> Config:
+        read.append(folder)
+        return find(folder)
+
+    monkeypatch.setattr("datasetkit.verbs.review.dataset.find", counted)
+    assert dataset.moved_sets() is None and read == []
+    work = tmp_path / "work" / "kitsu"
+    work.mkdir(parents=True)
+    assert dataset.moved_sets() is None and len(read) == 1  # no image is finished yet
+    shutil.copy(next(photos.glob("*.jpg")), work)
+    moved = dataset.moved_sets()
+    assert moved is not None and [each.folder for each in moved.train] == [work]
+    shutil.rmtree(work)
+    write(config, text + "[train]\nseed = 5\n")
+    assert dataset.moved_sets() is None
+    read.clear()
+    assert dataset.moved_sets() is None and read == []

@@ -15,7 +15,7 @@ from datasetkit.captions.filters import parse
 from datasetkit.captions.predicates import predicate
 from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.core.file_stamp import FileStamp, stamp_of
-from datasetkit.core.files import display, find_root, natural_key
+from datasetkit.core.files import config_path, display, find_root, natural_key
 from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset.trigger import KnownTrigger
 from datasetkit.images.listing import list_images
@@ -30,6 +30,7 @@ from datasetkit.verbs.shared.concept_folders import (
     ConceptSets,
     find_sets,
     tag_options,
+    work_folder,
 )
 from datasetkit.verbs.shared.image_facts import DatasetFacts, ImageFacts, below
 from datasetkit.verbs.shared.stored_scores import StoredScores
@@ -87,6 +88,9 @@ class ReviewDataset:
         self.near_duplicates: frozenset[Path] = frozenset()
         self.options: list[TagOptions] = []
         self._to_write = False
+        # The folders of finished images, and the stamp at which the concepts were those in memory.
+        self._work: tuple[Path, ...] = ()
+        self._stamp_of_sets: tuple[object, ...] | None = None
         self._scores: StoredScores | None = None
         self.facts = DatasetFacts(
             self._scores_of, self.generated.__contains__, lambda path: path in self.near_duplicates
@@ -127,14 +131,28 @@ class ReviewDataset:
         has made a folder of finished images, or dsk.toml names other folders. None otherwise, and
         while they have no images or cannot be read.
         """
+        if self._concepts_stamp() == self._stamp_of_sets:
+            return None  # dsk.toml is not read at each poll
+        self._stamp_of_sets = None
         with suppress(DskError):
-            if not find(self.folder).concepts:
+            config = find(self.folder)
+            self._work = tuple(work_folder(config, concept) for concept in config.concepts)
+            stamp = self._concepts_stamp()
+            sets = None
+            if config.concepts:
+                sets = find_sets(self.folder, recursive=self.recursive, to_write=self._to_write)
+            if sets is None or sets.train == self.sets:
+                self._stamp_of_sets = stamp
                 return None
-            sets = find_sets(self.folder, recursive=self.recursive, to_write=self._to_write)
             moved = [each for each in sets.train if each not in self.sets]
-            if sets.train != self.sets and all(list_images(each.folder).images for each in moved):
+            if all(list_images(each.folder).images for each in moved):
                 return sets
         return None
+
+    def _concepts_stamp(self) -> tuple[object, ...]:
+        """Return what changes with dsk.toml, and when a folder of finished images appears."""
+        path = config_path(self.folder)
+        return (path, path and stamp_of(path), *(folder.is_dir() for folder in self._work))
 
     def rescan(self, store: Store, sets: ConceptSets | None = None) -> None:
         """Scan the folders again after images were added, removed or replaced. sets: other
