@@ -176,7 +176,7 @@ def table(studio: StudioSession, source: GridSource) -> dict[str, Any]:
         "options": grid_files.run_options(
             _results(studio, source, cells), _run_name(source, cells)
         ),
-        "command": _draw_command(studio, source, cells, axes.values),
+        "command": _draw_command(studio, source, cells, axes.values, loras),
     }
 
 
@@ -269,9 +269,10 @@ def _draw_command(
     source: GridSource,
     cells: Sequence[GridCell],
     axes: Mapping[str, Sequence[str]],
+    loras: Sequence[_Lora],
 ) -> str:
     """Return the command that draws the same images along the same axes."""
-    named = _named(studio, source, cells, axes)
+    named = _named(_results(studio, source, cells), source, axes, loras)
     words = ["dsk", "grid", *map(studio.shown, named)]
     if source.kind == "grid":
         for flag, (name, labels) in zip("xyz", axes.items(), strict=False):
@@ -286,16 +287,12 @@ def _draw_command(
 
 
 def _named(
-    studio: StudioSession,
-    source: GridSource,
-    cells: Sequence[GridCell],
-    axes: Mapping[str, Sequence[str]],
+    folder: Path, source: GridSource, axes: Mapping[str, Sequence[str]], loras: Sequence[_Lora]
 ) -> list[Path]:
     """Return what `dsk grid` is given: the folder of the run, or LoRA files where the folder stands
     for others.
     """
-    folder = _results(studio, source, cells)
-    paths = [lora.path for lora in _loras(studio, source, cells)]
+    paths = [lora.path for lora in loras]
     files = [path for path in paths if path is not None]
     if source.kind == "previews" or not files or len(files) < len(paths):
         return [folder]

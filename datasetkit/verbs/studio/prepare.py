@@ -6,7 +6,7 @@ each concept is a job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from datasetkit.verbs.shared.concept_folders import IMAGE_STEPS, step_folders
 from datasetkit.verbs.studio import concepts, jobs, prepare_preview
 from datasetkit.verbs.studio.commands import StudioCommand, command, shown
 from datasetkit.verbs.studio.concepts import STEPS, StudioConcept
+from datasetkit.verbs.studio.images import ShownImage
 from datasetkit.verbs.studio.prepare_preview import PreviewWork
 from datasetkit.verbs.studio.session import StudioSession
 
@@ -80,31 +81,32 @@ def preview(studio: StudioSession, number: int, steps: Steps) -> dict[str, Any]:
         work.add(verb, between.source, between.out, words[len(verb.split()) :])
     chosen = prepare_preview.chosen(concepts.listed_images(studio, concept))
     images = studio.images.read(chosen, max_pixels=studio.options.max_pixels)
-    paths = [image.path for image in images if not image.problem]
-    if not paths:
+    before = _rows(image for image in images if not image.problem)
+    if not before:
         raise InputError(
             f"none of the {len(chosen)} images that are tried can be read",
             hint="Images lists what is left out, and why",
         )
-    folder = studio.preview.make(studio.root, paths, work)
+    folder = studio.preview.make(studio.root, list(before), work)
     made = concepts.made_by_stem(folder / work.out)
-    shown_images = {path: _shown_image(studio, path) for path in (*paths, *made.values())}
+    after = _rows(studio.images.read(list(made.values()), max_pixels=studio.options.max_pixels))
     pairs = [
         {
             "name": display(path.name),
-            "before": shown_images[path],
-            "after": shown_images.get(made.get(path.stem, Path())),
+            "before": image,
+            "after": after.get(made.get(path.stem, Path())),
         }
-        for path in paths
-        if shown_images[path] is not None
+        for path, image in before.items()
     ]
-    return {"images": pairs, "command": work.shown([studio.shown(path) for path in paths])}
+    return {"images": pairs, "command": work.shown([studio.shown(path) for path in before])}
 
 
-def _shown_image(studio: StudioSession, path: Path) -> dict[str, Any] | None:
-    for image in studio.images.read([path], max_pixels=studio.options.max_pixels):
-        return {"id": image.id, "v": image.v, "w": image.width, "h": image.height}
-    return None
+def _rows(images: Iterable[ShownImage]) -> dict[Path, dict[str, Any]]:
+    """Return what the page gets of images, by path."""
+    return {
+        image.path: {"id": image.id, "v": image.v, "w": image.width, "h": image.height}
+        for image in images
+    }
 
 
 def start(studio: StudioSession, number: int | None, steps: Steps) -> dict[str, Any]:

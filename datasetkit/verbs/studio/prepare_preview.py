@@ -19,7 +19,6 @@ from typing import Final
 from datasetkit.core.errors import Exit, InputError
 from datasetkit.verbs.studio.dry_runs import DryRunReplaced, error_of
 
-IMAGES: Final = 3
 _PROGRAM: Final = (sys.executable, "-m", "datasetkit")
 # The folder that the shown command uses in the project.
 _SHOWN: Final = "preview"
