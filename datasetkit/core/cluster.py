@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from datasetkit.core.progress import Reporter
+
+# HEAD, HEAD:PORT and [::1]:PORT.
+_HEAD: Final = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?")
+_LAST_PORT: Final = 65_535
+
+
+def is_head(address: str) -> bool:
+    """Tell whether a text is the address of a machine, with or without a port."""
+    head = _HEAD.fullmatch(address)
+    return head is not None and int(head[2] or 0) <= _LAST_PORT
 
 
 @dataclass(frozen=True, slots=True)

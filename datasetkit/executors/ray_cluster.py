@@ -27,7 +27,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
-from datasetkit.core.cluster import ClusterNode
+from datasetkit.core.cluster import ClusterNode, is_head
 from datasetkit.core.errors import ClusterError, InputError, MissingExtra
 from datasetkit.core.files import display, write_atomic
 from datasetkit.core.install import install_command
@@ -44,8 +44,6 @@ _AUTO: Final = "auto"  # Ray's name for the cluster that this machine is a node 
 _DRIVER: Final = ("-m", "datasetkit.executors.ray_driver")
 # Names the cluster that this machine is a node of, as Ray's own programs read it.
 ADDRESS_VARIABLE: Final = "RAY_ADDRESS"
-_HEAD: Final = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
-_LAST_PORT: Final = 65_535
 # Seconds until a head that does not answer counts as unreachable, and until the driver has ended.
 _REACH, _END = 5.0, 20.0
 # Seconds until what takes connections and does not answer is given up.
@@ -80,9 +78,10 @@ def address_of(executor: str) -> str:
         return address
     scheme = SCHEME if address.startswith(SCHEME) else ""
     head = address.removeprefix(SCHEME).rstrip("/")
-    if scheme and not re.search(r":\d+$", head):
+    has_port = re.search(r":\d+$", head) is not None
+    if scheme and not has_port:
         head += f":{CLIENT_PORT}"
-    if not _HEAD.fullmatch(head) or int(head.rpartition(":")[2]) > _LAST_PORT:
+    if not is_head(head) or not (scheme or has_port):
         raise ClusterError(
             f"the variable {ADDRESS_VARIABLE} is {display(address)}: that is not an address",
             hint=f"{ADDRESS_VARIABLE}=HEAD:6379 on a node of the cluster; without the variable, a "

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
+from datasetkit.core.cluster import is_head
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.options.declare import CheckedOptions, check, option
 
 LOCAL: Final = "local"
-# ray://HEAD, ray://HEAD:PORT and ray://[::1]:PORT.
-_HEAD: Final = re.compile(r"ray://([\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?/?")
-_LAST_PORT: Final = 65_535
+_SCHEME: Final = "ray://"
 # Ray counts in ten-thousandths.
 _LEAST_SHARE: Final = 0.001
 
@@ -76,8 +74,9 @@ class ExecutorOptions(CheckedOptions):
 
     def __post_init__(self) -> None:
         check(self)
-        head = _HEAD.fullmatch(self.address)
-        if self.address not in (LOCAL, "ray") and (head is None or int(head[2] or 0) > _LAST_PORT):
+        head = self.address.removeprefix(_SCHEME).removesuffix("/")
+        is_address = self.address.startswith(_SCHEME) and is_head(head)
+        if self.address not in (LOCAL, "ray") and not is_address:
             raise ConfigError(
                 f"the executor address {display(self.address)} is not known",
                 hint="give local, ray, or ray://HEAD, such as ray://10.0.0.1:10001",
