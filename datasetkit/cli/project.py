@@ -222,6 +222,14 @@ JobId = Annotated[
     str,
     typer.Argument(metavar="ID", help="An id from `dsk jobs list`, or its beginning."),
 ]
+RunningJobId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="An id from `dsk jobs list`, or its beginning; not needed if only one runs.",
+        show_default=False,
+    ),
+]
 
 
 @command(jobs, "list")
@@ -260,14 +268,7 @@ def jobs_add(
 
 @command(jobs, "stop")
 def jobs_stop(
-    job: Annotated[
-        str,
-        typer.Argument(
-            metavar="ID",
-            help="An id from `dsk jobs list`, or its beginning; not needed if only one runs.",
-            show_default=False,
-        ),
-    ] = "",
+    job: RunningJobId = "",
     now: Annotated[
         bool, typer.Option("--now", help="End at once, without saving a training state.")
     ] = False,
@@ -292,14 +293,7 @@ def jobs_ask(
             "images of `sample_prompts`.",
         ),
     ],
-    job: Annotated[
-        str,
-        typer.Argument(
-            metavar="ID",
-            help="An id from `dsk jobs list`, or its beginning; not needed if only one runs.",
-            show_default=False,
-        ),
-    ] = "",
+    job: RunningJobId = "",
     json: opt.Json = False,
 ) -> None:
     """Let a training save or generate preview images after its optimizer step, and go on.
