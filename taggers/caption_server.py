@@ -114,14 +114,17 @@ class ServerCaptioner:
             raise self._unusable
         if len(batch) == 1 or self._options.jobs == 1:
             return [self._describe(str(url), prompt) for url, prompt in batch]
-        with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="dsk-server") as pool:
+        # Not in a `with`, which waits for the requests that were sent: Ctrl-C, and a second one
+        # while the first is obeyed, must not wait for answers that take minutes.
+        pool = ThreadPoolExecutor(self._options.jobs, thread_name_prefix="dsk-server")
+        try:
             futures = [pool.submit(self._answer, str(url), prompt) for url, prompt in batch]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:  # Ctrl-C must not wait for answers that take minutes
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._client.close()
-                raise
+            return [future.result() for future in futures]
+        except BaseException:
+            self._client.close()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """End the requests that are on their way."""

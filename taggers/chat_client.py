@@ -178,6 +178,8 @@ class ChatClient:
         request = urllib.request.Request(self.base + path, data, headers)
         watch = _Watch()
         self._watches.add(watch)
+        if self._closed.is_set():  # since it was looked at: `close` may not have seen this watch
+            watch.shut()
         deadline = threading.Timer(timeout, watch.expire)
         deadline.daemon = True
         deadline.start()

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -474,3 +475,27 @@ def test_ctrl_c_does_not_wait_for_answers_and_keeps_those_that_came(folder, serv
     again = ask(folder, server, jobs=jobs)
     assert again.described == (2 if jobs == 1 else 3)
     assert len(texts(folder)) == 3
+
+
+def test_ctrl_c_between_two_requests_does_not_wait_for_the_first(folder, server, monkeypatch):
+    asked = threading.Event()
+    submit = ThreadPoolExecutor.submit
+
+    def hang(handler, body):
+        asked.set()
+        server.hang(handler, body)
+
+    def interrupted(pool, function, *arguments):
+        if "dsk-server" in pool._thread_name_prefix and asked.is_set():
+            raise KeyboardInterrupt
+        sent = submit(pool, function, *arguments)
+        if "dsk-server" in pool._thread_name_prefix:
+            assert asked.wait(10)
+        return sent
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    server.replies = [hang]
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ask(folder, server, jobs=3, timeout=60)
+    assert time.monotonic() - begin < 10
