@@ -23,7 +23,7 @@ from datasetkit.captions.side_car_tags import split_namespace
 from datasetkit.captions.vocabulary import load
 from datasetkit.core.packed import PackedList
 from datasetkit.dataset import layout
-from datasetkit.project.stored_triggers import stored_key, stored_triggers
+from datasetkit.project.stored_triggers import stored_key, stored_triggers, words_ever_stored
 
 # A trigger is inferred if at least this many captions, and this share of the folder, begin with it.
 LEAST, SHARE = 3, 0.6
@@ -199,12 +199,8 @@ def carried(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...
     """Return the triggers to store for folders of outputs: those of the folders of their images,
     from image -> outputs. A folder that has a trigger already keeps it.
     """
-    sources: defaultdict[Path, set[Path]] = defaultdict(set)
-    for image, outputs in targets.items():
-        for output in outputs:
-            sources[output.parent].add(image.parent)
-    folders = {*sources, *(folder for several in sources.values() for folder in several)}
-    stored = stored_triggers(folders)
+    sources = _folders(targets)
+    stored = stored_triggers({*sources, *(f for several in sources.values() for f in several)})
     return {
         stored_key(out): words
         for out, several in sources.items()
@@ -212,3 +208,33 @@ def carried(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...
         and len(each := {stored[folder] for folder in several}) == 1
         and (words := each.pop())
     }
+
+
+def carried_earlier(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...]]:
+    """Return the words of earlier triggers to store for folders of outputs, from image -> outputs:
+    those that only the folders of their images have.
+    """
+    return earlier(_folders(targets))
+
+
+def earlier(sources: Mapping[Path, Iterable[Path]]) -> dict[Path, tuple[str, ...]]:
+    """Do `carried_earlier` for folders of outputs -> the folders of their images."""
+    words = {
+        out: dict.fromkeys(word for folder in several for word in words_ever_stored(folder))
+        for out, several in sources.items()
+    }
+    new = {
+        stored_key(out): tuple(word for word in several if word not in words_ever_stored(out))
+        for out, several in words.items()
+        if several
+    }
+    return {folder: several for folder, several in new.items() if several}
+
+
+def _folders(targets: Mapping[Path, Iterable[Path]]) -> dict[Path, set[Path]]:
+    """Return the folders of the images of each folder of outputs."""
+    sources: defaultdict[Path, set[Path]] = defaultdict(set)
+    for image, outputs in targets.items():
+        for output in outputs:
+            sources[output.parent].add(image.parent)
+    return sources

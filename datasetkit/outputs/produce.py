@@ -28,7 +28,7 @@ from datasetkit.core.files import (
     writing,
 )
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
-from datasetkit.dataset.trigger import carried
+from datasetkit.dataset.trigger import carried, carried_earlier
 from datasetkit.executors import place
 from datasetkit.images import pixels
 from datasetkit.images.pixels import WRITERS
@@ -141,6 +141,7 @@ def produce(
     captions = _reword(plan, report, failed, project)
     if not dry_run and not spec.staged:
         project.store.put_triggers(carried(spec.targets))
+        project.store.put_earlier_triggers(carried_earlier(spec.targets))
     followed = tuple(RenamedSource(m.old, m.new) for m in plan.moves if not m.superseded)
     return ProduceResult(report, recording.entry, followed, len(copies), captions, fallbacks)
 

@@ -1,6 +1,6 @@
 """How captions are written in a folder: what its dsk.toml says in `[train]`, the kind that
 `[dataset]` or the folder's `[[concept]]` gives them, and the words that stand before a sentence:
-triggers and additional tags of dsk.toml, and the trigger that a command stored.
+triggers and additional tags of dsk.toml, and all triggers that commands stored.
 
 Read here and not with the other options, which are above the project: everything that reads a
 caption needs it, and must not be able to forget it.
@@ -17,7 +17,7 @@ from typing import Any, Final, get_args
 
 from datasetkit.core.files import config_path
 from datasetkit.core.records import CaptionKind, CaptionSyntax
-from datasetkit.project.stored_triggers import LAID_OUT, stored_triggers
+from datasetkit.project.stored_triggers import LAID_OUT, words_ever_stored
 
 _KINDS: Final[tuple[CaptionKind, ...]] = get_args(CaptionKind)
 # Longer texts, and those with a comma, are no separators; the trainer refuses them.
@@ -40,7 +40,7 @@ def syntax_of(folder: Path) -> CaptionSyntax:
         return CaptionSyntax()
     if syntax.kind == "tags":
         return syntax
-    words = (*syntax.leading, *stored_triggers([folder])[folder])
+    words = (*syntax.leading, *words_ever_stored(folder))
     return replace(syntax, leading=tuple(dict.fromkeys(words)))
 
 

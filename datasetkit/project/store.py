@@ -573,11 +573,29 @@ class Store:
         new = {
             folder: words
             for folder, words in triggers.items()
-            if stored.get(self.key(folder)) != json.dumps(list(words))
+            if stored.get(self.key(folder), ("",))[-1] != json.dumps(list(words))
         }
         if new:
             with self.transaction():
                 self.insert_triggers(new)
+
+    def put_earlier_triggers(self, triggers: Mapping[Path, Sequence[str]]) -> None:
+        """Record words that captions of folders may have of earlier triggers; those that are
+        stored stay the triggers of the folders.
+        """
+        if not triggers:
+            return
+        with self.transaction() as database:
+            for folder, words in triggers.items():
+                key = self.key(folder)
+                query = "SELECT 1 FROM trigger_words WHERE folder = ?"
+                if database.execute(query, (key,)).fetchone() is None:
+                    self.insert_triggers({folder: ()})
+                database.execute(
+                    "INSERT INTO trigger_words (id, folder, words) "
+                    "SELECT min(id) - 1, ?, ? FROM trigger_words",
+                    (key, json.dumps(list(words))),
+                )
 
     def triggers_of(self, entry: int) -> dict[Path, list[str]]:
         """Return the triggers that an entry of the journal set, to set them again."""
@@ -587,8 +605,9 @@ class Store:
         return {self.path(folder): _trigger_words(words) for folder, words in rows}
 
     @staticmethod
-    def stored_triggers(root: Path) -> dict[bytes, str]:
-        """Return the JSON list of trigger words by the key of the folder, as somebody stored it.
+    def stored_triggers(root: Path) -> dict[bytes, tuple[str, ...]]:
+        """Return the JSON lists of trigger words that were stored for each folder by its key, each
+        once, the last one last; they are as somebody stored them.
 
         Reads the store on disk, also one that is open, and copies nothing.
         """
@@ -601,9 +620,12 @@ class Store:
             rows = source.execute(
                 "SELECT folder, words FROM trigger_words LEFT JOIN journal ON "
                 "journal.id = trigger_words.entry WHERE entry IS NULL OR state IN ('open', 'done') "
-                "ORDER BY trigger_words.id"
+                "GROUP BY folder, words ORDER BY max(trigger_words.id)"
             )
-            return dict(rows)
+            stored: dict[bytes, tuple[str, ...]] = {}
+            for folder, words in rows:
+                stored[folder] = (*stored.get(folder, ()), words)
+            return stored
 
     # ---- outputs
 

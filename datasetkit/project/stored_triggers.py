@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ _MAX_WORDS, _MAX_LENGTH = 20, 200
 # within two seconds have the same time.
 _SETTLED_NS: Final = 3_000_000_000
 
-_Rows = Mapping[bytes, str]
+_Rows = Mapping[bytes, tuple[str, ...]]
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -35,17 +35,27 @@ def stored_key(folder: Path) -> Path:
 
 
 def stored_triggers(folders: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
-    """Return the stored trigger of each folder, from the store of its project."""
+    """Return the trigger of each folder that was stored last, from the store of its project."""
+    return {folder: _checked(texts[-1]) for folder, texts in _texts(folders)}
+
+
+def words_ever_stored(folder: Path) -> tuple[str, ...]:
+    """Return the words of all triggers that were stored for a folder, the last ones first: captions
+    have those of an earlier one until somebody removes them.
+    """
+    ((_, texts),) = _texts([folder])
+    return tuple(dict.fromkeys(word for text in reversed(texts) for word in _checked(text)))
+
+
+def _texts(folders: Iterable[Path]) -> Iterator[tuple[Path, tuple[object, ...]]]:
     rows: dict[Path, _Rows] = {}
-    stored: dict[Path, tuple[str, ...]] = {}
     for folder in folders:
         root = find_root(folder)
         if root not in rows:
             rows[root] = _rows(root)
         key = stored_key(folder)
         relative = key.relative_to(root).as_posix() if key.is_relative_to(root) else str(key)
-        stored[folder] = _checked(rows[root].get(relative.encode("utf-8", "surrogateescape")))
-    return stored
+        yield folder, rows[root].get(relative.encode("utf-8", "surrogateescape"), (None,))
 
 
 def _rows(root: Path) -> _Rows:

@@ -33,6 +33,7 @@ from datasetkit.dataset.keep_tokens import ConceptCaptions, keep_tokens
 from datasetkit.dataset.layout import REG, TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.naming import require_names
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
+from datasetkit.dataset.trigger import earlier
 from datasetkit.images.listing import Listing, list_images
 from datasetkit.images.scan import Scan, require_folder, require_images, scan, sizes
 from datasetkit.options.dataset import LayoutOptions
@@ -194,6 +195,10 @@ def _layout(
         )
         captions = [concept_captions(c, records[c.name], config) for c in usable]
         triggers = _known_triggers(targets, captions)
+        if not context.dry_run:
+            folders = (each.folder for each in usable)
+            sources = {t.folder: [f] for t, f in zip(targets, folders, strict=True)}
+            project.store.put_earlier_triggers(earlier(sources))
         entry, changes, kept, edited = lay_out(
             project, out / TRAIN, targets, verb="layout", triggers=triggers
         )

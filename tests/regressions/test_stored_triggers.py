@@ -165,6 +165,32 @@ def test_a_declared_trigger_does_not_hide_the_stored_one(dsk, photos, here):
     assert texts(photos) == [f"sks, {SENTENCE}\n"] * 3
 
 
+def test_triggers_that_were_set_earlier_are_kept_apart_as_well(dsk, photos, here):
+    for word in ("sks", "ohwx"):
+        assert dsk("rules", "photos", "--trigger", word).code == 0
+    assert texts(photos) == [f"ohwx, sks, kitsu, {SENTENCE}\n"] * 3
+    assert stored_triggers([photos])[photos] == ("ohwx",)
+    assert parsed(photos) == {(("ohwx", "sks", "kitsu"), (SENTENCE,))}
+    assert dsk("report", "photos", "--out", "report").code == 0
+    with Path("report/phrases.csv").open(encoding="utf-8") as file:
+        phrases = {row["phrase"] for row in csv.DictReader(file)}
+    assert "red scarf" in phrases
+    assert not any(word in phrase for phrase in phrases for word in ("ohwx", "sks", "kitsu"))
+    # Also where the last one is removed, and in what is made of the folder; an undone one is not
+    # kept apart.
+    assert dsk("rules", "photos", "--exclude", "ohwx").code == 0
+    assert parsed(photos) == {(("sks", "kitsu"), (SENTENCE,))}
+    assert dsk("resize", "photos", "small", "--max", "32").code == 0
+    for _ in range(2):
+        assert dsk("layout", "kitsu=photos", "--repeats", "1").code == 0
+    for made in ("small", "dataset/train/1_kitsu"):
+        assert parsed(here / made) == {(("sks", "kitsu"), (SENTENCE,))}
+        assert stored_triggers([here / made])[here / made] == ()
+    for _ in range(6):  # layout, resize, report, and three times rules
+        assert dsk("undo").code == 0
+    assert syntax_of(photos).leading == ("kitsu",)
+
+
 # ---- where it is stored
 
 
@@ -175,7 +201,7 @@ def test_what_another_program_stored_is_read_at_once_and_later(here):
         with Store.open(here) as store:
             store.put_triggers({folder: [word]})
         assert stored_triggers([folder])[folder] == (word,)
-        assert syntax_of(folder).leading == (word,)
+        assert syntax_of(folder).leading[0] == word
 
 
 def test_a_settled_store_is_read_once(here, monkeypatch):
