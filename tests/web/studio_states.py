@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
 STATES = ("empty", "ready", "running", "failed")
-# A training that was just started: its dataset is laid out first, or that has failed.
-STARTED = ("starting", "refused")
+# A training that was just started: its dataset is laid out first, that waits, or it has failed.
+STARTED = ("starting", "waiting", "refused")
 STEPS = 240
 HELLO = 'retry: 600000\nid: 1\nevent: hello\ndata: {"resumed": true}\n\n'
 
@@ -74,6 +74,7 @@ def runs(state: str) -> list[dict[str, Any]]:
         "running": [run("kitsu-3", "running", 124, job="j1"), run("kitsu-2", "finished", STEPS)],
         "failed": [run("kitsu-3", "failed", 21, job="j3"), run("kitsu-2", "lost", 90)],
         "starting": [run("kitsu-2", "finished", STEPS)],
+        "waiting": [run("kitsu-2", "finished", STEPS)],
         "refused": [],
     }[state]
 
@@ -95,6 +96,11 @@ def jobs(state: str) -> list[dict[str, Any]]:
             job("j1", "running", "", "layout", progress={**progress, "phase": "comparing"}),
             job("j2", "queued", "", "reg", place=1, after=["j1"]),
             job("j3", "queued", "kitsu", place=2, after=["j1", "j2"]),
+        ],
+        "waiting": [
+            job("j1", "queued", "", "layout", place=1),
+            job("j2", "queued", "", "reg", place=2, after=["j1"]),
+            job("j3", "queued", "kitsu", place=3, after=["j1", "j2"]),
         ],
         "refused": [
             job("j1", "failed", "", "layout", code=1, reason="two concepts are named kitsu"),

@@ -246,7 +246,7 @@ def test_start_says_what_runs_first_and_the_training_appears_in_watch_at_once(ch
         assert started == [{"verb": "train", "lay_out": True, "when": "now"}]
         header = page.locator(".run-header")
         expect(header).to_contain_text("kitsu")
-        expect(header).to_contain_text("waiting, place 2 in the queue")
+        expect(header).to_contain_text("starting")
         expect(page.locator(".run-before")).to_contain_text("dsk layout")
         expect(page.locator(".run-row.selected")).to_contain_text("kitsu")
         expect(page.get_by_label("Log of kitsu")).to_contain_text("epoch 1: 24 steps")
@@ -273,6 +273,23 @@ def test_the_parts_of_a_training_are_one_entry_of_the_jobs(chromium, folder):
             expect(dialog.get_by_role("listitem").last).to_contain_text("dsk train")
             require_accessible(page, f"jobs, {state}")
             page.keyboard.press("Escape")
+
+
+def test_watch_lists_each_training_once(chromium, folder):
+    """One that runs or starts among the runs, one that waits in the queue, with what runs before."""
+    with opened(chromium, folder) as page:
+        for state, runs, queue in (
+            ("running", ["kitsu-3", "kitsu-2"], ["style-a"]),
+            ("starting", ["kitsu", "kitsu-2"], []),
+            ("waiting", ["kitsu-2"], ["kitsu"]),
+        ):
+            show(page, state, "watch")
+            expect(page.locator(".watch-runs ul .run-name")).to_have_text(runs)
+            expect(page.locator(".watch-runs ol .run-name")).to_have_text(queue)
+        page.locator(".watch-runs ol a").click()
+        expect(page.locator(".run-header")).to_contain_text("waiting, place 1 in the queue")
+        expect(page.locator(".run-row.selected")).to_have_count(1)
+        require_accessible(page, "a training that waits")
 
 
 @pytest.mark.parametrize("locale", LOCALES)

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Job } from "../src/studio/api";
-import { chainsOf, isChainActive, movesTo } from "../src/studio/chains";
+import { chainsOf, isChainActive, movesTo, queueOf, removeParts } from "../src/studio/chains";
 
 const job = (id: string, state: string, after: readonly string[] = [], place = 0): Job =>
   ({ id, state, after, place, verb: id, title: "" }) as unknown as Job;
@@ -51,4 +51,20 @@ test("a chain moves in the queue as one", () => {
   expect(moved(1, 2)).toBe("a c1 c2 c3 b1 b2");
   expect(moved(0, 1)).toBe("b1 b2 a c1 c2 c3");
   expect(moved(1, 0)).toBe("b1 b2 a c1 c2 c3");
+});
+
+test("an entry is in the queue while none of its parts runs, where its first part waits", async () => {
+  const waiting = [
+    job("train", "queued", ["layout"], 3),
+    job("layout", "queued", [], 2),
+    job("other", "queued", [], 1),
+  ];
+  const names = (jobs: readonly Job[]) => queueOf(chainsOf(jobs)).map(({ last }) => last.id);
+  expect(names(waiting)).toEqual(["other", "train"]);
+  expect(names([waiting[0]!, job("layout", "running")])).toEqual([]);
+  expect(names([job("train", "failed", ["layout"]), job("layout", "failed")])).toEqual([]);
+
+  const removed: string[] = [];
+  await removeParts(queueOf(chainsOf(waiting))[1]!, async (id) => removed.push(id));
+  expect(removed).toEqual(["train", "layout"]);
 });

@@ -2,7 +2,7 @@
 
 import { t } from "../i18n";
 import { BINDINGS, LIST_KEYS } from "../keys";
-import { Dialog } from "../parts/Dialog";
+import { Close, Dialog } from "../parts/Dialog";
 import { useReview, useReviewState } from "./context";
 
 export function Dialogs() {
@@ -21,9 +21,7 @@ function ShortcutsDialog() {
       <header>
         <h2>{t("captions.keys")}</h2>
         <p className="muted">{t("captions.keys.where")}</p>
-        <button type="button" onClick={close}>
-          {t("close")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} />
       </header>
       <div className="key-columns">
         <section>
@@ -93,9 +91,7 @@ function ConflictDialog() {
         {hidden > 0 ? <li className="muted">{t("captions.more", { n: hidden })}</li> : null}
       </ul>
       <footer>
-        <button type="button" className="primary" onClick={() => review.dismissConflict()}>
-          {t("cancel")} <kbd>Esc</kbd>
-        </button>
+        <Close close={() => review.dismissConflict()} primary cancel />
         <button type="button" onClick={conflict.applyAnyway}>
           {t("captions.conflict.apply")}
         </button>

@@ -1,6 +1,7 @@
 /** A modal dialog: Esc and a click beside it close it, then the focus returns to where it was. */
 
 import { type ReactNode, useEffect, useRef } from "react";
+import { t } from "../i18n";
 
 interface DialogProps {
   readonly label: string;
@@ -34,5 +35,22 @@ export function Dialog({ label, close, children }: DialogProps) {
     >
       <div className="dialog-content">{children}</div>
     </dialog>
+  );
+}
+
+interface CloseProps {
+  readonly close: () => void;
+  /** The main button of a dialog that asks for nothing more. */
+  readonly primary?: boolean;
+  /** "Cancel": the dialog would do something. */
+  readonly cancel?: boolean;
+}
+
+/** The button that closes a dialog, as Esc does. */
+export function Close({ close, primary, cancel }: CloseProps) {
+  return (
+    <button type="button" className={primary ? "primary" : undefined} onClick={close}>
+      {t(cancel ? "cancel" : "close")} <kbd>Esc</kbd>
+    </button>
   );
 }

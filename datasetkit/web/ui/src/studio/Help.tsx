@@ -1,7 +1,7 @@
 /** Help: the keys of all tabs, and the language. */
 
 import { chooseLanguage, type Key, type Language, LANGUAGES, t, useLanguage } from "../i18n";
-import { Dialog } from "../parts/Dialog";
+import { Close, Dialog } from "../parts/Dialog";
 import { startTour } from "./tour";
 
 const KEYS: readonly (readonly [keys: string, label: Key])[] = [
@@ -33,9 +33,7 @@ export function Help({ close }: { readonly close: () => void }) {
       <header>
         <h2>{t("help.title")}</h2>
         <p className="muted">{t("help.keys")}</p>
-        <button type="button" onClick={close}>
-          {t("close")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} />
       </header>
       <div className="key-columns">
         <Keys rows={KEYS} />

@@ -2,10 +2,19 @@
 
 import { Icon } from "../components/Icon";
 import { t } from "../i18n";
-import { Dialog } from "../parts/Dialog";
+import { Close, Dialog } from "../parts/Dialog";
 import { JobBar } from "../parts/JobBar";
 import { isRunning, type Job } from "./api";
-import { type Chain, chainsOf, isChainActive, movesTo, queuedParts } from "./chains";
+import {
+  type Chain,
+  chainsOf,
+  inTurn,
+  isChainActive,
+  movesTo,
+  queuedParts,
+  queueOf,
+  removeParts,
+} from "./chains";
 import { useStudio, useStudioState } from "./context";
 import { go } from "./route";
 
@@ -32,18 +41,13 @@ export function JobsDialog({ close }: { readonly close: () => void }) {
   const jobs = useStudioState((state) => state.jobs);
   const chains = chainsOf(jobs);
   const running = chains.filter(({ now }) => isRunning(now));
-  const queued = chains
-    .filter((chain) => !isRunning(chain.now) && isChainActive(chain))
-    .sort((a, b) => placeOf(a) - placeOf(b));
   const ended = chains.filter((chain) => !isChainActive(chain)).slice(0, 12);
   return (
     <Dialog label={t("jobs.title")} close={close}>
       <header>
         <h2>{t("jobs.title")}</h2>
         <p />
-        <button type="button" onClick={close}>
-          {t("close")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} />
       </header>
       {jobs.length === 0 ? (
         <p className="muted">
@@ -52,14 +56,12 @@ export function JobsDialog({ close }: { readonly close: () => void }) {
       ) : null}
       <div className="job-lists">
         <Section title={t("jobs.running")} chains={running} />
-        <Queue chains={queued} />
+        <Queue chains={queueOf(chains)} />
         <Section title={t("jobs.ended")} chains={ended} />
       </div>
     </Dialog>
   );
 }
-
-const placeOf = (chain: Chain) => queuedParts(chain)[0]?.place ?? 0;
 
 interface SectionProps {
   readonly title: string;
@@ -147,9 +149,6 @@ function Queue({ chains }: { readonly chains: readonly Chain[] }) {
   const studio = useStudio();
   const readOnly = useStudioState((state) => state.session.read_only);
   if (chains.length === 0) return null;
-  const each = async <Item,>(items: readonly Item[], ask: (item: Item) => Promise<unknown>) => {
-    for (const item of items) await ask(item);
-  };
   return (
     <section>
       <h3>{t("jobs.queue")}</h3>
@@ -180,7 +179,9 @@ function Queue({ chains }: { readonly chains: readonly Chain[] }) {
                   onClick={() =>
                     other &&
                     void studio.act(
-                      each(movesTo(chain, other), (move) => studio.api.order(move.id, move.place)),
+                      inTurn(movesTo(chain, other), (move) =>
+                        studio.api.order(move.id, move.place),
+                      ),
                     )
                   }
                 >
@@ -192,7 +193,7 @@ function Queue({ chains }: { readonly chains: readonly Chain[] }) {
                 disabled={readOnly}
                 aria-pressed={held}
                 onClick={() =>
-                  void studio.act(each(waiting, (part) => studio.api.hold(part.id, !held)))
+                  void studio.act(inTurn(waiting, (part) => studio.api.hold(part.id, !held)))
                 }
               >
                 {t(held ? "jobs.release" : "jobs.hold")}
@@ -200,12 +201,7 @@ function Queue({ chains }: { readonly chains: readonly Chain[] }) {
               <button
                 type="button"
                 disabled={readOnly}
-                onClick={() =>
-                  // The last one first: none may be left waiting for one that is gone.
-                  void studio.act(
-                    each([...waiting].reverse(), (part) => studio.api.remove(part.id)),
-                  )
-                }
+                onClick={() => void studio.act(removeParts(chain, (id) => studio.api.remove(id)))}
               >
                 {t("jobs.remove")}
               </button>

@@ -34,6 +34,30 @@ export function queuedParts({ parts }: Chain): readonly Job[] {
   return parts.filter(({ state }) => state === "queued").sort((a, b) => a.place - b.place);
 }
 
+/** The entries that wait, in their order. */
+export function queueOf(chains: readonly Chain[]): readonly Chain[] {
+  const placeOf = (chain: Chain) => queuedParts(chain)[0]?.place ?? 0;
+  return chains
+    .filter((chain) => !isRunning(chain.now) && isChainActive(chain))
+    .sort((a, b) => placeOf(a) - placeOf(b));
+}
+
+/** Ask for each of several jobs, one after the other. */
+export async function inTurn<Item>(
+  items: readonly Item[],
+  ask: (item: Item) => Promise<unknown>,
+): Promise<void> {
+  for (const item of items) await ask(item);
+}
+
+/** Remove what waits of an entry. The last one first: none may wait for one that is gone. */
+export async function removeParts(
+  chain: Chain,
+  remove: (id: string) => Promise<unknown>,
+): Promise<void> {
+  await inTurn([...queuedParts(chain)].reverse(), ({ id }) => remove(id));
+}
+
 /** The moves, one after the other, that bring an entry of the queue to the place of another one. */
 export function movesTo(
   moved: Chain,

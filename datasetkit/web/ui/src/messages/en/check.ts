@@ -15,6 +15,7 @@ export const check = {
   "check.ran": "Checked {time}.",
   "check.stale": "Checked {time}; something was changed since.",
   "check.quiet": { one: "{n} check found nothing.", other: "{n} checks found nothing." },
+  "check.fix.none": "No finding is fixed by a click.",
   "check.clean": "Nothing to fix.",
   "check.severity.error": "error",
   "check.severity.warning": "warning",

@@ -25,6 +25,7 @@ export const check = {
     many: "{n} проверок ничего не нашли.",
     other: "{n} проверки ничего не нашли.",
   },
+  "check.fix.none": "Одним нажатием исправлять нечего.",
   "check.clean": "Исправлять нечего.",
   "check.severity.error": "ошибка",
   "check.severity.warning": "внимание",

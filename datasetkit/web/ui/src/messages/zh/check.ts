@@ -13,6 +13,7 @@ export const check = {
   "check.ran": "检查于 {time}。",
   "check.stale": "检查于 {time}；此后有更改。",
   "check.quiet": { other: "{n} 项检查未发现问题。" },
+  "check.fix.none": "没有可一键修复的问题。",
   "check.clean": "没有需要修复的内容。",
   "check.severity.error": "错误",
   "check.severity.warning": "警告",

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "react";
 import { query } from "../../http";
 import { serverText, t } from "../../i18n";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { useStudio } from "../../studio/context";
 import { sourceThumb } from "../images/api";
 import type { CheckCard, Finding } from "./shapes";
@@ -33,9 +33,7 @@ export function FindingsDialog({ card, close }: FindingsDialogProps) {
     <Dialog label={title} close={close}>
       <header>
         <h2>{title}</h2>
-        <button type="button" onClick={close}>
-          {t("close")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} />
       </header>
       <ul className="findings" tabIndex={0} aria-label={title}>
         {rows.slice(0, SHOWN).map((row, n) => (

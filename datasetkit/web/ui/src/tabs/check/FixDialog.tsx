@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { ApiError } from "../../http";
 import { serverText, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { useStudio } from "../../studio/context";
 import type { CheckCard, FixPlan } from "./shapes";
 
@@ -78,9 +78,7 @@ export function FixDialog({ cards, close, done }: FixDialogProps) {
         >
           {t("check.fix.start", { n: plan?.count ?? 0 })}
         </button>
-        <button type="button" onClick={close}>
-          {t("cancel")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} cancel />
       </footer>
     </Dialog>
   );

@@ -77,7 +77,7 @@ export default function Check() {
             </button>
             <Primary
               label={t("check.fix.all", { n: fixes })}
-              done={fixes === 0 ? t("check.ran", { time: moment(report.ran ?? 0) }) : ""}
+              done={fixes === 0 ? t("check.fix.none") : ""}
               onPress={() => setFixing(fixable)}
             />
           </>
@@ -96,7 +96,6 @@ export default function Check() {
         {cards.length === 0 && report.ran !== null ? (
           <div className="empty-state">
             <h2>{t("check.clean")}</h2>
-            <p className="muted">{t("check.quiet", { n: report.quiet })}</p>
           </div>
         ) : null}
         <ul className="check-cards">

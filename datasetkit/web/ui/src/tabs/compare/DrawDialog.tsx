@@ -4,7 +4,7 @@ import { useEffect, useMemo, useState } from "react";
 import { ApiError } from "../../http";
 import { duration, number, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { useStudio } from "../../studio/context";
 import type { DrawPlan, RunFiles } from "./api";
 import { around, type Choice, coarse, COARSE, count, gridOptions, spread } from "./drawing";
@@ -192,9 +192,7 @@ export function DrawDialog({ runs, grid, close }: DrawDialogProps) {
             ? t("compare.draw.start", { n: images })
             : t("compare.draw.start.time", { n: images, time: duration(seconds) })}
         </button>
-        <button type="button" onClick={close}>
-          {t("cancel")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} cancel />
       </footer>
     </Dialog>
   );

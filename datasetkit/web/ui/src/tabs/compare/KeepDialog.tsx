@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { ApiError } from "../../http";
 import { number, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { FolderField } from "../../parts/FolderField";
 import { useStudio } from "../../studio/context";
 import { keep, keepFolders, zipUrl } from "./api";
@@ -100,9 +100,7 @@ export function KeepDialog({ grid, file, cell, close, kept }: KeepDialogProps) {
         </p>
         <Notes notes={done.notes} />
         <footer>
-          <button type="button" className="primary" onClick={close}>
-            {t("close")} <kbd>Esc</kbd>
-          </button>
+          <Close close={close} primary />
         </footer>
       </Dialog>
     );
@@ -172,9 +170,7 @@ export function KeepDialog({ grid, file, cell, close, kept }: KeepDialogProps) {
           <button type="submit" className="primary" disabled={!plan || busy}>
             {t("compare.keep.start", { name })}
           </button>
-          <button type="button" onClick={close}>
-            {t("cancel")} <kbd>Esc</kbd>
-          </button>
+          <Close close={close} cancel />
         </footer>
       </form>
     </Dialog>

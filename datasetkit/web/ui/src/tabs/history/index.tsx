@@ -4,7 +4,7 @@ import { useCallback, useEffect, useState } from "react";
 import { ApiError, isMissing } from "../../http";
 import { moment, number, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { EmptyState } from "../../parts/EmptyState";
 import { WorkArea } from "../../parts/WorkArea";
 import { Loading } from "../../parts/Loading";
@@ -233,9 +233,7 @@ function UndoDialog({ entry, entries, close, done }: UndoDialogProps) {
         >
           {t("history.undo.start", { n: taken.length })}
         </button>
-        <button type="button" onClick={close}>
-          {t("cancel")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} cancel />
       </footer>
     </Dialog>
   );

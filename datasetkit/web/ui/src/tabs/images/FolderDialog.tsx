@@ -3,7 +3,7 @@
 import { useState } from "react";
 import { ApiError } from "../../http";
 import { t } from "../../i18n";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { FolderField } from "../../parts/FolderField";
 import { useStudio } from "../../studio/context";
 import { addConcept } from "./api";
@@ -67,9 +67,7 @@ export function FolderDialog({ close, done }: FolderDialogProps) {
           <button type="submit" className="primary" disabled={shownName === ""}>
             {folder ? t("images.folder.use") : t("images.concept.empty")}
           </button>
-          <button type="button" onClick={close}>
-            {t("cancel")} <kbd>Esc</kbd>
-          </button>
+          <Close close={close} cancel />
         </footer>
       </form>
     </Dialog>

@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { ApiError } from "../../http";
 import { number, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { useStudio } from "../../studio/context";
 import { preview, sourceThumb } from "./api";
 import type { Concept, Preview, PreviewImage, Steps } from "./shapes";
@@ -51,9 +51,7 @@ export function PreviewDialog({ concept, steps, close }: PreviewDialogProps) {
       </div>
       {made ? <CommandLine command={made.command} /> : null}
       <footer>
-        <button type="button" className="primary" onClick={close}>
-          {t("close")} <kbd>Esc</kbd>
-        </button>
+        <Close close={close} primary />
       </footer>
     </Dialog>
   );

@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import { ApiError } from "../../http";
 import { bytes, number, t, tKey } from "../../i18n";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import type { DroppedFile } from "../../parts/DropZone";
 import { useStudio } from "../../studio/context";
 import { addConcept, uploadServer } from "./api";
@@ -160,9 +160,7 @@ export function UploadDialog({
       ) : null}
       <footer>
         {result ? (
-          <button type="button" className="primary" onClick={close}>
-            {t("close")} <kbd>Esc</kbd>
-          </button>
+          <Close close={close} primary />
         ) : (
           <>
             <button
@@ -174,9 +172,7 @@ export function UploadDialog({
             >
               {t("images.upload.start", { n: found?.images.length ?? 0 })}
             </button>
-            <button type="button" onClick={close}>
-              {t("cancel")} <kbd>Esc</kbd>
-            </button>
+            <Close close={close} cancel />
           </>
         )}
       </footer>

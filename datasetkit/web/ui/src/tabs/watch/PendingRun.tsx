@@ -5,6 +5,7 @@ import { Bar, JobBar } from "../../parts/JobBar";
 import { Log } from "../../parts/Log";
 import { isActive, isRunning, type Job } from "../../studio/api";
 import { useStudio, useStudioState } from "../../studio/context";
+import { chainsOf, queueOf, removeParts } from "../../studio/chains";
 import { formatRoute } from "../../studio/route";
 import { JobState } from "../../studio/Jobs";
 import { jobsBefore, jobToRead } from "./pending";
@@ -14,6 +15,8 @@ import { useLog } from "./RunNotes";
 export function PendingRun({ job }: { readonly job: Job }) {
   const jobs = useStudioState((state) => state.jobs);
   const before = jobsBefore(job, jobs);
+  const queue = queueOf(chainsOf(jobs));
+  const at = queue.findIndex(({ last }) => last.id === job.id);
   const log = useLog(jobToRead(job, jobs));
   const name = job.title || t("tab.train");
   const active = isActive(job);
@@ -23,7 +26,7 @@ export function PendingRun({ job }: { readonly job: Job }) {
         <div className="run-title">
           <RunMark state={job.state} />
           <h2>{name}</h2>
-          <span className="run-step">{stepText(job)}</span>
+          <span className="run-step">{stepText(job, at + 1)}</span>
           <span className="run-facts" />
           {active ? (
             <StopPending job={job} />
@@ -61,11 +64,10 @@ export function PendingRun({ job }: { readonly job: Job }) {
   );
 }
 
-function stepText(job: Job): string {
-  if (job.state === "queued") {
-    return job.held ? t("watch.held") : t("watch.waiting", { place: job.place });
-  }
-  return isRunning(job) ? t("watch.starting") : t(`job.state.${job.state}`);
+/** place: in the queue, from 1; 0 for one that starts, or what runs before it. */
+function stepText(job: Job, place: number): string {
+  if (place > 0) return job.held ? t("watch.held") : t("watch.waiting", { place });
+  return isActive(job) ? t("watch.starting") : t(`job.state.${job.state}`);
 }
 
 interface EndedProps {
@@ -94,13 +96,18 @@ function Ended({ job, before }: EndedProps) {
 function StopPending({ job }: { readonly job: Job }) {
   const studio = useStudio();
   const readOnly = useStudioState((state) => state.session.read_only);
-  const isQueued = job.state === "queued";
+  const chain = chainsOf(useStudioState(({ jobs }) => jobs)).find(({ last }) => last.id === job.id);
+  const isQueued = job.state === "queued" && chain;
   return (
     <button
       type="button"
       disabled={readOnly || job.state === "stopping"}
       onClick={() =>
-        void studio.act(isQueued ? studio.api.remove(job.id) : studio.api.stop(job.id, "now"))
+        void studio.act(
+          isQueued
+            ? removeParts(chain, (id) => studio.api.remove(id))
+            : studio.api.stop(job.id, "now"),
+        )
       }
     >
       {t(isQueued ? "jobs.remove" : "watch.stopNow.encoding")}

@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "react";
 import { isMissing } from "../../http";
 import { t } from "../../i18n";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import type { Run } from "../../studio/api";
 import { useFiles, useStudio } from "../../studio/context";
 import { cellUrl } from "../compare/api";
@@ -109,9 +109,7 @@ export function Previews({ run }: { readonly run: Run }) {
                 <b>{columnName(columns[column] ?? "")}</b>{" "}
                 <span className="muted">{rows[row]}</span>
               </p>
-              <button type="button" className="primary" onClick={() => setLarge(false)}>
-                {t("close")} <kbd>Esc</kbd>
-              </button>
+              <Close close={() => setLarge(false)} primary />
             </footer>
           </div>
         </Dialog>

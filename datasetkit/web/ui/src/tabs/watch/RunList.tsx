@@ -3,6 +3,7 @@
 import { percent, t } from "../../i18n";
 import { LineSample } from "../../parts/chart/Chart";
 import { isRunning, type Job, type Run } from "../../studio/api";
+import { chainsOf, queueOf } from "../../studio/chains";
 import { useStudio, useStudioState } from "../../studio/context";
 import { formatRoute } from "../../studio/route";
 import { RunMark } from "./RunMark";
@@ -21,25 +22,26 @@ interface RunListProps {
 
 export function RunList({ runs, pending, selected, compared = [], onCompare }: RunListProps) {
   const studio = useStudio();
-  const queued = useStudioState((state) => state.jobs)
-    .filter((job) => job.state === "queued")
-    .sort((a, b) => a.place - b.place);
+  const jobs = useStudioState((state) => state.jobs);
+  const queue = queueOf(chainsOf(jobs));
+  const waiting = new Set(queue.map(({ last }) => last.id));
+  const pendingRow = (job: Job) => (
+    <a href={formatRoute("watch", job.id)} aria-current={job.id === selected ? "true" : undefined}>
+      <RunMark state={job.state} />
+      <span className="run-name">{job.title || t("tab.train")}</span>
+    </a>
+  );
   return (
     <div className="watch-runs">
       <h2 className="column-title">{t("watch.runs")}</h2>
       <ul>
-        {pending.map((job) => (
-          <li key={job.id} className={job.id === selected ? "run-row selected" : "run-row"}>
-            <a
-              href={formatRoute("watch", job.id)}
-              aria-current={job.id === selected ? "true" : undefined}
-            >
-              <RunMark state={job.state} />
-              <span className="run-name">{job.title || t("tab.train")}</span>
-              <span className="number muted small">{job.place > 0 ? job.place : ""}</span>
-            </a>
-          </li>
-        ))}
+        {pending
+          .filter(({ id }) => !waiting.has(id))
+          .map((job) => (
+            <li key={job.id} className={job.id === selected ? "run-row selected" : "run-row"}>
+              {pendingRow(job)}
+            </li>
+          ))}
         {runs.map((run) => (
           <li key={run.id} className={run.id === selected ? "run-row selected" : "run-row"}>
             <a
@@ -70,15 +72,23 @@ export function RunList({ runs, pending, selected, compared = [], onCompare }: R
           </li>
         ))}
       </ul>
-      {queued.length ? (
+      {queue.length ? (
         <>
           <h2 className="column-title">{t("jobs.queue")}</h2>
-          <ol className="watch-queue">
-            {queued.map((job) => (
-              <li key={job.id}>
-                <span className="number muted">{job.place}</span>
-                <span className="run-name">{job.title || job.verb}</span>
-                {job.held ? <span className="muted small">{t("jobs.held")}</span> : null}
+          <ol>
+            {queue.map(({ last: job }, at) => (
+              <li key={job.id} className={job.id === selected ? "run-row selected" : "run-row"}>
+                {pending.includes(job) ? (
+                  pendingRow(job)
+                ) : (
+                  <span>
+                    <RunMark state={job.state} />
+                    <span className="run-name">{job.title || job.verb}</span>
+                  </span>
+                )}
+                <span className="run-aside number muted small">
+                  {job.held ? t("jobs.held") : at + 1}
+                </span>
               </li>
             ))}
           </ol>
