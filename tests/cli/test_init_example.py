@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import datasetkit
 from datasetkit import api
 from datasetkit.core.errors import InputError, PlanConflict
+from datasetkit.options.toml import find
+from datasetkit.verbs.review.session import ReviewSession, open_session
 from tests.cli.conftest import snapshot
 
 SHIPPED = Path(datasetkit.__file__).parent / "example"
@@ -62,6 +65,32 @@ def test_files_in_the_way_are_not_replaced(here):
 def test_a_dry_run_copies_nothing(here):
     result = api.init_example(here / "new", api.RunContext(dry_run=True))
     assert result.entry is None and not (here / "new").exists()
+
+
+def test_its_one_pose_is_meant_for_the_check_and_for_the_page(here):
+    api.init_example(here)
+    (here / "dsk.toml").write_text(
+        (here / "dsk.toml").read_text().replace("keep_dup", "# keep_dup")
+    )
+    assert len(near_duplicates(here)) > 12, "they are near-duplicates"
+    shutil.copy(SHIPPED / "dsk.toml", here)
+    assert near_duplicates(here) == []
+    with open_session(here / "faces", api.ReviewOptions(), api.RunContext()) as session:
+        wait_until_compared(session)
+        assert len(session.near_duplicates.groups()) > 1
+        assert session.near_duplicates.offered().groups == ()
+
+
+def near_duplicates(folder: Path) -> list[object]:
+    options = find(folder).build(api.CheckOptions, "check", {"only": ("near-duplicate",)})
+    return list(api.check(folder, options, context=api.RunContext(dry_run=True)).findings)
+
+
+def wait_until_compared(session: ReviewSession) -> None:
+    end = time.monotonic() + 60
+    while len(set(session.near_duplicates.progress())) > 1:
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.long

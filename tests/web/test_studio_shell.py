@@ -276,7 +276,7 @@ def test_the_parts_of_a_training_are_one_entry_of_the_jobs(chromium, folder):
 
 
 def test_watch_lists_each_training_once(chromium, folder):
-    """One that runs or starts among the runs, one that waits in the queue, with what runs before."""
+    """One that runs or starts among the runs; one that waits in the queue, with all its parts."""
     with opened(chromium, folder) as page:
         for state, runs, queue in (
             ("running", ["kitsu-3", "kitsu-2"], ["style-a"]),

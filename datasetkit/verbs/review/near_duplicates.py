@@ -63,11 +63,20 @@ class NearDuplicates:
         # Which groups have two copies, by the keys of their images.
         self._copies: dict[tuple[str, ...], bool] = {}
         self._kept: dict[str, frozenset[bytes]] = {}
+        self._keeps_all = False
         self._next_grouping = 0.0
 
-    def start(self, stored: dict[str, bytes], kept: Mapping[str, bytes] = NOTHING) -> None:
-        """Start to compute the fingerprints that are not stored yet. kept: rows of KEPT."""
-        self._kept = kept_groups(kept)
+    def start(
+        self,
+        stored: dict[str, bytes],
+        kept: Mapping[str, bytes] = NOTHING,
+        *,
+        keeps_all: bool = False,
+    ) -> None:
+        """Start to compute the fingerprints that are not stored yet. kept: rows of KEPT.
+        keeps_all: dsk.toml keeps every group.
+        """
+        self._kept, self._keeps_all = kept_groups(kept), keeps_all
         self._fingerprints |= {
             key: fingerprint
             for key, fingerprint in stored.items()
@@ -184,7 +193,7 @@ class NearDuplicates:
 
     def _is_kept(self, group: Sequence[ReviewImage]) -> bool:
         looks = {self._fingerprints.get(image.key, _UNREADABLE) for image in group}
-        return is_kept(looks, self._kept.values())
+        return self._keeps_all or is_kept(looks, self._kept.values())
 
     def keep(self, images: Iterable[ReviewImage]) -> None:
         """Offer a group no more, until another image joins it. Raises StorageError."""

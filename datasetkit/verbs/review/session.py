@@ -20,6 +20,7 @@ from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import TagTables
 from datasetkit.verbs.review.thumbnails import Thumbnails
 from datasetkit.verbs.review.watch import DiskWatcher
+from datasetkit.verbs.shared.kept_duplicates import keeps_all
 from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.tag_meanings import TagMeanings
 
@@ -91,7 +92,7 @@ def open_session(
     )
     with open_store() as store:
         kept = store.measurements(KEPT)
-    session.near_duplicates.start(fingerprints, kept)
+    session.near_duplicates.start(fingerprints, kept, keeps_all=keeps_all(folder))
     session.watcher.start()
     try:
         yield session

@@ -5,16 +5,18 @@ share them, in the store of the project.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from datasetkit.checks.base import CheckImage, CheckInput
 from datasetkit.checks.images import near_groups
-from datasetkit.core.errors import ConfigError
+from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.files import display
 from datasetkit.executors import local
 from datasetkit.images import near_duplicates
 from datasetkit.images.near_duplicates import KEPT, SEEN_AT, fingerprint, kept_row, small
 from datasetkit.options.check import CheckOptions
+from datasetkit.options.toml import find
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
 
@@ -61,6 +63,13 @@ def keep_groups(data: CheckInput, options: CheckOptions, project: Project) -> No
         kept.kept |= near_duplicates.kept_groups(dict(rows))
     if rows and not project.context.dry_run:
         project.store.put_measurements(KEPT, rows)
+
+
+def keeps_all(folder: Path) -> bool:
+    """Tell whether dsk.toml keeps every group. One that cannot be read is reported elsewhere."""
+    with suppress(DskError):
+        return find(folder).build(CheckOptions, "check").keep_duplicates == (ALL,)
+    return False
 
 
 def _named(data: CheckInput, options: CheckOptions) -> list[list[CheckImage]]:
