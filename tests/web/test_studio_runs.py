@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from datasetkit.verbs.studio import metrics as studio_metrics
 from datasetkit.verbs.studio.metrics import MOST_POINTS, RunMetrics
 from tests.web.client import studio
 from trainer.files import run_lock, run_manifest
@@ -127,6 +128,46 @@ def test_lines_are_read_once_and_only_when_they_are_whole(tmp_path):
     assert metrics.update() is None and metrics.position == path.stat().st_size
     assert (metrics.rows_after(3, 10) or {})["loss"]["step"] == [4, 5]
     assert metrics.rows_after(0, 2) is None and metrics.rows_after(5, 2) == {}
+
+
+def test_a_line_that_is_no_row_costs_no_other(tmp_path):
+    """Lines are parsed together; each counts alone."""
+    broken = ['{"step": 3, "loss": [1', "2]}", '{"step": 4},{"step": 5}', "", "[6]", "[" * 9999,
+              '{"step": 1' + 400 * "0" + "}", '{"step": null, "loss": 1}', '{"loss": 1}',
+              '{"step": 8, "loss": 1' + 400 * "0" + ', "other": 2}']  # fmt: skip
+    path = tmp_path / "k-metrics.jsonl"
+    for line in broken:
+        path.write_text(rows(1, 2) + line + "\n" + rows(9, 10))
+        metrics = RunMetrics(path)
+        metrics.update()
+        assert metrics.series(["loss"], 0, None, 10)["loss"]["step"] == [1, 2, 9, 10], line
+        assert metrics.position == path.stat().st_size
+    assert metrics.series(["other"], 0, None, 10)["other"]["step"] == [8]
+
+
+def test_a_list_of_runs_reads_the_ends_of_their_metrics(page, monkeypatch):
+    """Also with more runs than are kept open; one that somebody looks at is not read again."""
+    read: list[int] = []
+
+    def count(lines, parse=studio_metrics._rows):
+        read.append(len(lines))
+        return parse(lines)
+
+    monkeypatch.setattr(studio_metrics, "_rows", count)
+    folder = page.folder / "results" / "here"
+    for n in range(20):
+        make_run(folder, f"k{n}", "finished", steps=3000, done=3000 if n else 3)
+    runs = page.get("runs")["runs"]
+    by_step = {run["step"] for run in runs}
+    assert len(runs) == 20 and by_step == {3, 3000}
+    assert all(run["seconds_per_step"] == 0.5 and run["epoch"] for run in runs)
+    assert sum(read) < 20 * 1000
+    run = max(runs, key=lambda run: run["step"])
+    assert page.get(f"runs/{run['id']}/metrics")["last"] == 3000
+    del read[:]
+    page.get("runs")
+    assert page.get(f"runs/{run['id']}/metrics")["last"] == 3000
+    assert sum(read) < 20 * 1000
 
 
 def test_a_resumed_run_makes_later_steps_void(tmp_path):

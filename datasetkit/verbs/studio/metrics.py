@@ -12,16 +12,20 @@ import math
 import os
 import zlib
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 Json = dict[str, Any]
 MOST_POINTS: Final = 2000
-_CHUNK: Final = 4 * 2**20  # bytes that are read at once
+_CHUNK: Final = 2**20  # bytes that are read at once
+_MOST_STEPS: Final = 2**53
 _RECENT: Final = 50  # steps by which the pace is measured
 _LARGEST_LINE: Final = 64 * 1024
 _MARKED: Final = 64  # bytes before a position by which it is known again
@@ -61,6 +65,15 @@ class RunMetrics:
         self._end = b""
         self._inode = 0
         self._columns: dict[str, _Column] = {}
+
+    @classmethod
+    def of_end(cls, path: Path) -> RunMetrics:
+        """Read the last rows alone, which is enough for `last` and `seconds_per_step`."""
+        metrics = cls(path)
+        with suppress(OSError), path.open("rb") as file:
+            metrics.position = max(0, os.fstat(file.fileno()).st_size - _LARGEST_LINE)
+            metrics._read(file)  # the part of a line that it begins with is no row
+        return metrics
 
     def update(self) -> int | None:
         """Read what was added; return the last step that is still valid where the file was
@@ -139,26 +152,28 @@ class RunMetrics:
         file.seek(self.position)
         rest = b""
         while chunk := file.read(_CHUNK):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._add(line)
-                self.position += len(line) + 1
-                self._end = (self._end + line + b"\n")[-_MARKED:]
+            whole, newline, rest = (rest + chunk).rpartition(b"\n")
+            if newline:
+                self._add(whole.split(b"\n"))
+                self.position += len(whole) + 1
+                self._end = (self._end + whole[-_MARKED:] + b"\n")[-_MARKED:]
             if len(rest) > _LARGEST_LINE:
                 return  # no line of metrics: it is read again if it ends
 
-    def _add(self, line: bytes) -> None:
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+    def _add(self, lines: list[bytes]) -> None:
+        rows = _rows(lines)
+        if not rows:
             return
-        self.last_step = max(self.last_step, step)
-        for key, value in row.items():
-            if key != "step" and isinstance(value, int | float) and math.isfinite(value):
-                column = self._columns.setdefault(key, _Column())
-                column.steps.append(step)
-                column.values.append(float(value))
+        steps = np.array([row["step"] for row in rows], np.int64)
+        self.last_step = max(self.last_step, int(steps.max()))
+        for key in dict.fromkeys(chain.from_iterable(rows)):
+            if key != "step":
+                values = _numbers([row.get(key) for row in rows])
+                known = np.isfinite(values)
+                if known.any():
+                    column = self._columns.setdefault(key, _Column())
+                    column.steps.frombytes(steps[known].tobytes())
+                    column.values.frombytes(values[known].tobytes())
 
     def keys(self) -> list[str]:
         """Return the names of the columns."""
@@ -225,6 +240,47 @@ def _points(column: _Column, begin: int, end: int, points: int) -> Json:
         "min": [_short(value) for value in np.minimum.reduceat(values, starts)],
         "max": [_short(value) for value in np.maximum.reduceat(values, starts)],
     }
+
+
+def _rows(lines: list[bytes]) -> list[Json]:
+    """Return the rows of lines, all at once if they can be: that takes a third of the time. What is
+    no row is left out.
+    """
+    lines = [line for line in lines if line]
+    rows: list[Json] = []
+    with suppress(ValueError, RecursionError):
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
+    if len(rows) != len(lines) or not all(map(_is_row, rows)):
+        rows = [row for line in lines if (row := _row(line)) is not None]
+    return rows
+
+
+def _is_row(row: object) -> bool:
+    return type(row) is dict and type(step := row.get("step")) is int and abs(step) < _MOST_STEPS
+
+
+def _row(line: bytes) -> Json | None:
+    try:
+        row = json.loads(line)
+        row["step"] = int(row["step"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    return row if _is_row(row) else None
+
+
+def _numbers(values: list[Any]) -> NDArray[np.float64]:
+    """Return values as numbers, NaN for what is none."""
+    if set(map(type, values)) <= {int, float}:
+        with suppress(OverflowError):
+            return np.array(values, np.float64)
+    return np.array([_number(value) for value in values], np.float64)
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _short(value: float) -> float:

@@ -106,6 +106,17 @@ class RunFinder:
         metrics.update()
         return metrics
 
+    def last_metrics(self, run: RunPlace) -> RunMetrics:
+        """Return metrics that have the last rows of a run at least: a list of many runs reads no
+        more, and drops nothing that somebody looks at.
+        """
+        with self._lock:
+            metrics = self._metrics.get(run.id)
+        if metrics is None:
+            return RunMetrics.of_end(run.metrics)
+        metrics.update()
+        return metrics
+
 
 def _with_results(project: Path) -> Iterator[Path]:
     folders = [(project, 0)]

@@ -35,7 +35,7 @@ def all_runs(session: StudioSession) -> list[Json]:
     """Return the runs of the project, newest first."""
     jobs = list_jobs()
     views = [
-        run_files.view(run, session.runs.metrics(run), run_files.job_of(run, jobs))
+        run_files.view(run, session.runs.last_metrics(run), run_files.job_of(run, jobs))
         for run in places(session, jobs)
     ]
     return sorted(views, key=lambda run: run["started"] or "", reverse=True)
@@ -55,7 +55,7 @@ def details(session: StudioSession, run: RunPlace) -> Json:
     facts: Mapping[str, Any] = {} if record is None else record.facts
     options = dict(facts.get("options") or {})
     return {
-        "run": run_files.view(run, session.runs.metrics(run), job),
+        "run": run_files.view(run, session.runs.last_metrics(run), job),
         "options": options,
         "plan": facts.get("plan") or {},
         "versions": facts.get("versions") or {},
