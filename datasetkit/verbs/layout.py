@@ -195,10 +195,7 @@ def _layout(
         )
         captions = [concept_captions(c, records[c.name], config) for c in usable]
         triggers = _known_triggers(targets, captions)
-        if not context.dry_run:
-            folders = (each.folder for each in usable)
-            sources = {t.folder: [f] for t, f in zip(targets, folders, strict=True)}
-            project.store.put_earlier_triggers(earlier(sources))
+        _keep_earlier_triggers(project, targets, usable)
         entry, changes, kept, edited = lay_out(
             project, out / TRAIN, targets, verb="layout", triggers=triggers
         )
@@ -274,6 +271,15 @@ def _known_triggers(
         for target, concept in zip(targets, captions, strict=True)
         if concept.trigger.source in ("dsk.toml", "stored")
     }
+
+
+def _keep_earlier_triggers(
+    project: Project, targets: Sequence[LayoutFolder], sets: Sequence[ConceptSet]
+) -> None:
+    """Store for the laid-out folders what their captions may have of earlier triggers."""
+    if not project.context.dry_run:
+        folders = zip(targets, sets, strict=True)
+        project.store.put_earlier_triggers(earlier({t.folder: [c.folder] for t, c in folders}))
 
 
 def _joined_lines(scans: Iterable[Scan]) -> tuple[Path, ...]:
