@@ -184,6 +184,12 @@ class Config:
             },
         )  # type: ignore[type-var]
 
+    def locate(self, built: str, folder: Path) -> Path:
+        """Return the path that `build` returned of an option, which is as seen from the current
+        folder; without a dsk.toml as seen from `folder`.
+        """
+        return folder / built if self.root is None else Path(built).absolute()
+
     def refuse_imports(self, cls: type, name: str, *, hint: str) -> None:
         """Raise ConfigError for an import path of a table that leads to an unknown package."""
         where = f"{display(self._shown())} [{name}]"

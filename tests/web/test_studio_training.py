@@ -72,6 +72,26 @@ def test_the_commands_and_the_steps_before_the_dataset_is_laid_out(page):
     assert page.post("plan", verb="train")["output"]["result"]["plan"]["steps"] == 240
 
 
+@pytest.mark.parametrize("start", ["..", "../elsewhere", "faces"])
+def test_the_page_says_the_same_wherever_it_was_started(page, tmp_path, monkeypatch, start):
+    """`dsk studio my-project` is started in the folder above it."""
+
+    def said() -> list[object]:
+        concepts = [(c["name"], c["images"]) for c in page.get("concepts")["concepts"]]
+        return [concepts, page.get("training"), page.get("layout")["steps"]]
+
+    (tmp_path / "elsewhere").mkdir()
+    for _ in range(2):
+        monkeypatch.chdir(tmp_path / "kitsu")
+        here = said()
+        monkeypatch.chdir(start)
+        assert said() == here
+        assert ("girls", 32) in here[0]
+        monkeypatch.chdir(tmp_path / "kitsu")
+        lay_out()
+    assert page.get("training")["before"] == []
+
+
 def newer(path: Path, text: str) -> None:
     """Write a file in the next second, as a person does."""
     path.write_text(text)

@@ -42,5 +42,5 @@ def _concept_folders(folder: Path) -> Iterator[Path]:
     if config.concepts and config.root == folder.resolve():
         for concept in config.concepts:
             yield from (config.root / concept.folder, work_folder(config, concept))
-        out = config.root / config.build(LayoutOptions, "layout", only_read=True).out
+        out = config.locate(config.build(LayoutOptions, "layout", only_read=True).out, folder)
         yield from (path for path in (out, out / layout.TRAIN, out / layout.REG) if path.is_dir())

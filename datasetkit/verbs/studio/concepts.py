@@ -76,8 +76,7 @@ def _reg(studio: StudioSession, config: Config) -> StudioConcept | None:
     if not config.table("reg").get("folder"):
         return None
     options = config.build(RegOptions, "reg", only_read=True)
-    folder = Path(options.folder)
-    folder = folder if folder.is_absolute() else (config.root or studio.folder) / folder
+    folder = config.locate(options.folder, studio.folder)
     return StudioConcept(folder.name, folder, folder, "reg", options.trigger)
 
 

@@ -162,7 +162,7 @@ def laid_out(studio: StudioSession) -> Path | None:
     """Return the folder of the laid-out dataset, None where there is none."""
     config = find(studio.folder)
     options = config.build(LayoutOptions, "layout", only_read=True)
-    out = (config.root or studio.folder) / options.out
+    out = config.locate(options.out, studio.folder)
     return out if (out / TRAIN).is_dir() and not out.is_symlink() else None
 
 
@@ -220,7 +220,7 @@ def is_reg_current(studio: StudioSession, out: Path, result: PlanRepeatsResult) 
     """
     config = find(studio.folder)
     options = config.build(RegOptions, "reg", only_read=True)
-    folder = (config.root or studio.folder) / options.folder
+    folder = config.locate(options.folder, studio.folder)
     images = concepts.images_in(folder)
     repeats = options.repeats or balance_reg(result.plan.train.samples, len(images))
     target = out / REG / folder_names.folder_name(Concept(repeats, options.class_name))
