@@ -135,6 +135,7 @@ def reconnect(folder: Path, number: int, servers: int) -> None:
 def quick(monkeypatch):
     monkeypatch.setattr(events, "SECONDS_BETWEEN", 0.005)
     monkeypatch.setattr(events, "_REST", 0)
+    monkeypatch.setattr(events, "_REST_OF_CLOCK", 0)
 
 
 @pytest.mark.long

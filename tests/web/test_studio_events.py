@@ -30,6 +30,7 @@ from trainer.files import run_lock
 def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(events, "SECONDS_BETWEEN", 0.03)
     monkeypatch.setattr(events, "_REST", 0)
+    monkeypatch.setattr(events, "_REST_OF_CLOCK", 0)
     monkeypatch.setattr(job_runner, "start", lambda: False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
@@ -291,7 +292,6 @@ class Looks:
 
 def sent_to_a_slow_client(monkeypatch, number: int) -> tuple[list[bytes], list[float]]:
     """Return so many parts of a stream whose client takes a while for each, and the pauses."""
-    monkeypatch.setattr(events, "_REST", 20)
     pauses: list[float] = []
 
     async def wait(studio: object, seconds: float) -> None:
@@ -312,11 +312,36 @@ def sent_to_a_slow_client(monkeypatch, number: int) -> tuple[list[bytes], list[f
     return asyncio.run(read()), pauses
 
 
-def test_a_client_that_reads_slowly_does_not_wait_the_longer_for_it(monkeypatch):
-    """A look rests twenty times as long as it took, not as long as its client took."""
+def test_a_client_that_reads_slowly_does_not_wait_the_longer_for_it(rests, monkeypatch):
+    """A look rests by the time that it took itself, not by that of its client."""
     _, pauses = sent_to_a_slow_client(monkeypatch, 6)
     assert len(pauses) >= 2
     assert max(pauses) < 2, "0.2 s of a slow client would be a pause of 4 s"
+
+
+@pytest.fixture
+def rests(monkeypatch):
+    monkeypatch.setattr(events, "_REST", 20)
+    monkeypatch.setattr(events, "_REST_OF_CLOCK", 3)
+
+
+def test_a_look_that_waited_for_a_core_or_a_disk_rests_three_times_as_long(rests):
+    class Waiting(Looks):
+        def look(self) -> Iterator[StudioEvent]:
+            time.sleep(0.2)
+            yield from super().look()
+
+    source: Any = Waiting()
+    changes, rest = events._look(source)
+    assert len(changes) == 2 and rest >= 0.6
+    assert rest < 20 * 0.2
+
+
+def test_a_look_that_used_a_core_rests_twenty_times_as_long(rests, monkeypatch):
+    used = iter([1.0, 1.3])
+    monkeypatch.setattr(time, "thread_time", lambda: next(used))
+    source: Any = Looks()
+    assert events._look(source)[1] == pytest.approx(6)
 
 
 def test_what_was_read_before_a_look_failed_is_sent(monkeypatch):

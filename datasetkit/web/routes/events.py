@@ -21,8 +21,10 @@ from datasetkit.web.table import ApiRoute, endpoint
 
 SECONDS_BETWEEN: Final = 1.0
 HEARTBEAT: Final = 15.0
-# A look waits this many times as long as the last one took.
+# A look rests so many times as long as the last one used a core, and so many times as long as it
+# took: the latter for folders of a network. On a busy machine it takes long and uses little.
 _REST: Final = 20
+_REST_OF_CLOCK: Final = 3
 _SEND_BUFFER: Final = 64 * 1024  # bytes: seconds that are old do not pile up in the system
 _AGAIN: Final = 1000  # milliseconds until a browser comes back
 
@@ -58,25 +60,26 @@ async def _stream(studio: StudioSession, source: EventSource) -> AsyncIterator[b
     yield f"retry: {_AGAIN}\n\n".encode() + wire(hello)
     sent = time.monotonic()
     while not studio.stopping.is_set():
-        changes, seconds = await run_in_threadpool(_look, source)
+        changes, rest = await run_in_threadpool(_look, source)
         for event in changes:
             yield wire(event)  # waits for a client that does not read
             sent = time.monotonic()
         if time.monotonic() - sent >= HEARTBEAT:
             yield b": \n\n"
             sent = time.monotonic()
-        await _wait(studio, max(SECONDS_BETWEEN, _REST * seconds))
+        await _wait(studio, max(SECONDS_BETWEEN, rest))
     bye = json.dumps({"again": _AGAIN})
     yield f"id: {source.positions.text()}\nevent: bye\ndata: {bye}\n\n".encode()
 
 
 def _look(source: EventSource) -> tuple[list[StudioEvent], float]:
-    """Return what has changed, and how many seconds the look took."""
-    began = time.monotonic()
+    """Return what has changed, and how many seconds to rest after this look."""
+    began, used = time.monotonic(), time.thread_time()
     changes: list[StudioEvent] = []
     with suppress(DskError, OSError):  # what cannot be read now is read at the next look
         changes.extend(source.look())  # what came before it was read, and is not read again
-    return changes, time.monotonic() - began
+    used, took = time.thread_time() - used, time.monotonic() - began
+    return changes, max(_REST * used, _REST_OF_CLOCK * took)
 
 
 async def _wait(studio: StudioSession, seconds: float) -> None:
