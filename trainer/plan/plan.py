@@ -572,7 +572,8 @@ def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[in
             )
         elif matched.unused:
             notices.append(
-                f"{where}{len(matched.unused)} of {len(reg)} regularisation images are not used in "
-                "an epoch"
+                where
+                + f"{len(matched.unused)} of {len(reg)} regularisation images are not used in an "
+                "epoch"
             )
     return tuple(samples)

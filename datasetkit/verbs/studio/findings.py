@@ -62,7 +62,7 @@ def report(studio: StudioSession) -> dict[str, Any]:
                 "group": summary.group,
                 "severity": severity(summary.check),
                 "title": summary.title,
-                "why": _why(summary.check),
+                "why": why(summary.check),
                 "findings": summary.findings,
                 "files": summary.files,
                 "fixable": summary.fixable,
@@ -117,7 +117,8 @@ def _changed(studio: StudioSession) -> float:
     return newest
 
 
-def _why(name: str) -> str:
+def why(name: str) -> str:
+    """Return what a check measures, and from where on it reports it."""
     for each in registry.selected(CheckOptions(only=(name,))):
         return f"{each.measure}: {each.threshold}"
     return ""

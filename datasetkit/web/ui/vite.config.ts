@@ -3,6 +3,7 @@
 import react from "@vitejs/plugin-react";
 import { type Plugin, runnerImport } from "vite";
 import { defineConfig } from "vitest/config";
+import { hash } from "./src/hash.ts";
 
 /** A tab's file is named after its folder in src/tabs/. */
 function chunkName(chunk: { readonly name: string; readonly facadeModuleId?: string | null }) {
@@ -12,7 +13,8 @@ function chunkName(chunk: { readonly name: string; readonly facadeModuleId?: str
 
 /**
  * Write the messages of a translation in the order of the English keys, without the keys. The texts
- * of the server, which are the keys of their translations, are a module that both languages import.
+ * of the server, which are the keys of their translations, are a module that both languages import;
+ * those without placeholders are there by their hashes, which are shorter.
  */
 function valuesOfTranslations(): Plugin {
   type Texts = Readonly<Record<string, unknown>>;
@@ -26,7 +28,10 @@ function valuesOfTranslations(): Plugin {
     resolveId: (id) => (id === SERVER ? id : null),
     async load(id) {
       if (id !== SERVER) return null;
-      return `export const texts = ${JSON.stringify(keysOf((await load("zh"))["server"]))};`;
+      const texts = keysOf((await load("zh"))["server"]);
+      const names = texts.map((text) => (text.includes("{") ? text : hash(text)));
+      if (new Set(names).size < names.length) throw new Error("two texts have one hash");
+      return `export const texts = ${JSON.stringify(names)};`;
     },
     async transform(_, id) {
       const language = /src\/messages\/(zh|ru)\.ts$/.exec(id)?.[1];
@@ -62,6 +67,10 @@ export default defineConfig({
         entryFileNames: "page.js",
         chunkFileNames: chunkName,
         assetFileNames: "page[extname]",
+        // What several tabs share is one file: small files are compressed worse.
+        codeSplitting: {
+          groups: [{ name: "parts", test: /src\/(parts|tabs)\//, minShareCount: 2 }],
+        },
       },
     },
   },

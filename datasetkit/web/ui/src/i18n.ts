@@ -5,6 +5,7 @@
 
 import { useSyncExternalStore } from "react";
 import { en } from "./messages/en";
+import { hash } from "./hash";
 import { Store } from "./store";
 
 export type Language = "en" | "zh" | "ru";
@@ -52,7 +53,8 @@ export function ofKeys<Value>(keys: readonly string[], values: readonly Value[])
 }
 
 const KEY = "dsk-language";
-/** English text of the server, perhaps with placeholders -> its translation. */
+/** English text of the server, perhaps with placeholders -> its translation. As built, one without
+ * placeholders is there by its hash. */
 export type ServerTexts = Readonly<Record<string, string>>;
 type Loader = () => Promise<readonly [Translation, ServerTexts]>;
 const LOADERS: Readonly<Record<Exclude<Language, "en">, Loader>> = {
@@ -138,8 +140,9 @@ export function serverText(text: string): string {
 const NESTED: ReadonlySet<string> = new Set(["problem", "change", "what", "kind"]);
 
 export function translated(text: string, texts: ServerTexts): string {
-  const whole = Object.hasOwn(texts, text) ? texts[text] : undefined;
-  if (whole !== undefined) return whole;
+  for (const key of [text, hash(text)]) {
+    if (Object.hasOwn(texts, key)) return texts[key] ?? text;
+  }
   for (const [english, translation] of Object.entries(texts)) {
     const values = english.includes("{") ? pattern(english).exec(text)?.groups : undefined;
     if (values) {

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { bytes, duration, format, preferredLanguage, t, translated } from "../src/i18n";
+import { hash } from "../src/hash";
 import { en } from "../src/messages/en";
 import { ru, server as ruServer } from "../src/messages/ru";
 import { server as zhServer, zh } from "../src/messages/zh";
@@ -66,6 +67,12 @@ test("both languages have the same texts of the server, with the same placeholde
   for (const [english, translation] of [...Object.entries(zhServer), ...Object.entries(ruServer)]) {
     expect([english, placeholders(translation)]).toEqual([english, placeholders(english)]);
   }
+});
+
+test("a built text of the server is found by its hash", () => {
+  const texts = { [hash("same pixels")]: "相同像素" };
+  expect(translated("same pixels", texts)).toBe("相同像素");
+  expect(translated("other pixels", texts)).toBe("other pixels");
 });
 
 test("a text of the server is translated with its values, else shown as it is", () => {

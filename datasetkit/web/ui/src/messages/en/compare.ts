@@ -22,7 +22,6 @@ export const compare = {
   "compare.blinking": "Blinking",
   "compare.size": "Size of the images",
   "compare.table": "Images: a column for each LoRA",
-  "compare.without": "without",
   "compare.notDrawn": "not drawn",
   "compare.mark": "Mark",
   "compare.marks": "marks",

@@ -46,8 +46,6 @@ export const watch = {
   "watch.heldOut.none": "No held-out images: set validation_split in Train.",
   "watch.previews": "Preview images",
   "watch.previews.none": "This run draws no preview images: set sample_prompts in Train.",
-  "watch.previews.before": "before",
-  "watch.previews.epoch": "epoch {epoch}",
   "watch.prompt": "Prompt",
   "watch.smooth": "Smoothing",
   "watch.x": "Over",

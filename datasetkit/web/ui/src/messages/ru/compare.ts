@@ -29,7 +29,6 @@ export const compare = {
   "compare.blinking": "Мигает",
   "compare.size": "Размер изображений",
   "compare.table": "Изображения: столбец на каждую LoRA",
-  "compare.without": "без LoRA",
   "compare.notDrawn": "не нарисовано",
   "compare.mark": "Оценка",
   "compare.marks": "оценки",

@@ -158,4 +158,111 @@ export const server: Readonly<Record<string, string>> = {
   steps: "шагов",
   tags: "тегов",
   tokens: "токенов",
+  without: "без LoRA",
+  "epoch {n}": "эпоха {n}",
+  "step {n}": "шаг {n}",
+  epoch: "эпоха",
+  seed: "сид",
+  weight: "вес",
+  "a suggestion needs two files or more": "для совета нужны хотя бы два файла",
+  "a suggestion needs held-out images": "для совета нужны отложенные изображения",
+  "the loss on held-out images": "потери на отложенных",
+  "the distance of the images to held-out ones": "расстояние до отложенных",
+  "{what} at the last file, against {kind}: {n}": "{what} у последнего файла против «{kind}»: {n}",
+  "{what} hardly falls after it: {n} at the lowest later file, {kind}":
+    "{what}: дальше почти не падает; ниже всех из следующих «{kind}»: {n}",
+  "it is the last file: a longer training may be better still":
+    "это последний файл: более долгое обучение может быть лучше",
+  "after it the loss on held-out images rises: the LoRA overfits":
+    "дальше потери на отложенных растут: LoRA переобучается",
+  "its images differ from seed to seed by less than half of the base's: it has one image":
+    "изображения разных сидов отличаются вдвое меньше, чем у базы: LoRA знает одно",
+  "its images are nearer to training images than to held-out ones ({n}): look whether they are copies":
+    "изображения ближе к обучающим, чем к отложенным ({n}): проверьте, не копии ли",
+  "the run generates {n} preview images, {m} at a time: fewer prompts, or a larger sample_every_n_epochs or sample_every_n_steps, save time":
+    "будет {n} превью, по {m} за раз: меньше промптов или больше sample_every_n_epochs или sample_every_n_steps экономят время",
+  "another run is training {name} in {folder} now": "в {folder} сейчас обучается {name}",
+  "min_snr_gamma = {n} weighs the last timesteps with almost 0, and zero_terminal_snr adds them: leave one of the two out":
+    "min_snr_gamma = {n} почти не учитывает последние шаги, а zero_terminal_snr их добавляет: уберите одно",
+  "lora_format: a .diffusers.safetensors is for diffusers alone; other programs read a part of it":
+    "lora_format: .diffusers.safetensors — только для diffusers; другие прочтут лишь часть",
+  "clip_skip = {n} has no effect: {name} always uses the same layer":
+    "clip_skip = {n} не действует: у {name} слой всегда один",
+  "{name}'s VAE overflows in fp16: it computes in float32":
+    "VAE {name} переполняется в fp16: считает в float32",
+  "resolution = {n}: {name} was trained at 1024, and generates poor images at small sizes":
+    "resolution = {n}: {name} обучена на 1024, малые размеры получаются плохо",
+  "{name} has a .txt and a .caption: the .txt is used":
+    "у {name} есть .txt и .caption: берётся .txt",
+  "{n} of {all} regularisation images are not used in an epoch":
+    "за эпоху не используются {n} из {all} регуляризационных",
+  "masked_loss: {n} of {all} images have no mask and count fully":
+    "masked_loss: у {n} из {all} нет маски, они считаются целиком",
+  program: "программа",
+  weights: "веса",
+  activations: "активации",
+  "text activations": "активации текста",
+  "cached text": "кэш текста",
+  "encoded captions": "коды подписей",
+  encoding: "кодирование",
+  "weight changes": "изменения весов",
+  streamed: "подгружается",
+  "a perceptual hash (128 bits of shape, and the mean colour; the review page uses it too), for every pair: a difference of at most 12 bits and 32 levels: every image of a group except the best (a format that trainers read, the most pixels, then the sharpest)":
+    "перцептивный хеш (128 бит формы и средний цвет) каждой пары: разница до 12 бит и 32 уровней; названы все, кроме лучшего в группе",
+  "the captions of each training folder with 4 or more: a tag of the vocabulary that is not a trigger is in all of them":
+    "папки обучения с 4 и более подписями: тег из словаря, не триггер, есть во всех",
+  "the captions of all training folders, if there are 4 or more: a tag is in one of them":
+    "подписи всех папок обучения (от 4): тег только в одной",
+  "the scale factor from the image to its bucket, as the trainer computes it: more than --upscale (1.05)":
+    "во сколько раз увеличивается до бакета: больше --upscale (1.05)",
+  "the share of the area that the bucket cuts off: more than --cut (0.2)":
+    "доля площади, которую отрезает бакет: больше --cut (0.2)",
+  "a hash of all pixels, upright and in sRGB, of near-duplicates of one size: equal hashes: every image of a group except the best":
+    "хеш всех пикселей: равен; названы все, кроме лучшего в группе",
+  "the file `<stem>.txt` beside each training image: no caption file, under this or any other suffix":
+    "файл `<stem>.txt` рядом с изображением: подписи нет",
+  "tags in normal form (case, `_`, brackets): one is there more than once":
+    "теги в нормальной форме: один встречается дважды",
+  "each tag of up to 5 words except triggers, in normal form, against the 10,861 tags of the WD taggers: it is not one of them; for the 40 most common ones the nearest tag is named":
+    "каждый тег и 10,861 тег WD: его там нет; для 40 частых назван ближайший",
+  "each image is decoded, at full or (if the format allows it) at reduced size: decoding fails: damaged, truncated, empty, not an image, over --max-pixels, a link, an unprintable name":
+    "каждое изображение декодируется: не удалось (повреждено, обрезано, пусто), больше --max-pixels, ссылка или непечатаемое имя",
+  "the format of the content, against the suffix of the name: the suffix of another format, or one in mixed case such as `.Jpg`, which trainers do not find":
+    "формат содержимого и расширение: не совпадают, или смешанный регистр, как `.Jpg`",
+  "the blur effect of Crete et al. (2007) at a long edge of 512 pixels, from 0 (sharp) to 1: --blur (0.55) or more; sharp photos and drawings have 0.2 to 0.35, after a Gaussian of 2 pixels 0.52 to 0.66":
+    "размытие при длинной стороне 512, от 0 (резко) до 1: --blur (0.55) и больше",
+  "lines of text that PaddleOCR's detector finds at a long edge of 768 pixels: a score of --text (0.7) or more":
+    "строки текста, найденные PaddleOCR: оценка --text (0.7) и больше",
+  "the orientation in EXIF or XMP: not 1: trainers use the pixels as stored":
+    "ориентация в EXIF или XMP: не 1; обучение берёт пиксели как есть",
+  "the frames of the file: more than 1": "кадры файла: больше одного",
+  "the tags of the file: no tags, or an empty file": "теги файла: нет ни одного",
+  "U+FEFF anywhere in the file: any: trainers read it as part of a tag":
+    "U+FEFF в файле: при обучении станет частью тега",
+  "zero-width and control characters of the text, without those that emoji and scripts need: any: trainers read them as part of a tag":
+    "невидимые и управляющие символы: при обучении станут частью тега",
+  "the lines that are not blank: more than 1": "непустые строки: больше одной",
+  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is not in the caption":
+    "триггеры (--trigger, dsk.toml, заданные командой или общие в начале подписей): одного нет в подписи",
+  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is in the caption more than once":
+    "триггеры (--trigger, dsk.toml, заданные командой или общие в начале подписей): один встречается дважды",
+  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: another tag comes before a trigger; or a word that is not in the vocabulary is in all of 4 or more captions, and no trigger is known":
+    "триггеры (--trigger, dsk.toml, заданные командой или общие в начале подписей): перед ним стоит другой тег",
+  "tokens of the caption, by the tokenizer of the base model in [train], else by CLIP's: more than [train] max_token_length (75, 150 or 225), or than a transformer reads":
+    "токены подписи: больше max_token_length (75, 150 или 225) или чем читает модель",
+  "the stems of `.txt` and `.caption` files: no image has that stem, nor a file that is left out, such as a HEIC or a video":
+    "имена `.txt` и `.caption`: нет изображения с таким именем",
+  "pairs of the shipped table of tags that exclude each other (datasetkit/data/contradictions.toml): both are in one caption":
+    "таблица несовместимых тегов: оба в одной подписи",
+  "pairs of the shipped table of implications, chains followed: a general tag and a specific one that implies it":
+    "таблица следствий: общий тег и частный, который его включает",
+  "concept folders: there is no image in it": "папки концептов: изображений нет",
+  "checking the LoRA": "проверка LoRA",
+  "plotting the loss": "график потерь",
+  "looking for changes": "поиск изменений",
+  "reading the dataset": "чтение набора",
+  "drawing the LR schedule": "график скорости обучения",
+  "reading the base model's hash": "хеш базовой модели",
+  "reading the shards": "чтение шардов",
+  "writing the table": "запись таблицы",
 };

@@ -50,8 +50,6 @@ export const watch = {
   "watch.heldOut.none": "Нет отложенных изображений: задайте validation_split.",
   "watch.previews": "Пробные изображения",
   "watch.previews.none": "Пробных изображений нет: задайте sample_prompts.",
-  "watch.previews.before": "до обучения",
-  "watch.previews.epoch": "эпоха {epoch}",
   "watch.prompt": "Промпт",
   "watch.smooth": "Сглаживание",
   "watch.x": "Ось X",

@@ -19,7 +19,6 @@ export const compare = {
   "compare.blinking": "闪烁中",
   "compare.size": "图片大小",
   "compare.table": "图片：每列一个 LoRA",
-  "compare.without": "无 LoRA",
   "compare.notDrawn": "未生成",
   "compare.mark": "评分",
   "compare.marks": "评分",

@@ -151,4 +151,110 @@ export const server: Readonly<Record<string, string>> = {
   steps: "步",
   tags: "个标签",
   tokens: "个词元",
+  without: "无 LoRA",
+  "epoch {n}": "第 {n} 轮",
+  "step {n}": "第 {n} 步",
+  epoch: "轮",
+  seed: "种子",
+  weight: "权重",
+  "a suggestion needs two files or more": "需要至少两个文件才能给出建议",
+  "a suggestion needs held-out images": "需要预留图片才能给出建议",
+  "the loss on held-out images": "预留图片损失",
+  "the distance of the images to held-out ones": "图片与预留图片的距离",
+  "{what} at the last file, against {kind}: {n}": "最后一个文件的{what}，与{kind}相比：{n}",
+  "{what} hardly falls after it: {n} at the lowest later file, {kind}":
+    "其后{what}几乎不再下降：之后最低的文件（{kind}）为 {n}",
+  "it is the last file: a longer training may be better still":
+    "这是最后一个文件：训练更久可能更好",
+  "after it the loss on held-out images rises: the LoRA overfits":
+    "其后预留图片损失上升：LoRA 过拟合",
+  "its images differ from seed to seed by less than half of the base's: it has one image":
+    "不同种子的图片差异不到基础模型的一半：它只会一张图",
+  "its images are nearer to training images than to held-out ones ({n}): look whether they are copies":
+    "图片更接近训练图片而非预留图片（{n}）：请看是否是复制",
+  "the run generates {n} preview images, {m} at a time: fewer prompts, or a larger sample_every_n_epochs or sample_every_n_steps, save time":
+    "将生成 {n} 张预览图，每次 {m} 张：减少提示词，或加大 sample_every_n_epochs 或 sample_every_n_steps，可节省时间",
+  "another run is training {name} in {folder} now": "另一个训练正在 {folder} 中训练 {name}",
+  "min_snr_gamma = {n} weighs the last timesteps with almost 0, and zero_terminal_snr adds them: leave one of the two out":
+    "min_snr_gamma = {n} 让最后的时间步权重接近 0，而 zero_terminal_snr 加入它们：请去掉其一",
+  "lora_format: a .diffusers.safetensors is for diffusers alone; other programs read a part of it":
+    "lora_format：.diffusers.safetensors 只供 diffusers 使用；其他程序只读其中一部分",
+  "clip_skip = {n} has no effect: {name} always uses the same layer":
+    "clip_skip = {n} 无效：{name} 总用同一层",
+  "{name}'s VAE overflows in fp16: it computes in float32":
+    "{name} 的 VAE 在 fp16 下溢出：以 float32 计算",
+  "resolution = {n}: {name} was trained at 1024, and generates poor images at small sizes":
+    "resolution = {n}：{name} 以 1024 训练，小尺寸效果差",
+  "{name} has a .txt and a .caption: the .txt is used": "{name} 同时有 .txt 和 .caption：使用 .txt",
+  "{n} of {all} regularisation images are not used in an epoch":
+    "一轮中有 {n}/{all} 张正则化图片未使用",
+  "masked_loss: {n} of {all} images have no mask and count fully":
+    "masked_loss：{n}/{all} 张图片没有遮罩，全部计入",
+  program: "程序",
+  weights: "权重",
+  activations: "激活",
+  "text activations": "文本激活",
+  "cached text": "文本缓存",
+  "encoded captions": "标注编码",
+  encoding: "编码",
+  "weight changes": "权重变化",
+  streamed: "流式加载",
+  "a perceptual hash (128 bits of shape, and the mean colour; the review page uses it too), for every pair: a difference of at most 12 bits and 32 levels: every image of a group except the best (a format that trainers read, the most pixels, then the sharpest)":
+    "感知哈希（128 位形状和平均颜色），两两比较：相差至多 12 位和 32 级，列出每组中除最好者外的图片",
+  "the captions of each training folder with 4 or more: a tag of the vocabulary that is not a trigger is in all of them":
+    "每个有至少 4 条标注的训练文件夹：某个词表内、非触发词的标签出现在全部标注中",
+  "the captions of all training folders, if there are 4 or more: a tag is in one of them":
+    "全部训练文件夹的标注（至少 4 条）：某个标签只出现一次",
+  "the scale factor from the image to its bucket, as the trainer computes it: more than --upscale (1.05)":
+    "图片放大到其分桶的倍数：超过 --upscale (1.05)",
+  "the share of the area that the bucket cuts off: more than --cut (0.2)":
+    "分桶裁掉的面积：超过 --cut (0.2)",
+  "a hash of all pixels, upright and in sRGB, of near-duplicates of one size: equal hashes: every image of a group except the best":
+    "尺寸相同的近似图片的全部像素哈希：相同，列出每组中除最好者外的图片",
+  "the file `<stem>.txt` beside each training image: no caption file, under this or any other suffix":
+    "每张训练图片旁的 `<stem>.txt`：没有标注文件",
+  "tags in normal form (case, `_`, brackets): one is there more than once":
+    "规范形式的标签：有重复",
+  "each tag of up to 5 words except triggers, in normal form, against the 10,861 tags of the WD taggers: it is not one of them; for the 40 most common ones the nearest tag is named":
+    "各标签与 WD 词表的 10,861 个标签比较：不在其中；最常见的 40 个给出最接近的标签",
+  "each image is decoded, at full or (if the format allows it) at reduced size: decoding fails: damaged, truncated, empty, not an image, over --max-pixels, a link, an unprintable name":
+    "每张图片都会解码：解码失败（损坏、截断、为空、不是图片）、超过 --max-pixels、链接或名称不可显示",
+  "the format of the content, against the suffix of the name: the suffix of another format, or one in mixed case such as `.Jpg`, which trainers do not find":
+    "内容格式与扩展名：不一致，或大小写混合如 `.Jpg`，训练程序找不到",
+  "the blur effect of Crete et al. (2007) at a long edge of 512 pixels, from 0 (sharp) to 1: --blur (0.55) or more; sharp photos and drawings have 0.2 to 0.35, after a Gaussian of 2 pixels 0.52 to 0.66":
+    "长边 512 像素时的模糊度，0 清晰，1 模糊：不低于 --blur (0.55)",
+  "lines of text that PaddleOCR's detector finds at a long edge of 768 pixels: a score of --text (0.7) or more":
+    "PaddleOCR 在长边 768 像素时找到的文字行：分数不低于 --text (0.7)",
+  "the orientation in EXIF or XMP: not 1: trainers use the pixels as stored":
+    "EXIF 或 XMP 中的方向：不是 1；训练按存储的像素",
+  "the frames of the file: more than 1": "文件的帧数：超过 1",
+  "the tags of the file: no tags, or an empty file": "文件的标签：没有",
+  "U+FEFF anywhere in the file: any: trainers read it as part of a tag":
+    "文件中的 U+FEFF：训练程序会当作标签的一部分",
+  "zero-width and control characters of the text, without those that emoji and scripts need: any: trainers read them as part of a tag":
+    "零宽字符和控制字符：训练程序会当作标签的一部分",
+  "the lines that are not blank: more than 1": "非空行：超过 1 行",
+  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is not in the caption":
+    "触发词（--trigger、dsk.toml、命令设置的或标注开头的）：标注中缺少其一",
+  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is in the caption more than once":
+    "触发词（--trigger、dsk.toml、命令设置的或标注开头的）：在标注中出现多次",
+  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: another tag comes before a trigger; or a word that is not in the vocabulary is in all of 4 or more captions, and no trigger is known":
+    "触发词（--trigger、dsk.toml、命令设置的或标注开头的）：前面有其他标签",
+  "tokens of the caption, by the tokenizer of the base model in [train], else by CLIP's: more than [train] max_token_length (75, 150 or 225), or than a transformer reads":
+    "标注的 token 数：超过 [train] max_token_length (75、150 或 225) 或模型能读的数量",
+  "the stems of `.txt` and `.caption` files: no image has that stem, nor a file that is left out, such as a HEIC or a video":
+    "`.txt` 和 `.caption` 的文件名：没有同名图片",
+  "pairs of the shipped table of tags that exclude each other (datasetkit/data/contradictions.toml): both are in one caption":
+    "互斥标签表：同一标注中两者都有",
+  "pairs of the shipped table of implications, chains followed: a general tag and a specific one that implies it":
+    "蕴含标签表：既有一般标签，又有蕴含它的具体标签",
+  "concept folders: there is no image in it": "概念文件夹：没有图片",
+  "checking the LoRA": "检查 LoRA",
+  "plotting the loss": "绘制损失曲线",
+  "looking for changes": "查找更改",
+  "reading the dataset": "读取数据集",
+  "drawing the LR schedule": "绘制学习率曲线",
+  "reading the base model's hash": "读取基础模型的哈希",
+  "reading the shards": "读取分片",
+  "writing the table": "写入表格",
 };

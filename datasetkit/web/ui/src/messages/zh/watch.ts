@@ -41,8 +41,6 @@ export const watch = {
   "watch.heldOut.none": "没有预留图片：请在“训练”中设置 validation_split。",
   "watch.previews": "预览图",
   "watch.previews.none": "此次训练不生成预览图：请在“训练”中设置 sample_prompts。",
-  "watch.previews.before": "训练前",
-  "watch.previews.epoch": "第 {epoch} 轮",
   "watch.prompt": "提示词",
   "watch.smooth": "平滑",
   "watch.x": "横轴",

@@ -138,7 +138,7 @@ function Card({ card, fix, show }: CardProps) {
         <h2>{serverText(card.title)}</h2>
         <span className="number">{number(card.findings)}</span>
       </header>
-      <p className="muted">{card.why}</p>
+      <p className="muted">{serverText(card.why)}</p>
       <ul className="check-images">
         {card.images.map((image, n) => (
           <li key={n} title={`${image.name}: ${image.reason}`}>

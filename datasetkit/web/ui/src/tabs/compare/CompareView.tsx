@@ -13,7 +13,7 @@ import { CellTable } from "./CellTable";
 import { differingOptions, originOf } from "./joined";
 import { KeepDialog } from "./KeepDialog";
 import { LargeView, type View, VIEWS } from "./LargeView";
-import { type At, start, tableOf } from "./layout";
+import { type At, labelText, start, tableOf } from "./layout";
 import { countMarks } from "./marks";
 import { ScorePanel } from "./ScorePanel";
 import type { Cell, Grid, GridEntry } from "./shapes";
@@ -62,11 +62,11 @@ export function CompareView(props: CompareViewProps) {
   );
   const columns = order.map((column) => {
     const shown = table.columns[column]!;
-    return shown.without ? { ...shown, label: t("compare.without") } : shown;
+    return { ...shown, label: labelText(shown.label) };
   });
   const labels = blind === null ? columns.map((column) => column.label) : blindLabels(columns);
   const covered = blind !== null;
-  const suggested = covered ? "" : (grid.scores?.suggestion.label ?? "");
+  const suggested = covered ? "" : labelText(grid.scores?.suggestion.label ?? "");
   const cell = table.cell(at.row, at.column);
   const file = fileOf(grid, cell);
 
@@ -132,7 +132,9 @@ export function CompareView(props: CompareViewProps) {
       action={
         <Primary
           label={
-            file && !covered ? t("compare.keep", { label: file.label }) : t("compare.keep.none")
+            file && !covered
+              ? t("compare.keep", { label: labelText(file.label) })
+              : t("compare.keep.none")
           }
           blocked={
             covered
@@ -348,7 +350,8 @@ function Choice({ grid, file, cell, covered }: ChoiceProps) {
   return (
     <div className="compare-choice">
       <span>
-        {t("compare.choice")} <b>{file.label}</b>, {t("compare.weight", { weight: number(weight) })}
+        {t("compare.choice")} <b>{labelText(file.label)}</b>,{" "}
+        {t("compare.weight", { weight: number(weight) })}
       </span>
       {file.kept ? (
         <span className="badge">

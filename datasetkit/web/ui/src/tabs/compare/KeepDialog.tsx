@@ -10,6 +10,7 @@ import { useStudio } from "../../studio/context";
 import { keep, keepFolders, zipUrl } from "./api";
 import { weightOf } from "./CompareView";
 import { originOf } from "./joined";
+import { labelText } from "./layout";
 import type { Cell, Grid, KeepFolder, KeepResult, LoraFile } from "./shapes";
 
 interface KeepDialogProps {
@@ -84,7 +85,7 @@ export function KeepDialog({ grid, file, cell, close, kept }: KeepDialogProps) {
       setBusy(false);
     }
   };
-  const title = t("compare.keep.title", { label: file.label });
+  const title = t("compare.keep.title", { label: labelText(file.label) });
   if (done) {
     return (
       <Dialog label={title} close={close}>

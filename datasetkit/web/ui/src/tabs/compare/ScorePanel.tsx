@@ -2,10 +2,10 @@
 
 import { useState } from "react";
 import { Icon } from "../../components/Icon";
-import { t, tKey } from "../../i18n";
+import { language, serverText, t, tKey } from "../../i18n";
 import { useNarrow } from "../../parts/WorkArea";
 import { useStudio, useStudioState } from "../../studio/context";
-import type { At, Table } from "./layout";
+import { type At, labelText, type Table } from "./layout";
 import { countMarks, countsText } from "./marks";
 import { rowsFor, scoreLines } from "./scores";
 import type { Grid } from "./shapes";
@@ -100,7 +100,9 @@ function SuggestionText({ grid }: { readonly grid: Grid }) {
   return (
     <div className="compare-suggestion">
       <p>
-        {label === "" ? t("compare.suggestion.none") : t("compare.suggestion", { label })}{" "}
+        {label === ""
+          ? t("compare.suggestion.none")
+          : t("compare.suggestion", { label: labelText(label) })}{" "}
         {reasons[0] ? <span>{sentence(reasons[0])} </span> : null}
         <button type="button" className="link" aria-expanded={why} onClick={() => setWhy(!why)}>
           {t("compare.why")}
@@ -118,6 +120,7 @@ function SuggestionText({ grid }: { readonly grid: Grid }) {
   );
 }
 
-function sentence(text: string): string {
-  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`;
+function sentence(english: string): string {
+  const text = serverText(english);
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${language() === "zh" ? "。" : "."}`;
 }

@@ -1,5 +1,6 @@
 /** The table that a grid is shown as: a column for each LoRA, "without" first, a row for the rest. */
 
+import { serverText } from "../../i18n";
 import type { Cell, Grid } from "./shapes";
 
 /** Axes whose values are LoRAs, most telling first. */
@@ -85,7 +86,12 @@ function rowsOf(grid: Pick<Grid, "axes">, across: number): Row[] {
 
 /** A value that says what it is: "seed 1", but "kitsu, smile" for a prompt. */
 function named(axis: string, label: string): string {
-  return /^-?[\d.]+(x\d+)?$/.test(label) ? `${axis} ${label}` : label;
+  return /^-?[\d.]+(x\d+)?$/.test(label) ? `${serverText(axis)} ${label}` : label;
+}
+
+/** A column in the page's language; of two runs side by side it begins with the letter of one. */
+export function labelText(label: string): string {
+  return label.split(" · ").map(serverText).join(" · ");
 }
 
 export interface At {

@@ -1,6 +1,6 @@
 /** What will happen: steps, time, memory, disk; what to look at before; and the start. */
 
-import { bytes, duration, t } from "../../i18n";
+import { bytes, duration, serverText, t } from "../../i18n";
 import { numberText, type OptionValue } from "../../parts/options";
 import { Primary } from "../../parts/Primary";
 import { useStore } from "../../store";
@@ -98,7 +98,7 @@ function Memory({ plan, form }: { readonly plan: TrainingPlan; readonly form: Tr
         {shares.map((share, at) => (
           <li key={share.name} title={share.how}>
             <span className={`memory-dot look-${(at % 8) + 1}`} aria-hidden="true" />
-            {share.name} <span className="muted">{bytes(share.bytes)}</span>
+            {serverText(share.name)} <span className="muted">{bytes(share.bytes)}</span>
           </li>
         ))}
       </ul>
@@ -141,7 +141,7 @@ function Checks({ plan, before, warnings }: ChecksProps) {
     rows.push([true, t("train.plan.first", { commands })]);
   }
   if (plan) rows.push(...checksOf(plan));
-  for (const warning of warnings) rows.push([false, warning]);
+  for (const warning of warnings) rows.push([false, serverText(warning)]);
   return (
     <ul className="plan-checks">
       {rows.map(([fine, text]) => (

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "react";
 import { isMissing } from "../../http";
-import { t } from "../../i18n";
+import { serverText, t } from "../../i18n";
 import { Close, Dialog } from "../../parts/Dialog";
 import type { Run } from "../../studio/api";
 import { useFiles, useStudio } from "../../studio/context";
@@ -40,7 +40,7 @@ export function Previews({ run }: { readonly run: Run }) {
   };
   const name = (rowAt: number, columnAt: number) =>
     t("watch.preview.label", {
-      epoch: columnName(columns[columnAt] ?? ""),
+      epoch: serverText(columns[columnAt] ?? ""),
       prompt: rowAt + 1,
     });
 
@@ -58,7 +58,7 @@ export function Previews({ run }: { readonly run: Run }) {
                 <th scope="col">{t("watch.prompt")}</th>
                 {columns.map((value) => (
                   <th key={value} scope="col">
-                    {columnName(value)}
+                    {serverText(value)}
                   </th>
                 ))}
               </tr>
@@ -106,7 +106,7 @@ export function Previews({ run }: { readonly run: Run }) {
             <img src={cellUrl(table.grid, current)} alt={name(row, column)} />
             <footer>
               <p>
-                <b>{columnName(columns[column] ?? "")}</b>{" "}
+                <b>{serverText(columns[column] ?? "")}</b>{" "}
                 <span className="muted">{rows[row]}</span>
               </p>
               <Close close={() => setLarge(false)} primary />
@@ -150,10 +150,4 @@ const MOVES: Readonly<Record<string, readonly [down: number, right: number]>> = 
 
 function clamp(value: number, count: number): number {
   return Math.max(0, Math.min(count - 1, value));
-}
-
-/** The axis has the number of the epoch, or a word for what is not of one. */
-function columnName(value: string): string {
-  if (value === "0") return t("watch.previews.before");
-  return /^\d+$/.test(value) ? t("watch.previews.epoch", { epoch: value }) : value;
 }
