@@ -243,7 +243,7 @@ def test_a_client_that_does_not_read_for_a_minute_costs_nothing_and_catches_up(m
     stuck.connect(("127.0.0.1", page.server.port))
     head = f"GET /api/events?watch={run} HTTP/1.0\r\nHost: {page.host}\r\nCookie: {page.cookie}"
     stuck.sendall(f"{head}\r\n\r\n".encode())
-    written, slowest, sizes = 20, 0.0, []
+    written, slowest, sizes = 20, 0.0, [(20, measured.memory())]
     end = time.monotonic() + 60
     with page.stream(f"/api/events?watch={run}") as other:
         other.next()
@@ -256,10 +256,10 @@ def test_a_client_that_does_not_read_for_a_minute_costs_nothing_and_catches_up(m
                 pass
             page.get("jobs")
             slowest = max(slowest, time.monotonic() - began)
-            sizes.append(measured.memory())
-    # The server keeps the columns of a run, 4 bytes for each value, whoever looks at it.
-    columns = 8 * 4 * written
-    grown = sizes[-1] - sizes[len(sizes) // 4] - columns
+            sizes.append((written, measured.memory()))
+    # Whoever looks at a run, the server keeps its four columns: a step and a value of 8 bytes each.
+    steps, memory = sizes[len(sizes) // 4]
+    grown = sizes[-1][1] - memory - 4 * 16 * (written - steps)
     print(f"{written:,} steps, grown {grown / 1e6:.1f} MB, the other client waited {slowest:.1f} s")
     assert grown < 4e6
     assert slowest < 6
