@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datasetkit.core.errors import InputError, Locked, StorageError
 from datasetkit.core.files import (
@@ -22,12 +23,21 @@ from datasetkit.core.files import (
     writing,
 )
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 # Who holds the lock: the lock file itself cannot be read on Windows while it is held.
 _HOLDER = Path(PROJECT, "running")
 _MAX_HOLDER = 500  # bytes
 _LOCKED_BYTE = 2**20  # beyond the text: on Windows nobody else can read what is locked
 _RETRY = 0.1  # seconds
 _TRIES = 3
+# Seconds in which a thread waits for another one of its process, as on a page that reads a dataset
+# when somebody clicks.
+OWN_SECONDS = 20.0
+# Of this process, by the path of a project's lock: which thread holds it.
+_own: dict[Path, threading.Lock] = {}
+_own_holders: dict[Path, int] = {}
 # Locks of this process, by device and inode: the system tells apart processes only, and closing a
 # second descriptor of a locked file would release its lock.
 _held: set[tuple[int, int]] = set()
@@ -38,14 +48,45 @@ _one_at_a_time = threading.Lock()
 def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the project's lock; the system releases it when the process ends, killed or not.
 
-    Raises Locked at once if another run holds it, unless `wait`; StorageError if the lock file
-    cannot be written.
+    Raises Locked if another run holds it, unless `wait`: at once for another process, after some
+    seconds for another thread of this one; StorageError if the lock file cannot be written.
     """
-    from filelock import FileLock, Timeout  # takes 50 ms, which commands that only read save
+    from filelock import FileLock  # takes 50 ms, which commands that only read save
 
     path = make_project_folder(root) / "lock"
     # Not thread_local: the thread that ends a run may not be the one that began it.
     project_lock = FileLock(path, blocking=wait, thread_local=False, preserve_lock_file=True)
+    with _alone_in_process(path.resolve(), root, wait=wait), _held_by_process(project_lock, root):
+        holder = root / _HOLDER
+        with suppress(OSError):  # a full disk: the lock holds all the same
+            holder.write_text(f"`{_command()}`, process {os.getpid()}", encoding="utf-8")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                holder.unlink()
+
+
+@contextmanager
+def _alone_in_process(path: Path, root: Path, *, wait: bool) -> Iterator[None]:
+    """Be the only thread of this process that holds the lock at a path. Raises Locked."""
+    own = _own.setdefault(path, threading.Lock())
+    is_mine = _own_holders.get(path) == threading.get_ident()
+    if not own.acquire(timeout=0 if is_mine and not wait else -1 if wait else OWN_SECONDS):
+        raise locked(root)
+    _own_holders[path] = threading.get_ident()
+    try:
+        yield
+    finally:
+        del _own_holders[path]
+        own.release()
+
+
+@contextmanager
+def _held_by_process(project_lock: FileLock, root: Path) -> Iterator[None]:
+    from filelock import Timeout
+
+    path = Path(project_lock.lock_file)
     with writing(path):
         try:
             project_lock.acquire()
@@ -57,14 +98,9 @@ def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
                 hint="copy the folder to a local disk",
             ) from error
     share_with_group(path)
-    holder = root / _HOLDER
-    with suppress(OSError):  # a full disk: the lock holds all the same
-        holder.write_text(f"`{_command()}`, process {os.getpid()}", encoding="utf-8")
     try:
         yield
     finally:
-        with suppress(OSError):
-            holder.unlink()
         with writing(path):
             project_lock.release()
 

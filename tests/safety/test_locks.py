@@ -13,7 +13,7 @@ import pytest
 from datasetkit import api
 from datasetkit.cli.main import run
 from datasetkit.core.errors import DskError, Exit, Locked, StorageError
-from datasetkit.project import session
+from datasetkit.project import locks, session
 from datasetkit.project.locks import lock
 from datasetkit.project.session import RunContext
 from tests.safety import datasets
@@ -54,6 +54,42 @@ def test_a_second_run_ends_with_11_and_changes_nothing(workdir, capsys):
         assert "--wait" in ended.output
     assert [digest(p) for p in images] == before
     assert not (workdir / "imgs" / "photo 6.txt").exists()
+
+
+def test_a_thread_waits_for_another_one_of_its_process(workdir, monkeypatch):
+    """The page reads a dataset while somebody clicks: that is no other run."""
+    root = workdir / "imgs"
+    small_set(root)
+    held, release = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with lock(root):
+            held.set()
+            release.wait(30)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert held.wait(30)
+    threading.Timer(0.3, release.set).start()
+    with lock(root):  # after the reader
+        assert release.is_set()
+        began = time.monotonic()
+        with pytest.raises(Locked), lock(root):
+            pass  # a thread never waits for itself
+        assert time.monotonic() - began < 5
+    reader.join()
+    release.clear()
+    held.clear()
+    monkeypatch.setattr(locks, "OWN_SECONDS", 0.1)
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert held.wait(30)
+    with pytest.raises(Locked), lock(root):
+        pass
+    release.set()
+    reader.join()
+    with lock(root):
+        pass
 
 
 @pytest.mark.parametrize(

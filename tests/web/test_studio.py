@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from datasetkit.core.errors import DatasetError
+from datasetkit.project import locks
 from datasetkit.project.locks import lock
 from tests.web.client import review, studio
 from tests.web.conftest import make_seven
@@ -28,7 +29,8 @@ def test_it_opens_on_an_empty_folder_and_sees_images_that_appear(tmp_path):
         pass
 
 
-def test_it_opens_while_another_command_works_in_the_project(folder):
+def test_it_opens_while_another_command_works_in_the_project(folder, monkeypatch):
+    monkeypatch.setattr(locks, "OWN_SECONDS", 0)  # the command is a thread here
     with lock(folder), studio(folder) as page:
         assert "is working" in page.session["captions_problem"]["error"]
         assert page.ask("GET", "/api/ids", headers={"Cookie": page.cookie}).status == 423

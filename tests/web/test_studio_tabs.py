@@ -129,6 +129,31 @@ def test_dropped_images_are_imported_and_shown(chromium, tmp_path):
     assert 'name = "set"' in (project / "dsk.toml").read_text(encoding="utf-8")
 
 
+def test_the_tour_stays_where_nothing_began_and_ctrl_enter_is_the_main_button(chromium, tmp_path):
+    """Also where a list has the focus, whose Enter opens an image."""
+    project = tmp_path / "project"
+    project.mkdir()
+    with opened(chromium, project) as page:
+        page.get_by_role("button", name="Try the example").first.click()
+        main = page.locator(".primary-action .primary[aria-disabled=false]")
+        expect(main).to_contain_text("Prepare")
+        refusal = {"error": "another dsk run is working", "hint": "wait for it to end"}
+        page.route("**/api/prepare", lambda route: route.fulfill(status=423, json=refusal))
+        with page.expect_response("**/api/prepare"):
+            page.keyboard.press("Control+Enter")
+        expect(page.get_by_text("another dsk run is working")).to_be_visible()
+        expect(page.locator("#tab-images")).to_have_attribute("aria-selected", "true")
+        page.unroute("**/api/prepare")
+        main.click()
+        expect(page.locator("#tab-captions")).to_have_attribute("aria-selected", "true")
+        expect(main).to_contain_text("Prune 24 captions")
+        page.locator("#images").focus()
+        with page.expect_request(lambda request: request.method == "POST") as sent:
+            page.keyboard.press("Control+Enter")
+        assert json.loads(sent.value.post_data or "")["verb"] == "rules"
+        expect(page.locator("#tab-train")).to_have_attribute("aria-selected", "true")
+
+
 @pytest.fixture(scope="module")
 def compared(chromium, module_path) -> Iterator[tuple[Page, Path]]:
     """The tab Compare of a run with two epochs, at two weights and two prompts."""

@@ -11,7 +11,8 @@ import { leadsTo, read, tabAfter, tourStore } from "../studio/tour";
 export interface PrimaryProps {
   /** What happens, with numbers: "Tag 24 images". */
   readonly label: string;
-  /** A promise is waited for before the tour leads on: the next tab looks at what has begun. */
+  /** A promise is waited for before the tour leads on: the next tab looks at what has begun. After
+   * false, for what did not begin, it stays. */
   readonly onPress: () => unknown;
   /** Why it cannot be pressed. */
   readonly blocked?: string;
@@ -29,8 +30,8 @@ export function Primary(props: PrimaryProps) {
   const onPress = next ? () => go(next) : props.onPress;
   const press = useRef<() => unknown>(onPress);
   press.current = async () => {
-    await onPress();
-    const then = next ? null : leadsTo(tourStore.get(), tab);
+    const begun = await onPress();
+    const then = next || begun === false ? null : leadsTo(tourStore.get(), tab);
     if (then === null) return;
     read(tab);
     go(then);

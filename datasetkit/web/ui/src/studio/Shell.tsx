@@ -43,7 +43,11 @@ function Bands() {
     // On the window: a tab handles its keys on the document, before.
     const onKeyDown = (event: KeyboardEvent) => handleKey(studio, event);
     addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
+    addEventListener("keydown", onKeyDown, true);
+    return () => {
+      removeEventListener("keydown", onKeyDown);
+      removeEventListener("keydown", onKeyDown, true);
+    };
   }, [studio]);
   useEffect(() => studio.store.set({ drawerOpen: false }), [studio, tab]);
 
@@ -238,7 +242,11 @@ function handleKey(studio: Studio, event: KeyboardEvent): void {
   const type = target.getAttribute("type") ?? "text";
   const typing = isTextField(target.tagName, type, target.isContentEditable);
   if (target.closest("dialog") || (typing && !action.inText)) return;
+  // To a list Ctrl Enter is Enter: the main button comes before it, but after a field of text.
+  const isEarly = event.eventPhase === Event.CAPTURING_PHASE;
+  if (isEarly && (typing || action.name !== "primary")) return;
   event.preventDefault();
+  if (isEarly) event.stopPropagation();
   ACTIONS[action.name](studio);
 }
 

@@ -68,8 +68,10 @@ export function NextStep() {
       }
       studio.done(t(verb === "tag" ? "captions.tag" : "captions.prune", { n }));
       await studio.refresh();
+      return true;
     } catch (error) {
       studio.fail(error);
+      return false;
     }
   };
   const blocked = readOnly

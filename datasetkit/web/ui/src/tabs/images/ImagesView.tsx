@@ -103,8 +103,10 @@ export function ImagesView({ concepts, concept, choose, add, take, reload }: Ima
       studio.done(t("images.prepare.started", { n: concept.images }));
       await studio.refresh();
       await reload();
+      return true;
     } catch (error) {
       studio.fail(error);
+      return false;
     }
   };
   const chosen = Object.keys(steps).length > 0;
