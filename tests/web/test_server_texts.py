@@ -102,7 +102,7 @@ def phases() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "phase" and node.args
     )
-    return {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
+    return {str(c.args[0].value) for c in calls if isinstance(c.args[0], ast.Constant)}
 
 
 # Edits of the example's dsk.toml that its plan warns of.

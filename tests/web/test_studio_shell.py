@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ if real.find() is None:
 from playwright.sync_api import Browser, Page, Route, expect
 
 from datasetkit.captions import vocabulary
+from datasetkit.options.train import TrainOptions
 from tests.web.test_studio_tabs import opened, require_accessible
 
 pytestmark = pytest.mark.long
@@ -299,6 +302,76 @@ def test_a_training_that_waits_has_room_in_any_language(chromium, folder, locale
         for state, tab in (("starting", "train"), ("starting", "watch"), ("refused", "watch")):
             show(page, state, tab)
             assert (tab, state, page.evaluate(WIDER_JS)) == (tab, state, [])
+
+
+def test_the_search_of_the_rate_says_how_long_it_takes_and_starts(chromium, folder):
+    def plan(route: Route) -> None:
+        answer = studio_states.plan()
+        planned = answer["output"]["result"]["plan"]
+        planned["options"] = asdict(TrainOptions())
+        if (route.request.post_data_json or {})["verb"] == "find-lr":
+            planned["cost"] = {"probe_steps": 900, "sweep_steps": 100}
+        route.fulfill(body=json.dumps(answer, default=list), content_type="application/json")
+
+    with opened(chromium, folder) as page:
+        studio_states.serve(page, "ready")
+        page.route("**/api/plan", plan)
+        started: list[object] = []
+
+        def start(route: Route) -> None:
+            started.append(route.request.post_data_json)
+            route.fulfill(json={"job": studio_states.job("j9", "running", "", "find-lr")})
+
+        page.route(
+            "**/api/jobs", lambda r: start(r) if r.request.method == "POST" else r.fallback()
+        )
+        page.goto(page.url.split("#")[0] + "#/train")
+        page.reload()
+        find = page.get_by_role("button", name="Find it: at most 10 min")
+        expect(find).to_have_attribute("title", re.compile("1,000 steps, at the pace of kitsu-2"))
+        find.click()
+        page.wait_for_timeout(500)
+        assert started == [{"verb": "find-lr", "options": {"write": True}, "when": "now"}]
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_dialogs_are_accessible_and_have_room_in_any_language(chromium, folder, locale):
+    window = {"width": 900, "height": 700}
+    looks = {"color_scheme": "dark", "reduced_motion": "reduce"}
+    with opened(chromium, folder, viewport=window, locale=locale, **looks) as page:
+        show(page, "running", "train")
+        buttons = {
+            "own presets": page.locator(".train-goal button", has_text="…"),
+            "base": page.locator(".ten button", has_text="…"),
+            "all options": page.locator(
+                "#work button[aria-expanded=false]", has_text=re.compile(r"\d")
+            ),
+        }
+        for name in ("?", "q", "Control+k", *buttons):
+            if name in buttons:
+                buttons[name].first.click()
+            else:
+                page.keyboard.press(name)
+            page.wait_for_timeout(400)
+            require_accessible(page, name)
+            assert (name, page.evaluate(WIDER_JS)) == (name, [])
+            page.keyboard.press("Escape")
+            expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_an_empty_folder_says_in_each_language_where_to_begin(chromium, tmp_path):
+    """In the tabs' own words, and not in those of an error."""
+    (tmp_path / "new").mkdir()
+    for locale in LOCALES[1:]:
+        with opened(chromium, tmp_path / "new", locale=locale) as page:
+            for tab in TABS:
+                page.locator(f"#tab-{tab}").click()
+                page.wait_for_timeout(400)
+                words = english_words(page, "#work", set())
+                assert (tab, words - {"CPU", "GPU", "NVIDIA", "tiny", "dsk", "train"}) == (
+                    tab,
+                    set(),
+                )
 
 
 def test_an_option_is_found_by_a_part_of_its_name_and_the_slash_key(chromium, folder):

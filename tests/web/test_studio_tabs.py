@@ -397,3 +397,28 @@ def test_the_history_shows_what_changed_and_goes_back(checked):
     expect(dialog).to_have_count(0)
     assert not (project / "small" / "a0.png").exists()
     expect(row).to_contain_text("undone")
+
+
+def test_images_without_a_caption_are_tagged_by_a_click(chromium, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    project = tmp_path / "project"
+    for n in range(3):
+        datasets.drawing(project / "faces" / f"a{n}.png", n)
+    (project / "dsk.toml").write_text(
+        '[[concept]]\nname = "kitsu"\nfolder = "faces"\ntrigger = ["kitsu"]\n'
+        '[tag]\ntagger = "basic"\n',
+        encoding="utf-8",
+    )
+    with opened(chromium, project) as page:
+        page.locator("#tab-captions").click()
+        step = page.locator(".caption-step")
+        expect(step).to_contain_text("3 without a caption")
+        expect(page.locator(".command")).to_contain_text("dsk tag faces --trigger kitsu")
+        require_accessible(page, "before tagging")
+        step.get_by_role("button", name="Tag 3 images").click()
+        expect(step.get_by_role("button", name="Next: Plan")).to_be_visible(timeout=120_000)
+        # The main button of every tab is at the right.
+        box = step.get_by_role("button").bounding_box()
+        assert box is not None and box["x"] + box["width"] > real.WINDOW["width"] - 40
+    captions = [path.read_text(encoding="utf-8") for path in (project / "faces").glob("*.txt")]
+    assert len(captions) == 3 and all(text.startswith("kitsu, ") for text in captions)

@@ -76,9 +76,9 @@ def test_the_commands_and_the_steps_before_the_dataset_is_laid_out(page):
 def test_the_page_says_the_same_wherever_it_was_started(page, tmp_path, monkeypatch, start):
     """`dsk studio my-project` is started in the folder above it."""
 
-    def said() -> list[object]:
+    def said() -> tuple[list[tuple[str, int]], object, object]:
         concepts = [(c["name"], c["images"]) for c in page.get("concepts")["concepts"]]
-        return [concepts, page.get("training"), page.get("layout")["steps"]]
+        return concepts, page.get("training"), page.get("layout")["steps"]
 
     (tmp_path / "elsewhere").mkdir()
     for _ in range(2):

@@ -104,7 +104,7 @@ def _problem(cards: list[Json], cuda: str | None) -> str:
             f"{install_command('all-gpu')}"
         )
     if not cards and sys.platform != "darwin":
-        return "no NVIDIA card: a training on the CPU takes hours, but for the tiny base"
+        return "no NVIDIA card: training on the CPU takes hours, except with the tiny base"
     return ""
 
 

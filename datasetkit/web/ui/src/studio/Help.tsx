@@ -2,6 +2,7 @@
 
 import { chooseLanguage, type Key, type Language, LANGUAGES, t, useLanguage } from "../i18n";
 import { Close, Dialog } from "../parts/Dialog";
+import { toggleTheme } from "../theme";
 import { startTour } from "./tour";
 
 const KEYS: readonly (readonly [keys: string, label: Key])[] = [
@@ -53,6 +54,9 @@ export function Help({ close }: { readonly close: () => void }) {
               ))}
             </select>
           </label>
+          <button type="button" onClick={toggleTheme}>
+            {t("palette.theme")} <kbd>m</kbd>
+          </button>
           <button
             type="button"
             onClick={() => {

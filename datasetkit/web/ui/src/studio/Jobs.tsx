@@ -46,7 +46,6 @@ export function JobsDialog({ close }: { readonly close: () => void }) {
     <Dialog label={t("jobs.title")} close={close}>
       <header>
         <h2>{t("jobs.title")}</h2>
-        <p />
         <Close close={close} />
       </header>
       {jobs.length === 0 ? (
@@ -92,7 +91,9 @@ function JobRow({ chain }: { readonly chain: Chain }) {
     <div className="job-row">
       <div className="job-name">
         <b>{chain.last.title || chain.last.verb}</b> <JobState job={job} />
-        {job.reason && !isRunning(job) ? <p className="small muted">{job.reason}</p> : null}
+        {job.reason && !isRunning(job) && job.state !== "done" ? (
+          <p className="small muted">{job.reason}</p>
+        ) : null}
         {isRunning(job) ? <JobBar job={job} /> : null}
         <Parts chain={chain} />
       </div>

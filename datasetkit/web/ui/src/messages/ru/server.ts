@@ -233,29 +233,15 @@ export const server: Readonly<Record<string, string>> = {
     "размытие при длинной стороне 512, от 0 (резко) до 1: --blur (0.55) и больше",
   "lines of text that PaddleOCR's detector finds at a long edge of 768 pixels: a score of --text (0.7) or more":
     "строки текста, найденные PaddleOCR: оценка --text (0.7) и больше",
-  "the orientation in EXIF or XMP: not 1: trainers use the pixels as stored":
-    "ориентация в EXIF или XMP: не 1; обучение берёт пиксели как есть",
   "the frames of the file: more than 1": "кадры файла: больше одного",
   "the tags of the file: no tags, or an empty file": "теги файла: нет ни одного",
-  "U+FEFF anywhere in the file: any: trainers read it as part of a tag":
-    "U+FEFF в файле: при обучении станет частью тега",
-  "zero-width and control characters of the text, without those that emoji and scripts need: any: trainers read them as part of a tag":
-    "невидимые и управляющие символы: при обучении станут частью тега",
   "the lines that are not blank: more than 1": "непустые строки: больше одной",
   "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is not in the caption":
     "триггеры (--trigger, dsk.toml, заданные командой или общие в начале подписей): одного нет в подписи",
-  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is in the caption more than once":
-    "триггеры (--trigger, dsk.toml, заданные командой или общие в начале подписей): один встречается дважды",
-  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: another tag comes before a trigger; or a word that is not in the vocabulary is in all of 4 or more captions, and no trigger is known":
-    "триггеры (--trigger, dsk.toml, заданные командой или общие в начале подписей): перед ним стоит другой тег",
   "tokens of the caption, by the tokenizer of the base model in [train], else by CLIP's: more than [train] max_token_length (75, 150 or 225), or than a transformer reads":
     "токены подписи: больше max_token_length (75, 150 или 225) или чем читает модель",
   "the stems of `.txt` and `.caption` files: no image has that stem, nor a file that is left out, such as a HEIC or a video":
     "имена `.txt` и `.caption`: нет изображения с таким именем",
-  "pairs of the shipped table of tags that exclude each other (datasetkit/data/contradictions.toml): both are in one caption":
-    "таблица несовместимых тегов: оба в одной подписи",
-  "pairs of the shipped table of implications, chains followed: a general tag and a specific one that implies it":
-    "таблица следствий: общий тег и частный, который его включает",
   "concept folders: there is no image in it": "папки концептов: изображений нет",
   "checking the LoRA": "проверка LoRA",
   "plotting the loss": "график потерь",
@@ -265,4 +251,10 @@ export const server: Readonly<Record<string, string>> = {
   "reading the base model's hash": "хеш базовой модели",
   "reading the shards": "чтение шардов",
   "writing the table": "запись таблицы",
+  "no NVIDIA card: training on the CPU takes hours, except with the tiny base":
+    "нет карты NVIDIA: обучение на CPU идёт часами, кроме базы tiny",
+  "PyTorch is not installed, so nothing trains here: {n}":
+    "PyTorch не установлен, обучать нельзя: {n}",
+  last: "последняя",
+  "{what}, probe {n} of {m}": "{what}, проба {n} из {m}",
 };

@@ -225,29 +225,15 @@ export const server: Readonly<Record<string, string>> = {
     "长边 512 像素时的模糊度，0 清晰，1 模糊：不低于 --blur (0.55)",
   "lines of text that PaddleOCR's detector finds at a long edge of 768 pixels: a score of --text (0.7) or more":
     "PaddleOCR 在长边 768 像素时找到的文字行：分数不低于 --text (0.7)",
-  "the orientation in EXIF or XMP: not 1: trainers use the pixels as stored":
-    "EXIF 或 XMP 中的方向：不是 1；训练按存储的像素",
   "the frames of the file: more than 1": "文件的帧数：超过 1",
   "the tags of the file: no tags, or an empty file": "文件的标签：没有",
-  "U+FEFF anywhere in the file: any: trainers read it as part of a tag":
-    "文件中的 U+FEFF：训练程序会当作标签的一部分",
-  "zero-width and control characters of the text, without those that emoji and scripts need: any: trainers read them as part of a tag":
-    "零宽字符和控制字符：训练程序会当作标签的一部分",
   "the lines that are not blank: more than 1": "非空行：超过 1 行",
   "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is not in the caption":
     "触发词（--trigger、dsk.toml、命令设置的或标注开头的）：标注中缺少其一",
-  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: one of them is in the caption more than once":
-    "触发词（--trigger、dsk.toml、命令设置的或标注开头的）：在标注中出现多次",
-  "the triggers: --trigger, else dsk.toml, else those that a command set, else the tags outside the vocabulary that most captions of a folder begin with, else the concept in the name of the folder, where most captions begin with it: another tag comes before a trigger; or a word that is not in the vocabulary is in all of 4 or more captions, and no trigger is known":
-    "触发词（--trigger、dsk.toml、命令设置的或标注开头的）：前面有其他标签",
   "tokens of the caption, by the tokenizer of the base model in [train], else by CLIP's: more than [train] max_token_length (75, 150 or 225), or than a transformer reads":
     "标注的 token 数：超过 [train] max_token_length (75、150 或 225) 或模型能读的数量",
   "the stems of `.txt` and `.caption` files: no image has that stem, nor a file that is left out, such as a HEIC or a video":
     "`.txt` 和 `.caption` 的文件名：没有同名图片",
-  "pairs of the shipped table of tags that exclude each other (datasetkit/data/contradictions.toml): both are in one caption":
-    "互斥标签表：同一标注中两者都有",
-  "pairs of the shipped table of implications, chains followed: a general tag and a specific one that implies it":
-    "蕴含标签表：既有一般标签，又有蕴含它的具体标签",
   "concept folders: there is no image in it": "概念文件夹：没有图片",
   "checking the LoRA": "检查 LoRA",
   "plotting the loss": "绘制损失曲线",
@@ -257,4 +243,9 @@ export const server: Readonly<Record<string, string>> = {
   "reading the base model's hash": "读取基础模型的哈希",
   "reading the shards": "读取分片",
   "writing the table": "写入表格",
+  "no NVIDIA card: training on the CPU takes hours, except with the tiny base":
+    "没有 NVIDIA 显卡：除 tiny 基础模型外，在 CPU 上训练要数小时",
+  "PyTorch is not installed, so nothing trains here: {n}": "未安装 PyTorch，无法训练：{n}",
+  last: "最后",
+  "{what}, probe {n} of {m}": "{what}，试探 {n}/{m}",
 };

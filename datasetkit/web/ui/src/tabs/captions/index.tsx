@@ -18,7 +18,10 @@ let review: Review | null = null;
 export default function Captions() {
   const studio = useStudio();
   const images = useStudioState((state) => state.session.images);
-  const problem = useStudioState((state) => state.session.captions_problem);
+  // Without a dsk.toml an empty folder is no problem, but the beginning.
+  const problem = useStudioState(({ session, project }) =>
+    project?.config.exists ? session.captions_problem : null,
+  );
   const started = useRef(false);
   if (images > 0 && review === null) {
     review = new Review(connect(studio.http));

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useState } from "react";
 import { ApiError } from "../../http";
-import { duration, number, t } from "../../i18n";
+import { duration, number, serverText, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
 import { Close, Dialog } from "../../parts/Dialog";
 import { useStudio } from "../../studio/context";
@@ -111,7 +111,7 @@ export function DrawDialog({ runs, grid, close }: DrawDialogProps) {
             aria-pressed={choice.epochs.includes(epoch)}
             onClick={() => change({ epochs: toggle(choice.epochs, epochs, epoch) })}
           >
-            {epoch}
+            {serverText(epoch)}
           </button>
         ))}
         <span className="draw-more">

@@ -3,7 +3,7 @@
 import { type ReactNode, useEffect, useState } from "react";
 import { Icon } from "../../components/Icon";
 import { ApiError, isMissing } from "../../http";
-import { moment, t } from "../../i18n";
+import { moment, serverText, t } from "../../i18n";
 import { CommandLine } from "../../parts/CommandLine";
 import { type DroppedFile, DropZone } from "../../parts/DropZone";
 import { useStudio, useStudioState } from "../../studio/context";
@@ -98,7 +98,7 @@ export function StartCards({ take, openFolder, done }: StartCardsProps) {
           </Card>
         ) : null}
       </div>
-      {problem ? <p className="warn-text">▲ {problem}</p> : null}
+      {problem ? <p className="warn-text">▲ {serverText(problem)}</p> : null}
       {jobs.length > 0 ? (
         <p className="muted">
           {t("start.jobs")} {jobs.map((job) => job.title).join(", ")}

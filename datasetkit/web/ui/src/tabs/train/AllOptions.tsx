@@ -70,7 +70,7 @@ export function AllOptions({ form, planner, options }: AllOptionsProps) {
       {visible
         ? groups.map(([group, members]) => (
             <div key={group} className="option-group">
-              {group ? <h3>{group}</h3> : null}
+              {group ? <h2>{group}</h2> : null}
               {members.map((option) => (
                 <OptionField key={option.name} form={form} option={option} family={family} />
               ))}

@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { Icon } from "../../components/Icon";
 import { ApiError } from "../../http";
 import { bytes, t } from "../../i18n";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import { joined } from "../../parts/FolderField";
 import type { BaseModels } from "../../studio/api";
 import { useStudio } from "../../studio/context";
@@ -82,9 +82,7 @@ export function BaseDialog({ value, choose, close }: BaseDialogProps) {
         </div>
       ) : null}
       <footer>
-        <button type="button" onClick={close}>
-          {t("cancel")}
-        </button>
+        <Close close={close} cancel />
       </footer>
     </Dialog>
   );

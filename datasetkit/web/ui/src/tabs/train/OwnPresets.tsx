@@ -4,7 +4,7 @@ import { useState } from "react";
 import { Icon } from "../../components/Icon";
 import { ApiError } from "../../http";
 import { t } from "../../i18n";
-import { Dialog } from "../../parts/Dialog";
+import { Close, Dialog } from "../../parts/Dialog";
 import type { OptionInfo } from "../../parts/options";
 import { useStore } from "../../store";
 import type { OwnPreset, Presets } from "../../studio/api";
@@ -84,7 +84,7 @@ function OwnDialog({ form, presets, options, changed, close }: OwnDialogProps) {
   return (
     <Dialog label={t("train.own")} close={close}>
       <header>
-        <h2>{t("train.own")}</h2>
+        <h2>{t("train.own").replace("…", "")}</h2>
         <p className="muted">{t("train.own.hint")}</p>
       </header>
       {presets.own.length ? (
@@ -147,9 +147,7 @@ function OwnDialog({ form, presets, options, changed, close }: OwnDialogProps) {
       {count === 0 ? <p className="muted small">{t("train.own.nothing")}</p> : null}
       {problem ? <p className="error-text">{problem}</p> : null}
       <footer>
-        <button type="button" onClick={close}>
-          {t("close")}
-        </button>
+        <Close close={close} />
       </footer>
     </Dialog>
   );

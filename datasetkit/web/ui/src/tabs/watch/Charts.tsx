@@ -98,7 +98,7 @@ export function Charts({ runs, metrics }: ChartsProps) {
       </div>
       <div className="chart-row">
         {own && (own["loss"]?.x.length ?? 0) === 0 ? (
-          <p className="chart-none muted">{t("watch.noData")}</p>
+          <NoChart title={t("watch.loss")} text={t("watch.noData")} />
         ) : (
           <Chart
             title={t("watch.loss")}
@@ -112,15 +112,19 @@ export function Charts({ runs, metrics }: ChartsProps) {
           />
         )}
         {!narrow || beside === "rates" ? (
-          <Chart
-            title={t("watch.rates")}
-            summary={summaryOf(rates[0]?.series, 0)}
-            lines={rates}
-            xLabel={xLabel}
-            formatX={formatX}
-            format={rateText}
-            table={table}
-          />
+          rates.some((line) => line.series.x.length > 0) ? (
+            <Chart
+              title={t("watch.rates")}
+              summary={summaryOf(rates[0]?.series, 0)}
+              lines={rates}
+              xLabel={xLabel}
+              formatX={formatX}
+              format={rateText}
+              table={table}
+            />
+          ) : (
+            <NoChart title={t("watch.rates")} text={t("watch.noData")} />
+          )
         ) : null}
         {!narrow || beside === "heldOut" ? (
           hasHeldOut ? (
@@ -133,16 +137,22 @@ export function Charts({ runs, metrics }: ChartsProps) {
               table={table}
             />
           ) : (
-            <section className="chart">
-              <header>
-                <h3>{t("watch.heldOut")}</h3>
-              </header>
-              <p className="chart-none muted">{t("watch.heldOut.none")}</p>
-            </section>
+            <NoChart title={t("watch.heldOut")} text={t("watch.heldOut.none")} />
           )
         ) : null}
       </div>
     </div>
+  );
+}
+
+function NoChart({ title, text }: { readonly title: string; readonly text: string }) {
+  return (
+    <section className="chart">
+      <header>
+        <h3>{title}</h3>
+      </header>
+      <p className="chart-none muted">{text}</p>
+    </section>
   );
 }
 
