@@ -1,4 +1,4 @@
-"""Pause Python's garbage collection while a million objects are made that all stay."""
+"""Pause Python's garbage collection while very many objects are made that all stay."""
 
 from __future__ import annotations
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, TypeVar, overload
+
+from datasetkit.core.collection import paused_collection
 
 T = TypeVar("T")
 # Fewer items than this are not packed: packing costs the rules of 6,000 images half of their time
@@ -16,6 +20,10 @@ T = TypeVar("T")
 _AT_ONCE = 16_384
 # The fastest: higher levels take twice the time for a tenth less.
 _LEVEL = 1
+# How a path is made of its folder and its name. Python splits the name again to look for slashes,
+# which is most of the time of reading an operation; the name of a path has none. 3.11 and 3.12 have
+# a way around that, which their `iterdir` takes.
+_child: Callable[[Path, str], Path] = getattr(Path, "_make_child_relpath", Path.__truediv__)
 
 
 class PackedList(Sequence[T]):
@@ -79,11 +87,32 @@ class PackedList(Sequence[T]):
 
 
 class _RecordPickler(pickle.Pickler):
-    """Writes records as calls of their classes: three times as fast as the state of each."""
+    """Writes records as calls of their classes, which is three times as fast as the state of each,
+    and a path as its folder, written once, and its name: Python writes and splits all its parts.
+    """
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self._folders: dict[str, Path] = {}
 
     def reducer_override(self, obj: object) -> Any:
+        if isinstance(obj, Path):
+            return self._reduced(obj)
         values_of = _values_of(type(obj))
         return NotImplemented if values_of is None else (type(obj), values_of(obj))
+
+    def _reduced(self, path: Path) -> Any:
+        text = str(path)
+        if self._folders.get(text) is path:  # a folder itself
+            return NotImplemented
+        name = text.rpartition(os.sep)[2]
+        above = text[: -len(name) - 1]
+        if not above or not name:
+            return NotImplemented
+        folder = self._folders.get(above)
+        if folder is None:
+            folder = self._folders[above] = path.parent
+        return _child, (folder, name)
 
 
 # What returns the values of the fields of a class; None for what is not a record.
@@ -107,10 +136,12 @@ def _getter(kind: type) -> Callable[[Any], tuple[object, ...]] | None:
 
 def _packed(items: Sequence[object]) -> bytes:
     file = io.BytesIO()
-    _RecordPickler(file, pickle.HIGHEST_PROTOCOL).dump(items)
+    with paused_collection():
+        _RecordPickler(file).dump(items)
     return zlib.compress(file.getbuffer(), _LEVEL)
 
 
 def _unpacked(pack: bytes) -> list[Any]:
-    items: list[Any] = pickle.loads(zlib.decompress(pack))
+    with paused_collection():
+        items: list[Any] = pickle.loads(zlib.decompress(pack))
     return items

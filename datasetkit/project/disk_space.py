@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -60,12 +61,18 @@ def _bytes_by_folder(plan: Plan) -> dict[Path, int]:
     nearest = cache(nearest_folder)
     shares_blocks: dict[tuple[int, Path], bool] = {}
     for op in plan.ops:
-        if not isinstance(op, Copy | Link) or not op.src.is_file() or is_shared(op):
+        if not isinstance(op, Copy | Link) or is_shared(op):
+            continue
+        try:
+            info = op.src.stat()
+        except OSError:
+            continue
+        if not stat.S_ISREG(info.st_mode):
             continue
         folder = nearest(op.dst.parent)
-        key = (_disk(op.src), folder)
+        key = (info.st_dev, folder)
         if key not in shares_blocks:
             shares_blocks[key] = can_reflink(op.src, folder)
         if not shares_blocks[key]:
-            sizes[folder] += op.src.stat().st_size
+            sizes[folder] += info.st_size
     return dict(sizes)

@@ -119,18 +119,19 @@ class Project:
         """Raise PlanConflict where a table, chart or export of a plan would replace a file that dsk
         did not write. Captions are not meant: each verb decides about those that a person edited.
         """
-        moved_away = {op.src for op in plan.ops if isinstance(op, Move)}
         foreign = [
             op.path
             for op in plan.ops
             if isinstance(op, WriteText | WriteBytes)
             and op.path.suffix.lower() not in _CAPTIONS
-            and op.path not in moved_away
             and op.path not in edited
             and op.path.is_file()
             and op.over == op.path.read_bytes()  # else FileChanged says more
             and not self._is_own(op)
         ]
+        if foreign:
+            moved_away = {op.src for op in plan.ops if isinstance(op, Move)}
+            foreign = [path for path in foreign if path not in moved_away]
         if foreign:
             names = ", ".join(map(display, foreign))
             raise PlanConflict(

@@ -116,3 +116,19 @@ def test_the_paths_of_a_folder_are_one_group_however_they_were_made():
     assert names == [("set", ["0.jpg", "1.jpg", "2.jpg"]), ("other", ["1.jpg"]), ("set", ["9.jpg"]),
                      (".", ["here.jpg"])]  # fmt: skip
     assert folders_of(paths) == [Path("set"), Path("other"), Path()]
+
+
+@pytest.mark.parametrize(
+    "text", ["/", ".", "a", "/a", "a/..", "../b", "/a/b.jpg", "a/b/c d.txt", "/a/b/", "x/é\udc80"]
+)
+def test_packed_paths_are_the_same_paths(small_packs, text):
+    """A path is packed as its folder and its name: also of one that is packed as a folder too."""
+    path = Path(text)
+    paths = [path, path.parent, path / "child", path, path.parent]
+    unpacked = list(PackedList(paths * 3))
+    assert unpacked == paths * 3
+    for mine, theirs in zip(unpacked, paths * 3, strict=True):
+        assert (str(mine), mine.parts, mine.name, mine.parent, hash(mine)) == (
+            str(theirs), theirs.parts, theirs.name, theirs.parent, hash(theirs),
+        )  # fmt: skip
+        assert mine / "x" == theirs / "x"
