@@ -2,9 +2,9 @@
 
 It is started by whoever adds a job, and ends when nothing is left to start. It may be killed
 without harm: jobs have a session of their own, so they go on, and their locks show that they run;
-the next runner starts what is next, and each job that ends and each studio that starts sees to it
-that there is one. Nothing depends on it but who starts the next job, and that the
-exit code of a job that was killed is known.
+the next runner starts what is next, and each job that ends and each open studio sees to it that
+there is one. Nothing depends on it but who starts the next job, and that the exit code of a job
+that was killed is known.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from datasetkit.options import toml
 from datasetkit.options.declare import declared
 from datasetkit.project import job_runner, jobs, processes
 from datasetkit.verbs.shared import job as job_of_command
+from datasetkit.verbs.studio import session
 from datasetkit.verbs.studio.commands import SWITCHES, TABLES
 from tests.cli.commands import commands, options
 from tests.web.client import studio
@@ -363,3 +365,17 @@ def test_a_job_without_a_log_says_so(page):
     Path(jobs.folder_of(job).path_of(jobs.LOG)).unlink(missing_ok=True)
     answer = page.ask("GET", f"/api/jobs/{job.id}/log", headers={"Cookie": page.cookie})
     assert answer.status == 404 and "no log" in answer.json["error"]
+
+
+def test_an_open_studio_sees_to_a_runner_for_what_waits(page, monkeypatch):
+    """A runner that is killed with the job that it is about to start leaves nobody else."""
+    monkeypatch.setattr(session, "QUEUE_SECONDS", 0.05)
+    with studio(page.folder, new=True):
+        job = api.add_job(["rules", "."], page.folder)
+        started = threading.Event()
+        monkeypatch.setattr(job_runner, "start", started.set)
+        assert started.wait(20)
+        api.hold_job(job.id)
+        time.sleep(0.2)  # a look that has begun before
+        started.clear()
+        assert not started.wait(0.5), "what is held does not wait"

@@ -34,7 +34,8 @@ socket.send_fds(connection, [len(data).to_bytes(8, "big")], [1, 2])
 connection.sendall(data)
 status = int(connection.makefile().readline() or "-9")
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
+    if -status != signal.SIGKILL:  # which has no handler
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 sys.exit(status)
 """

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import RLock
+from threading import Event, RLock, Thread
 from typing import Any, Final, Literal
 
 from datasetkit import __version__
@@ -30,6 +30,7 @@ from datasetkit.verbs.studio.roots import Roots
 from datasetkit.verbs.studio.run_files import RunFinder
 
 Tab = Literal["images", "captions"]
+QUEUE_SECONDS: Final = 5.0
 # The tab that a command opens first.
 TABS: Final[dict[str, Tab]] = {"studio": "images", "review": "captions"}
 
@@ -156,13 +157,27 @@ def open_studio(
     if not options.read_only:
         with suppress(OSError):
             uploads.remove_abandoned(session.root)
-        job_runner.start_waiting()
+    closing = Event()
+    runners = Thread(target=_start_runners, args=(closing,), name="dsk-queue", daemon=True)
+    if not options.read_only:
+        runners.start()
     try:
         yield session
     finally:
+        closing.set()
         session.dry_runs.stop()
         session.preview.stop()
         captions.close()
+
+
+def _start_runners(closing: Event) -> None:
+    """See to it that there is a runner for what waits: one that is killed with the job that it is
+    about to start leaves nobody who would.
+    """
+    while True:
+        job_runner.start_waiting()
+        if closing.wait(QUEUE_SECONDS):
+            return
 
 
 def info(session: StudioSession) -> dict[str, Any]:
