@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -96,3 +97,20 @@ def test_a_check_is_current_until_something_changes(page):
     with_job = api.add_job(["check", "."], page.folder, held=True)
     assert json.dumps(page.get("project")["check"]) and with_job.verb == "check"
     assert page.get("project")["check"]["ran"] is None  # it has not run yet
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_near_duplicates_that_dsk_toml_keeps_need_no_attention(tmp_path, monkeypatch, keeps):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    project = tmp_path / "kitsu"
+    api.init_example(project)
+    config = project / "dsk.toml"
+    if not keeps:
+        config.write_text(config.read_text().replace("keep_duplicates", "# keep_duplicates"))
+    with studio(project) as page:
+        page.get("session")
+        end = time.monotonic() + 60
+        while (compared := page.get("near-duplicates"))["done"] < compared["total"]:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert (page.get("project")["images"]["near_duplicates"] == 0) is keeps

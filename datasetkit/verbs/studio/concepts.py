@@ -219,7 +219,7 @@ def sources(studio: StudioSession, number: int, offset: int, limit: int) -> dict
     listing = _allowed_listing(studio, require(studio, number))
     window = _read(studio, listing.images[offset : offset + min(limit, _MOST_ROWS)])
     rules = _rules(studio)
-    doubles = _duplicates(studio)
+    doubles = duplicates(studio)
     return {
         "total": len(listing.images),
         "id": [image.id for image in window],
@@ -239,7 +239,7 @@ def _rules(studio: StudioSession) -> BucketRules | None:
     return None
 
 
-def _duplicates(studio: StudioSession) -> frozenset[Path]:
+def duplicates(studio: StudioSession) -> frozenset[Path]:
     """Return the images that the caption page offers as near-duplicates."""
     captions = studio.captions.loaded
     if captions is None:
@@ -276,7 +276,7 @@ def source(studio: StudioSession, number: int) -> dict[str, Any] | None:
     is_read = bool(rules and not image.problem)
     bucket = select(rules, image.width, image.height).bucket if rules and is_read else None
     made = made_of(studio, image)
-    problems = _problems(image, rules, _duplicates(studio))
+    problems = _problems(image, rules, duplicates(studio))
     return {
         "id": image.id,
         "name": image.path.name,

@@ -98,7 +98,7 @@ def _images(session: StudioSession, dataset: ReviewDataset, images: list[ReviewI
         "total": len(images),
         "unreadable": len(dataset.failed),
         "small": sum(_side(image) < size for image in images),
-        "near_duplicates": len(dataset.near_duplicates),
+        "near_duplicates": len(concepts.duplicates(session)),
         "left_out": len(dataset.left_out),
     }
 

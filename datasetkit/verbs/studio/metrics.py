@@ -244,7 +244,7 @@ def _points(column: _Column, begin: int, end: int, points: int) -> Json:
 
 def _rows(lines: list[bytes]) -> list[Json]:
     """Return the rows of lines, all at once if they can be: that takes a third of the time. What is
-    no row is left out.
+    not a row is left out.
     """
     lines = [line for line in lines if line]
     rows: list[Json] = []

@@ -18,7 +18,7 @@ let review: Review | null = null;
 export default function Captions() {
   const studio = useStudio();
   const images = useStudioState((state) => state.session.images);
-  // Without a dsk.toml an empty folder is no problem, but the beginning.
+  // An empty folder without a dsk.toml is the beginning of a project, not a fault.
   const problem = useStudioState(({ session, project }) =>
     project?.config.exists ? session.captions_problem : null,
   );
