@@ -72,7 +72,7 @@ class RunMetrics:
         metrics = cls(path)
         with suppress(OSError), path.open("rb") as file:
             metrics.position = max(0, os.fstat(file.fileno()).st_size - _LARGEST_LINE)
-            metrics._read(file)  # the part of a line that it begins with is no row
+            metrics._read(file)  # the part of a line that it begins with is not a row
         return metrics
 
     def update(self) -> int | None:
