@@ -5,8 +5,11 @@ alone. All runs for real, on the tiny base; nothing leaves the machine.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,10 @@ from tests.web import browser as real  # noqa: E402
 
 # To a running training: the example, Prepare, Prune, Start, which lays the dataset out first.
 TO_TRAINING, IN_ALL = 4, 12
-# On two quiet cores; a test may take three times as long, and the machine of a test is busy.
+# All of it on two quiet cores. On a busy machine the time of the processor counts, not the clock.
 SECONDS = 180
-WAIT = 1000 * 3 * SECONDS
+# The test fails where no file of the project or of its jobs has changed for so long.
+STALLED = 180
 
 
 @pytest.fixture(scope="module")
@@ -103,19 +107,48 @@ class Keyboard(Mouse):
         self.page.keyboard.type(text)
 
 
-def until(page: Page, condition: Callable[[], Any], seconds: float) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        page.wait_for_timeout(200)
-    return value
+@dataclass
+class Watched:
+    """The folder of a test with the project and the state of its jobs. cpu: seconds of a core that
+    each process of a job has used, as far as it was seen.
+    """
 
+    folder: Path
+    cpu: dict[str, float] = field(default_factory=dict)
 
-def enabled(page: Page, text: str) -> None:
-    """Wait until the main button says this and can be pressed."""
-    button = page.locator(".primary-action .primary")
-    expect(button).to_contain_text(text, timeout=WAIT)
-    expect(button).to_have_attribute("aria-disabled", "false", timeout=WAIT)
+    def files(self) -> set[tuple[str, int, int]]:
+        """Return size and time of all files: they change while something happens."""
+        found = set()
+        for path in self.folder.rglob("*"):
+            with suppress(OSError):
+                state = path.stat()
+                found.add((str(path), state.st_size, state.st_mtime_ns))
+        return found
+
+    def look_at_jobs(self) -> None:
+        for path in self.folder.glob("state/**/jobs/*/pid.json"):
+            with suppress(OSError, ValueError):
+                pid = json.loads(path.read_text())["pid"]
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks = int(fields[11]) + int(fields[12])
+                self.cpu[path.parent.name] = ticks / os.sysconf("SC_CLK_TCK")
+
+    def until(self, page: Page, condition: Callable[[], Any]) -> Any:
+        """Wait as long as anything moves."""
+        seen, moved = self.files(), time.monotonic()
+        while not (value := condition()):
+            page.wait_for_timeout(300)
+            self.look_at_jobs()
+            now = self.files()
+            if now != seen:
+                seen, moved = now, time.monotonic()
+            assert time.monotonic() < moved + STALLED, f"nothing has changed for {STALLED} s"
+        return value
+
+    def enabled(self, page: Page, text: str) -> None:
+        """Wait until the main button says this and can be pressed."""
+        button = page.locator(".primary-action .primary[aria-disabled=false]").filter(has_text=text)
+        self.until(page, button.count)
 
 
 def status(project: Path) -> str:
@@ -123,7 +156,7 @@ def status(project: Path) -> str:
     return str(json.loads(path.read_text())["status"]) if path.is_file() else ""
 
 
-def walk(page: Page, hand: Mouse, project: Path, kept: Path) -> dict[str, float]:
+def walk(page: Page, hand: Mouse, watched: Watched, project: Path, kept: Path) -> dict[str, float]:
     """Do the tour; return the actions and seconds to a running training, and to the end."""
     began = time.monotonic()
 
@@ -131,21 +164,21 @@ def walk(page: Page, hand: Mouse, project: Path, kept: Path) -> dict[str, float]
         print(f"{time.monotonic() - began:6.1f} s, {hand.actions} actions: {what}", flush=True)
 
     hand.press("Try the example")
-    enabled(page, "Prepare")
+    watched.enabled(page, "Prepare")
     hand.main_button()  # the tour leads to Captions, and from there to Train
-    enabled(page, "Prune 24 captions")
+    watched.enabled(page, "Prune 24 captions")
     note("prepared")
     hand.main_button()
-    enabled(page, "Start")
+    watched.enabled(page, "Start")
     note("pruned")
     hand.main_button()
-    until(page, lambda: status(project), 3 * SECONDS)
+    watched.until(page, lambda: status(project))
     note("the training runs")
     numbers: dict[str, float] = {
         "to a running training": hand.actions,
         "seconds to it": round(time.monotonic() - began),
     }
-    until(page, lambda: status(project) != "running", 3 * SECONDS)
+    watched.until(page, lambda: status(project) != "running")
     assert status(project) == "finished"
     note("trained")
     hand.go("compare")
@@ -162,14 +195,18 @@ def walk(page: Page, hand: Mouse, project: Path, kept: Path) -> dict[str, float]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hand", [Mouse, Keyboard], ids=["mouse", "keyboard"])
-def test_the_tour_from_an_empty_folder_to_the_kept_lora(chromium, tmp_path, monkeypatch, hand):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    project, kept = tmp_path / "project", tmp_path / "webui" / "models" / "Lora"
+def test_the_tour_from_an_empty_folder_to_the_kept_lora(
+    chromium, tmp_path_factory, monkeypatch, hand
+):
+    home = tmp_path_factory.mktemp("home")  # on a disk: nothing is kept below /dev
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    project, kept = home / "project", home / "webui" / "models" / "Lora"
     project.mkdir()
+    watched = Watched(home)
     with tabs.opened(chromium, project) as page:  # nothing from elsewhere, nothing refused
-        numbers = walk(page, hand(page), project, kept)
-    print(numbers)
+        numbers = walk(page, hand(page), watched, project, kept)
+    print(numbers, watched.cpu)
     assert (kept / "kitsu.safetensors").read_bytes() == (
         project / "output" / "kitsu.safetensors"
     ).read_bytes()
@@ -178,4 +215,5 @@ def test_the_tour_from_an_empty_folder_to_the_kept_lora(chromium, tmp_path, monk
     assert not any("fox ears" in text for text in trained), "they were pruned before"
     assert numbers["to a running training"] <= TO_TRAINING
     assert numbers["actions"] <= IN_ALL
-    assert numbers["seconds"] < 3 * SECONDS
+    # On two cores, and three times as long as on quiet ones.
+    assert sum(watched.cpu.values()) < 2 * 3 * SECONDS
