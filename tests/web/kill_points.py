@@ -18,7 +18,8 @@ from typing import Any
 from PIL import Image
 
 # Where the point is: {"at": number of the change, 0 for none; "folder": of the files below;
-# "process": "job" or "server"; "dies": whether the process dies there by itself}
+# "process": "job" or "server"; "verb": of the job, "" for any; "dies": whether the process dies
+# there by itself}
 VARIABLE = "DSK_KILL_POINT"
 REACHED, GO, COUNT, RUNNER_PID = "reached", "go", "count", "runner.pid"
 _NAMES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
@@ -33,11 +34,12 @@ class KillPoint:
     def __init__(self, at: int, folder: Path, *, dies: bool) -> None:
         self.at, self.folder, self.dies = at, folder, dies
         self.count = 0
+        self._pid = os.getpid()
         self._is_waiting = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._is_waiting or not _is_change(event, arguments):
-            return
+        if self._is_waiting or os.getpid() != self._pid or not _is_change(event, arguments):
+            return  # a process that was forked from this one is not the one to kill
         self.count += 1
         if self.count != self.at:
             return
@@ -64,10 +66,14 @@ def _name(path: Any) -> str:
     return os.fsdecode(path).rpartition(os.sep)[2]
 
 
-def watch(process: str) -> KillPoint | None:
-    """Count from here on, if the point is in this kind of process and was not reached before."""
+def watch(process: str, verb: str = "") -> KillPoint | None:
+    """Count from here on, if the point is in this kind of process and was not reached before. verb:
+    of a job; another one may run at the same time.
+    """
     point = json.loads(os.environ.get(VARIABLE, "{}"))
-    if point.get("process") != process or (Path(point["folder"]) / REACHED).exists():
+    if point.get("process") != process or point["verb"] not in ("", verb):
+        return None
+    if (Path(point["folder"]) / REACHED).exists():
         return None
     watched = KillPoint(point["at"], Path(point["folder"]), dies=point["dies"])
     sys.addaudithook(watched)
@@ -98,11 +104,12 @@ def run_job(job_id: str) -> int:
     grids are flat colours.
     """
     from datasetkit.cli import job
+    from datasetkit.project import jobs
 
     if "trainer.run" in sys.modules:
         _leave_out_of_trainings()
     _start_runners_of_the_test()
-    watched = watch("job")
+    watched = watch("job", jobs.find(job_id).verb)
     code = job.run(job_id)
     _record(watched)
     return code
