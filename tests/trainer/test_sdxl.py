@@ -93,7 +93,9 @@ def test_plan_knows_the_full_size_model(full):
     attention = [layer for layer in anatomy.layers["unet"] if not layer.convolutional]
     ranks = RankSettings(NetworkArgs(), 32, 16, sdxl.BLOCKS)
     assert round(layers.parameter_count(attention, ranks) / 1e6, 1) == 85.1  # published
-    options = TrainOptions(resolution=1024, text_encoder_lr=0.0, gradient_checkpointing=True)
+    options = TrainOptions(
+        resolution=1024, text_encoder_lr=0.0, gradient_checkpointing=True, mixed_precision="bf16"
+    )
     shares = {s.name: s.bytes for s in memory.estimate(options, (1024, 1024), anatomy).shares}
     assert shares["weights"] == 2 * (anatomy.denoiser + anatomy.encoders)
     both = memory.estimate(TrainOptions(text_encoder_lr=(1e-5, 1e-5)), (1024, 1024), anatomy)
