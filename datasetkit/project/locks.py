@@ -54,8 +54,11 @@ def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
     from filelock import FileLock  # takes 50 ms, which commands that only read save
 
     path = make_project_folder(root) / "lock"
-    # Not thread_local: the thread that ends a run may not be the one that began it.
-    project_lock = FileLock(path, blocking=wait, thread_local=False, preserve_lock_file=True)
+    # Not thread_local: the thread that ends a run may not be the one that began it. Who only asks
+    # whether a project is locked holds the lock for a moment, which must not end another command.
+    project_lock = FileLock(
+        path, timeout=-1 if wait else _TRIES * _RETRY, thread_local=False, preserve_lock_file=True
+    )
     with _alone_in_process(path.resolve(), root, wait=wait), _held_by_process(project_lock, root):
         holder = root / _HOLDER
         with suppress(OSError):  # a full disk: the lock holds all the same

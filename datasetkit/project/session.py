@@ -10,16 +10,17 @@ import codecs
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.cluster import Cluster
 from datasetkit.core.disk_sync import make_folders
-from datasetkit.core.errors import DskError, HalfDone, InputError, PlanConflict
+from datasetkit.core.errors import DskError, HalfDone, InputError, Locked, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root, writing
 from datasetkit.core.path_list import folders_of
 from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.project import jobs
 from datasetkit.project.disk_space import require_space
 from datasetkit.project.file_ops import check
 from datasetkit.project.journal import Journal, RecoveredEntry
@@ -248,5 +249,21 @@ def open_unrecovered(folder: Path, context: RunContext) -> Iterator[Project]:
         with Store.open_copy(root) as store:
             yield Project(root, store, Journal(store, context.reporter), context)
         return
-    with lock(root, wait=context.wait), Store.open(root) as store:
+    with _locked(root, context), Store.open(root) as store:
         yield Project(root, store, Journal(store, context.reporter), context)
+
+
+@contextmanager
+def _locked(root: Path, context: RunContext) -> Iterator[None]:
+    """Hold the project's lock. A job of the queue waits for it, as for its turn: nobody is there to
+    start it again.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(root))
+        except Locked:
+            if not (context.wait or jobs.is_from_queue()):
+                raise
+            context.reporter.phase("waiting for another dsk run in this project")
+            stack.enter_context(lock(root, wait=True))
+        yield

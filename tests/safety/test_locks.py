@@ -13,7 +13,8 @@ import pytest
 from datasetkit import api
 from datasetkit.cli.main import run
 from datasetkit.core.errors import DskError, Exit, Locked, StorageError
-from datasetkit.project import locks, session
+from datasetkit.core.progress import SilentReporter
+from datasetkit.project import jobs, locks, session
 from datasetkit.project.locks import lock
 from datasetkit.project.session import RunContext
 from tests.safety import datasets
@@ -142,6 +143,68 @@ def test_wait_waits_until_the_other_run_has_ended(workdir):
     api.rules(workdir / "imgs", api.RulesOptions(trigger=("sks",)), RunContext(wait=True))
     assert released and time.monotonic() >= released[0]
     other.join()
+
+
+@contextlib.contextmanager
+def held_by_another_process(root):
+    """Hold the lock of a project in a process that ends once it may."""
+    code = (
+        "import sys; from pathlib import Path; from datasetkit.project.locks import lock\n"
+        "with lock(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    try:
+        yield other
+    finally:
+        assert other.stdin is not None
+        other.stdin.close()
+        other.wait()
+        other.stdout.close()
+
+
+class Phases(SilentReporter):
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.names: list[str] = []
+        self._then = then
+
+    def phase(self, name: str) -> None:
+        self.names.append(name)
+        if "waiting" in name:
+            self._then()
+
+
+def test_a_job_of_the_queue_waits_for_its_project_and_says_so(workdir, monkeypatch):
+    """Nobody is there to start it again: with another one of a terminal it would only be failed."""
+    small_set(workdir / "imgs")
+    rules = api.RulesOptions(trigger=("sks",))
+    with held_by_another_process(workdir / "imgs") as other:
+        with pytest.raises(Locked):
+            api.rules(workdir / "imgs", rules)
+        monkeypatch.setattr(jobs, "is_from_queue", lambda: True)
+        reporter = Phases(other.stdin.close)
+        changed = api.rules(workdir / "imgs", rules, RunContext(reporter=reporter))
+    assert changed.entry is not None
+    assert "waiting for another dsk run in this project" in reporter.names
+
+
+def test_a_look_at_the_lock_does_not_end_another_command(workdir, monkeypatch):
+    """The page asks all the time whether a project is locked, and holds the lock for a moment."""
+    small_set(workdir / "imgs")
+    tries = []
+    with held_by_another_process(workdir / "imgs") as other:
+
+        def slept(seconds: float) -> None:
+            tries.append(seconds)
+            other.stdin.close()
+            other.wait()
+
+        monkeypatch.setattr(time, "sleep", slept)
+        with lock(workdir / "imgs"):
+            assert tries, "it was not locked"
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("verb", ["tag", "import"])

@@ -129,6 +129,7 @@ export const server: Readonly<Record<string, string>> = {
   "the image sizes are unknown: one bucket is assumed; with several buckets an epoch has more batches":
     "размеры изображений неизвестны: считается один бакет; с несколькими пакетов в эпохе больше",
   saving: "сохранение",
+  "waiting for another dsk run in this project": "ожидание другой команды dsk в этом проекте",
   "loading PyTorch": "загрузка PyTorch",
   "loading diffusers and transformers": "загрузка diffusers и transformers",
   "loading the base model": "загрузка базовой модели",

@@ -122,6 +122,7 @@ export const server: Readonly<Record<string, string>> = {
   "the image sizes are unknown: one bucket is assumed; with several buckets an epoch has more batches":
     "图片尺寸未知：按一个 bucket 计算；有多个 bucket 时每个 epoch 批次更多",
   saving: "正在保存",
+  "waiting for another dsk run in this project": "正在等待此项目中的另一个 dsk 命令",
   "loading PyTorch": "正在加载 PyTorch",
   "loading diffusers and transformers": "正在加载 diffusers 和 transformers",
   "loading the base model": "正在加载底模",
