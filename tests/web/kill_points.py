@@ -1,8 +1,9 @@
 """Where a process is killed: at one of the changes that it makes to files.
 
 A process counts its changes: files that it opens to write, and names that it makes, moves and
-deletes. At the wanted one it waits until the test has killed what it wants to, or dies itself.
-These functions run in processes that tests.web.warm_python forks.
+deletes, in the project and in the user's state folder. Others are not the same each time: a module
+is compiled, a library makes its cache. At the wanted one it waits until the test has killed what it
+wants to, or dies itself. These functions run in processes that tests.web.warm_python forks.
 """
 
 from __future__ import annotations
@@ -18,21 +19,25 @@ from typing import Any
 from PIL import Image
 
 # Where the point is: {"at": number of the change, 0 for none; "folder": of the files below;
-# "process": "job" or "server"; "verb": of the job, "" for any; "dies": whether the process dies
-# there by itself}
+# "counted": folders whose changes count; "process": "job" or "server"; "verb": of the job, "" for
+# any; "dies": whether the process dies there by itself}
 VARIABLE = "DSK_KILL_POINT"
 REACHED, GO, COUNT, RUNNER_PID = "reached", "go", "count", "runner.pid"
 _NAMES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
+_FROM_AND_TO = ("os.rename", "os.link")
+_PATHS = (str, bytes, os.PathLike)
 # These are written by the clock, or are no files.
 _UNCOUNTED = ("progress.jsonl", "log", "log.1", "null", "runner.lock", "queue.lock")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class KillPoint:
-    """Counts the changes of this process and stops at one of them."""
+    """Counts the changes of this process and stops at one of them. counted: folders with a slash at
+    the end.
+    """
 
-    def __init__(self, at: int, folder: Path, *, dies: bool) -> None:
-        self.at, self.folder, self.dies = at, folder, dies
+    def __init__(self, at: int, folder: Path, counted: tuple[str, ...], *, dies: bool) -> None:
+        self.at, self.folder, self.counted, self.dies = at, folder, counted, dies
         self.count = 0
         self._pid = os.getpid()
         self._is_waiting = False
@@ -40,6 +45,8 @@ class KillPoint:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._is_waiting or os.getpid() != self._pid or not _is_change(event, arguments):
             return  # a process that was forked from this one is not the one to kill
+        if not self._is_counted(event, arguments):
+            return
         self.count += 1
         if self.count != self.at:
             return
@@ -53,12 +60,18 @@ class KillPoint:
             time.sleep(0.01)
         self._is_waiting = False
 
+    def _is_counted(self, event: str, arguments: tuple[Any, ...]) -> bool:
+        """Tell whether a path is in a counted folder; one that is relative to an open folder is."""
+        paths = arguments[:2] if event in _FROM_AND_TO else arguments[:1]
+        names = [os.fsdecode(path) for path in paths if isinstance(path, _PATHS)]
+        return any(n[:1] != "/" or f"{n}/".startswith(self.counted) for n in names)
+
 
 def _is_change(event: str, arguments: tuple[Any, ...]) -> bool:
     if event == "open":
         path, _, flags = arguments
-        is_counted = isinstance(path, str | bytes | os.PathLike) and isinstance(flags, int)
-        return is_counted and bool(flags & _WRITES) and _name(path) not in _UNCOUNTED
+        is_named = isinstance(path, _PATHS) and isinstance(flags, int)
+        return is_named and bool(flags & _WRITES) and _name(path) not in _UNCOUNTED
     return event in _NAMES
 
 
@@ -75,7 +88,8 @@ def watch(process: str, verb: str = "") -> KillPoint | None:
         return None
     if (Path(point["folder"]) / REACHED).exists():
         return None
-    watched = KillPoint(point["at"], Path(point["folder"]), dies=point["dies"])
+    counted = tuple(f"{folder}/" for folder in point["counted"])
+    watched = KillPoint(point["at"], Path(point["folder"]), counted, dies=point["dies"])
     sys.addaudithook(watched)
     return watched
 

@@ -149,14 +149,16 @@ class Place:
 
     def begin(self, at: int, process: str, *, verb: str = "", dies: bool = False) -> None:
         """Make the project anew. at: the change at which a process of this kind stops; verb: of a
-        job.
+        job. A server has a new state folder as well: what it makes there is made once.
         """
-        for old in (self.folder, self.point):
+        state = Path(os.environ["XDG_STATE_HOME"])
+        for old in (self.folder, self.point, *([state] if process == "server" else [])):
             shutil.rmtree(old, ignore_errors=True)
         self.point.mkdir()
         shutil.copytree(self.template, self.folder)
-        point = {"at": at, "folder": str(self.point), "process": process, "verb": verb,
-                 "dies": dies, "runner": self.runner}  # fmt: skip
+        counted = [str(self.folder), str(state)]
+        point = {"at": at, "folder": str(self.point), "counted": counted, "process": process,
+                 "verb": verb, "dies": dies, "runner": self.runner}  # fmt: skip
         os.environ[kill_points.VARIABLE] = json.dumps(point)
 
     def reached(self) -> bool:
@@ -440,18 +442,23 @@ def killed_server(place: Place, do: Callable[[Browser], None], number: int) -> N
     """Do something on a page whose server dies at one of the changes that this makes."""
     name = f"server: {do.__name__}"
     if name not in place.references:
-        for _ in range(2):  # the first one also makes what the state folder keeps
+        counts = []
+        for _ in range(2):
             place.begin(0, "server")
             with served(place) as (page, _):
                 do(page)
             until((place.point / kill_points.COUNT).exists)
-        count = int((place.point / kill_points.COUNT).read_text())
-        place.references[name] = place.files(), count
-    place.begin(at_of(place.references[name][1], number), "server", dies=True)
+            counts.append(int((place.point / kill_points.COUNT).read_text()))
+        assert counts[0] == counts[1], "the same work makes another number of changes"
+        place.references[name] = place.files(), counts[0]
+    count = place.references[name][1]
+    assert count > POINTS, "two points would be the same"
+    at = at_of(count, number)
+    place.begin(at, "server", dies=True)
     # It may die while the page opens.
     with suppress(OSError, HTTPException), served(place) as (page, _):
         do(page)
-    assert place.reached()
+    assert place.reached(), f"change {at} of {count} did not come"
 
 
 def keep_on_the_page(page: Browser) -> None:
