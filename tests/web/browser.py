@@ -96,7 +96,9 @@ def chromium() -> Iterator[Browser]:
 
 
 class Served:
-    """A running `dsk review`, and the links that it prints: the first, then one for each Enter."""
+    """A running `dsk review` or `dsk studio`, and the links that it prints: the first, then one for
+    each Enter.
+    """
 
     def __init__(self, server: subprocess.Popen[str], first: str) -> None:
         self.server, self.unused = server, [first]
@@ -111,13 +113,18 @@ class Served:
         return self.server.stdout.readline().strip()
 
 
-@contextlib.contextmanager
-def review(folder: Path, *options: str) -> Iterator[Served]:
+def review(folder: Path, *options: str) -> contextlib.AbstractContextManager[Served]:
     """Run `dsk review` as a process, or the command in the environment variable DSK."""
+    return serve("review", folder, *options)
+
+
+@contextlib.contextmanager
+def serve(verb: str, folder: Path, *options: str) -> Iterator[Served]:
+    """The same, with `review` or `studio`."""
     dsk = os.environ.get("DSK")
     command = [
         *([dsk] if dsk else [sys.executable, "-m", "datasetkit"]),
-        "review",
+        verb,
         str(folder),
         "--no-open",
         *options,
@@ -137,7 +144,7 @@ def review(folder: Path, *options: str) -> Iterator[Served]:
         url = server.stdout.readline().strip()
         if not url.startswith("http://127.0.0.1:"):
             server.kill()
-            raise RuntimeError(f"dsk review printed {url!r}: {server.communicate()[1]}")
+            raise RuntimeError(f"dsk {verb} printed {url!r}: {server.communicate()[1]}")
         yield Served(server, url)
     finally:
         server.send_signal(signal.SIGINT)
@@ -152,17 +159,23 @@ def open_page(browser: Browser, served: Served, **context: object) -> Page:
     return page
 
 
-def seconds_to_thumbnails(page: Page, served: Served, wanted: int = 8) -> float:
-    """Return the seconds from opening a link to so many drawn thumbnails."""
-    url = served.link()
+def seconds_to_thumbnails(page: Page, served: Served, wanted: int = 8, tab: str = "") -> float:
+    """Return the seconds from opening a link to so many drawn thumbnails. tab: of the studio."""
+    url = served.link() + (f"#/{tab}" if tab else "")
     began = time.perf_counter()
     page.goto(url)
     drawn = (
         "(n) => [...document.querySelectorAll('.cell img')].filter((i) => i.complete && "
         "i.naturalWidth).length >= n"
     )
-    page.wait_for_function(drawn, arg=wanted, polling="raf")
+    page.wait_for_function(drawn, arg=wanted, polling="raf", timeout=START_SECONDS * 1000)
     return time.perf_counter() - began
+
+
+def seconds_to_paint(page: Page) -> float:
+    """Return the seconds from the request of the page to the first paint with content."""
+    entry = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    return float(page.evaluate(entry)) / 1000
 
 
 def key_times(page: Page, keys: list[str]) -> tuple[list[float], list[float]]:

@@ -136,7 +136,7 @@ def overview(studio: StudioSession) -> dict[str, Any]:
             "left_out": len(_left_out(listing)),
             "trigger": concept.trigger,
             "repeats": concept.repeats,
-            "prepared": prepared_count(studio, concept),
+            "prepared": _prepared(concept, listing.images),
         })  # fmt: skip
     return {"concepts": rows, "steps": declared_steps(studio)}
 
@@ -172,8 +172,12 @@ def image_count(studio: StudioSession, concept: StudioConcept) -> int:
 
 def prepared_count(studio: StudioSession, concept: StudioConcept) -> int:
     """Return how many raw images of a concept have a finished one."""
+    return _prepared(concept, listed_images(studio, concept))
+
+
+def _prepared(concept: StudioConcept, images: Sequence[Path]) -> int:
     made = _made_of_concept(concept)
-    return sum(path.stem in made for path in _allowed_listing(studio, concept).images)
+    return sum(path.stem in made for path in images) if made else 0
 
 
 def declared_steps(studio: StudioSession) -> dict[str, Mapping[str, Any]]:
