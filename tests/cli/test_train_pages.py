@@ -11,13 +11,23 @@ import pytest
 from datasetkit.core.errors import Exit
 from tests.test_pages import ROOT, matches, plain, printed_by, project, shown
 from tests.trainer import tiny
+from trainer import precision
 
 __all__ = ["project"]
 PAGES = ["docs/train.md", "docs/commands/train.md", "docs/from-sd-scripts.md"]
 
 
+@pytest.fixture
+def bf16(monkeypatch):
+    """A CPU that computes bf16, as that of the machine that the pages show."""
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: {"avx512_bf16"})
+    precision.of_device.cache_clear()
+    yield
+    precision.of_device.cache_clear()
+
+
 @pytest.mark.long
-def test_pages_about_training_show_what_is_printed(project, capsys):
+def test_pages_about_training_show_what_is_printed(project, capsys, bf16):
     from datasetkit.cli.main import run
 
     assert run(["run", "dsk.toml"]) == Exit.DONE
