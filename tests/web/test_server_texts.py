@@ -25,7 +25,7 @@ MESSAGES = ROOT / "datasetkit" / "web" / "ui" / "src" / "messages"
 PAIR = re.compile(r'("(?:[^"\\]|\\.)*"|[\w]+):\s+("(?:[^"\\]|\\.)*"),')
 SOURCES = (
     "datasetkit/checks", "datasetkit/core", "datasetkit/dataset", "datasetkit/stages",
-    "datasetkit/verbs", "datasetkit/options", "trainer",
+    "datasetkit/verbs", "datasetkit/options", "datasetkit/project", "trainer",
 )  # fmt: skip
 
 
