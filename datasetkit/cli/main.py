@@ -23,6 +23,9 @@ from datasetkit.core.errors import DskError, Exit, StorageError
 from datasetkit.core.files import storage_error
 from datasetkit.core.stopping import RunPause, Terminated, end_by_signals
 
+# How many objects are made until the next search for cycles.
+_COLLECT_EVERY = 100_000
+
 
 class _Commands(CommandGroup):
     """A group in which a command may have a name of two words: `reg generate` beside `reg`."""
@@ -71,10 +74,6 @@ def _root(
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY, 20, 20)
     gc.enable()
-
-
-# Objects made since the last search for cycles.
-_COLLECT_EVERY = 100_000
 
 
 def main() -> None:

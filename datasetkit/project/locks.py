@@ -48,8 +48,8 @@ _one_at_a_time = threading.Lock()
 def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the project's lock; the system releases it when the process ends, killed or not.
 
-    Raises Locked if another run holds it, unless `wait`: at once for another process, after some
-    seconds for another thread of this one; StorageError if the lock file cannot be written.
+    Raises Locked if another run holds it, unless `wait`: after a moment for another process, after
+    OWN_SECONDS for another thread of this one; StorageError if the lock file cannot be written.
     """
     from filelock import FileLock  # takes 50 ms, which commands that only read save
 
