@@ -359,8 +359,10 @@ def test_dialogs_are_accessible_and_have_room_in_any_language(chromium, folder, 
             expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_an_empty_folder_says_in_each_language_where_to_begin(chromium, tmp_path):
+def test_an_empty_folder_says_in_each_language_where_to_begin(chromium, tmp_path, monkeypatch):
     """In the tabs' own words, and not in those of an error."""
+    # Without the jobs of other tests: Images lists their projects by name.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "new").mkdir()
     for locale in LOCALES[1:]:
         with opened(chromium, tmp_path / "new", locale=locale) as page:
