@@ -14,18 +14,53 @@ from datasetkit.core.reflink import can_reflink
 from datasetkit.project.plans import Copy, Link, Plan
 
 
-def copied_bytes(plan: Plan) -> int:
-    """Return how many bytes the copies of a plan take. Hard links, and copies that share their
-    blocks with the original, take none.
+class CopiedBytes:
+    """Counts the bytes that copies take, by the existing folder that they go into, or into new
+    folders below it. Hard links, and copies that share their blocks with the original, take none.
     """
-    return sum(_bytes_by_folder(plan).values())
+
+    def __init__(self) -> None:
+        self.by_folder: defaultdict[Path, int] = defaultdict(int)
+        self._nearest = cache(nearest_folder)
+        self._disk_of = cache(_disk)
+        self._shares_blocks: dict[tuple[int, Path], bool] = {}
+
+    def add(self, op: Copy | Link) -> bool:
+        """Count an operation; tell whether it makes a hard link, which shares its bytes with the
+        source for good. A link to another disk becomes a copy.
+        """
+        try:
+            info = op.src.stat()
+        except OSError:
+            return False
+        folder = self._nearest(op.dst.parent)
+        if isinstance(op, Link) and info.st_dev == self._disk_of(folder):
+            return True
+        if stat.S_ISREG(info.st_mode) and not self._has_reflinks(op.src, info.st_dev, folder):
+            self.by_folder[folder] += info.st_size
+        return False
+
+    @property
+    def total(self) -> int:
+        """Return the bytes of all copies."""
+        return sum(self.by_folder.values())
+
+    def _has_reflinks(self, source: Path, disk: int, folder: Path) -> bool:
+        key = (disk, folder)
+        if key not in self._shares_blocks:
+            self._shares_blocks[key] = can_reflink(source, folder)
+        return self._shares_blocks[key]
 
 
 def require_space(plan: Plan, *, hint: str = "free some disk space") -> None:
     """Raise StorageError if a disk has less room than the copies of a plan take on it."""
     by_disk: defaultdict[int, int] = defaultdict(int)
     folders: dict[int, Path] = {}
-    for folder, size in _bytes_by_folder(plan).items():
+    copied = CopiedBytes()
+    for op in plan.ops:
+        if isinstance(op, Copy | Link):
+            copied.add(op)
+    for folder, size in copied.by_folder.items():
         disk = _disk(folder)
         by_disk[disk] += size
         folders[disk] = folder
@@ -44,35 +79,5 @@ def require_free(folder: Path, size: int, what: str, *, hint: str = "free some d
         )
 
 
-def is_shared(op: Copy | Link) -> bool:
-    """Tell whether an operation makes a hard link, which shares its bytes with the source for
-    good; a link to another disk becomes a copy.
-    """
-    return isinstance(op, Link) and _disk(op.src) == _disk(nearest_folder(op.dst.parent))
-
-
 def _disk(path: Path) -> int:
     return path.stat().st_dev
-
-
-def _bytes_by_folder(plan: Plan) -> dict[Path, int]:
-    """Return existing folder -> the bytes that are copied into it, or into new folders below it."""
-    sizes: defaultdict[Path, int] = defaultdict(int)
-    nearest = cache(nearest_folder)
-    shares_blocks: dict[tuple[int, Path], bool] = {}
-    for op in plan.ops:
-        if not isinstance(op, Copy | Link) or is_shared(op):
-            continue
-        try:
-            info = op.src.stat()
-        except OSError:
-            continue
-        if not stat.S_ISREG(info.st_mode):
-            continue
-        folder = nearest(op.dst.parent)
-        key = (info.st_dev, folder)
-        if key not in shares_blocks:
-            shares_blocks[key] = can_reflink(op.src, folder)
-        if not shares_blocks[key]:
-            sizes[folder] += info.st_size
-    return dict(sizes)

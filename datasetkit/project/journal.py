@@ -30,7 +30,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -220,18 +220,20 @@ class Journal:
         """
         moves = PackedList(op for op in operations if op.kind == "move")
         others = PackedList(op for op in operations if op.kind != "move") if moves else operations
+        folders, replaced_texts = _targets(others)
         if phase == "prepare":
-            self._prepare(entry, moves, others, reporter)
+            self._prepare(entry, moves, others, folders, reporter)
             self._set_phase(entry, phase := "move")
         if phase == "move":
             for op in moves:
                 move(op)
-            _sync_names(moves, moves)
+            _sync_names(moves)
             self._set_phase(entry, "place")
-        edited, old_files = self._place(entry, moves, others, reporter)
-        _sync_names(operations, moves)
+        old_files = folder_for(self.root, entry) if replaced_texts >= _SYNC_ALL_FROM else None
+        edited = self._place(old_files, moves, others, reporter)
+        _sync_names(moves, folders)
         self._finish(entry, operations)
-        delete_later(old_files)
+        delete_later([] if old_files is None else [old_files])
         return edited
 
     def _prepare(
@@ -239,12 +241,15 @@ class Journal:
         entry: int,
         moves: Sequence[JournalOperation],
         others: Sequence[JournalOperation],
+        folders: Sequence[Path],
         reporter: Reporter,
     ) -> None:
-        """Make folders and temporary files. If that fails, remove them: the plan never happened."""
+        """Make folders and temporary files. If that fails, remove them: the plan never happened.
+
+        folders: those of the targets of `others`.
+        """
         new_folders: list[Path] = []
         try:
-            folders = folders_of(op.dst for op in others)
             moved_to = folders_of(op.dst for op in moves)
             self._make_folders(entry, {*folders, *moved_to}, new_folders)
             sync_each = len(others) < _SYNC_ALL_FROM or not can_sync_disks()
@@ -307,17 +312,14 @@ class Journal:
 
     def _place(
         self,
-        entry: int,
+        old_files: Path | None,
         moves: Sequence[JournalOperation],
         others: Sequence[JournalOperation],
         reporter: Reporter,
-    ) -> tuple[list[Path], list[Path]]:
+    ) -> list[Path]:
         """Give every temporary file its final name; return the files the user has edited in the
-        meantime, which are kept, and the folder of replaced files, to be deleted.
+        meantime, which are kept. old_files: the folder of replaced files, see `keep`.
         """
-        with_texts = (op for op in others if op.before is not None)
-        replaced_texts = sum(1 for _ in islice(with_texts, _SYNC_ALL_FROM))
-        old_files = folder_for(self.root, entry) if replaced_texts >= _SYNC_ALL_FROM else None
         edited = []
         # Moves first: a new file may take the name of a moved one.
         number = len(moves) + len(others)
@@ -327,7 +329,7 @@ class Journal:
                 keep(op.dst, old_files, n)
             if not place(op):
                 edited.append(op.dst)
-        return edited, [] if old_files is None else [old_files]
+        return edited
 
     def _finish(self, entry: int, operations: Sequence[JournalOperation]) -> None:
         verb, undoes = self.store.database.execute(
@@ -585,7 +587,7 @@ class Journal:
             )
             for op in moves:
                 move_again(op)
-            _sync_names(moves, moves)
+            _sync_names(moves)
 
     def _renew_temps(
         self, entry: int, verb: str, undoes: int | None, operations: Sequence[JournalOperation]
@@ -799,12 +801,26 @@ class Journal:
         return str(row[0])
 
 
-def _sync_names(operations: Iterable[JournalOperation], moves: Iterable[JournalOperation]) -> None:
-    """Write the new names of files to the disk, and then that the old ones are gone. moves: the
-    moves among the operations. Raises StorageError.
+def _targets(operations: Iterable[JournalOperation]) -> tuple[list[Path], int]:
+    """Return the folders that operations write to, and how many texts they replace, in one pass."""
+    replaced = 0
+
+    def targets() -> Iterator[Path]:
+        nonlocal replaced
+        for op in operations:
+            replaced += op.before is not None
+            yield op.dst
+
+    return folders_of(targets()), replaced
+
+
+def _sync_names(moves: Iterable[JournalOperation], folders: Iterable[Path] = ()) -> None:
+    """Write the new names of files to the disk, and then that the old ones are gone. folders: those
+    of other new files. Raises StorageError.
     """
-    sources = (op.src for op in moves if op.src is not None)
-    for folder in folders_of(chain((op.dst for op in operations), sources)):
+    moved_to = folders_of(op.dst for op in moves)
+    moved_from = folders_of(op.src for op in moves if op.src is not None)
+    for folder in dict.fromkeys((*folders, *moved_to, *moved_from)):
         with writing(folder):
             sync_folder(folder)
 

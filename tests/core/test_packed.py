@@ -17,6 +17,7 @@ from datasetkit.project.plans import Link, Plan, WriteText
 @pytest.fixture
 def small_packs(monkeypatch):
     monkeypatch.setattr(packed, "_AT_ONCE", 4)
+    monkeypatch.setattr(packed, "_PACKS_AT_FIRST", 1)
 
 
 def record(n):
@@ -60,9 +61,21 @@ def test_an_item_that_is_added_later_comes_last(small_packs):
     assert "".join(sequence) == "abcdefghij"
 
 
+@pytest.mark.parametrize("number", [11, 12, 13, 16, 17, 29])
+def test_the_first_packs_are_made_when_there_is_enough_for_several(monkeypatch, number):
+    monkeypatch.setattr(packed, "_AT_ONCE", 4)
+    monkeypatch.setattr(packed, "_PACKS_AT_FIRST", 3)
+    sequence = PackedList(range(number))
+    # All but the last one to four items, once there were more than twelve.
+    assert len(sequence._packs) == (0 if number <= 12 else (number - 1) // 4)
+    assert len(sequence) == number and list(sequence) == list(range(number))
+    assert [sequence[n] for n in range(-number, number)] == [*range(number), *range(number)]
+
+
 @pytest.mark.long
 def test_records_of_images_take_less_memory(monkeypatch):
     monkeypatch.setattr(packed, "_AT_ONCE", 1024)
+    monkeypatch.setattr(packed, "_PACKS_AT_FIRST", 1)
 
     def bytes_each(kind):
         kind(captioned(n) for n in range(1100))  # what is made once

@@ -22,6 +22,7 @@ NAMES = [f"a{n}.png" for n in range(1, 8)]
 @pytest.fixture
 def packs_of_two(monkeypatch):
     monkeypatch.setattr(packed, "_AT_ONCE", 2)
+    monkeypatch.setattr(packed, "_PACKS_AT_FIRST", 1)
 
 
 @pytest.fixture

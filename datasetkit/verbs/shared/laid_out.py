@@ -17,7 +17,7 @@ from datasetkit.dataset.layout import REG, Concept, LayoutFolder
 from datasetkit.images.listing import list_images
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config
-from datasetkit.project.disk_space import copied_bytes, is_shared, require_space
+from datasetkit.project.disk_space import CopiedBytes, require_space
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.project.session import Project
@@ -376,10 +376,12 @@ class ImageStorage:
 def image_storage(changes: Plan, made: Container[Path]) -> ImageStorage:
     """Return how a plan of `lay_out` brings the images in. made: those of `linkable`."""
     linked = originals = copied = 0
+    size = CopiedBytes()
     for op in changes.ops:
-        if isinstance(op, Link | Copy) and op.dst.parent.name != MASKS:
-            is_linked = is_shared(op)
-            linked += is_linked
-            copied += not is_linked
-            originals += is_linked and op.src not in made
-    return ImageStorage(linked, originals, copied, copied_bytes(changes))
+        if isinstance(op, Link | Copy):
+            is_linked = size.add(op)
+            if op.dst.parent.name != MASKS:
+                linked += is_linked
+                copied += not is_linked
+                originals += is_linked and op.src not in made
+    return ImageStorage(linked, originals, copied, size.total)
