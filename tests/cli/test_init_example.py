@@ -49,7 +49,7 @@ def test_the_example_is_that_of_the_repository_with_its_trigger_and_its_girls_pr
     api.rules(here / "e" / "girls", pruned)
     made, shipped = files(here / "e"), files(SHIPPED)
     for name, data in shipped.items():
-        if name != "dsk.toml":
+        if name not in ("dsk.toml", "prompts.txt"):  # its training is shorter
             assert data == made[name], name
 
 
@@ -98,4 +98,4 @@ def test_the_example_is_laid_out_and_planned(here):
     api.init_example(here)
     api.run(here)
     plan = api.plan_training(here)
-    assert plan.plan.steps == 240
+    assert plan.plan.steps == 144

@@ -24,7 +24,7 @@ from tests.web import browser as real  # noqa: E402
 
 # To a running training: the example, Prepare, Prune, Start, which lays the dataset out first.
 TO_TRAINING, IN_ALL = 4, 12
-# All of it on two quiet cores. On a busy machine the time of the processor counts, not the clock.
+# All of it on two cores. On a busy machine the time of the processor counts, not the clock.
 SECONDS = 180
 # The test fails where no file of the project or of its jobs has changed for so long.
 STALLED = 180
@@ -210,10 +210,10 @@ def test_the_tour_from_an_empty_folder_to_the_kept_lora(
     assert (kept / "kitsu.safetensors").read_bytes() == (
         project / "output" / "kitsu.safetensors"
     ).read_bytes()
-    trained = [path.read_text() for path in (project / "dataset/train/5_kitsu").glob("*.txt")]
+    trained = [path.read_text() for path in (project / "dataset/train/3_kitsu").glob("*.txt")]
     assert len(trained) == 24
     assert not any("fox ears" in text for text in trained), "they were pruned before"
     assert numbers["to a running training"] <= TO_TRAINING
     assert numbers["actions"] <= IN_ALL
-    # On two cores, and three times as long as on quiet ones.
-    assert sum(watched.cpu.values()) < 2 * 3 * SECONDS
+    # What two cores can do in that time.
+    assert sum(watched.cpu.values()) < 2 * SECONDS
