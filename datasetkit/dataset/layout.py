@@ -83,25 +83,37 @@ def dataset_roots(folder: Path) -> tuple[Path, Path]:
     folders, as other programs lay out, else the folder itself) and its regularisation root, which
     need not exist. Names in another case, such as `IMG`, count where they hold concept folders.
     """
+    names = _subfolders(folder)
     train = folder
     if (folder / TRAIN).is_dir():
         train = folder / TRAIN
-    elif (other := _with_concepts(folder, TRAIN) or _with_concepts(folder, IMG)) is not None:
+    elif (other := _with_concepts(folder, names, TRAIN, IMG)) is not None:
         train = other
     name = train.name.casefold()
     has_reg_beside = name == TRAIN or (name == IMG and bool(read_tree(train).concepts))
     beside = train.parent if has_reg_beside else folder
-    return train, _with_concepts(beside, REG) or beside / REG
+    names = names if beside == folder else _subfolders(beside)
+    return train, _with_concepts(beside, names, REG) or beside / REG
 
 
-def _with_concepts(folder: Path, name: str) -> Path | None:
-    """Return the subfolder of this name, in any case, that has concept folders; None without."""
+def _subfolders(folder: Path) -> list[str]:
+    """Return the names of the subfolders of a folder, none of one that does not exist."""
     if not folder.is_dir():
-        return None
+        return []
     with reading(folder), os.scandir(folder) as entries:
-        alike = {e.name for e in entries if e.name.casefold() == name and _is_folder(e)}
-    spellings = sorted(alike, key=lambda spelling: (spelling != name, spelling))
-    return next((p for s in spellings if read_tree(p := folder / s).concepts), None)
+        return [entry.name for entry in entries if _is_folder(entry)]
+
+
+def _with_concepts(folder: Path, subfolders: Sequence[str], *names: str) -> Path | None:
+    """Return the first subfolder of one of these names, in any case, that has concept folders; None
+    without.
+    """
+    for name in names:
+        alike = [spelling for spelling in subfolders if spelling.casefold() == name]
+        for spelling in sorted(alike, key=lambda each: (each != name, each)):
+            if read_tree(folder / spelling).concepts:
+                return folder / spelling
+    return None
 
 
 def is_concept(folder: Path) -> bool:
