@@ -113,8 +113,8 @@ def export(
         _require_beside_images(sets, out, folder)
     over = {path: read_existing(path) for path in _paths(options.format, sets, out)}
     with Store.open_copy(find_root(folder)) as store:
-        train, failed, left_out = scan_all(sets.train, store)
-        reg, reg_failed, reg_left_out = scan_all(sets.reg, store)
+        train, failed, left_out = scan_all(sets.train, store, context.reporter)
+        reg, reg_failed, reg_left_out = scan_all(sets.reg, store, context.reporter)
     if not train:
         raise no_usable_image(folder, failed)
     kept = keep_tokens(

@@ -177,7 +177,13 @@ def _layout(
         _require_usable(sets)
     with open_project(out, context, create_folder=True) as project:
         scans = {
-            c.name: scan(c.folder, project.store, recursive=c.recursive, unique_on="any disk")
+            c.name: scan(
+                c.folder,
+                project.store,
+                recursive=c.recursive,
+                unique_on="any disk",
+                reporter=context.reporter,
+            )
             for c in sets
         }
         usable = [c for c in sets if scans[c.name].records]
@@ -307,7 +313,8 @@ def _plan_repeats(
         ConceptImages(c.name, sizes(scans[c.name].records), repeats=c.repeats or options.repeats)
         for c in sets
     ]
-    reg = measure(existing_reg(Path(options.out)), project.store).concepts
+    reg_sets = existing_reg(Path(options.out))
+    reg = measure(reg_sets, project.store, project.context.reporter).concepts
     return arithmetic.plan(
         images,
         rules=train.all_bucket_rules(),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, DatasetError, InputError
 from datasetkit.core.files import display, find_root
+from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed, LeftOut
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
@@ -97,9 +98,9 @@ def plan_repeats(
     except DatasetError as error:
         raise DatasetError(error.message, hint=f"{error.hint}; or plan with --images N") from None
     with Store.open_copy(find_root(folder)) as store:
-        held_out = _held_out(sets, train, store)
-        measured = measure(sets.train, store, without=held_out)
-        reg = measure(sets.reg, store)
+        held_out = _held_out(sets, train, store, context.reporter)
+        measured = measure(sets.train, store, context.reporter, without=held_out)
+        reg = measure(sets.reg, store, context.reporter)
     if not measured.concepts:
         raise no_usable_image(folder, measured.failed)
     as_they_are, steps = _wish(sets, options, apply=apply)
@@ -158,14 +159,23 @@ def _rename_folders(
         )
 
 
-def _held_out(sets: ConceptSets, train: TrainOptions, store: Store) -> frozenset[str]:
+def _held_out(
+    sets: ConceptSets, train: TrainOptions, store: Store, reporter: Reporter
+) -> frozenset[str]:
     """Return the contents that `[train]` holds out for validation."""
     if not train.validation_split:
         return frozenset()
 
     def ids(concepts: Sequence[ConceptSet]) -> list[str]:
         scans = (
-            scan(c.folder, store, recursive=c.recursive, with_ids=True, captions=False)
+            scan(
+                c.folder,
+                store,
+                recursive=c.recursive,
+                with_ids=True,
+                captions=False,
+                reporter=reporter,
+            )
             for c in concepts
         )
         return [record.id for scanned in scans for record in scanned.records]

@@ -130,7 +130,7 @@ def _plan_dataset(path: Path, options: PublishOptions, context: RunContext) -> P
     recover_dataset(folder, context)
     sets = find_sets(folder)
     with Store.open_copy(find_root(folder)) as store:
-        images, failed, left_out = scan_all(sets.train, store)
+        images, failed, left_out = scan_all(sets.train, store, context.reporter)
     if not images:
         raise no_usable_image(folder, failed)
     files = _image_paths(images)

@@ -85,12 +85,15 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
             f"{display(out / TRAIN)} has no training folders", hint="run dsk layout first"
         )
     with open_project(out, context, create_folder=True) as project:
-        measured = measure(train_sets, project.store)
+        measured = measure(train_sets, project.store, context.reporter)
         train = measured.concepts
         if not train:
             raise no_usable_image(out / TRAIN, measured.failed)
         derives = options.captions == "derive"
-        scanned = scan(folder, project.store, captions=derives, unique_on="any disk")
+        scanned = scan(
+            folder, project.store,
+            captions=derives, unique_on="any disk", reporter=context.reporter,
+        )  # fmt: skip
         if not scanned.records:
             raise no_usable_image(folder, scanned.failed)
         samples = sum(c.images * (c.repeats or 1) for c in train)
@@ -149,7 +152,9 @@ def _derived_captions(
     """Return the caption texts: of the image's caption, else of the training captions in turn, with
     the class instead of the trigger.
     """
-    training = [r for concept in train for r in scan(concept.folder, project.store).records]
+    reporter = project.context.reporter
+    scans = [scan(concept.folder, project.store, reporter=reporter) for concept in train]
+    training = [record for scanned in scans for record in scanned.records]
     triggers = class_triggers(options.trigger, config, training)
     captions = [r.caption for r in training if r.caption and not r.caption.is_empty]
     texts: dict[Path, str] = {}

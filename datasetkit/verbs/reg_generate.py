@@ -48,7 +48,7 @@ from datasetkit.project.session import (
     RunContext,
     open_project,
 )
-from datasetkit.project.store import Output, Store
+from datasetkit.project.store import Output
 from datasetkit.verbs.shared import base_model
 from datasetkit.verbs.shared.laid_out import class_triggers, existing_sets
 from datasetkit.verbs.shared.recovery import recover_dataset
@@ -112,7 +112,7 @@ def generate_reg(
         require_writable(nearest_folder(out))
         base_model.require(train)
     with open_project(out, context, create_folder=True) as project:
-        training = _training(grammar.dataset_roots(out)[0], project.store)
+        training = _training(grammar.dataset_roots(out)[0], project)
         images = _images(name, options, config, train, training)
         existing = _existing_folder(out / REG, name)
         _refuse_other_files(existing)
@@ -215,11 +215,11 @@ def _out(folder: Path, config: Config) -> Path:
     return out
 
 
-def _training(root: Path, store: Store) -> _TrainingSet:
+def _training(root: Path, project: Project) -> _TrainingSet:
     samples = 0
     records: list[ImageRecord] = []
     for concept in existing_sets(root):
-        scanned = scan(concept.folder, store).records
+        scanned = scan(concept.folder, project.store, reporter=project.context.reporter).records
         samples += len(scanned) * (concept.repeats or 1)
         records += scanned
     return _TrainingSet(samples, tuple(records))

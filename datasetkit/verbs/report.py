@@ -277,7 +277,11 @@ def _filter(
         ImageInConcept(record, concept.name, concept.repeats or 1)
         for concept in sets
         for record in scan(
-            concept.folder, store, recursive=concept.recursive, with_ids=with_ids
+            concept.folder,
+            store,
+            recursive=concept.recursive,
+            with_ids=with_ids,
+            reporter=reporter,
         ).records
     ]
     return passing(images, where, folder, store, reporter=reporter).__contains__

@@ -10,6 +10,7 @@ from typing import overload
 
 from datasetkit.core.errors import DatasetError
 from datasetkit.core.files import display
+from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord, LeftOut
 from datasetkit.dataset.exports import ImageText
 from datasetkit.dataset.repeats import BatchSettings, ConceptImages
@@ -46,7 +47,11 @@ class MeasuredConcepts:
 
 
 def measure(
-    sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
+    sets: Sequence[ConceptSet],
+    store: Store,
+    reporter: Reporter,
+    *,
+    without: frozenset[str] = frozenset(),
 ) -> MeasuredConcepts:
     """Measure the images of each concept; one without images is not counted.
 
@@ -62,6 +67,7 @@ def measure(
             recursive=concept.recursive,
             with_ids=bool(without),
             captions=False,
+            reporter=reporter,
         )
         failed.extend(scanned.failed)
         left_out.extend(scanned.left_out)
@@ -118,12 +124,12 @@ class ConceptRecords(Sequence[ConceptRecord]):
 
 
 def scan_all(
-    concepts: Sequence[ConceptSet], store: Store
+    concepts: Sequence[ConceptSet], store: Store, reporter: Reporter
 ) -> tuple[ConceptRecords, list[Failed], list[LeftOut]]:
     """Return the images of all concepts, each with its concept, those that cannot be used, and the
     other files that are left out.
     """
-    scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in concepts]
+    scans = [(c, scan(c.folder, store, recursive=c.recursive, reporter=reporter)) for c in concepts]
     records = ConceptRecords([(concept, scanned.records) for concept, scanned in scans])
     failed = [failed for _, scanned in scans for failed in scanned.failed]
     return records, failed, [item for _, scanned in scans for item in scanned.left_out]
