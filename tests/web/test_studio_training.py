@@ -58,18 +58,18 @@ def test_the_commands_and_the_steps_before_the_dataset_is_laid_out(page):
         "before": ["layout", "reg"],
         "exists": False,
         "command": "dsk layout && dsk reg && dsk train",
-        "steps": 240,
+        "steps": 144,
         "epochs": 8,
         "problem": None,
     }
-    assert page.get("layout")["steps"] == 240
+    assert page.get("layout")["steps"] == 144
     shown = page.post("command", verb="train", lay_out=True)["command"]
     assert shown == "dsk layout && dsk reg && dsk train"
     assert page.post("command", verb="train")["command"] == "dsk train"
     lay_out()
     assert page.get("training")["before"] == []
     assert page.post("command", verb="train", lay_out=True)["command"] == "dsk train"
-    assert page.post("plan", verb="train")["output"]["result"]["plan"]["steps"] == 240
+    assert page.post("plan", verb="train")["output"]["result"]["plan"]["steps"] == 144
 
 
 @pytest.mark.parametrize("start", ["..", "../elsewhere", "faces"])
@@ -112,7 +112,7 @@ CHANGES = {
     "an image": (
         lambda: shutil.copyfile("girls/girl-01.png", "faces/kitsu-02.png"), REG,
     ),
-    "repeats": (lambda: edit("repeats = 5", "repeats = 6"), REG),
+    "repeats": (lambda: edit("repeats = 3", "repeats = 4"), REG),
     "a name": (lambda: edit('name = "kitsu"', 'name = "fox"'), REG),
     "another folder": (lambda: edit("[resize]", '[layout]\nout = "other"\n[resize]'), REG),
     "a regularisation image": (
