@@ -442,15 +442,16 @@ def killed_server(place: Place, do: Callable[[Browser], None], number: int) -> N
     """Do something on a page whose server dies at one of the changes that this makes."""
     name = f"server: {do.__name__}"
     if name not in place.references:
-        counts = []
-        for _ in range(2):
+        counts: list[int] = []
+        # On a busy machine the server may do something else meanwhile: two runs in a row agree.
+        while len(counts) < 2 or counts[-1] != counts[-2]:
+            assert len(counts) < 5, f"the same work makes another number of changes: {counts}"
             place.begin(0, "server")
             with served(place) as (page, _):
                 do(page)
             until((place.point / kill_points.COUNT).exists)
             counts.append(int((place.point / kill_points.COUNT).read_text()))
-        assert counts[0] == counts[1], "the same work makes another number of changes"
-        place.references[name] = place.files(), counts[0]
+        place.references[name] = place.files(), counts[-1]
     count = place.references[name][1]
     assert count > POINTS, "two points would be the same"
     at = at_of(count, number)
